@@ -1,0 +1,198 @@
+"""The verbs. `python -m simclic VERB --help` says what each one takes."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simclic.spec import InputError, Suite, load
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from simclic.plan import Line, Plan
+
+
+def main(words: list[str] | None = None) -> int:
+    """Carry out one verb. Returns the exit code: 0 all well, 1 something failed, 2 the user's mistake, 130 Ctrl-C."""
+    arguments = parser().parse_args(words)
+    try:
+        return int(arguments.verb(arguments))
+    except InputError as e:
+        print("\n".join(f"error: {line}" for line in str(e).splitlines()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; what is done is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1  # whoever read our output has gone
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. No flag changes a Run: they say where things are, never what is measured."""
+    top = argparse.ArgumentParser(prog="simclic", description="Reproduce, check and go beyond the SimCLIC paper.")
+    verbs = top.add_subparsers(metavar="VERB", required=True)
+    for verb, text in (
+        (plan, "jobs asked, shared, done and missing"),
+        (run, "do what is missing on this machine, then report"),
+        (status, "done, missing, and what failed and why"),
+        (report, "tables and figures from whatever is done"),
+    ):
+        p = verbs.add_parser(verb.__name__, help=text, description=text)
+        p.set_defaults(verb=verb)
+        p.add_argument("exhibits", nargs="+", type=Path, metavar="EXHIBIT", help="a file such as benchmarks/table2.py")
+        p.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs and results lie (%(default)s)")
+        p.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="where the data sets lie (%(default)s)")
+        if verb in (run, report):
+            p.add_argument(
+                "--out", type=Path, default=Path("reports/out"), metavar="DIR", help="where the report goes (%(default)s)"
+            )
+        else:
+            p.add_argument("--json", action="store_true", help="for programs")
+    p = verbs.add_parser("data", help="the data sets: list", description="the data sets")
+    p.set_defaults(verb=data)
+    p.add_argument("what", choices=["list"])
+    p.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="where the data sets lie (%(default)s)")
+    p.add_argument("--json", action="store_true", help="for programs")
+    return top
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """What the exhibits ask for and what of it is missing."""
+    made = _planned(arguments, _suites(arguments))
+    if arguments.json:
+        print(json.dumps(made.as_json(), indent=1))
+        return 0
+    console = _console()
+    _print_lines(console, made.lines, made.totals())
+    _print_reasons(console, made)
+    return 0
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """As plan, without what is shared; exit code 1 if anything failed."""
+    made = _planned(arguments, _suites(arguments))
+    if arguments.json:
+        print(json.dumps(made.as_json(), indent=1))
+    else:
+        console = _console()
+        for line in made.totals():
+            text = f"{line.done} of {line.done + line.failed + line.missing} done"
+            console.print(
+                f"{line.stage or 'all':10} {text}" + (f", [red]{line.failed} failed[/red]" if line.failed else ""),
+                highlight=False,
+            )
+        _print_reasons(console, made)
+    return int(bool(made.reasons))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what is missing, then report. One failure does not stop the rest."""
+    from simclic import launch, store
+    from simclic.plan import runnable
+
+    suites = _suites(arguments)
+    made = _planned(arguments, suites)
+    ready = runnable(made)
+    for place, flag in ((arguments.runs, "--runs"), (arguments.out, "--out")):
+        store.writable(place, flag)
+    console = _console()
+    for problem in (*made.absent.values(), *(reason for job, reason in made.reasons.items() if _broken(reason, job))):
+        console.print(f"[red]error:[/red] {problem}", highlight=False, soft_wrap=True)
+    outcome = launch.here(ready, arguments.runs, arguments.data, console) if ready else launch.Outcome()
+    if not ready and not made.absent:
+        console.print("nothing to train: every result is there", highlight=False)
+    for reason in sorted(set(outcome.failures.values())):
+        those = [name for name, why in outcome.failures.items() if why == reason]
+        more = f" ({len(those)} runs)" if len(those) > 1 else f" ({those[0]})"
+        print(f"error: {reason}{more}", file=sys.stderr)
+    code = _render(suites, arguments, console)
+    return int(bool(outcome.failures or made.absent)) or code
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Render what is there; exit code 1 if a result file cannot be trusted."""
+    from simclic import store
+
+    suites = _suites(arguments)
+    _planned(arguments, suites)
+    store.writable(arguments.out, "--out")
+    return _render(suites, arguments, _console())
+
+
+def data(arguments: argparse.Namespace) -> int:
+    """The table of facts, with what is on disk."""
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from simclic.data import FACTS, missing
+
+    rows = {name: {**asdict(f), "missing": missing(name, arguments.data)} for name, f in FACTS.items()}
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    table = Table("name", "title", "classes", "train", "val", "test", "metric", "here")
+    for name, f in FACTS.items():
+        here = "no" if rows[name]["missing"] else "yes"
+        table.add_row(name, f.title, str(f.classes), *(f"{n:,}" for n in f.sizes), f.metric, here)
+    _console().print(table)
+    return 0
+
+
+def _suites(arguments: argparse.Namespace) -> list[Suite]:
+    return [load(path) for path in arguments.exhibits]
+
+
+def _planned(arguments: argparse.Namespace, suites: list[Suite]) -> "Plan":
+    from simclic import plan as planning
+
+    return planning.plan(suites, arguments.runs, arguments.data)
+
+
+def _render(suites: list[Suite], arguments: argparse.Namespace, console: "Console") -> int:
+    from simclic.report import render
+
+    pages, problems = render(suites, arguments.runs, arguments.out)
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    for page in pages:
+        console.print(f"report: {page}", highlight=False, soft_wrap=True)
+    return int(bool(problems))
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console()
+
+
+def _broken(reason: str, job: str) -> bool:
+    """Is this a file that cannot be read, rather than a run that failed and is tried again?"""
+    return job.split("/")[0] in reason
+
+
+def _print_lines(console: "Console", lines: "list[Line]", totals: "list[Line]") -> None:
+    from rich.table import Table
+
+    table = Table("exhibit", "stage", *(("asked", "shared", "done", "failed", "missing")))
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for group in (lines, totals):
+        for line in group:
+            counts = (line.asked, line.shared, line.done, line.failed, line.missing)
+            table.add_row(line.exhibit, line.stage, *(f"{n:,}" if n else "·" for n in counts))
+        table.add_section()
+    console.print(table)
+
+
+def _print_reasons(console: "Console", made: Any) -> None:
+    for problem in made.absent.values():
+        console.print(problem, highlight=False, soft_wrap=True)
+    for job, reason in made.reasons.items():
+        console.print(f"[red]{job}[/red]: {reason}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""Decoded images on the device that computes, normalised and enlarged there: without augmentation a data set is a constant."""
+
+import hashlib
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from simclic.data import Dataset
+
+
+class Images:
+    """A data set's images on one device, batch by batch as a network wants them.
+
+    size: pixels along each side of what comes out. Called with (B,) indices, returns (B, 3, size, size) float32.
+    """
+
+    def __init__(self, dataset: Dataset, size: int, device: torch.device):
+        self.uint8 = torch.from_numpy(dataset.images).to(device)
+        self.size = size
+        shape = (1, 3, 1, 1)
+        self.mean = torch.tensor(dataset.facts.mean, device=device).reshape(shape)
+        self.std = torch.tensor(dataset.facts.std, device=device).reshape(shape)
+
+    def __len__(self) -> int:
+        return len(self.uint8)
+
+    def __call__(self, index: Tensor) -> Tensor:
+        return self.normalise(self.resize(self.uint8[index].float()))
+
+    def resize(self, x: Tensor) -> Tensor:
+        """Bicubic, antialiased when shrinking. x: (B, 3, H, W) in [0, 255]. Returns (B, 3, size, size) in [0, 255]."""
+        if x.shape[-2:] == (self.size, self.size):
+            return x
+        x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=max(x.shape[-2:]) > self.size)
+        return x.clamp_(0, 255)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Pixels in [0, 255] to zero mean and unit deviation per channel, laid out channels-last. x: (B, 3, H, W)."""
+        return ((x / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+    def random_crops(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """Random resized crops (area 8-100 %, aspect 3/4-4/3), half of them mirrored, one per image. (B,) to (B, 3, S, S)."""
+        x = self.uint8[index].float()
+        u = torch.rand(5, len(index), generator=generator, device=x.device)
+        area, aspect = 0.08 + 0.92 * u[0], torch.exp((2 * u[1] - 1) * torch.tensor(4 / 3).log())
+        width, height = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
+        theta = torch.zeros(len(index), 2, 3, device=x.device)
+        theta[:, 0, 0] = torch.where(u[4] < 0.5, width, -width)
+        theta[:, 1, 1] = height
+        theta[:, 0, 2], theta[:, 1, 2] = (2 * u[2] - 1) * (1 - width), (2 * u[3] - 1) * (1 - height)
+        where = F.affine_grid(theta, [len(index), 3, self.size, self.size], align_corners=False)
+        x = F.grid_sample(x, where, mode="bicubic", padding_mode="reflection", align_corners=False)
+        return self.normalise(x.clamp_(0, 255))
+
+
+def seeded(device: str | torch.device, *key: int | str) -> torch.Generator:
+    """A generator that depends on `key` alone, so that a draw does not depend on what was drawn before it."""
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)

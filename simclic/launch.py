@@ -1,0 +1,245 @@
+"""Jobs -> processes on this machine, one Run each: encoder, then every result that is missing of it."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from simclic import data, store
+from simclic.plan import cost
+from simclic.spec import Diverged, InputError, Protocol, Run, Tell
+
+Work = tuple[Run, tuple[Protocol, ...]]
+
+
+def work(run: Run, protocols: tuple[Protocol, ...], runs: Path, root: Path, device: str, tell: Tell) -> dict[str, float]:
+    """Everything that is missing of one Run: its encoder, then each result. Returns the error under each protocol in percent.
+
+    What exists is not done again. Raises InputError or Diverged, after recording the reason beside the Run.
+    """
+    import torch
+
+    from simclic.data.images import Images
+    from simclic.finetune import finetune
+    from simclic.linear import probe
+    from simclic.pretrain import described, pretrain
+
+    stage, shares = "pretrain", _shares(run, protocols)
+    try:
+        dataset = data.load(run.dataset, run.split, root)
+        where = torch.device(device)
+        store.enter(runs, run, dataset.digest)
+        store.forgive(runs, run)
+        f = pretrain(run, dataset, runs, where, _part(tell, stage, shares))
+        images, errors = Images(dataset, run.image_size, where), {}
+        for protocol in protocols:
+            stage = protocol.stage
+            part = _part(tell, protocol.name, shares)
+            if stage == "linear":
+                scored = probe(protocol, f, dataset, images, part)  # type: ignore[arg-type]
+            else:
+                scored = finetune(protocol, f, dataset, images, run.seed, part)  # type: ignore[arg-type]
+            store.write_result(runs, run, protocol, scored, data=dataset.digest, seed=run.seed, **described(where))
+            errors[protocol.title.lower()] = scored[0]["error"]
+        return errors
+    except (InputError, Diverged) as e:
+        if store.folder(runs, run).is_dir():
+            store.fail(runs, run, stage, str(e))
+        raise
+
+
+@dataclass
+class Process:
+    """A child process, what it works on, and the pipe on which it tells."""
+
+    run: Run
+    device: str
+    price: float
+    process: ForkServerProcess
+    pipe: Connection
+    share: float = 0.0
+    outcome: tuple[str, Any] | None = None
+
+
+@dataclass
+class Outcome:
+    """What became of the work: Runs finished, and for the others the reason in one line."""
+
+    finished: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def here(jobs: list[Work], runs: Path, root: Path, console: Console) -> Outcome:
+    """Do the work on this machine, one process per GPU, or one single-threaded process per core without a GPU.
+
+    One failure does not stop the others. On Ctrl-C the processes are stopped; nothing half-written stays behind.
+    """
+    outcome, prices = Outcome(), [cost(run, protocols) for run, protocols in jobs]
+    order = sorted(range(len(jobs)), key=lambda i: -prices[i])  # the longest first, so that all cores end together
+    context, idle, threads = _server()
+    idle = idle[: len(jobs)]
+    running: list[Process] = []
+    with _Progress(console, sum(prices), len(jobs)) as progress:
+        try:
+            while order or running:
+                while order and idle:
+                    i = order.pop(0)
+                    running.append(_start(context, jobs[i], prices[i], runs, root, idle.pop(0), threads))
+                for process in _listen(running):
+                    running.remove(process)
+                    idle.append(process.device)
+                    _conclude(process, outcome, runs, progress)
+                progress.show(sum(p.share * p.price for p in running), outcome)
+        finally:
+            for process in running:
+                process.process.terminate()
+            for process in running:
+                process.process.join()
+    return outcome
+
+
+def _server() -> tuple[Any, list[str], int]:
+    """A process server that has torch imported already, the devices of this machine, and CPU threads per process."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # Read when torch and numpy are imported in the server. One thread each: results do not depend on the number of cores.
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([f"simclic.{m}" for m in ("launch", "pretrain", "linear", "finetune")] + ["timm"])
+    theirs, mine = context.Pipe()
+    context.Process(target=_count_gpus, args=(theirs,), daemon=True).start()
+    gpus = mine.recv()
+    devices = [f"cuda:{i}" for i in range(gpus)] or ["cpu"] * cores
+    return context, devices, max(1, cores // gpus) if gpus else 1
+
+
+def _count_gpus(pipe: Connection) -> None:
+    import torch
+
+    pipe.send(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+
+
+def _start(context: Any, job: Work, price: float, runs: Path, root: Path, device: str, threads: int) -> Process:
+    run, protocols = job
+    mine, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(theirs, run, protocols, runs, root, device, threads), daemon=True)
+    process.start()
+    theirs.close()
+    return Process(run, device, price, process, mine)
+
+
+def _child(
+    pipe: Connection, run: Run, protocols: tuple[Protocol, ...], runs: Path, root: Path, device: str, threads: int
+) -> None:
+    """In the child: work, and say what became of it. A user's mistake is a line, a programming error a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    import torch
+
+    torch.set_num_threads(threads)
+    try:
+        pipe.send(("done", work(run, protocols, runs, root, device, lambda share, note: pipe.send(("share", share)))))
+    except InputError as e:
+        pipe.send(("failed", str(e)))
+    except Diverged as e:
+        pipe.send(("failed", f"diverged: {e}"))
+    except BrokenPipeError:
+        sys.exit(1)  # the parent is gone
+    except BaseException:
+        pipe.send(("crashed", traceback.format_exc()))
+        raise SystemExit(1) from None
+
+
+def _listen(running: list[Process]) -> list[Process]:
+    """Wait up to a fifth of a second for news; returns the processes that have come to an end."""
+    ended = []
+    ready = wait([p.pipe for p in running], timeout=0.2)
+    for process in running:
+        if process.pipe not in ready:
+            continue
+        try:
+            kind, content = process.pipe.recv()
+            if kind == "share":
+                process.share = content
+            else:
+                process.outcome = (kind, content)
+        except EOFError:
+            process.process.join()
+            ended.append(process)
+    return ended
+
+
+def _conclude(process: Process, outcome: Outcome, runs: Path, progress: "_Progress") -> None:
+    """Count a process that has ended, and say what came of it."""
+    code = process.process.exitcode
+    lost: tuple[str, Any] = ("failed", f"its process was killed (exit code {code}); out of memory?")
+    kind, content = process.outcome or lost
+    if kind == "done":
+        outcome.finished += 1
+        progress.say(process, ", ".join(f"{title} {error:.2f} %" for title, error in content.items()))
+    elif kind == "failed":
+        outcome.failures[process.run.name] = content
+        progress.say(process, f"[red]failed[/red]: {content}")
+    else:
+        raise RuntimeError(f"{process.run.name}:\n{content}")
+
+
+class _Progress:
+    """A bar with an estimate on a terminal; elsewhere a line whenever a Run ends."""
+
+    def __init__(self, console: Console, total: float, jobs: int):
+        self.console, self.total, self.jobs, self.ended, self.started = console, total, jobs, 0.0, time.monotonic()
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
+        remaining = TimeRemainingColumn(elapsed_when_finished=True)
+        self.bar = Progress(
+            *columns, TextColumn("about"), remaining, TextColumn("left"), console=console, speed_estimate_period=600
+        )
+        self.task = self.bar.add_task(f"0 of {jobs} encoders", total=total)
+
+    def __enter__(self) -> "_Progress":
+        if self.console.is_terminal:
+            self.bar.start()
+        else:
+            self.console.print(f"{self.jobs} encoders to go; the first lines come in a moment")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def show(self, partly: float, outcome: Outcome) -> None:
+        """Move the bar: `partly` is the price of what the running processes have done so far."""
+        count = outcome.finished + len(outcome.failures)
+        self.bar.update(self.task, completed=self.ended + partly, description=f"{count} of {self.jobs} encoders")
+
+    def say(self, process: Process, text: str) -> None:
+        """One Run has ended."""
+        self.ended += process.price
+        elapsed = time.monotonic() - self.started
+        left = elapsed * (self.total - self.ended) / self.ended
+        times = "" if self.console.is_terminal else f"[{self.ended / self.total:4.0%}, {elapsed:.0f} s, about {left:.0f} s left] "
+        self.console.print(f"{times}{process.run.name}: {text}", highlight=False, soft_wrap=True)
+
+
+def _shares(run: Run, protocols: tuple[Protocol, ...]) -> dict[str, tuple[float, float]]:
+    """Where in the whole work of a Run each stage begins and how much of it that is."""
+    prices = {"pretrain": cost(run, ())} | {p.name: cost(run, (p,)) - cost(run, ()) for p in protocols}
+    total, before, shares = sum(prices.values()) or 1.0, 0.0, {}
+    for stage, price in prices.items():
+        shares[stage] = (before / total, price / total)
+        before += price
+    return shares
+
+
+def _part(tell: Tell, stage: str, shares: dict[str, tuple[float, float]]) -> Callable[[float, str], None]:
+    """`tell`, for one stage of the work."""
+    begin, length = shares[stage]
+    return lambda share, note: tell(begin + share * length, note)

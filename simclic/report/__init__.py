@@ -1,0 +1,29 @@
+"""Rows -> tables, figures and a page to read them on. pandas, matplotlib and jinja2; never torch."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from simclic import store
+from simclic.report.page import page
+from simclic.spec import Suite
+
+SOURCE = Path(__file__).parents[2]  # where baselines/ and reports/ lie beside the package
+
+
+def render(suites: Iterable[Suite], runs: Path, out: Path) -> tuple[list[Path], list[str]]:
+    """Every exhibit in all its formats, and an index.html for each folder of them.
+
+    A file that declares several exhibits has a folder of its own under `out`. Returns the pages, and what is wrong with
+    result files that exhibits ask for.
+    """
+    frame = store.results(runs)
+    folders: dict[Path, list[Suite]] = {}
+    for suite in suites:
+        folders.setdefault(out / suite.name, []).append(suite)
+    pages, problems = [], dict[str, None]()
+    for folder, those in folders.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        path, wrong = page(those, frame, runs, folder, SOURCE)
+        pages.append(path)
+        problems |= dict.fromkeys(wrong)
+    return pages, list(problems)

@@ -1,0 +1,123 @@
+"""What the runs say, in sentences: SimCLIC beside the controls, judged against sampling error."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from simclic import store
+from simclic.data import FACTS
+from simclic.report.tables import of_jobs
+from simclic.spec import Table
+
+UNTRAINED, IDENTITY, PIXELS = CONTROLS = ("Untrained backbone", "SimCLIC (no perturbation)", "Raw pixels")
+
+Wrong = dict[str, list[np.ndarray]]  # method -> for each seed, (n,) whether each test image was classified wrongly
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Error of a method minus that of a control, in points, and its standard error."""
+
+    points: float
+    error: float
+
+    @property
+    def verdict(self) -> str:
+        """Better or worse if the difference is more than twice its standard error, else no difference to speak of."""
+        if abs(self.points) <= 2 * self.error:
+            return "not distinguishable from"
+        return "clearly better than" if self.points < 0 else "clearly worse than"
+
+    def __str__(self) -> str:
+        return f"{self.points:+.1f} ± {self.error:.1f} points"
+
+
+def compare(method: Sequence[np.ndarray], control: Sequence[np.ndarray]) -> Difference:
+    """Paired over test images and seeds. method, control: one (n,) array of wrong answers per seed, the same images.
+
+    The standard error adds what the choice of test images and, with several seeds, what the seeds contribute. A control
+    that has no seed (raw pixels) is compared with each seed of the method.
+    """
+    control = list(control) * (len(method) if len(control) == 1 else 1)
+    seeds = min(len(method), len(control))
+    differences = np.stack([m.astype(float) - c for m, c in zip(method[:seeds], control[:seeds], strict=True)])  # (seeds, n)
+    variance = differences.mean(axis=0).var(ddof=1) / differences.shape[1]
+    if seeds > 1:
+        variance += differences.mean(axis=1).var(ddof=1) / seeds
+    return Difference(100 * float(differences.mean()), 100 * math.sqrt(variance))
+
+
+def findings(table: Table, frame: pd.DataFrame, runs: Path) -> list[str]:
+    """One paragraph per data set of Table 2 that has results under linear evaluation, what matters most first."""
+    paragraphs = []
+    for dataset in dict.fromkeys(run.dataset for run in table.runs):
+        jobs = [(run, p) for run, p in table.jobs if p.stage == "linear" and run.dataset == dataset]
+        found = of_jobs(frame, jobs)
+        found = found[found["error"].notna()].sort_values("seed")
+        wrong: Wrong = {}
+        for name, method, protocol in zip(found["name"], found["method"], found["protocol"], strict=True):
+            truth, scores = store.predictions(runs, name, protocol)
+            wrong.setdefault(method, []).append(scores.argmax(axis=1) != truth)
+        if any(_ours(m) for m in wrong):
+            paragraphs.append(_paragraph(FACTS[dataset].title, wrong, int(found["seed"].nunique())))
+    return paragraphs
+
+
+def _paragraph(title: str, wrong: Wrong, seeds: int) -> str:
+    """What was learned, then the numbers it rests on."""
+    ours, tests = [m for m in wrong if _ours(m)], len(next(iter(wrong.values()))[0])
+    means = {m: 100 * float(np.mean(w)) for m, w in wrong.items()}
+    listed = ", ".join(f"{m} {means[m]:.1f} %" for m in sorted(means, key=lambda m: means[m]))
+    told = [
+        *_learned(title, ours, wrong),
+        f"Linear evaluation, {tests:,} test images, {seeds} seed{'s' * (seeds > 1)}, mean test error: {listed}.",
+    ]
+    for control in CONTROLS:
+        if control in wrong:
+            differences = ", ".join(f"{_short(m)} {compare(wrong[m], wrong[control])}" for m in ours)
+            told.append(f"Error less that of {control}: {differences}.")
+    return " ".join(
+        [*told, "A difference counts if it is more than twice its standard error, paired over test images and seeds."]
+    )
+
+
+def _learned(title: str, ours: list[str], wrong: Wrong) -> list[str]:
+    """The first sentences: is SimCLIC better than the controls?"""
+    if UNTRAINED not in wrong:
+        return [f"{title}: the untrained backbone has not been run, so nothing can be said of what SimCLIC learns."]
+    better = _clearly("better", ours, wrong, UNTRAINED)
+    if not better:
+        return [
+            f"{title}: SimCLIC learns nothing here that the untrained backbone does not know: no perturbation is clearly better."
+        ]
+    told = [f"{title}: SimCLIC learns something: with {_and(better)} it is clearly better than the untrained backbone."]
+    if IDENTITY in wrong:
+        worth = _clearly("better", ours, wrong, IDENTITY)
+        if worth:
+            told.append(f"Perturbing is worth something: with {_and(worth)} it is clearly better than without any perturbation.")
+        else:
+            told.append("That perturbing is worth anything is not shown: no perturbation is clearly better than none.")
+    if PIXELS in wrong and len(_clearly("worse", ours, wrong, PIXELS)) == len(ours):
+        told.append("Raw pixels are clearly better than every one of these encoders.")
+    return told
+
+
+def _clearly(what: str, ours: list[str], wrong: Wrong, control: str) -> list[str]:
+    return [m for m in ours if compare(wrong[m], wrong[control]).verdict == f"clearly {what} than"]
+
+
+def _ours(method: str) -> bool:
+    return method.startswith("SimCLIC") and method not in CONTROLS
+
+
+def _and(methods: list[str]) -> str:
+    names = [_short(m) for m in methods]
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+
+
+def _short(method: str) -> str:
+    return method.removeprefix("SimCLIC (").removesuffix(")")

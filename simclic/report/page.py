@@ -1,0 +1,131 @@
+"""One folder of exhibits: each table as HTML, Markdown, LaTeX and CSV, each figure, and the page that shows them all."""
+
+import csv
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from simclic import store
+from simclic.report.choices import choices
+from simclic.report.figures import draw
+from simclic.report.findings import findings
+from simclic.report.tables import Sheet, gaps, of_jobs, sheet
+from simclic.spec import Figure, InputError, Suite, Table
+
+TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+TEX |= {"–": "--", "±": r"$\pm$", "✓": r"\checkmark{}", "τ": r"$\tau$", "ε": r"$\varepsilon$"}
+
+
+def page(suites: list[Suite], frame: pd.DataFrame, runs: Path, folder: Path, source: Path) -> tuple[Path, list[str]]:
+    """Write everything of these suites into one folder. Returns index.html, and what is wrong with result files.
+
+    Raises InputError if the source tree with baselines/ and reports/ is not there.
+    """
+    if not (source / "baselines").is_dir() or not (source / "reports" / "templates").is_dir():
+        raise InputError(
+            f"{source}: baselines/ and reports/ are not there; install simclic from its source tree with pip install -e"
+        )
+    html, text = environments(source / "reports" / "templates")
+    shown, problems = [], list[str]()
+    order = sorted(((e, s) for s in suites for e in s.exhibits), key=lambda pair: (isinstance(pair[0], Figure), pair[0].number))
+    for exhibit, suite in order:
+        failures = {run.name: why for run in exhibit.runs if (why := _failure(runs, run))}
+        missing = gaps(exhibit, frame, failures, f"simclic run {suite.path}")
+        found = of_jobs(frame, exhibit.jobs)
+        problems += list(found.loc[found["problem"] != "", "problem"])
+        if isinstance(exhibit, Figure):
+            body, files = "", draw(exhibit, frame, folder, source / "reports" / "simclic.mplstyle")
+        else:
+            assert isinstance(exhibit, Table)
+            made = sheet(exhibit, frame, source / "baselines")
+            body = Markup(html.get_template("table.html.j2").render(sheet=made))  # escaped inside
+            files = _write(made, body, missing, folder, html, text)
+        shown.append({"exhibit": exhibit, "missing": missing, "table": body, "files": files})
+
+    tables = [e for e, _ in order if isinstance(e, Table) and e.columns == "dataset"]
+    jobs = [job for suite in suites for job in suite.jobs]
+    values = {
+        "title": suites[0].title if len(suites) == 1 else "SimCLIC: the paper's tables and figures",
+        "findings": [p for table in tables for p in findings(table, frame, runs)],
+        "exhibits": shown,
+        "choices": choices(suites),
+        "encoders": encoders(of_jobs(frame, jobs), runs),
+        "provenance": provenance(of_jobs(frame, jobs)),
+    }
+    path = folder / "index.html"
+    store.write_bytes(path, html.get_template("index.html.j2").render(values).encode())
+    return path, problems
+
+
+def environments(templates: Path) -> tuple[Environment, Environment]:
+    """Two jinja2 environments: one for HTML, where everything is escaped, one for text with an escape for each format."""
+    loader, rules = FileSystemLoader(templates), {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    html, text = Environment(autoescape=True, loader=loader, **rules), Environment(loader=loader, **rules)  # type: ignore[arg-type]
+    text.filters |= {"tex": tex, "md": lambda s: re.sub(r"([\\|*_<>`\[\]])", r"\\\1", str(s))}
+    return html, text
+
+
+def tex(value: Any) -> str:
+    """Text for LaTeX: no character of it is a command."""
+    return "".join(TEX.get(c, c) for c in str(value))
+
+
+def as_csv(made: Sheet) -> str:
+    """The sheet as CSV: protocol, source, name, then a column per value. A cell that a spreadsheet would run is quoted."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["protocol", "source", made.corner.lower() or "method", *made.header])
+    for block, groups in made.blocks:
+        for group in groups:
+            for row in group.rows:
+                cells = [block, group.title, row.label, *(cell.text for cell in row.cells)]
+                writer.writerow([f"'{c}" if c[:1] in "=+-@" and c[:1] else c for c in cells])
+    return buffer.getvalue()
+
+
+def encoders(found: pd.DataFrame, runs: Path) -> list[dict[str, Any]]:
+    """Each encoder behind these results: how its pre-training ended, and its errors."""
+    rows = []
+    for name, results in found[found["problem"] == ""].groupby("name", sort=True):
+        try:
+            record = store.read_json(runs / str(name) / "pretrain.json") or {}
+        except store.Broken:
+            record = {}
+        errors = dict(zip(results["stage"], results["error"], strict=True))
+        rows.append({"name": name, "last": record.get("last", {}), "seconds": record.get("seconds"), "errors": errors})
+    return rows
+
+
+def provenance(found: pd.DataFrame) -> dict[str, list[str]]:
+    """What computed these results: devices, versions, commits, data; and how long it took."""
+    found = found[found["problem"] == ""]
+    versions = sorted({f"{k} {v}" for row in found.get("versions", []) for k, v in row.items()})
+    told = {k: sorted({str(v) for v in found.get(k, [])}) for k in ("device", "threads", "commit", "data")}
+    return {"results": [f"{len(found):,}"], **told, "versions": versions}
+
+
+def _write(made: Sheet, body: Markup, missing: list[str], folder: Path, html: Environment, text: Environment) -> list[str]:
+    """The files of one table. Returns their names."""
+    exhibit = made.exhibit
+    page = {"title": f"{exhibit.title}. {exhibit.caption}", "body": body, "notes": [*exhibit.notes, *missing]}
+    written = {
+        "html": html.get_template("page.html.j2").render(page),
+        "md": text.get_template("table.md.j2").render(sheet=made, missing=tuple(missing)),
+        "tex": text.get_template("table.tex.j2").render(sheet=made, missing=tuple(missing)),
+        "csv": as_csv(made),
+    }
+    for kind, content in written.items():
+        store.write_bytes(folder / f"{exhibit.name}.{kind}", content.encode())
+    return [f"{exhibit.name}.{kind}" for kind in written]
+
+
+def _failure(runs: Path, run: Any) -> str:
+    try:
+        return store.failure(runs, run)
+    except store.Broken as e:
+        return str(e)

@@ -1,0 +1,148 @@
+"""A Table and the results -> a Sheet: rows of cells with the paper's marks, and why a cell is empty."""
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from simclic.data import FACTS
+from simclic.spec import Exhibit, Protocol, Run, Table
+
+DASH = "–"
+
+
+@dataclass
+class Cell:
+    """One printed value. mark: best, second or nothing."""
+
+    text: str = DASH
+    value: float = math.nan
+    mark: str = ""
+
+
+@dataclass
+class Row:
+    """One line of cells under a name."""
+
+    label: str
+    cells: list[Cell]
+
+
+@dataclass
+class Group:
+    """Rows that are compared with each other. title: where they come from."""
+
+    title: str
+    rows: list[Row]
+
+
+@dataclass
+class Sheet:
+    """A table ready to be printed: blocks of groups of rows, one block per protocol."""
+
+    exhibit: Exhibit
+    corner: str
+    header: list[str]
+    blocks: list[tuple[str, list[Group]]]
+
+
+def sheet(table: Table, frame: pd.DataFrame, baselines: Path) -> Sheet:
+    """Stored numbers as printed, and below them what was run here."""
+    stored = pd.read_csv(baselines / f"{table.name}.csv", dtype=str, keep_default_na=False)
+    if not isinstance(table.columns, str):
+        return _details(table, stored)
+    if "protocol" in stored:
+        return _comparison(table, frame, stored)
+    return _ablation(table, frame, stored)
+
+
+def mark(rows: Sequence[Row]) -> None:
+    """Mark best and second best of every column on printed precision, ties included, as Table 2 does."""
+    for column in zip(*(row.cells for row in rows), strict=True):
+        values = sorted({round(cell.value, 2) for cell in column if math.isfinite(cell.value)})
+        for cell in column:
+            if math.isfinite(cell.value):
+                cell.mark = {0: "best", 1: "second"}.get(values.index(round(cell.value, 2)), "")
+
+
+def summary(found: pd.DataFrame) -> Cell:
+    """The mean error over seeds, with its standard deviation if there are several."""
+    errors = found["error"].dropna()
+    if errors.empty:
+        return Cell()
+    spread = f" ± {errors.std():.2f}" if len(errors) > 1 else ""
+    return Cell(f"{errors.mean():.2f}{spread}", float(errors.mean()))
+
+
+def of_jobs(frame: pd.DataFrame, jobs: Sequence[tuple[Run, Protocol]]) -> pd.DataFrame:
+    """The rows of `frame` that these jobs ask for."""
+    asked = {(run.name, protocol.name) for run, protocol in jobs}
+    return frame[[pair in asked for pair in zip(frame["name"], frame["protocol"], strict=True)]]
+
+
+def gaps(exhibit: Exhibit, frame: pd.DataFrame, failures: dict[str, str], command: str) -> list[str]:
+    """Why results are not there, each reason once: a broken file, a failure, or that nobody ran it yet."""
+    found = of_jobs(frame, exhibit.jobs)
+    there = set(zip(found["name"], found["protocol"], strict=True))
+    missing = [(run, protocol) for run, protocol in exhibit.jobs if (run.name, protocol.name) not in there]
+    reasons = list(dict.fromkeys(found.loc[found["problem"] != "", "problem"]))
+    reasons += [f"{name}: {failures[name]}" for name in dict.fromkeys(run.name for run, _ in missing) if name in failures]
+    waiting = sum(run.name not in failures for run, _ in missing)
+    return reasons + ([f"{waiting} of {len(exhibit.jobs)} results are not there yet; {command}"] if waiting else [])
+
+
+def _comparison(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Sheet:
+    """Table 2: the paper's rows, then ours, for each protocol; the data sets of the paper and any other."""
+    printed = [c for c in stored.columns if c not in ("protocol", "method")]
+    titles = {name: facts.title for name, facts in FACTS.items()}
+    ours = [d for d in dict.fromkeys(run.dataset for run in table.runs) if titles[d] not in printed]
+    blocks = []
+    for protocol in table.protocols:
+        rows = stored[stored["protocol"] == protocol.stage]
+        paper = [Row(r["method"], [Cell()] * len(ours) + [_printed(r[c]) for c in printed]) for _, r in rows.iterrows()]
+        here = []
+        jobs = [(run, p) for run, p in table.jobs if p == protocol]
+        for method in dict.fromkeys(run.method for run, _ in jobs):
+            found = of_jobs(frame, [(run, p) for run, p in jobs if run.method == method])
+            cells = [summary(found[found["dataset"] == d]) for d in ours]
+            cells += [summary(found[found["dataset"].map(titles.get) == c]) for c in printed]
+            here.append(Row(method, cells))
+        mark(paper)
+        mark(here)
+        blocks.append((protocol.title, [Group("As printed in the paper", paper), Group("Run here", here)]))
+    return Sheet(table, "", [titles[d] for d in ours] + printed, blocks)
+
+
+def _ablation(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Sheet:
+    """Tables 4-6: one row from the paper, one per data set of ours."""
+    assert isinstance(table.columns, str)
+    values: list[Hashable] = list(dict.fromkeys(getattr(run, table.columns) for run in table.runs))
+    header = [table.labels.get(v, str(v)) for v in values]
+    printed = dict(zip(stored.iloc[:, 0], stored["error"], strict=True))
+    groups = [Group("As printed in the paper", [Row("CIFAR10", [_printed(printed.get(label, "")) for label in header])])]
+    here = []
+    for dataset in dict.fromkeys(run.dataset for run in table.runs):
+        jobs = [job for job in table.jobs if job[0].dataset == dataset]
+        cells = [summary(of_jobs(frame, [job for job in jobs if getattr(job[0], table.columns) == v])) for v in values]
+        here.append(Row(FACTS[dataset].title, cells))
+    groups.append(Group("Run here", here))
+    return Sheet(table, "Error rate (%)", header, [(table.protocols[0].title, groups)])
+
+
+def _details(table: Table, stored: pd.DataFrame) -> Sheet:
+    """Table 3: what the papers report, and what the Runs themselves say."""
+    header = [table.labels.get(c, c) for c in table.columns]
+    paper = [Row(r["method"], [_fact(r[c]) for c in table.columns]) for _, r in stored.iterrows()]
+    here = [Row("SimCLIC", [_fact(getattr(run, c)) for c in table.columns]) for run in table.runs]
+    return Sheet(table, "Method", header, [("", [Group("As printed in the paper", paper), Group("Run here", here)])])
+
+
+def _printed(text: str) -> Cell:
+    return Cell(f"{float(text):.2f}", float(text)) if text else Cell()
+
+
+def _fact(value: Any) -> Cell:
+    return Cell({"x": "✓", "": "", "True": "✓", "False": ""}.get(str(value), str(value)))

@@ -1,0 +1,272 @@
+"""Where things lie on disk: artefacts in, one tidy DataFrame out.
+
+runs/<dataset>-<kind>-<hash>/ holds run.json (every field), pretrain.json beside backbone.safetensors, and one JSON per result
+with its predictions beside it. Each file has one writer, is written to a temporary name, fsynced and renamed, and carries
+a SHA-256 of its own content. A file that is not whole is reported, never read as a number and never overwritten.
+"""
+
+import hashlib
+import io
+import json
+import math
+import os
+import platform
+import subprocess
+import uuid
+from dataclasses import asdict
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simclic.spec import PROTOCOLS, InputError, Protocol, Run
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+SCHEMA = 1
+RUNS = Path("runs")
+
+Scored = tuple[dict[str, Any], "np.ndarray", "np.ndarray"]  # what a result records; truth and scores of the test images
+
+# What a result must hold, and of what kind.
+RESULT: dict[str, type | tuple[type, ...]] = {
+    "schema": int, "run": dict, "stage": str, "protocol": dict, "error": (int, float), "metric": str, "chosen": dict,
+    "curve": list, "sizes": dict, "data": str, "seconds": (int, float), "device": str, "threads": int, "versions": dict,
+    "commit": str, "predictions": str, "predictions_sha256": str,
+}  # fmt: skip
+
+
+class Broken(InputError):
+    """A file that is there but not what it should be."""
+
+
+def folder(runs: Path, run: Run) -> Path:
+    """Where a Run's artefacts lie."""
+    return runs / run.name
+
+
+def enter(runs: Path, run: Run, data: str) -> Path:
+    """The Run's folder, made if need be, with run.json in it: every field, the data's digest, commit and versions.
+
+    Raises InputError if a run.json is there that says otherwise, or if the folder cannot be written.
+    """
+    path = folder(runs, run)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not agrees(runs, run, data):
+            write_json(path / "run.json", {"schema": SCHEMA, "run": asdict(run), "data": data, **provenance()})
+    except OSError as e:
+        raise InputError(f"{path}: cannot be written ({e.strerror}); choose another place with --runs DIR") from e
+    return path
+
+
+def agrees(runs: Path, run: Run, data: str = "") -> bool:
+    """Is there a run.json for this Run? Raises InputError if there is one that disagrees, naming each field."""
+    path = folder(runs, run) / "run.json"
+    found = read_json(path)
+    if found is None:
+        return False
+    here, there = asdict(run), found.get("run")
+    if not isinstance(there, dict):
+        raise Broken(f"{path}: has no 'run'; move the folder away to run it again")
+    differ = [f"{k} {there.get(k)!r} there, {here.get(k)!r} here" for k in sorted({*here, *there}) if here.get(k) != there.get(k)]
+    if data and found.get("data") != data:
+        differ.append(f"data {found.get('data')!r} there, {data!r} here")
+    if differ:
+        raise InputError(
+            f"{path}: another experiment under the same name: {'; '.join(differ)}; move the folder away or use another --runs DIR"
+        )
+    return True
+
+
+def result_path(runs: Path, run: Run, protocol: Protocol) -> Path:
+    """The file of one result."""
+    return folder(runs, run) / f"{protocol.name}.json"
+
+
+def result(runs: Path, run: Run, protocol: Protocol) -> dict[str, Any] | None:
+    """One result, or None if there is none yet. Raises InputError if the file or its run.json is not what it should be."""
+    if not agrees(runs, run):
+        return None
+    return read_result(result_path(runs, run, protocol), run, protocol)
+
+
+def read_result(path: Path, run: Run | None = None, protocol: Protocol | None = None) -> dict[str, Any] | None:
+    """The result in a file, checked field by field; None if there is no file. Raises Broken otherwise."""
+    found = read_json(path)
+    if found is None:
+        return None
+    for key, kind in RESULT.items():
+        if not isinstance(found.get(key), kind) or isinstance(found.get(key), bool):
+            raise Broken(f"{path}: {key!r} is missing or of the wrong kind")
+    if found["schema"] != SCHEMA:
+        raise Broken(f"{path}: written in schema {found['schema']}, this version reads {SCHEMA}")
+    if not (math.isfinite(found["error"]) and 0 <= found["error"] <= 100):
+        raise Broken(f"{path}: error={found['error']!r} is no percentage")
+    try:
+        run = run or Run.parse(found["run"])
+        protocol = protocol or PROTOCOLS[found["stage"]].parse(found["protocol"])
+    except (InputError, KeyError) as e:
+        raise Broken(f"{path}: {e}") from e
+    if found["run"] != asdict(run) or path.parent.name != run.name:
+        raise Broken(f"{path}: belongs to another Run than {path.parent.name}")
+    if found["protocol"] != asdict(protocol) or path.stem != protocol.name:
+        raise Broken(f"{path}: was measured under another protocol than {path.stem}")
+    predictions = path.with_name(found["predictions"])
+    if predictions.parent != path.parent or _sha256(predictions) != found["predictions_sha256"]:
+        raise Broken(f"{path}: its predictions {found['predictions']} are missing or altered")
+    return found
+
+
+def write_result(runs: Path, run: Run, protocol: Protocol, scored: Scored, **measured: Any) -> None:
+    """Write one result: first its per-sample predictions, then the file that counts.
+
+    scored: the record of the protocol, with truth (N,) or (N, K) and scores (N, K) of the images it was scored on.
+    """
+    import numpy as np
+
+    values, truth, scores = scored
+    path = result_path(runs, run, protocol)
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, truth=truth, scores=scores.astype(np.float32))
+    predictions = path.with_suffix(".npz")
+    write_bytes(predictions, buffer.getvalue())
+    what = {"schema": SCHEMA, "run": asdict(run), "stage": protocol.stage, "protocol": asdict(protocol)}
+    files = {"predictions": predictions.name, "predictions_sha256": _sha256(predictions)}
+    write_json(path, {**what, **values, **measured, **files, **provenance()})
+
+
+def predictions(runs: Path, run: str, protocol: str) -> "tuple[np.ndarray, np.ndarray]":
+    """(truth, scores) of a result by the names of its Run and protocol: (N,) int labels, (N, K) scores."""
+    import numpy as np
+
+    with np.load(runs / run / f"{protocol}.npz") as arrays:
+        return arrays["truth"], arrays["scores"]
+
+
+def results(runs: Path = RUNS) -> "pd.DataFrame":
+    """Every result as one row: all fields of its Run, `name`, `method`, `stage`, `protocol`, `error`, `chosen`, and where from.
+
+    A file that cannot be trusted is a row with `problem` set and no error.
+    """
+    import pandas as pd
+
+    rows = [_row(path) for path in sorted(runs.glob("*/*.json")) if path.stem.split("-")[0] in PROTOCOLS]
+    columns = ["name", "method", "stage", "protocol", "error", "problem", "path"]
+    return pd.DataFrame(rows, columns=None if rows else columns)
+
+
+def _row(path: Path) -> dict[str, Any]:
+    stage = path.stem.split("-")[0]
+    try:
+        found = read_result(path)
+        assert found is not None
+        run = Run.parse(found["run"])
+        if not agrees(path.parent.parent, run, found["data"]):
+            raise Broken(f"{path}: there is no run.json beside it")
+    except InputError as e:
+        return {
+            "name": path.parent.name,
+            "stage": stage,
+            "protocol": path.stem,
+            "error": math.nan,
+            "problem": str(e),
+            "path": str(path),
+        }
+    kept = ("error", "metric", "chosen", "sizes", "data", "seconds", "device", "threads", "versions", "commit")
+    row = {"name": run.name, "method": run.method, "stage": stage, "protocol": path.stem, **asdict(run)}
+    return {**row, **{k: found[k] for k in kept}, "problem": "", "path": str(path)}
+
+
+def writable(path: Path, flag: str) -> None:
+    """Make a folder and see that files can be written there. Raises InputError naming the flag that chooses another."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".{uuid.uuid4().hex[:8]}"
+        probe.touch()
+        probe.unlink()
+    except OSError as e:
+        raise InputError(f"{path}: cannot be written ({e.strerror}); choose another place with {flag} DIR") from e
+
+
+def fail(runs: Path, run: Run, stage: str, reason: str) -> None:
+    """Record why a stage of a Run did not succeed, for the plan and the tables."""
+    write_json(folder(runs, run) / "failed.json", {"schema": SCHEMA, "stage": stage, "reason": reason})
+
+
+def failure(runs: Path, run: Run) -> str:
+    """Why the Run failed when it was last tried, or nothing."""
+    found = read_json(folder(runs, run) / "failed.json")
+    return f"{found.get('stage')}: {found.get('reason')}" if found else ""
+
+
+def forgive(runs: Path, run: Run) -> None:
+    """Forget an earlier failure: the Run is being tried again."""
+    (folder(runs, run) / "failed.json").unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write atomically, with a SHA-256 of the content inside. NaN and infinity are refused."""
+    text = json.dumps({**values, "sha256": _digest(values)}, indent=1, allow_nan=False)
+    write_bytes(path, (text + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What `write_json` wrote, or None if there is no such file. Raises Broken if it is not whole."""
+    try:
+        values = json.loads(path.read_bytes())
+        claimed = values.pop("sha256")
+    except FileNotFoundError:
+        return None
+    except (ValueError, AttributeError, KeyError, TypeError) as e:
+        raise Broken(f"{path}: is not a whole JSON file; move it away to compute it again") from e
+    if _digest(values) != claimed:
+        raise Broken(f"{path}: was altered after it was written (SHA-256 differs); move it away to compute it again")
+    return values
+
+
+def write_bytes(path: Path, payload: bytes) -> None:
+    """Write a file whole or not at all: temporary name in the same folder, fsync, rename."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with open(temporary, "wb") as f:
+            f.write(payload)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@cache
+def provenance() -> dict[str, Any]:
+    """Versions and commit of what computes here."""
+    names = ("simclic", "torch", "torchvision", "timm", "scikit-learn", "numpy", "scipy")
+    return {"versions": {"python": platform.python_version(), **{n: _version(n) for n in names}}, "commit": _commit()}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _commit() -> str:
+    """The commit of the source tree, marked + if files differ from it; 'unknown' outside git."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
