@@ -75,7 +75,7 @@ RANGES: dict[str, tuple[float, float]] = {
 
 def _known(spec: type, names: Mapping[str, Any]) -> None:
     """Raise InputError if a name is no field of `spec`."""
-    known = [f.name for f in fields(spec)]  # type: ignore[arg-type]
+    known = [f.name for f in fields(spec)]
     for name in names:
         if name not in known:
             near: list[str] = get_close_matches(name, known, 1)

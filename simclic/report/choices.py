@@ -94,10 +94,8 @@ def choices(suites: list[Suite]) -> list[dict[str, str]]:
     for q in QUESTIONS:
         told = []
         for name in q.names:
-            used = {getattr(s, name, None) for s in specs if not (isinstance(s, Run) and name in s.unread)} - {
-                None,
-                _default(name),
-            }
+            used = {getattr(s, name, None) for s in specs if not (isinstance(s, Run) and name in s.unread)}
+            used -= {None, _default(name)}
             also = f"; here also {', '.join(str(v) for v in sorted(used, key=str))}" if used else ""
             told.append(f"{name} = {_default(name)}{also}")
         rows.append({"question": q.question, "paper": q.paper, "choice": "; ".join(told) or "fixed", "why": q.why})

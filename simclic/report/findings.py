@@ -17,6 +17,8 @@ UNTRAINED, IDENTITY, PIXELS = CONTROLS = ("Untrained backbone", "SimCLIC (no per
 
 Wrong = dict[str, list[np.ndarray]]  # method -> for each seed, (n,) whether each test image was classified wrongly
 
+RULE = "Differences ± standard error, paired over test images and seeds; one counts if it is more than twice that error."
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -33,16 +35,19 @@ class Difference:
         return "clearly better than" if self.points < 0 else "clearly worse than"
 
     def __str__(self) -> str:
-        return f"{self.points:+.1f} ± {self.error:.1f} points"
+        return f"{self.points:+.1f} ± {self.error:.1f}"
 
 
 def compare(method: Sequence[np.ndarray], control: Sequence[np.ndarray]) -> Difference:
     """Paired over test images and seeds. method, control: one (n,) array of wrong answers per seed, the same images.
 
-    The standard error adds what the choice of test images and, with several seeds, what the seeds contribute. A control
-    that has no seed (raw pixels) is compared with each seed of the method.
+    The standard error adds what the choice of test images and, with several seeds, what the seeds contribute. One
+    that has no seed (raw pixels) is compared with each seed of the other.
     """
-    control = list(control) * (len(method) if len(control) == 1 else 1)
+    if len(control) == 1:
+        control = list(control) * len(method)
+    elif len(method) == 1:
+        method = list(method) * len(control)
     seeds = min(len(method), len(control))
     differences = np.stack([m.astype(float) - c for m, c in zip(method[:seeds], control[:seeds], strict=True)])  # (seeds, n)
     variance = differences.mean(axis=0).var(ddof=1) / differences.shape[1]
@@ -51,9 +56,19 @@ def compare(method: Sequence[np.ndarray], control: Sequence[np.ndarray]) -> Diff
     return Difference(100 * float(differences.mean()), 100 * math.sqrt(variance))
 
 
-def findings(table: Table, frame: pd.DataFrame, runs: Path) -> list[str]:
-    """One paragraph per data set of Table 2 that has results under linear evaluation, what matters most first."""
-    paragraphs = []
+@dataclass(frozen=True)
+class Finding:
+    """What was learned on one data set. rows: per method its mean error, and its error less that of each control."""
+
+    sentences: str
+    basis: str
+    controls: list[str]
+    rows: list[tuple[str, str, list[str]]]
+
+
+def findings(table: Table, frame: pd.DataFrame, runs: Path) -> list[Finding]:
+    """One per data set of Table 2 that has results of SimCLIC under linear evaluation."""
+    told = []
     for dataset in dict.fromkeys(run.dataset for run in table.runs):
         jobs = [(run, p) for run, p in table.jobs if p.stage == "linear" and run.dataset == dataset]
         found = of_jobs(frame, jobs)
@@ -63,26 +78,22 @@ def findings(table: Table, frame: pd.DataFrame, runs: Path) -> list[str]:
             truth, scores = store.predictions(runs, name, protocol)
             wrong.setdefault(method, []).append(scores.argmax(axis=1) != truth)
         if any(_ours(m) for m in wrong):
-            paragraphs.append(_paragraph(FACTS[dataset].title, wrong, int(found["seed"].nunique())))
-    return paragraphs
+            told.append(_finding(FACTS[dataset].title, wrong, int(found["seed"].nunique())))
+    return told
 
 
-def _paragraph(title: str, wrong: Wrong, seeds: int) -> str:
-    """What was learned, then the numbers it rests on."""
+def _finding(title: str, wrong: Wrong, seeds: int) -> Finding:
+    """What was learned, then the numbers it rests on, best first."""
     ours, tests = [m for m in wrong if _ours(m)], len(next(iter(wrong.values()))[0])
     means = {m: 100 * float(np.mean(w)) for m, w in wrong.items()}
-    listed = ", ".join(f"{m} {means[m]:.1f} %" for m in sorted(means, key=lambda m: means[m]))
-    told = [
-        *_learned(title, ours, wrong),
-        f"Linear evaluation, {tests:,} test images, {seeds} seed{'s' * (seeds > 1)}, mean test error: {listed}.",
-    ]
-    for control in CONTROLS:
-        if control in wrong:
-            differences = ", ".join(f"{_short(m)} {compare(wrong[m], wrong[control])}" for m in ours)
-            told.append(f"Error less that of {control}: {differences}.")
-    return " ".join(
-        [*told, "A difference counts if it is more than twice its standard error, paired over test images and seeds."]
-    )
+    controls = [c for c in CONTROLS if c in wrong]
+    rows = []
+    for m in sorted(means, key=lambda m: means[m]):
+        less = [str(compare(wrong[m], wrong[c])) if m != c else "" for c in controls]
+        rows.append((m, f"{means[m]:.1f}", less))
+    over = f"{seeds} seed{'s' * (seeds > 1)} and {tests:,} images"
+    basis = f"{title}, linear evaluation: mean test error in percent over {over}. {RULE}"
+    return Finding(" ".join(_learned(title, ours, wrong)), basis, controls, rows)
 
 
 def _learned(title: str, ours: list[str], wrong: Wrong) -> list[str]:
@@ -97,9 +108,12 @@ def _learned(title: str, ours: list[str], wrong: Wrong) -> list[str]:
     told = [f"{title}: SimCLIC learns something: with {_and(better)} it is clearly better than the untrained backbone."]
     if IDENTITY in wrong:
         worth = _clearly("better", ours, wrong, IDENTITY)
+        harm = _clearly("worse", ours, wrong, IDENTITY)
+        if harm:
+            told.append(f"With {_and(harm)} it is clearly worse than without any perturbation.")
         if worth:
             told.append(f"Perturbing is worth something: with {_and(worth)} it is clearly better than without any perturbation.")
-        else:
+        elif len(harm) < len(ours):
             told.append("That perturbing is worth anything is not shown: no perturbation is clearly better than none.")
     if PIXELS in wrong and len(_clearly("worse", ours, wrong, PIXELS)) == len(ours):
         told.append("Raw pixels are clearly better than every one of these encoders.")

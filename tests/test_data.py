@@ -1,0 +1,79 @@
+"""The data sets: facts, the digits, images on the device."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from simclic import InputError, data
+from simclic.data.images import Images, seeded
+
+
+def test_digits_are_scikit_learns_with_a_fixed_stratified_split(digits):
+    splits = digits.splits
+    assert digits.images.shape == (1797, 3, 8, 8)
+    assert splits.sizes == {"train": 1078, "val": 359, "test": 360, "fit": 1437}
+    assert (splits.sizes["train"], splits.sizes["val"], splits.sizes["test"]) == digits.facts.sizes
+    together = np.concatenate([splits.train, splits.val, splits.test])
+    assert sorted(together) == list(range(1797))
+    assert not set(splits.fit) & set(splits.test)
+    for part in (splits.train, splits.val, splits.test):
+        counts = np.bincount(digits.labels[part]) / len(part)
+        assert np.abs(counts - np.bincount(digits.labels) / 1797).max() < 0.004
+    assert (digits.images[5, 0] == np.round(load_digits().images[5] * 255 / 16)).all()
+    assert digits.digest == "1173afbbc5ab4fc8"  # the same split on every machine
+
+
+def test_the_paper_rule_chooses_and_reports_on_the_same_fifth():
+    splits = data.load("digits", "paper", Path()).splits
+    assert (splits.val == splits.test).all()
+    assert splits.sizes == {"train": 1437, "val": 360, "test": 360, "fit": 1437}
+    assert (splits.fit == splits.train).all()
+
+
+def test_facts_of_the_eleven_sets_are_the_papers():
+    assert data.PAPER[3] == "cifar10"
+    assert len(data.PAPER) == 11
+    assert data.FACTS["sun397"].classes == 397
+    assert {n for n, f in data.FACTS.items() if f.metric == "mean per class"} == {"aircraft", "caltech101", "flowers", "pets"}
+
+
+def test_an_unknown_or_absent_data_set_is_one_line():
+    with pytest.raises(InputError, match="dataset='cifar' is not one of .*; did you mean 'cifar10'"):
+        data.facts("cifar")
+    with pytest.raises(InputError, match="somewhere/cifar10: CIFAR10 is not there yet"):
+        data.load("cifar10", "ericsson", Path("somewhere"))
+
+
+def test_images_are_normalised_with_the_sets_own_statistics(digits):
+    x = Images(digits, 8, torch.device("cpu"))(torch.from_numpy(digits.splits.fit))
+    assert abs(x.mean()) < 0.01
+    assert abs(x.std() - 1) < 0.01
+
+
+def test_enlarging_is_bicubic_as_pil_does_it(digits):
+    images = Images(digits, 16, torch.device("cpu"))
+    ours = images.resize(images.uint8[:20].float())[:, 0]
+    pil = [np.array(Image.fromarray(digits.images[i, 0]).resize((16, 16), Image.Resampling.BICUBIC)) for i in range(20)]
+    # PIL rounds to whole grey values and uses a = -0.5 where torch uses -0.75: the same picture, not the same bits
+    assert np.abs(ours.numpy() - np.stack(pil)).mean() < 4
+
+
+def test_random_crops_are_crops_and_half_are_mirrored(digits):
+    images = Images(digits, 8, torch.device("cpu"))
+    images.uint8 = torch.arange(8, dtype=torch.uint8).mul(10).expand(400, 3, 8, 8).contiguous()  # a ramp from left to right
+    x = images.random_crops(torch.arange(400), seeded("cpu", 1)) * images.std + images.mean
+    slope = (x[:, 0, :, -1] - x[:, 0, :, 0]).mean(dim=1)
+    assert 150 < (slope < 0).sum() < 250
+    assert (slope.abs() <= 70 / 255 + 0.02).all()  # never more than the whole image
+    assert slope.abs().min() < 35 / 255
+    assert images.random_crops(torch.arange(9), seeded("cpu", 5)).equal(images.random_crops(torch.arange(9), seeded("cpu", 5)))
+
+
+def test_seeded_depends_on_the_key_alone():
+    draws = [torch.rand(3, generator=seeded("cpu", *key)) for key in ((0, "g", 1), (0, "g", 2), (0, "order", 1), (1, "g", 1))]
+    assert len({tuple(d.tolist()) for d in draws}) == 4
+    assert torch.rand(3, generator=seeded("cpu", 0, "g", 1)).equal(draws[0])

@@ -1,0 +1,122 @@
+"""Doing the work: real processes, real images, interrupted and resumed."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT, tiny
+from rich.console import Console
+
+from simclic import Finetune, InputError, Linear, launch, load, store
+from simclic.plan import plan
+
+SIMCLIC = [sys.executable, "-m", "simclic"]
+
+
+def command(*words, cwd):
+    return subprocess.run([*SIMCLIC, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+
+
+def stamps(runs):
+    """Every finished file and when it was written."""
+    return {p: p.stat().st_mtime_ns for p in runs.glob("*/*") if not p.name.startswith(".")}
+
+
+def test_run_reports_and_a_second_run_trains_nothing(exhibit, tmp_path):
+    first = command("run", exhibit, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "3 encoders to go" in first.stdout
+    assert "about 0 s left" in first.stdout
+    assert first.stdout.rstrip().endswith("reports/out/index.html")
+    assert (tmp_path / "reports/out/index.html").is_file()
+    before = stamps(tmp_path / "runs")
+    assert len(before) == 3 * (4 + 2 * 2)  # run, log, weights, record; two results with predictions
+    second = command("run", exhibit, cwd=tmp_path)
+    assert second.returncode == 0
+    assert "nothing to train" in second.stdout
+    assert stamps(tmp_path / "runs") == before
+
+
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(exhibit, tmp_path):
+    exhibit.write_text(exhibit.read_text().replace("epochs=2", "epochs=4").replace('"history")', '"history"), seed=(0, 1, 2)'))
+    process = subprocess.Popen([*SIMCLIC, "run", str(exhibit)], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and len(list(tmp_path.glob("runs/*/finetune-*.json"))) < 2:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped; what is done is kept" in told
+    assert "Traceback" not in told
+    kept = stamps(tmp_path / "runs")
+    done = {p for p in kept if p.name.startswith(("finetune", "linear"))}
+    assert 4 <= len(done) < 9 * 4  # it was in the middle
+    assert not list(tmp_path.glob("runs/*/.*"))  # nothing half-written
+    again = command("run", exhibit, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    after = stamps(tmp_path / "runs")
+    assert {p: after[p] for p in done} == {p: kept[p] for p in done}
+    assert len([p for p in after if p.name.startswith(("finetune", "linear"))]) == 9 * 4
+
+
+def test_numbers_do_not_depend_on_how_many_processes_there_are(exhibit, tmp_path, digits, monkeypatch):
+    made = plan([load(exhibit)], tmp_path / "many", tmp_path)
+    launch.here(made.work, tmp_path / "many", tmp_path, Console(file=io.StringIO()))
+    for run, protocols in made.work:
+        launch.work(run, protocols, tmp_path / "one", tmp_path, "cpu", lambda share, note: None)
+        for protocol in protocols:
+            many, one = (store.result(tmp_path / n, run, protocol) for n in ("many", "one"))
+            assert many["curve"] == one["curve"]
+            assert many["predictions_sha256"] == one["predictions_sha256"]
+            assert many["threads"] == one["threads"] == 1
+
+
+def test_one_failure_does_not_stop_the_others_and_is_recorded(tmp_path):
+    jobs = [(tiny(base_lr=1e30), (Linear(l2_count=2, tolerance=1e-2),)), (tiny(perturbation="dropout"), (Linear(l2_count=2, tolerance=1e-2),))]
+    outcome = launch.here(jobs, tmp_path, tmp_path, Console(file=io.StringIO()))
+    assert outcome.finished == 1
+    assert list(outcome.failures) == [tiny(base_lr=1e30).name]
+    assert "diverged: the loss is nan" in outcome.failures[tiny(base_lr=1e30).name]
+    assert "pretrain: the loss is nan" in store.failure(tmp_path, tiny(base_lr=1e30))
+    assert store.result(tmp_path, tiny(perturbation="dropout"), jobs[1][1][0]) is not None
+
+
+def test_a_process_that_is_killed_is_a_failure_with_its_exit_code(tmp_path):
+    process = launch.Process(tiny(), "cpu", 1.0, type("P", (), {"exitcode": -9})(), None)
+    outcome = launch.Outcome()
+    launch._conclude(process, outcome, tmp_path, launch._Progress(Console(file=io.StringIO()), 1.0, 1))
+    assert outcome.failures == {tiny().name: "its process was killed (exit code -9); out of memory?"}
+
+
+def test_a_programming_error_is_a_traceback(tmp_path):
+    process = launch.Process(tiny(), "cpu", 1.0, type("P", (), {"exitcode": 1})(), None, outcome=("crashed", "Traceback: boom"))
+    with pytest.raises(RuntimeError, match="boom"):
+        launch._conclude(process, launch.Outcome(), tmp_path, launch._Progress(Console(file=io.StringIO()), 1.0, 1))
+
+
+def test_work_tells_how_far_it_is(tmp_path):
+    told = []
+    protocols = (Linear(l2_count=3, tolerance=1e-2), Finetune(steps=2, lr_count=1, decay_count=0, augment="none"))
+    errors = launch.work(tiny(), protocols, tmp_path, tmp_path, "cpu", lambda share, note: told.append(share))
+    assert told == sorted(told)
+    assert 0 < told[0] < told[-1] <= 1
+    assert set(errors) == {"linear evaluation", "fine-tuned"}
+    result = json.loads((tmp_path / tiny().name / f"{protocols[0].name}.json").read_text())
+    assert result["sizes"] == {"train": 1078, "val": 359, "test": 360, "fit": 1437}
+    assert {"error", "metric", "chosen", "curve", "seed", "seconds", "device", "versions", "commit"} <= set(result)
+
+
+def test_an_absent_data_set_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match="CIFAR10 is not there"):
+        launch.work(tiny(dataset="cifar10"), (Linear(),), tmp_path, tmp_path, "cpu", lambda share, note: None)
+
+
+def test_the_whole_miniature_can_be_planned():
+    made = plan([load(ROOT / "benchmarks/digits.py")], ROOT / "nowhere", ROOT / "nowhere")
+    assert not made.absent
+    assert {run.dataset for run, _ in made.work} == {"digits"}

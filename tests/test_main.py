@@ -1,0 +1,126 @@
+"""The verbs as a user meets them: answers, and one clear line for each mistake."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import EXHIBIT, ROOT, tiny
+from test_store import publish
+
+from simclic import Linear
+from simclic.__main__ import main
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def told(capsys, *words):
+    """The exit code and what was printed on stdout and stderr."""
+    code = main([str(w) for w in words])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('dataset="digits"', 'dataset="digit"', "dataset='digit' is not one of"),
+        ('("noise", "dropout", "history")', '"noize"', "perturbation='noize' is not one of history, dropout, noise, none"),
+        ("epochs=2", "epoch=2", "'epoch' is no field of Run; did you mean 'epochs'?"),
+        ('("noise", "dropout", "history")', '"noise", tau=0.5', "tau=0.5 is read by nothing when perturbation='noise'"),
+        ('("noise", "dropout", "history")', '"history", tau=1.0', "tau=1.0 is out of range: it lies in [0, 1)"),
+        ('("noise", "dropout", "history")', '"dropout", p=1.1', "p=1.1 is out of range: it lies in [0, 1]"),
+        ("TABLE = Table(", "TABLE = Table((", "table2.py:4: '(' was never closed"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["plan", "run", "status", "report"])
+def test_a_mistake_in_an_exhibit_is_one_line(here, capsys, verb, old, new, message):
+    assert old in EXHIBIT
+    (here / "table2.py").write_text(EXHIBIT.replace(old, new))
+    code, _, err = told(capsys, verb, "table2.py")
+    assert code == 2
+    assert message in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert not (here / "runs").exists()
+
+
+def test_an_exhibit_that_is_not_there(here, capsys):
+    code, _, err = told(capsys, "run", ROOT / "benchmarks/tabel2.py")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no such exhibit; did you mean" in err
+
+
+def test_a_backbone_that_timm_does_not_know(here):
+    (here / "table2.py").write_text(EXHIBIT.replace("test_resnet", "test_resnett"))
+    done = subprocess.run([sys.executable, "-m", "simclic", "run", "table2.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["error: backbone='test_resnett' is no timm model; did you mean test_resnet or resnet? (3 runs)"] or (
+        done.stderr.startswith("error: backbone='test_resnett' is no timm model; did you mean test_resnet") and done.stderr.count("\n") == 1
+    )
+
+
+@pytest.mark.parametrize("flag", ["--runs", "--out"])
+def test_a_folder_that_cannot_be_written(here, capsys, flag):
+    (here / "table2.py").write_text(EXHIBIT)
+    (here / "file").write_text("")
+    code, _, err = told(capsys, "run", "table2.py", flag, "file/below")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"cannot be written (Not a directory); choose another place with {flag} DIR" in err
+
+
+def test_a_data_set_that_is_not_there_is_one_line_each(here, capsys):
+    code, _, err = told(capsys, "run", ROOT / "benchmarks/table4.py", "--data", "elsewhere")
+    assert (code, err) == (2, "error: elsewhere/cifar10: CIFAR10 is not there yet; this version reads digits only\n")
+    code, _, err = told(capsys, "run", ROOT / "benchmarks/table2.py")
+    assert (code, err.count("\n")) == (2, 11)
+
+
+def test_a_corrupt_result_is_listed_under_its_table_and_never_a_number(here, capsys):
+    text = EXHIBIT.replace('("noise", "dropout", "history")', '"noise"').replace(", Finetune(steps=3, lr_count=1, decay_count=0, augment=\"none\")", ",")
+    (here / "table2.py").write_text(text)
+    protocol = Linear(l2_count=3, tolerance=1e-3)
+    path = publish(here / "runs", tiny(), protocol, error=12.34)
+    assert told(capsys, "report", "table2.py")[0] == 0
+    assert "12.34" in (here / "reports/out/table2.md").read_text()
+    path.write_text(path.read_text()[:-40])
+    for verb in ("report", "run"):
+        code, _, err = told(capsys, verb, "table2.py")
+        assert code == 1
+        assert f"{path.relative_to(here)}: is not a whole JSON file" in err
+        for kind in ("html", "md", "tex", "csv"):
+            printed = (here / f"reports/out/table2.{kind}").read_text()
+            assert "12.34" not in printed
+            assert ("is not a whole JSON file" in printed) == (kind != "csv")
+    assert told(capsys, "status", "table2.py")[0] == 1
+
+
+def test_plan_and_status_answer_for_people_and_programs(here, capsys):
+    (here / "table2.py").write_text(EXHIBIT)
+    code, out, _ = told(capsys, "plan", "table2.py")
+    assert code == 0
+    assert "pretrain" in out
+    code, out, _ = told(capsys, "plan", "table2.py", "--json")
+    answer = json.loads(out)
+    assert answer["totals"][0] | {"exhibit": ""} == {
+        "exhibit": "", "stage": "pretrain", "asked": 3, "shared": 0, "done": 0, "failed": 0, "missing": 3
+    }  # fmt: skip
+    assert len(answer["missing"]) == 3
+    code, out, _ = told(capsys, "status", "table2.py")
+    assert (code, "0 of 3 done" in out) == (0, True)
+
+
+def test_data_list(here, capsys):
+    code, out, _ = told(capsys, "data", "list", "--json")
+    assert code == 0
+    assert json.loads(out)["digits"]["missing"] == ""
+    assert "SUN397" in told(capsys, "data", "list")[1]
+
+
+def test_help_needs_neither_rich_nor_numpy():
+    script = "import sys; from simclic.__main__ import parser; parser().format_help(); print(sorted({'rich', 'numpy', 'pandas', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,75 @@
+"""What is asked, shared, done and missing."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT, tiny
+from test_store import publish
+
+from simclic import InputError, Linear, Table, load, store
+from simclic.plan import plan
+from simclic.spec import Suite
+
+
+def suite(*runs, **options):
+    return Suite("", "", (Table(number=4, caption="", runs=runs, **options),), "benchmarks/x.py")
+
+
+def test_shared_jobs_are_counted_once(tmp_path):
+    suites = [load(ROOT / f"benchmarks/table{n}.py") for n in (4, 5, 6)]
+    made = plan(suites, tmp_path, tmp_path)
+    lines = {(ln.exhibit, ln.stage): ln for ln in made.lines}
+    assert (lines["table4", "pretrain"].asked, lines["table4", "pretrain"].shared) == (4, 0)
+    assert (lines["table5", "pretrain"].asked, lines["table5", "pretrain"].shared) == (2, 1)
+    total = made.totals()[-1]
+    assert (total.asked, total.shared, total.done, total.missing) == (16, 4, 0, 12)
+    assert len(made.work) == 6
+    assert "CIFAR10 is not there" in made.absent["cifar10"]
+
+
+def test_the_whole_paper_asks_for_122_and_needs_109_besides_the_control(tmp_path):
+    made = plan([load(p) for p in sorted(ROOT.glob("benchmarks/[tf]*.py"))], tmp_path, tmp_path)
+    pretrain = made.totals()[0]
+    assert (pretrain.stage, pretrain.asked, pretrain.asked - pretrain.shared) == ("pretrain", 122 + 11, 109 + 11)
+
+
+def test_what_is_done_is_not_asked_again(tmp_path):
+    linear = Linear()
+    publish(tmp_path, tiny(), linear)
+    made = plan([suite(tiny(), tiny(perturbation="history"))], tmp_path, tmp_path)
+    assert [run.perturbation for run, _ in made.work] == ["history"]
+    assert {(ln.stage, ln.done, ln.missing) for ln in made.lines} == {("pretrain", 1, 1), ("linear", 1, 1)}
+
+
+def test_failed_and_broken_are_told_apart(tmp_path):
+    publish(tmp_path, tiny(), Linear()).write_text("{")
+    store.enter(tmp_path, tiny(perturbation="history"), "d1")
+    store.fail(tmp_path, tiny(perturbation="history"), "pretrain", "the loss is nan")
+    made = plan([suite(tiny(), tiny(perturbation="history"))], tmp_path, tmp_path)
+    assert {line.stage: line.failed for line in made.lines} == {"pretrain": 1, "linear": 2}
+    assert [run.perturbation for run, _ in made.work] == ["history"]  # tried again; the broken file is left alone
+    assert sum("is not a whole JSON file" in r for r in made.reasons.values()) == 1
+    assert sum("the loss is nan" in r for r in made.reasons.values()) == 2
+
+
+def test_an_unknown_data_set_is_refused(tmp_path):
+    with pytest.raises(InputError, match="dataset='cifar' is not one of"):
+        plan([suite(tiny(dataset="cifar"))], tmp_path, tmp_path)
+
+
+def test_planning_the_paper_takes_under_a_second_without_torch_or_pandas(tmp_path):
+    script = (
+        "import sys, time; from simclic.__main__ import main; "
+        "code = main(sys.argv[1:]); print({m for m in ('torch', 'pandas', 'matplotlib', 'sklearn') if m in sys.modules}, file=sys.stderr)"
+    )
+    files = [str(p) for p in sorted(ROOT.glob("benchmarks/*.py"))]
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", script, "plan", "--json", "--runs", str(tmp_path), *files], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.strip() == "set()"
+    assert time.monotonic() - started < 5  # the figure itself is a benchmark's business; this catches an import of torch
+    assert json.loads(done.stdout)["totals"][0]["stage"] == "pretrain"

@@ -1,0 +1,164 @@
+"""Tables and figures: the paper's marks, formats that people can use, verdicts in both directions."""
+
+import csv
+import io
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, tiny
+from test_store import publish
+
+from simclic import Figure, Linear, Table, grid, load, store
+from simclic.report import render
+from simclic.report.choices import choices
+from simclic.report.figures import points
+from simclic.report.findings import compare
+from simclic.report.page import tex
+from simclic.report.tables import Cell, Row, mark, sheet
+from simclic.spec import Suite
+
+
+def full():
+    return [load(p) for p in sorted(ROOT.glob("benchmarks/[tf]*.py"))]
+
+
+def test_marks_recomputed_from_the_stored_table_are_the_papers():
+    table = load(ROOT / "benchmarks/table2.py").exhibits[0]
+    made = sheet(table, store.results(ROOT / "nowhere"), ROOT / "baselines")
+    printed = pd.read_csv(ROOT / "baselines/table2_marks.csv", keep_default_na=False)
+    count = 0
+    for (_, groups), stage in zip(made.blocks, ("linear", "finetune"), strict=True):
+        for row in groups[0].rows:
+            expected = printed[(printed.protocol == stage) & (printed.method == row.label)].iloc[0]
+            for name, cell in zip(made.header, row.cells, strict=True):
+                assert cell.mark == expected[name], (stage, row.label, name)
+                count += bool(cell.mark)
+    assert count == 48
+
+
+def test_ties_share_a_mark_and_dashes_have_none():
+    rows = [Row(str(v), [Cell(str(v), v)]) for v in (3.0, 2.004, 2.0, 1.0, float("nan"))]
+    mark(rows)
+    assert [row.cells[0].mark for row in rows] == ["", "second", "second", "best", ""]
+
+
+def test_nothing_run_yet_still_renders_all_nine_with_reasons(tmp_path):
+    pages, problems = render(full(), tmp_path / "runs", tmp_path / "out")
+    assert (pages, problems) == ([tmp_path / "out/index.html"], [])
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert {f"table{n}.{k}" for n in range(2, 7) for k in ("html", "md", "tex", "csv")} <= names
+    assert {f"figure{n}.{k}" for n in range(4, 8) for k in ("svg", "png", "csv")} <= names
+    page = (tmp_path / "out/index.html").read_text()
+    assert "4 of 4 results are not there yet; simclic run" in page
+    assert page.count("<h2") == 9 + 3
+    table = (tmp_path / "out/table2.md").read_text()
+    assert "| SimCLIC (noise) | – | 55.86 | 11.92 |" in table
+
+
+def small(*runs, **options):
+    return Suite("small", "Small", (Table(number=2, caption="Small", runs=runs, **options),), "small.py")
+
+
+def test_several_seeds_are_mean_and_deviation(tmp_path):
+    runs = grid(**{"dataset": "digits", "backbone": "test_resnet", "seed": (0, 1, 2)})
+    for run, error in zip(runs, (10.0, 11.0, 12.0), strict=True):
+        publish(tmp_path / "runs", run, Linear(), error)
+    render([small(*runs)], tmp_path / "runs", tmp_path / "out")
+    assert "11.00 ± 1.00" in (tmp_path / "out/small/table2.md").read_text()
+    assert r"11.00 $\pm$ 1.00" in (tmp_path / "out/small/table2.tex").read_text()
+
+
+def test_csv_reads_back(tmp_path):
+    render(full(), tmp_path / "runs", tmp_path / "out")
+    rows = list(csv.reader(io.StringIO((tmp_path / "out/table2.csv").read_text())))
+    assert {len(row) for row in rows} == {15}
+    assert ["Linear evaluation", "As printed in the paper", "SwAV", "24.70"] == [r for r in rows if r[2] == "SwAV"][0][:4]
+
+
+def test_rendering_twice_gives_the_same_bytes(tmp_path):
+    publish(tmp_path / "runs", tiny(), Linear())
+    suites = [*full(), small(tiny())]
+    for out in ("a", "b"):
+        render(suites, tmp_path / "runs", tmp_path / out)
+    for path in (tmp_path / "a").rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes(), path.name
+
+
+def test_figures_draw_a_line_per_data_set_through_the_stored_points(tmp_path):
+    runs = tuple(tiny(perturbation="history", tau=tau) for tau in (0.6, 0.1, 0.3))
+    for run, error in zip(runs, (30.0, 10.0, 20.0), strict=True):
+        publish(tmp_path / "runs", run, Linear(), error)
+    figure = Figure(number=4, caption="tau", runs=runs, x="tau")
+    drawn = points(figure, store.results(tmp_path / "runs"))
+    assert list(drawn["x"]) == [0.1, 0.3, 0.6]
+    assert list(drawn["error"]) == [10.0, 20.0, 30.0]
+    render([Suite("", "t", (figure,), "f.py")], tmp_path / "runs", tmp_path / "out")
+    svg = ET.parse(tmp_path / "out/figure4.svg")
+    words = " ".join(svg.getroot().itertext())
+    assert "Digits" in words
+    assert "nothing run yet" not in words
+    assert (tmp_path / "out/figure4.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_names_are_harmless_in_every_format(tmp_path):
+    hostile = "<script>alert(1)</script> \\input{x} | =cmd"
+    suite = small(tiny(), labels={})
+    table = Table(number=4, caption=hostile, runs=(tiny(),), columns="predictor", labels={"2-layer": hostile})
+    render([Suite("", "t", (table, *suite.exhibits), "x.py")], tmp_path / "runs", tmp_path / "out")
+    assert "<script>" not in (tmp_path / "out/index.html").read_text()
+    assert "<script>" not in (tmp_path / "out/table4.html").read_text()
+    assert r"\input{" not in (tmp_path / "out/table4.tex").read_text()
+    assert r"\<script\>" in (tmp_path / "out/table4.md").read_text()
+    assert tex(r"50%_\a") == r"50\%\_\textbackslash{}a"
+
+
+def test_a_difference_is_judged_against_its_error_in_both_directions():
+    rng = np.random.default_rng(0)
+    easy = [rng.random(400) < 0.1 for _ in range(3)]
+    hard = [rng.random(400) < 0.3 for _ in range(3)]
+    assert compare(easy, hard).verdict == "clearly better than"
+    assert compare(hard, easy).verdict == "clearly worse than"
+    assert compare(easy, [rng.random(400) < 0.1 for _ in range(3)]).verdict == "not distinguishable from"
+    one = compare([easy[0]], [hard[0]])
+    d = hard[0].astype(float) - easy[0]
+    assert one.points == pytest.approx(-100 * d.mean())
+    assert one.error == pytest.approx(100 * d.std(ddof=1) / 20)
+    assert compare(easy, [hard[0]]).points == pytest.approx(100 * (np.mean(easy) - hard[0].mean()))
+
+
+def write_scores(runs, run, wrong):
+    """A result of 300 images whose first `wrong` are wrong."""
+    truth = np.zeros(300, int)
+    scores = np.tile([1.0, 0.0], (300, 1))
+    scores[:wrong] = [0.0, 1.0]
+    store.enter(runs, run, "d1")
+    record = {"error": wrong / 3, "metric": "top-1", "chosen": {}, "curve": [], "sizes": {}, "seconds": 1.0}
+    store.write_result(runs, run, Linear(), (record, truth, scores), data="d1", seed=0, device="cpu", threads=1)
+
+
+@pytest.mark.parametrize(("ours", "says"), [(30, "it is clearly better than the untrained backbone"), (98, "SimCLIC learns nothing here")])
+def test_the_first_paragraph_says_whether_anything_was_learned(tmp_path, ours, says):
+    untrained = grid(dataset="digits", perturbation="none", epochs=0)[0]
+    write_scores(tmp_path / "runs", untrained, 100)
+    write_scores(tmp_path / "runs", tiny(), ours)
+    render([small(tiny(), untrained)], tmp_path / "runs", tmp_path / "out")
+    page = (tmp_path / "out/small/index.html").read_text()
+    assert says in re.search(r'<p class="lead">(.*?)</p>', page, re.S).group(1)
+
+
+def test_every_open_question_names_its_field_and_default():
+    rows = {row["question"]: row["choice"] for row in choices([load(ROOT / "benchmarks/digits.py")])}
+    assert rows["What g perturbs"] == "perturbs = z"
+    assert rows["τ, p, ε"].startswith("tau = 0.3; here also 0.1, 0.2, 0.6")
+    assert rows["Augmentation in fine-tuning"] == "augment = crop+flip; here also none"
+    assert "224; here also 16, 8" in rows["Image size in pre-training"]
+
+
+def test_table_3_takes_simclics_row_from_the_defaults(tmp_path):
+    render(full(), tmp_path / "runs", tmp_path / "out")
+    rows = [r for r in csv.reader(io.StringIO((tmp_path / "out/table3.csv").read_text())) if r[2].startswith("SimCLIC")]
+    assert rows[0][2:] == ["SimCLIC (ours)", "1000", "128", "", "", "✓", ""]
+    assert rows[1][2:] == ["SimCLIC", "1000", "128", "", "", "✓", ""]

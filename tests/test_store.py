@@ -1,0 +1,126 @@
+"""Files: whole or not at all, checked on the way in, never a number if they are not what they should be."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import tiny
+
+from simclic import InputError, store
+
+
+def publish(runs, run, protocol, error=12.5):
+    store.enter(runs, run, "d1")
+    record = {
+        "error": error,
+        "metric": "top-1",
+        "chosen": {"l2": 1.0},
+        "curve": [{"l2": 1.0, "error": error}],
+        "sizes": {"train": 2, "val": 1, "test": 2, "fit": 3},
+        "seconds": 0.5,
+    }
+    scored = (record, np.array([0, 1]), np.array([[0.9, 0.1], [0.2, 0.8]]))
+    store.write_result(runs, run, protocol, scored, data="d1", seed=0, device="cpu", threads=1)
+    return store.result_path(runs, run, protocol)
+
+
+def test_a_result_comes_back_as_it_was_written(tmp_path, linear):
+    path = publish(tmp_path, tiny(), linear)
+    found = store.result(tmp_path, tiny(), linear)
+    assert (found["error"], found["seed"], found["versions"]["python"][:2]) == (12.5, 0, "3.")
+    truth, scores = store.predictions(tmp_path, tiny().name, linear.name)
+    assert (scores.argmax(1) == truth).all()
+    assert not [p for p in path.parent.iterdir() if p.name.startswith(".")]
+
+
+def test_results_is_one_tidy_frame(tmp_path, linear):
+    assert store.results(tmp_path).empty
+    publish(tmp_path, tiny(), linear)
+    publish(tmp_path, tiny(perturbation="history"), linear, 20)
+    frame = store.results(tmp_path)
+    assert len(frame) == 2
+    row = frame[frame.perturbation == "history"].iloc[0]
+    assert (row.error, row.tau, row.method, row.stage, row.problem) == (20, 0.3, "SimCLIC (history)", "linear", "")
+
+
+def corrupt(path, kind):
+    values = json.loads(path.read_text())
+    if kind == "flipped digit":
+        path.write_text(path.read_text().replace("12.5", "11.5", 1))
+    elif kind == "truncated":
+        path.write_bytes(path.read_bytes()[:100])
+    elif kind == "empty":
+        path.write_text("")
+    elif kind == "not an object":
+        path.write_text("[1, 2]")
+    elif kind == "other run":
+        values.pop("sha256")
+        store.write_json(path, values | {"run": values["run"] | {"eps": 0.7}})
+    elif kind == "schema":
+        values.pop("sha256")
+        store.write_json(path, values | {"schema": 99})
+    elif kind == "out of range":
+        values.pop("sha256")
+        store.write_json(path, values | {"error": 101.0})
+    elif kind == "missing field":
+        del values["sha256"], values["chosen"]
+        store.write_json(path, values)
+    elif kind == "predictions gone":
+        path.with_suffix(".npz").unlink()
+    elif kind == "predictions altered":
+        path.with_suffix(".npz").write_bytes(b"x")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["flipped digit", "truncated", "empty", "not an object", "other run", "schema", "out of range", "missing field"]
+    + ["predictions gone", "predictions altered"],
+)
+def test_a_corrupt_result_is_a_problem_and_never_a_number(tmp_path, linear, kind):
+    path = publish(tmp_path, tiny(), linear)
+    assert store.results(tmp_path).iloc[0].problem == ""
+    corrupt(path, kind)
+    row = store.results(tmp_path).iloc[0]
+    assert np.isnan(row.error)
+    assert str(path) in row.problem
+    assert "\n" not in row.problem
+    with pytest.raises(store.Broken):
+        store.result(tmp_path, tiny(), linear)
+
+
+def test_a_run_json_that_disagrees_is_refused_field_by_field(tmp_path):
+    path = store.enter(tmp_path, tiny(), "d1") / "run.json"
+    values = store.read_json(path)
+    values["run"] |= {"weight_decay": 0.5}  # as if the default had been another when this was run
+    store.write_json(path, values)
+    with pytest.raises(InputError, match=r"another experiment under the same name: weight_decay 0.5 there, 0.001 here"):
+        store.enter(tmp_path, tiny(), "d1")
+    with pytest.raises(InputError, match="data 'd1' there, 'd2' here"):
+        store.enter(tmp_path / "other", tiny(), store.enter(tmp_path / "other", tiny(), "d1") and "d2")
+
+
+def test_an_unwritable_folder_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written .*; choose another place with --runs DIR"):
+        store.enter(tmp_path / "file", tiny(), "d1")
+    with pytest.raises(InputError, match="choose another place with --out DIR"):
+        store.writable(tmp_path / "file" / "out", "--out")
+
+
+def test_writing_fails_whole(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    store.write_json(path, {"a": 1})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        store.write_json(path, {"a": 2})
+    assert store.read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_nan_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.write_json(tmp_path / "a.json", {"a": float("nan")})
