@@ -143,6 +143,7 @@ def _child(
 ) -> None:
     """In the child: work, and say what became of it. A user's mistake is a line, a programming error a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what it says here is cleaned up on the way out
     import torch
 
     torch.set_num_threads(threads)
@@ -154,9 +155,9 @@ def _child(
         pipe.send(("failed", f"diverged: {e}"))
     except BrokenPipeError:
         sys.exit(1)  # the parent is gone
-    except BaseException:
+    except Exception:
         pipe.send(("crashed", traceback.format_exc()))
-        raise SystemExit(1) from None
+        sys.exit(1)
 
 
 def _listen(running: list[Process]) -> list[Process]:

@@ -13,7 +13,7 @@ import os
 import platform
 import subprocess
 import uuid
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -36,6 +36,9 @@ RESULT: dict[str, type | tuple[type, ...]] = {
     "curve": list, "sizes": dict, "data": str, "seconds": (int, float), "device": str, "threads": int, "versions": dict,
     "commit": str, "predictions": str, "predictions_sha256": str,
 }  # fmt: skip
+
+# Which of that goes into the table of all results.
+KEPT = ("error", "metric", "chosen", "sizes", "data", "seconds", "device", "threads", "versions", "commit")
 
 
 class Broken(InputError):
@@ -155,8 +158,9 @@ def results(runs: Path = RUNS) -> "pd.DataFrame":
     import pandas as pd
 
     rows = [_row(path) for path in sorted(runs.glob("*/*.json")) if path.stem.split("-")[0] in PROTOCOLS]
-    columns = ["name", "method", "stage", "protocol", "error", "problem", "path"]
-    return pd.DataFrame(rows, columns=None if rows else columns)
+    return pd.DataFrame(
+        rows, columns=["name", "method", "stage", "protocol", *(f.name for f in fields(Run)), *KEPT, "problem", "path"]
+    )
 
 
 def _row(path: Path) -> dict[str, Any]:
@@ -176,9 +180,8 @@ def _row(path: Path) -> dict[str, Any]:
             "problem": str(e),
             "path": str(path),
         }
-    kept = ("error", "metric", "chosen", "sizes", "data", "seconds", "device", "threads", "versions", "commit")
     row = {"name": run.name, "method": run.method, "stage": stage, "protocol": path.stem, **asdict(run)}
-    return {**row, **{k: found[k] for k in kept}, "problem": "", "path": str(path)}
+    return {**row, **{k: found[k] for k in KEPT}, "problem": "", "path": str(path)}
 
 
 def writable(path: Path, flag: str) -> None:
@@ -219,7 +222,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     try:
         values = json.loads(path.read_bytes())
         claimed = values.pop("sha256")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, AttributeError, KeyError, TypeError) as e:
         raise Broken(f"{path}: is not a whole JSON file; move it away to compute it again") from e

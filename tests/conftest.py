@@ -1,10 +1,5 @@
 """What tests share: small Runs on real images, and a data set in memory."""
 
-import os
-
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[name] = "1"  # as in the processes that launch starts
-
 from pathlib import Path
 
 import pytest
@@ -30,11 +25,16 @@ def tiny(**changes):
     return Run(**{**TINY, **changes})
 
 
-@pytest.fixture(scope="session")
-def digits():
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """As in the processes that launch starts: the last bits depend on the number of threads."""
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits():
     return data.load("digits", "ericsson", Path("nowhere"))
 
 

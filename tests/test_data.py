@@ -42,7 +42,7 @@ def test_facts_of_the_eleven_sets_are_the_papers():
 
 
 def test_an_unknown_or_absent_data_set_is_one_line():
-    with pytest.raises(InputError, match="dataset='cifar' is not one of .*; did you mean 'cifar10'"):
+    with pytest.raises(InputError, match=r"dataset='cifar' is not one of .*; did you mean 'cifar10'"):
         data.facts("cifar")
     with pytest.raises(InputError, match="somewhere/cifar10: CIFAR10 is not there yet"):
         data.load("cifar10", "ericsson", Path("somewhere"))

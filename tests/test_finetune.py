@@ -72,6 +72,6 @@ def test_a_member_that_diverges_loses(digits, f):
     assert record["curve"][0] == {"lr": 1e30, "decay": 0.0, "error": None}
     assert record["chosen"]["lr"] == 0.01
     assert np.isfinite(scores).all()
+    wild = Finetune(steps=12, lr_high=1e30, lr_count=1, decay_count=0, augment="none")
     with pytest.raises(Diverged, match="all 1 settings of the fine-tuning grid diverged"):
-        all_wild = Finetune(steps=12, lr_high=1e30, lr_count=1, decay_count=0, augment="none")
-        finetune.finetune(all_wild, f, digits, Images(digits, 16, CPU), 0, lambda share, note: None)
+        finetune.finetune(wild, f, digits, Images(digits, 16, CPU), 0, lambda share, note: None)

@@ -51,10 +51,13 @@ def test_every_room_has_a_floor():
 
 
 def test_spec_needs_the_standard_library_alone():
-    assert {name.split(".")[0] for name in imported(ROOT / "simclic/spec.py")} <= sys.stdlib_module_names
+    names = {name.split(".")[0] for path in ROOT.glob("simclic/spec/*.py") for name in imported(path)}
+    assert names - {"simclic"} <= sys.stdlib_module_names
 
 
-@pytest.mark.parametrize("what", ["simclic", "simclic.plan", "simclic.store", "simclic.data", "simclic.launch", "simclic.__main__", "simclic.report"])
+@pytest.mark.parametrize(
+    "what", ["simclic", "simclic.plan", "simclic.store", "simclic.data", "simclic.launch", "simclic.__main__", "simclic.report"]
+)
 def test_importing_takes_no_torch(what):
     script = f"import sys, {what}; sys.exit('torch' in sys.modules or 'timm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
@@ -86,4 +89,4 @@ def test_the_project_speaks_of_itself_alone():
 
 def test_no_module_is_too_long_to_read():
     for path in SOURCES:
-        assert len(path.read_text().splitlines()) <= 400, f"{path}: make it a folder"
+        assert len(path.read_text().splitlines()) <= 300, f"{path}: make it a folder"

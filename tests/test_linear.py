@@ -36,12 +36,16 @@ def test_the_objective_is_scikit_learns_and_its_minimum_too(kind):
     for fit in path(x, y, classes, (1e2, 1.0, 1e-2), tight):
         assert fit.converged
         # With two classes scikit-learn has one weight vector where we have two of half the length each: l2/2 there.
-        sk = LogisticRegression(C=(2 if classes == 2 else 1) / fit.l2, solver="newton-cholesky", tol=1e-10, max_iter=1000).fit(x, y)
+        sk = LogisticRegression(C=(2 if classes == 2 else 1) / fit.l2, solver="newton-cholesky", tol=1e-10, max_iter=1000).fit(
+            x, y
+        )
         loss = -sk.predict_log_proba(x)[np.arange(len(y)), y].sum()
         objective = loss + fit.l2 / (4 if classes == 2 else 2) * (sk.coef_**2).sum()
         assert fit.objective <= objective * (1 + 1e-6)
         scores = fit.scores(x)
-        by_hand = -(scores - np.log(np.exp(scores - scores.max(1, keepdims=True)).sum(1, keepdims=True)) - scores.max(1, keepdims=True))
+        by_hand = -(
+            scores - np.log(np.exp(scores - scores.max(1, keepdims=True)).sum(1, keepdims=True)) - scores.max(1, keepdims=True)
+        )
         assert fit.objective == pytest.approx(by_hand[np.arange(len(y)), y].sum() + fit.l2 / 2 * (fit.weights**2).sum(), rel=1e-9)
         assert (scores.argmax(1) == sk.predict(x)).mean() > 0.99
 

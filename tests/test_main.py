@@ -59,9 +59,9 @@ def test_a_backbone_that_timm_does_not_know(here):
     (here / "table2.py").write_text(EXHIBIT.replace("test_resnet", "test_resnett"))
     done = subprocess.run([sys.executable, "-m", "simclic", "run", "table2.py"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.splitlines() == ["error: backbone='test_resnett' is no timm model; did you mean test_resnet or resnet? (3 runs)"] or (
-        done.stderr.startswith("error: backbone='test_resnett' is no timm model; did you mean test_resnet") and done.stderr.count("\n") == 1
-    )
+    assert done.stderr.startswith("error: backbone='test_resnett' is no timm model; did you mean test_resnet or ")
+    assert done.stderr.endswith("? (3 runs)\n")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("flag", ["--runs", "--out"])
@@ -81,7 +81,9 @@ def test_a_data_set_that_is_not_there_is_one_line_each(here, capsys):
 
 
 def test_a_corrupt_result_is_listed_under_its_table_and_never_a_number(here, capsys):
-    text = EXHIBIT.replace('("noise", "dropout", "history")', '"noise"').replace(", Finetune(steps=3, lr_count=1, decay_count=0, augment=\"none\")", ",")
+    text = EXHIBIT.replace('("noise", "dropout", "history")', '"noise"').replace(
+        ', Finetune(steps=3, lr_count=1, decay_count=0, augment="none")', ","
+    )
     (here / "table2.py").write_text(text)
     protocol = Linear(l2_count=3, tolerance=1e-3)
     path = publish(here / "runs", tiny(), protocol, error=12.34)
@@ -122,5 +124,7 @@ def test_data_list(here, capsys):
 
 
 def test_help_needs_neither_rich_nor_numpy():
-    script = "import sys; from simclic.__main__ import parser; parser().format_help(); print(sorted({'rich', 'numpy', 'pandas', 'torch'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+    script = (
+        "import sys; from simclic.__main__ import parser; parser().format_help(); print({'rich', 'numpy'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -103,7 +103,7 @@ def test_loss_is_the_mean_of_both_halves_as_two_passes_would_give():
 def test_no_gradient_reaches_the_target_with_stop_gradient_and_some_does_without():
     for stop in (True, False):
         m = model(stop_gradient=stop, perturbation="none")
-        m.g = lambda z, *_, **__: z + m.probe  # a parameter on the way to the target alone
+        m.g = lambda z, *_, m=m, **__: z + m.probe  # a parameter on the way to the target alone
         m.probe = torch.nn.Parameter(torch.zeros(32))
         m(batch()).loss.backward()
         assert (m.probe.grad is None) == stop

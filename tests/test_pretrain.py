@@ -86,7 +86,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(tmp_path):
         state, model, optimizer = parts()
         assert pretrain.resume(path, tiny(), state, model, optimizer)
         assert state["step"] == 1
-    with pytest.raises(InputError, match="is the checkpoint of digits-noise-.*, not of digits-history"):
+    with pytest.raises(InputError, match=r"is the checkpoint of digits-noise-.*, not of digits-history"):
         pretrain.resume(path, tiny(perturbation="history"), *parts())
 
 
@@ -135,7 +135,9 @@ def test_no_test_image_is_ever_trained_on(digits, tmp_path, monkeypatch):
     original = Images.__call__
     monkeypatch.setattr(Images, "__call__", lambda self, index: seen.append(index.numpy()) or original(self, index))
     pretrain.pretrain(tiny(perturbation="history"), digits, tmp_path, CPU)
-    pretrain.pretrain(tiny(epochs=0, perturbation="none", projector_dim=2048, predictor_dim=512, precision="bf16"), digits, tmp_path, CPU)
+    pretrain.pretrain(
+        tiny(epochs=0, perturbation="none", projector_dim=2048, predictor_dim=512, precision="bf16"), digits, tmp_path, CPU
+    )
     seen = np.concatenate(seen)
     assert len(seen) >= 2 * 11 * 128 + 1437
     assert not set(seen) & set(digits.splits.test)

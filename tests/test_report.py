@@ -36,7 +36,7 @@ def test_marks_recomputed_from_the_stored_table_are_the_papers():
             for name, cell in zip(made.header, row.cells, strict=True):
                 assert cell.mark == expected[name], (stage, row.label, name)
                 count += bool(cell.mark)
-    assert count == 48
+    assert count == printed.iloc[:, 2:].isin(["best", "second"]).to_numpy().sum() == 47
 
 
 def test_ties_share_a_mark_and_dashes_have_none():
@@ -75,7 +75,7 @@ def test_csv_reads_back(tmp_path):
     render(full(), tmp_path / "runs", tmp_path / "out")
     rows = list(csv.reader(io.StringIO((tmp_path / "out/table2.csv").read_text())))
     assert {len(row) for row in rows} == {15}
-    assert ["Linear evaluation", "As printed in the paper", "SwAV", "24.70"] == [r for r in rows if r[2] == "SwAV"][0][:4]
+    assert next(r for r in rows if r[2] == "SwAV")[:4] == ["Linear evaluation", "As printed in the paper", "SwAV", "24.70"]
 
 
 def test_rendering_twice_gives_the_same_bytes(tmp_path):
@@ -139,7 +139,9 @@ def write_scores(runs, run, wrong):
     store.write_result(runs, run, Linear(), (record, truth, scores), data="d1", seed=0, device="cpu", threads=1)
 
 
-@pytest.mark.parametrize(("ours", "says"), [(30, "it is clearly better than the untrained backbone"), (98, "SimCLIC learns nothing here")])
+@pytest.mark.parametrize(
+    ("ours", "says"), [(30, "it is clearly better than the untrained backbone"), (98, "SimCLIC learns nothing here")]
+)
 def test_the_first_paragraph_says_whether_anything_was_learned(tmp_path, ours, says):
     untrained = grid(dataset="digits", perturbation="none", epochs=0)[0]
     write_scores(tmp_path / "runs", untrained, 100)

@@ -71,11 +71,10 @@ def corrupt(path, kind):
         path.with_suffix(".npz").write_bytes(b"x")
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["flipped digit", "truncated", "empty", "not an object", "other run", "schema", "out of range", "missing field"]
-    + ["predictions gone", "predictions altered"],
-)
+KINDS = ("flipped digit", "truncated", "empty", "not an object", "other run", "schema", "out of range", "missing field")
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "predictions gone", "predictions altered"])
 def test_a_corrupt_result_is_a_problem_and_never_a_number(tmp_path, linear, kind):
     path = publish(tmp_path, tiny(), linear)
     assert store.results(tmp_path).iloc[0].problem == ""
@@ -101,7 +100,7 @@ def test_a_run_json_that_disagrees_is_refused_field_by_field(tmp_path):
 
 def test_an_unwritable_folder_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written .*; choose another place with --runs DIR"):
+    with pytest.raises(InputError, match=r"cannot be written .*; choose another place with --runs DIR"):
         store.enter(tmp_path / "file", tiny(), "d1")
     with pytest.raises(InputError, match="choose another place with --out DIR"):
         store.writable(tmp_path / "file" / "out", "--out")

@@ -80,7 +80,8 @@ def summary(found: pd.DataFrame) -> Cell:
 def of_jobs(frame: pd.DataFrame, jobs: Sequence[tuple[Run, Protocol]]) -> pd.DataFrame:
     """The rows of `frame` that these jobs ask for."""
     asked = {(run.name, protocol.name) for run, protocol in jobs}
-    return frame[[pair in asked for pair in zip(frame["name"], frame["protocol"], strict=True)]]
+    pairs = zip(frame["name"], frame["protocol"], strict=True)
+    return frame[pd.Series([pair in asked for pair in pairs], index=frame.index, dtype=bool)]
 
 
 def gaps(exhibit: Exhibit, frame: pd.DataFrame, failures: dict[str, str], command: str) -> list[str]:

@@ -1,0 +1,78 @@
+"""The protocols: how a frozen encoder is turned into an error (Section 4.2)."""
+
+from dataclasses import dataclass
+from itertools import product
+from typing import ClassVar
+
+from simclic.spec.fields import Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(Spec):
+    """Linear evaluation (Section 4.2): multinomial logistic regression by L-BFGS on frozen features over a path of l2.
+
+    l2 multiplies half the squared weights beside the summed cross-entropy; the intercept is not penalised.
+    """
+
+    stage: ClassVar[str] = "linear"
+    title: ClassVar[str] = "Linear evaluation"
+
+    l2_low: float = 1e-6
+    l2_high: float = 1e5
+    l2_count: int = 45
+    iterations: int = 1000  # at most, per value; the paper gives no stopping rule
+    tolerance: float = 1e-5  # largest entry of the gradient of the mean objective, each variable in units of its curvature
+
+    @property
+    def l2(self) -> tuple[float, ...]:
+        """The regularisation values, weakest first, both ends included."""
+        return logspace(self.l2_low, self.l2_high, self.l2_count)
+
+    @property
+    def name(self) -> str:
+        """The stem of the result file."""
+        return f"{self.stage}-{self.digest}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune(Spec):
+    """Fine-tuning (Section 4.2): SGD with Nesterov momentum 0.9 over 7 learning rates x (7 weight decays and none)."""
+
+    stage: ClassVar[str] = "finetune"
+    title: ClassVar[str] = "Fine-tuned"
+
+    steps: int = 5000
+    batch_size: int = 128
+    lr_low: float = 1e-4
+    lr_high: float = 0.1
+    lr_count: int = 7
+    decay_low: float = 1e-6
+    decay_high: float = 1e-3
+    decay_count: int = 7  # besides no decay at all
+    decay_over_lr: bool = True  # SGD is handed decay / lr, as the cited protocols do; the paper does not say
+    momentum: float = 0.9
+    augment: str = "crop+flip"  # of the training images; the paper says "slight modifications" of [11, 47]
+
+    @property
+    def settings(self) -> tuple[tuple[float, float], ...]:
+        """Every (learning rate, weight decay), largest first: on equal error the earlier one is chosen."""
+        rates = logspace(self.lr_low, self.lr_high, self.lr_count)[::-1]
+        decays = (*logspace(self.decay_low, self.decay_high, self.decay_count)[::-1], 0.0)
+        return tuple(product(rates, decays))
+
+    @property
+    def name(self) -> str:
+        """The stem of the result file."""
+        return f"{self.stage}-{self.digest}"
+
+
+Protocol = Linear | Finetune
+PROTOCOLS: dict[str, type[Linear] | type[Finetune]] = {"linear": Linear, "finetune": Finetune}
+
+
+def logspace(low: float, high: float, count: int) -> tuple[float, ...]:
+    """`count` values from `low` to `high`, both included exactly, equally far apart in the logarithm."""
+    if count == 1:
+        return (high,)
+    inner = (low * (high / low) ** (i / (count - 1)) for i in range(1, count - 1))
+    return (low, *inner, high) if count else ()
