@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from conftest import ROOT
 
-from simclic import Finetune, InputError, Linear, Run, Table, grid, load
+from simclic import Figure, Finetune, InputError, Linear, Run, Table, grid, load
 
 
 def test_defaults_are_section_3_4():
@@ -120,6 +120,26 @@ def test_pixels_are_not_fine_tuned():
         ("resnet50", "finetune"),
         ("pixels", "linear"),
     ]
+
+
+def test_only_seeds_are_averaged_in_a_cell():
+    Table(number=2, caption="", runs=grid(seed=(0, 1)))
+    with pytest.raises(InputError, match=r"Table 2: runs with eps 0.1 and 0.2 meet in one cell; only seeds are averaged"):
+        Table(number=2, caption="", runs=grid(eps=(0.1, 0.2)))
+    Table(number=2, caption="", runs=grid(eps=(0.1, 0.2)), columns="eps")
+    Figure(number=6, caption="", runs=grid(eps=(0.1, 0.2)), x="eps")
+    with pytest.raises(InputError, match=r"Figure 6: runs with batch_size 16 and 32 meet"):
+        Figure(number=6, caption="", runs=grid(batch_size=(16, 32)), x="eps")
+
+
+def test_a_file_of_ones_own_has_a_folder_of_its_own(tmp_path):
+    text = (ROOT / "benchmarks/figure4.py").read_text()
+    for name, folder in (("figure4", ""), ("pets", "pets")):
+        (tmp_path / f"{name}.py").write_text(text)
+        assert load(tmp_path / f"{name}.py").name == folder
+    (tmp_path / "two.py").write_text(text + "\nEXHIBITS = [FIGURE]\ndel FIGURE\nEXHIBITS *= 2")
+    with pytest.raises(InputError, match="declares Figure 4 twice; give each its own number"):
+        load(tmp_path / "two.py")
 
 
 def test_load_tells_what_is_wrong_in_one_line(tmp_path):

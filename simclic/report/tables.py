@@ -51,12 +51,14 @@ class Sheet:
 
 def sheet(table: Table, frame: pd.DataFrame, baselines: Path) -> Sheet:
     """Stored numbers as printed, and below them what was run here."""
-    stored = pd.read_csv(baselines / f"{table.name}.csv", dtype=str, keep_default_na=False)
-    if not isinstance(table.columns, str):
-        return _details(table, stored)
-    if "protocol" in stored:
-        return _comparison(table, frame, stored)
-    return _ablation(table, frame, stored)
+    path, columns = baselines / f"{table.name}.csv", table.columns
+    kind, first = (_details, "method") if isinstance(columns, tuple) else (_ablation, columns)
+    if columns == "dataset":
+        kind, first = _comparison, "protocol"
+    stored = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()
+    if first not in stored:  # a table that the paper has not
+        stored = pd.DataFrame(columns=[first, "method", "error"])
+    return kind(table, frame, stored)
 
 
 def mark(rows: Sequence[Row]) -> None:
@@ -97,7 +99,7 @@ def gaps(exhibit: Exhibit, frame: pd.DataFrame, failures: dict[str, str], comman
 
 def _comparison(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Sheet:
     """Table 2: the paper's rows, then ours, for each protocol; the data sets of the paper and any other."""
-    printed = [c for c in stored.columns if c not in ("protocol", "method")]
+    printed = [c for c in stored.columns if c not in ("protocol", "method", "error")]
     titles = {name: facts.title for name, facts in FACTS.items()}
     ours = [d for d in dict.fromkeys(run.dataset for run in table.runs) if titles[d] not in printed]
     blocks = []
@@ -113,7 +115,7 @@ def _comparison(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Shee
             here.append(Row(method, cells))
         mark(paper)
         mark(here)
-        blocks.append((protocol.title, [Group("As printed in the paper", paper), Group("Run here", here)]))
+        blocks.append((protocol.title, _groups(paper, here)))
     return Sheet(table, "", [titles[d] for d in ours] + printed, blocks)
 
 
@@ -123,22 +125,25 @@ def _ablation(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Sheet:
     values: list[Hashable] = list(dict.fromkeys(getattr(run, table.columns) for run in table.runs))
     header = [table.labels.get(v, str(v)) for v in values]
     printed = dict(zip(stored.iloc[:, 0], stored["error"], strict=True))
-    groups = [Group("As printed in the paper", [Row("CIFAR10", [_printed(printed.get(label, "")) for label in header])])]
+    paper = [Row("CIFAR10", [_printed(printed.get(label, "")) for label in header])] if printed else []
     here = []
     for dataset in dict.fromkeys(run.dataset for run in table.runs):
         jobs = [job for job in table.jobs if job[0].dataset == dataset]
         cells = [summary(of_jobs(frame, [job for job in jobs if getattr(job[0], table.columns) == v])) for v in values]
         here.append(Row(FACTS[dataset].title, cells))
-    groups.append(Group("Run here", here))
-    return Sheet(table, "Error rate (%)", header, [(table.protocols[0].title, groups)])
+    return Sheet(table, "Error rate (%)", header, [(table.protocols[0].title, _groups(paper, here))])
 
 
-def _details(table: Table, stored: pd.DataFrame) -> Sheet:
+def _details(table: Table, _: pd.DataFrame, stored: pd.DataFrame) -> Sheet:
     """Table 3: what the papers report, and what the Runs themselves say."""
     header = [table.labels.get(c, c) for c in table.columns]
     paper = [Row(r["method"], [_fact(r[c]) for c in table.columns]) for _, r in stored.iterrows()]
     here = [Row("SimCLIC", [_fact(getattr(run, c)) for c in table.columns]) for run in table.runs]
-    return Sheet(table, "Method", header, [("", [Group("As printed in the paper", paper), Group("Run here", here)])])
+    return Sheet(table, "Method", header, [("", _groups(paper, here))])
+
+
+def _groups(paper: list[Row], here: list[Row]) -> list[Group]:
+    return [g for g in (Group("As printed in the paper", paper), Group("Run here", here)) if g.rows]
 
 
 def _printed(text: str) -> Cell:

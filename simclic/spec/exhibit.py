@@ -2,7 +2,7 @@
 
 import runpy
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
@@ -22,6 +22,20 @@ class Exhibit:
     runs: tuple[Run, ...]
     protocols: tuple[Protocol, ...] = (Linear(),)
     notes: tuple[str, ...] = ()  # what a reader must know to read the numbers; printed below the exhibit
+
+    def __post_init__(self) -> None:
+        """Raises InputError if Runs that differ in more than their seed would be averaged in one cell or point."""
+        cells: dict[Any, Run] = {}
+        for run in self.runs:
+            first = cells.setdefault(self.cell(run), run)
+            differ = [f.name for f in fields(Run) if f.name != "seed" and getattr(first, f.name) != getattr(run, f.name)]
+            if differ:
+                told = ", ".join(f"{n} {getattr(first, n)!r} and {getattr(run, n)!r}" for n in differ)
+                raise InputError(f"{self.title}: runs with {told} meet in one cell; only seeds are averaged")
+
+    def cell(self, run: Run) -> Any:
+        """What tells in which cell or point a Run's error is shown."""
+        return run
 
     @property
     def name(self) -> str:
@@ -55,14 +69,20 @@ class Exhibit:
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Exhibit):
-    """Errors in cells: one block per protocol, one row per value of `rows`, one column per value of `columns`.
+    """Errors in cells, one block per protocol.
 
-    With several names in `columns` the cells are those properties of the Runs themselves (Table 3).
+    columns: "dataset" gives a row per method and a column per data set (Table 2), another field a row per data set and a
+    column per value of that field (Tables 4-6); with several names the cells are those properties of the Runs (Table 3).
     """
 
-    rows: str = "method"
     columns: str | tuple[str, ...] = "dataset"
-    labels: Mapping[Any, str] = field(default_factory=dict, hash=False)  # value of a row or column -> what is printed
+    labels: Mapping[Any, str] = field(default_factory=dict, hash=False)  # value or name of a column -> what is printed
+
+    def cell(self, run: Run) -> Any:
+        """A tuple of row and column."""
+        if not isinstance(self.columns, str):
+            return run
+        return (run.method if self.columns == "dataset" else "", run.dataset, getattr(run, self.columns))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +94,17 @@ class Figure(Exhibit):
     xlabel: str = ""
     logx: bool = False
 
+    def cell(self, run: Run) -> Any:
+        """A tuple of line and x."""
+        return (getattr(run, self.lines), getattr(run, self.x))
+
 
 @dataclass(frozen=True)
 class Suite:
-    """The exhibits that one file declares. `name` is the folder of the report: the file's stem if it holds several."""
+    """The exhibits that one file declares.
+
+    name: the folder of their report; none for a file that is named like its one exhibit, else the file's stem.
+    """
 
     name: str
     title: str
@@ -109,8 +136,10 @@ def load(path: str | Path) -> Suite:
     found += names.get("EXHIBITS", ())
     if not found or not all(isinstance(e, Exhibit) for e in found):
         raise InputError(f"{path}: declares no exhibit; it needs TABLE, FIGURE or a list EXHIBITS of them")
+    if twice := {e.title for e in found if [other.name for other in found].count(e.name) > 1}:
+        raise InputError(f"{path}: declares {' and '.join(sorted(twice))} twice; give each its own number")
     title = (names.get("__doc__") or path.stem).strip().splitlines()[0]
-    return Suite(path.stem if len(found) > 1 else "", title, tuple(found), str(path))
+    return Suite("" if [path.stem] == [e.name for e in found] else path.stem, title, tuple(found), str(path))
 
 
 def _where(error: BaseException, path: Path) -> str:
