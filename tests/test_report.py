@@ -51,6 +51,9 @@ def test_nothing_run_yet_still_renders_all_nine_with_reasons(tmp_path):
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert {f"table{n}.{k}" for n in range(2, 7) for k in ("html", "md", "tex", "csv")} <= names
     assert {f"figure{n}.{k}" for n in range(4, 8) for k in ("svg", "png", "csv")} <= names
+    for n, number in ((2, "55.86"), (3, "4096"), (4, "90.17"), (5, "91.04"), (6, "10.69")):
+        for kind in ("html", "md", "tex", "csv"):
+            assert number in (tmp_path / f"out/table{n}.{kind}").read_text()
     page = (tmp_path / "out/index.html").read_text()
     assert "4 of 4 results are not there yet; simclic run" in page
     assert page.count("<h2") == 9 + 3
@@ -95,6 +98,7 @@ def test_figures_draw_a_line_per_data_set_through_the_stored_points(tmp_path):
     drawn = points(figure, store.results(tmp_path / "runs"))
     assert list(drawn["x"]) == [0.1, 0.3, 0.6]
     assert list(drawn["error"]) == [10.0, 20.0, 30.0]
+    assert drawn["bar"][0] == pytest.approx((10 * 90 / 2) ** 0.5)  # one seed, two test images
     render([Suite("", "t", (figure,), "f.py")], tmp_path / "runs", tmp_path / "out")
     svg = ET.parse(tmp_path / "out/figure4.svg")
     words = " ".join(svg.getroot().itertext())

@@ -1,5 +1,6 @@
 """A Figure and the results -> lines in a picture: SVG, PNG, and the CSV of its points."""
 
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib as mpl
@@ -15,22 +16,30 @@ from simclic.data import FACTS
 from simclic.report.tables import of_jobs
 from simclic.spec import Figure
 
+BARS = "Bars: one standard deviation over seeds; with one seed, one standard error over the test images."
 MARKERS = "os^Dv<>"  # a line is told by its marker too, not by colour alone
 
 
 def points(figure: Figure, frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per point: protocol, line, x, mean error, standard deviation over seeds, seeds."""
+    """One row per point: protocol, line, x, mean error, bar, seeds.
+
+    bar: standard deviation over seeds; with one seed, the standard error over the test images, sqrt(e (100 - e) / n).
+    """
     parts = []
     for protocol in figure.protocols:
         found = of_jobs(frame, [job for job in figure.jobs if job[1] == protocol])
         found = found[found["error"].notna()]
         if found.empty:
             continue
-        rows = found.groupby([figure.lines, figure.x])["error"].agg(["mean", "std", "count"]).reset_index()
-        parts.append(rows.assign(protocol=protocol.title))
-    columns = {figure.lines: "line", figure.x: "x", "mean": "error", "std": "std", "count": "seeds"}
-    named = pd.concat(parts).rename(columns=columns) if parts else pd.DataFrame(columns=[*columns.values(), "protocol"])
-    return named[["protocol", "line", "x", "error", "std", "seeds"]].sort_values(["protocol", "line", "x"], ignore_index=True)
+        found = found.assign(tests=[sizes["test"] for sizes in found["sizes"]])
+        rows = found.groupby([figure.lines, figure.x]).agg(
+            error=("error", "mean"), std=("error", "std"), seeds=("error", "count"), tests=("tests", "first")
+        )
+        rows["bar"] = rows["std"].fillna((rows["error"] * (100 - rows["error"]) / rows["tests"]) ** 0.5)
+        parts.append(rows.reset_index(names=["line", "x"]).assign(protocol=protocol.title))
+    columns = ["protocol", "line", "x", "error", "bar", "seeds"]
+    drawn = pd.concat(parts) if parts else pd.DataFrame(columns=columns)
+    return drawn[columns].sort_values(["protocol", "line", "x"], ignore_index=True)
 
 
 def draw(figure: Figure, frame: pd.DataFrame, folder: Path, style: Path) -> list[str]:
@@ -54,20 +63,14 @@ def _panel(ax: Axes, figure: Figure, drawn: pd.DataFrame, title: str) -> None:
     if drawn.empty:
         ax.text(0.5, 0.5, "nothing run yet", ha="center", va="center", transform=ax.transAxes)
         return
-    for marker, (line, rows) in zip(MARKERS, drawn.groupby("line"), strict=False):
+    for marker, (line, rows) in zip(cycle(MARKERS), drawn.groupby("line"), strict=False):
         label = FACTS[str(line)].title if figure.lines == "dataset" else f"{line} {figure.lines.replace('_', ' ')}"
-        ax.errorbar(
-            rows["x"],
-            rows["error"],
-            yerr=rows["std"].fillna(0) if (rows["seeds"] > 1).any() else None,
-            marker=marker,
-            label=label,
-        )
+        ax.errorbar(rows["x"], rows["error"], yerr=rows["bar"], marker=marker, label=label)
     if figure.logx:
         ax.set_xscale("log")
     ticks = sorted(drawn["x"].unique())
     ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 1.1 * (drawn["error"] + drawn["bar"]).max())
     ax.legend()

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from markupsafe import Markup
 
 from simclic import store
 from simclic.report.choices import choices
-from simclic.report.figures import draw
+from simclic.report.figures import BARS, draw
 from simclic.report.findings import findings
 from simclic.report.tables import Sheet, gaps, of_jobs, sheet
 from simclic.spec import Figure, InputError, Suite, Table
@@ -39,10 +40,12 @@ def page(suites: list[Suite], frame: pd.DataFrame, runs: Path, folder: Path, sou
         found = of_jobs(frame, exhibit.jobs)
         problems += list(found.loc[found["problem"] != "", "problem"])
         if isinstance(exhibit, Figure):
+            exhibit = replace(exhibit, notes=(*exhibit.notes, BARS))
             body, files = "", draw(exhibit, frame, folder, source / "reports" / "simclic.mplstyle")
         else:
             assert isinstance(exhibit, Table)
             made = sheet(exhibit, frame, source / "baselines")
+            missing = [*missing, *made.remarks]
             body = Markup(html.get_template("table.html.j2").render(sheet=made))  # escaped inside
             files = _write(made, body, missing, folder, html, text)
         shown.append({"exhibit": exhibit, "missing": missing, "table": body, "files": files})

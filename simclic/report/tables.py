@@ -47,18 +47,18 @@ class Sheet:
     corner: str
     header: list[str]
     blocks: list[tuple[str, list[Group]]]
+    remarks: tuple[str, ...] = ()  # what explains its dashes
 
 
 def sheet(table: Table, frame: pd.DataFrame, baselines: Path) -> Sheet:
     """Stored numbers as printed, and below them what was run here."""
-    path, columns = baselines / f"{table.name}.csv", table.columns
-    kind, first = (_details, "method") if isinstance(columns, tuple) else (_ablation, columns)
-    if columns == "dataset":
-        kind, first = _comparison, "protocol"
+    path = baselines / f"{table.name}.csv"
     stored = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()
-    if first not in stored:  # a table that the paper has not
-        stored = pd.DataFrame(columns=[first, "method", "error"])
-    return kind(table, frame, stored)
+    if isinstance(table.columns, tuple):
+        return _details(table, _shaped(stored, ["method", *table.columns]))
+    if table.columns == "dataset":
+        return _comparison(table, frame, _shaped(stored, ["protocol", "method"]))
+    return _ablation(table, frame, _shaped(stored, [*stored.columns[:1], "error"]))
 
 
 def mark(rows: Sequence[Row]) -> None:
@@ -99,7 +99,7 @@ def gaps(exhibit: Exhibit, frame: pd.DataFrame, failures: dict[str, str], comman
 
 def _comparison(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Sheet:
     """Table 2: the paper's rows, then ours, for each protocol; the data sets of the paper and any other."""
-    printed = [c for c in stored.columns if c not in ("protocol", "method", "error")]
+    printed = [c for c in stored.columns if c not in ("protocol", "method", "value")]
     titles = {name: facts.title for name, facts in FACTS.items()}
     ours = [d for d in dict.fromkeys(run.dataset for run in table.runs) if titles[d] not in printed]
     blocks = []
@@ -116,7 +116,9 @@ def _comparison(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Shee
         mark(paper)
         mark(here)
         blocks.append((protocol.title, _groups(paper, here)))
-    return Sheet(table, "", [titles[d] for d in ours] + printed, blocks)
+    asked = ", ".join(dict.fromkeys(titles[run.dataset] for run in table.runs))
+    remark = f"A dash without another reason: the paper prints no number there, or nothing is asked to run there but {asked}."
+    return Sheet(table, "", [titles[d] for d in ours] + printed, blocks, (remark,) if printed else ())
 
 
 def _ablation(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Sheet:
@@ -124,7 +126,7 @@ def _ablation(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Sheet:
     assert isinstance(table.columns, str)
     values: list[Hashable] = list(dict.fromkeys(getattr(run, table.columns) for run in table.runs))
     header = [table.labels.get(v, str(v)) for v in values]
-    printed = dict(zip(stored.iloc[:, 0], stored["error"], strict=True))
+    printed = dict(zip(stored.iloc[:, 0], stored["error"], strict=True))  # label -> error
     paper = [Row("CIFAR10", [_printed(printed.get(label, "")) for label in header])] if printed else []
     here = []
     for dataset in dict.fromkeys(run.dataset for run in table.runs):
@@ -134,12 +136,17 @@ def _ablation(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Sheet:
     return Sheet(table, "Error rate (%)", header, [(table.protocols[0].title, _groups(paper, here))])
 
 
-def _details(table: Table, _: pd.DataFrame, stored: pd.DataFrame) -> Sheet:
+def _details(table: Table, stored: pd.DataFrame) -> Sheet:
     """Table 3: what the papers report, and what the Runs themselves say."""
     header = [table.labels.get(c, c) for c in table.columns]
     paper = [Row(r["method"], [_fact(r[c]) for c in table.columns]) for _, r in stored.iterrows()]
     here = [Row("SimCLIC", [_fact(getattr(run, c)) for c in table.columns]) for run in table.runs]
     return Sheet(table, "Method", header, [("", _groups(paper, here))])
+
+
+def _shaped(stored: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The stored numbers, or none of them if they are of another table than this one."""
+    return stored if set(columns) <= set(stored.columns) else pd.DataFrame(columns=list(dict.fromkeys(["value", *columns])))
 
 
 def _groups(paper: list[Row], here: list[Row]) -> list[Group]:
