@@ -98,11 +98,11 @@ def run(arguments: argparse.Namespace) -> int:
     for place, flag in ((arguments.runs, "--runs"), (arguments.out, "--out")):
         store.writable(place, flag)
     console = _console()
-    for problem in (*made.absent.values(), *(reason for job, reason in made.reasons.items() if _broken(reason, job))):
-        console.print(f"[red]error:[/red] {problem}", highlight=False, soft_wrap=True)
+    for problem in made.absent.values():
+        print(f"error: {problem}", file=sys.stderr)
     outcome = launch.here(ready, arguments.runs, arguments.data, console) if ready else launch.Outcome()
     if not ready and not made.absent:
-        console.print("nothing to train: every result is there", highlight=False)
+        console.print("nothing to train" + ("" if made.reasons else ": every result is there"), highlight=False)
     for reason in sorted(set(outcome.failures.values())):
         those = [name for name, why in outcome.failures.items() if why == reason]
         more = f" ({len(those)} runs)" if len(those) > 1 else f" ({those[0]})"
@@ -166,11 +166,6 @@ def _console() -> "Console":
     from rich.console import Console
 
     return Console()
-
-
-def _broken(reason: str, job: str) -> bool:
-    """Is this a file that cannot be read, rather than a run that failed and is tried again?"""
-    return job.split("/")[0] in reason
 
 
 def _print_lines(console: "Console", lines: "list[Line]", totals: "list[Line]") -> None:

@@ -87,10 +87,10 @@ def here(jobs: list[Work], runs: Path, root: Path, console: Console) -> Outcome:
     """
     outcome, prices = Outcome(), [cost(run, protocols) for run, protocols in jobs]
     order = sorted(range(len(jobs)), key=lambda i: -prices[i])  # the longest first, so that all cores end together
-    context, idle, threads = _server()
-    idle = idle[: len(jobs)]
     running: list[Process] = []
     with _Progress(console, sum(prices), len(jobs)) as progress:
+        context, idle, threads = _server()
+        idle = idle[: len(jobs)]
         try:
             while order or running:
                 while order and idle:
@@ -118,12 +118,17 @@ def _server() -> tuple[Any, list[str], int]:
     context.set_forkserver_preload([f"simclic.{m}" for m in ("launch", "pretrain", "linear", "finetune")] + ["timm"])
     theirs, mine = context.Pipe()
     context.Process(target=_count_gpus, args=(theirs,), daemon=True).start()
-    gpus = mine.recv()
+    theirs.close()
+    try:
+        gpus = mine.recv()
+    except EOFError:
+        raise InputError("torch does not start here; install it with: pip install -c constraints.txt -e .") from None
     devices = [f"cuda:{i}" for i in range(gpus)] or ["cpu"] * cores
     return context, devices, max(1, cores // gpus) if gpus else 1
 
 
 def _count_gpus(pipe: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
 
     pipe.send(torch.cuda.device_count() if torch.cuda.is_available() else 0)
