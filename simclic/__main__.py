@@ -95,10 +95,11 @@ def run(arguments: argparse.Namespace) -> int:
     suites = _suites(arguments)
     made = _planned(arguments, suites)
     ready = runnable(made)
-    for place, flag in ((arguments.runs, "--runs"), (arguments.out, "--out")):
-        store.writable(place, flag)
+    store.writable(arguments.runs, "--runs")
+    for suite in suites:
+        store.writable(arguments.out / suite.name, "--out")
     console = _console()
-    for problem in made.absent.values():
+    for problem in dict.fromkeys((*made.absent.values(), *made.broken.values())):
         print(f"error: {problem}", file=sys.stderr)
     outcome = launch.here(ready, arguments.runs, arguments.data, console) if ready else launch.Outcome()
     if not ready and not made.absent:
@@ -107,8 +108,10 @@ def run(arguments: argparse.Namespace) -> int:
         those = [name for name, why in outcome.failures.items() if why == reason]
         more = f" ({len(those)} runs)" if len(those) > 1 else f" ({those[0]})"
         print(f"error: {reason}{more}", file=sys.stderr)
-    code = _render(suites, arguments, console)
-    return int(bool(outcome.failures or made.absent)) or code
+    for name, trace in outcome.crashes.items():
+        print(f"\n{name}: {trace}", file=sys.stderr)
+    _render(suites, arguments, console, silent=tuple(made.broken.values()))
+    return int(bool(outcome.failures or made.absent or made.broken))
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -116,9 +119,10 @@ def report(arguments: argparse.Namespace) -> int:
     from simclic import store
 
     suites = _suites(arguments)
-    _planned(arguments, suites)
-    store.writable(arguments.out, "--out")
-    return _render(suites, arguments, _console())
+    broken = _planned(arguments, suites).broken
+    for suite in suites:
+        store.writable(arguments.out / suite.name, "--out")
+    return _render(suites, arguments, _console()) or int(bool(broken))
 
 
 def data(arguments: argparse.Namespace) -> int:
@@ -151,11 +155,12 @@ def _planned(arguments: argparse.Namespace, suites: list[Suite]) -> "Plan":
     return planning.plan(suites, arguments.runs, arguments.data)
 
 
-def _render(suites: list[Suite], arguments: argparse.Namespace, console: "Console") -> int:
+def _render(suites: list[Suite], arguments: argparse.Namespace, console: "Console", silent: tuple[str, ...] = ()) -> int:
+    """Write the report; tell what is wrong with result files, except what was told already (`silent`)."""
     from simclic.report import render
 
     pages, problems = render(suites, arguments.runs, arguments.out)
-    for problem in problems:
+    for problem in (p for p in problems if p not in silent):
         print(f"error: {problem}", file=sys.stderr)
     for page in pages:
         console.print(f"report: {page}", highlight=False, soft_wrap=True)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from simclic.data import Dataset
-from simclic.data.images import Images, seeded
+from simclic.data.images import Images, seed_of, seeded
+from simclic.method import width
 from simclic.metrics import METRICS
 from simclic.spec import Diverged, Finetune, Tell
 from simclic.store import Scored
@@ -22,7 +23,7 @@ def finetune(protocol: Finetune, f: nn.Module, dataset: Dataset, images: Images,
 
     f: the pre-trained backbone; it stays as it is. A setting that diverges loses; Diverged is raised if all do.
     """
-    started, splits, labels = time.monotonic(), dataset.splits, torch.from_numpy(dataset.labels)
+    started, splits, labels = time.monotonic(), dataset.splits, torch.from_numpy(dataset.labels).to(images.uint8.device)
     metric, total = METRICS[dataset.facts.metric], len(protocol.settings) + 1
 
     curve: list[dict[str, Any]] = []
@@ -67,9 +68,9 @@ def train(
     Every member sees the same images in the same order with the same crops: they depend on seed and step alone.
     """
     device = images.uint8.device
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = nn.Linear(int(f.num_features), classes)  # type: ignore[arg-type]
+        head = nn.Linear(width(f), classes)
     model = nn.Sequential(copy.deepcopy(f), head).to(device).to(memory_format=torch.channels_last).requires_grad_(True).train()
     # [11, 47, 49] hand SGD the grid's value divided by lr, so that lr x decay is what the grid says.
     handed = decay / lr if protocol.decay_over_lr else decay
@@ -86,8 +87,9 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = lr * (1 + math.cos(math.pi * step / protocol.steps)) / 2
         x = images(batch) if protocol.augment == "none" else images.random_crops(batch, seeded(device, seed, "crops", step))
+        torch.manual_seed(seed_of(seed, "finetune", step))  # for backbones that draw, such as those with stochastic depth
         optimizer.zero_grad()
-        cross_entropy(model(x), labels[batch.cpu()].to(device)).backward()
+        cross_entropy(model(x), labels[batch]).backward()
         optimizer.step()
     return model.eval()
 

@@ -1,5 +1,6 @@
 """Jobs -> processes on this machine, one Run each: encoder, then every result that is missing of it."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -8,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -54,7 +56,7 @@ def work(run: Run, protocols: tuple[Protocol, ...], runs: Path, root: Path, devi
             errors[protocol.title.lower()] = scored[0]["error"]
         return errors
     except (InputError, Diverged) as e:
-        if store.folder(runs, run).is_dir():
+        with contextlib.suppress(OSError):
             store.fail(runs, run, stage, str(e))
         raise
 
@@ -78,21 +80,28 @@ class Outcome:
 
     finished: int = 0
     failures: dict[str, str] = field(default_factory=dict)
+    crashes: dict[str, str] = field(default_factory=dict)  # programming errors: the traceback
 
 
 def here(jobs: list[Work], runs: Path, root: Path, console: Console) -> Outcome:
     """Do the work on this machine, one process per GPU, or one single-threaded process per core without a GPU.
 
-    One failure does not stop the others. On Ctrl-C the processes are stopped; nothing half-written stays behind.
+    One failure does not stop the others. On Ctrl-C the processes are stopped; no result is half-written.
     """
     outcome, prices = Outcome(), [cost(run, protocols) for run, protocols in jobs]
     order = sorted(range(len(jobs)), key=lambda i: -prices[i])  # the longest first, so that all cores end together
     running: list[Process] = []
     with _Progress(console, sum(prices), len(jobs)) as progress:
         context, idle, threads = _server()
+        console.print(f"computing on {', '.join(dict.fromkeys(idle))}, {len(idle)} at a time", highlight=False)
         idle = idle[: len(jobs)]
+        # As an exception that may come anywhere, Ctrl-C can be swallowed by a callback; as a flag it cannot.
+        stopped: list[int] = []
+        before = signal.signal(signal.SIGINT, lambda number, _: stopped.append(number))
         try:
             while order or running:
+                if stopped:
+                    raise KeyboardInterrupt
                 while order and idle:
                     i = order.pop(0)
                     running.append(_start(context, jobs[i], prices[i], runs, root, idle.pop(0), threads))
@@ -106,6 +115,7 @@ def here(jobs: list[Work], runs: Path, root: Path, console: Console) -> Outcome:
                 process.process.terminate()
             for process in running:
                 process.process.join()
+            signal.signal(signal.SIGINT, before)
     return outcome
 
 
@@ -116,6 +126,9 @@ def _server() -> tuple[Any, list[str], int]:
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([f"simclic.{m}" for m in ("launch", "pretrain", "linear", "finetune")] + ["timm"])
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is ours to handle, and the server's children inherit this
+    forkserver.ensure_running()
+    signal.signal(signal.SIGINT, before)
     theirs, mine = context.Pipe()
     context.Process(target=_count_gpus, args=(theirs,), daemon=True).start()
     theirs.close()
@@ -150,8 +163,10 @@ def _child(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what it says here is cleaned up on the way out
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(threads)
+    threadpool_limits(threads)
     try:
         pipe.send(("done", work(run, protocols, runs, root, device, lambda share, note: pipe.send(("share", share)))))
     except InputError as e:
@@ -160,6 +175,10 @@ def _child(
         pipe.send(("failed", f"diverged: {e}"))
     except BrokenPipeError:
         sys.exit(1)  # the parent is gone
+    except OSError as e:
+        pipe.send(("failed", f"{e.filename or runs}: {e.strerror}"))
+    except torch.OutOfMemoryError:
+        pipe.send(("failed", f"{device} has not enough memory for batches of {run.batch_size} at {run.image_size} pixels"))
     except Exception:
         pipe.send(("crashed", traceback.format_exc()))
         sys.exit(1)
@@ -187,16 +206,20 @@ def _listen(running: list[Process]) -> list[Process]:
 def _conclude(process: Process, outcome: Outcome, runs: Path, progress: "_Progress") -> None:
     """Count a process that has ended, and say what came of it."""
     code = process.process.exitcode
-    lost: tuple[str, Any] = ("failed", f"its process was killed (exit code {code}); out of memory?")
-    kind, content = process.outcome or lost
+    killed: tuple[str, Any] = ("killed", f"its process was killed (exit code {code}); out of memory?")
+    kind, content = process.outcome or killed
     if kind == "done":
         outcome.finished += 1
         progress.say(process, ", ".join(f"{title} {error:.2f} %" for title, error in content.items()))
-    elif kind == "failed":
-        outcome.failures[process.run.name] = content
-        progress.say(process, f"[red]failed[/red]: {content}")
-    else:
-        raise RuntimeError(f"{process.run.name}:\n{content}")
+        return
+    if kind == "crashed":
+        outcome.crashes[process.run.name] = content
+        content = content.splitlines()[-1]
+    if kind != "failed":
+        with contextlib.suppress(OSError):
+            store.fail(runs, process.run, kind, content)
+    outcome.failures[process.run.name] = content
+    progress.say(process, f"[red]{kind}[/red]: {content}")
 
 
 class _Progress:

@@ -36,8 +36,11 @@ def probe(protocol: Linear, f: nn.Module, dataset: Dataset, images: Images, tell
     """
     started, splits, classes = time.monotonic(), dataset.splits, dataset.facts.classes
     metric = METRICS[dataset.facts.metric]
-    x = {name: features(f, images, getattr(splits, name)) for name in ("train", "val", "test", "fit")}
-    y = {name: dataset.labels[getattr(splits, name)] for name in x}
+    parts = {name: getattr(splits, name) for name in ("train", "val", "test", "fit")}
+    used = np.unique(np.concatenate(list(parts.values())))
+    seen = features(f, images, used)  # each image once, whatever it is for
+    x = {name: seen[np.searchsorted(used, index)] for name, index in parts.items()}
+    y = {name: dataset.labels[index] for name, index in parts.items()}
 
     curve: list[dict[str, Any]] = []
     for fit in path(x["train"], y["train"], classes, protocol.l2[::-1], protocol):
@@ -89,7 +92,7 @@ def path(x: Array, y: Array, classes: int, values: Iterable[float], protocol: Li
     if len(seen) < 2:
         raise InputError(f"all {len(y)} training images are of class {y[0]}; a classifier needs two classes")
     mean = x.mean(axis=0)
-    basis = np.linalg.svd((x - mean).T @ (x - mean), hermitian=True)[0]  # (d, d); orthogonal, so |W| stays what it is
+    basis = np.linalg.eigh((x - mean).T @ (x - mean)).eigenvectors  # (d, d); orthogonal, so |W| stays what it is
     n, shape = len(x), (x.shape[1] + 1, len(seen))
     z = np.hstack([(x - mean) @ basis, np.ones((n, 1))])
     one_hot = np.eye(len(seen))[target]

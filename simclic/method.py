@@ -25,7 +25,7 @@ def history(z: Tensor, tau: float, z_before: Tensor, generator: Generator = None
 
 
 def dropout(z: Tensor, p: float, z_before: Tensor | None = None, generator: Generator = None) -> Tensor:
-    """Set each coordinate to 0 with probability p (Eq. 2). The rest is not rescaled: the cosine does not see it.
+    """Set each coordinate to 0 with probability p (Eq. 2). The rest is not rescaled, as printed; the cosine does not see it.
 
     z: (B, d) encoder output. Returns (B, d).
     """
@@ -68,7 +68,7 @@ SIMILARITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": cosine,
 
 
 def backbone(run: Run) -> nn.Module:
-    """The backbone that `run` names, randomly initialised from the global seed: (B, 3, S, S) images to (B, num_features).
+    """The backbone that `run` names, randomly initialised from the global seed: (B, 3, S, S) images to (B, width).
 
     Raises InputError if timm does not know it.
     """
@@ -76,10 +76,19 @@ def backbone(run: Run) -> nn.Module:
         return Pixels(run.image_size)
     import timm  # slow to import, and not needed by whoever brings a backbone of their own
 
+    if "." in run.backbone:
+        raise InputError(f"backbone={run.backbone!r}: a tag names trained weights; say {run.backbone.split('.')[0]!r}")
     if not timm.is_model(run.backbone):
         near = get_close_matches(run.backbone, timm.list_models(), 3, 0.4)
         raise InputError(f"backbone={run.backbone!r} is no timm model" + (f"; did you mean {' or '.join(near)}?" if near else ""))
-    return timm.create_model(run.backbone, pretrained=False, num_classes=0)
+    config = timm.get_pretrained_cfg(run.backbone)
+    options = {"img_size": run.image_size} if config and config.fixed_input_size else {}  # such a model must be told
+    return timm.create_model(run.backbone, pretrained=False, num_classes=0, **options)  # type: ignore[arg-type]
+
+
+def width(f: nn.Module) -> int:
+    """The length d of what a backbone returns, (B, d). Where timm has a layer before the classifier, it is that one's."""
+    return int(getattr(f, "head_hidden_size", None) or f.num_features)  # type: ignore[arg-type]
 
 
 class Pixels(nn.Module):
@@ -141,7 +150,7 @@ class SimCLIC(nn.Module):
         super().__init__()
         self.run = run
         self.backbone = backbone(run) if f is None else f
-        self.projector = projector(int(self.backbone.num_features), run.projector_dim)  # type: ignore[arg-type]
+        self.projector = projector(width(self.backbone), run.projector_dim)
         self.h = predictor(run.predictor, run.projector_dim, run.predictor_dim)
         self.g = PERTURBATIONS[run.perturbation]
         self.sim = SIMILARITIES[run.similarity]

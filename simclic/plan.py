@@ -31,6 +31,7 @@ class Plan:
     lines: list[Line] = field(default_factory=list)
     work: list[tuple[Run, tuple[Protocol, ...]]] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)  # job -> why it failed or cannot be read
+    broken: dict[str, str] = field(default_factory=dict)  # of those, the jobs whose files cannot be trusted: left alone
     absent: dict[str, str] = field(default_factory=dict)  # data set -> what of it is not there
 
     def totals(self) -> list[Line]:
@@ -62,11 +63,11 @@ def plan(suites: Iterable[Suite], runs: Path, root: Path) -> Plan:
                 state, reason = look(runs, run, protocol)
                 if state in ("missing", "failed") and protocol not in left.setdefault(run, []):
                     left[run].append(protocol)
-                _count(lines[protocol.stage], f"{run.name}/{protocol.name}", state, reason, seen, made.reasons)
+                _count(lines[protocol.stage], f"{run.name}/{protocol.name}", state, reason, seen, made)
             for run in dict.fromkeys(run for run, _ in exhibit.jobs):
                 stage = "pretrain" if run.epochs else "calibrate"
                 state, reason = look_at_encoder(runs, run, needed=bool(left.get(run)))
-                _count(lines[stage], f"{run.name}/{stage}", state, reason, seen, made.reasons)
+                _count(lines[stage], f"{run.name}/{stage}", state, reason, seen, made)
             made.lines += [line for line in lines.values() if line.asked]
     made.work = [(run, tuple(protocols)) for run, protocols in left.items() if protocols]
     return made
@@ -86,6 +87,7 @@ def look(runs: Path, run: Run, protocol: Protocol) -> tuple[str, str]:
 def look_at_encoder(runs: Path, run: Run, needed: bool) -> tuple[str, str]:
     """The state of an encoder; one that no missing result needs counts as done."""
     try:
+        store.agrees(runs, run)
         if not needed or store.read_json(store.folder(runs, run) / "pretrain.json") is not None:
             return "done", ""
     except store.Broken as e:
@@ -115,7 +117,7 @@ def runnable(made: Plan) -> list[tuple[Run, tuple[Protocol, ...]]]:
     return ready
 
 
-def _count(line: Line, job: str, state: str, reason: str, seen: set[str], reasons: dict[str, str]) -> None:
+def _count(line: Line, job: str, state: str, reason: str, seen: set[str], made: Plan) -> None:
     line.asked += 1
     if job in seen:
         line.shared += 1
@@ -125,7 +127,9 @@ def _count(line: Line, job: str, state: str, reason: str, seen: set[str], reason
     line.failed += state in ("failed", "broken")
     line.missing += state == "missing"
     if reason:
-        reasons[job] = reason
+        made.reasons[job] = reason
+    if state == "broken":
+        made.broken[job] = reason
 
 
 def _sum(exhibit: str, stage: str, lines: list[Line]) -> Line:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from simclic import store, weights
 from simclic.data import Dataset
-from simclic.data.images import Images, seeded
+from simclic.data.images import Images, seed_of, seeded
 from simclic.method import SimCLIC, backbone
 from simclic.spec import Diverged, InputError, Run, Tell
 
@@ -27,20 +27,19 @@ def pretrain(run: Run, dataset: Dataset, runs: Path, device: torch.device, tell:
     """
     path = store.enter(runs, run, dataset.digest)
     done = store.read_json(path / "pretrain.json")
-    if done is not None:
-        f = _restored(run, path / "backbone.safetensors", done["backbone_sha256"])
-    else:
+    if done is None:
         if run.init != "random":
             raise InputError(f"init={run.init!r}: this version starts from 'random' only")
         images, fit = Images(dataset, run.image_size, device), torch.from_numpy(dataset.splits.fit)
         f, record = calibrate(run, images, fit) if run.epochs == 0 else train(run, images, fit, path, tell)
         payload = weights.pack(f)
         store.write_bytes(path / "backbone.safetensors", payload)
-        record |= {"backbone_sha256": hashlib.sha256(payload).hexdigest(), **described(device)}
-        store.write_json(path / "pretrain.json", {"schema": store.SCHEMA, **record, **store.provenance()})
+        done = {**record, "backbone_sha256": hashlib.sha256(payload).hexdigest(), **described(device)}
+        store.write_json(path / "pretrain.json", {"schema": store.SCHEMA, **done, **store.provenance()})
         for checkpoint in path.glob("checkpoint*"):
             checkpoint.unlink()
-    return f.to(device).eval().requires_grad_(False)
+    # Read back even if it was just made: what follows must not depend on that.
+    return _restored(run, path / "backbone.safetensors", done["backbone_sha256"]).to(device).eval().requires_grad_(False)
 
 
 def calibrate(run: Run, images: Images, fit: Tensor) -> tuple[nn.Module, dict[str, Any]]:
@@ -49,7 +48,7 @@ def calibrate(run: Run, images: Images, fit: Tensor) -> tuple[nn.Module, dict[st
     fit: (n,) indices into images. Returns the backbone and what is recorded of it.
     """
     started = time.monotonic()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         f = backbone(run).to(images.uint8.device).train()
     norms = [m for m in f.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
@@ -75,7 +74,7 @@ def train(run: Run, images: Images, fit: Tensor, path: Path, tell: Tell, minutes
         raise InputError(
             f"batch_size={size} with {len(fit)} training images: not one whole batch; say batch_size={len(fit)} or less"
         )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         model = SimCLIC(run, len(images)).to(device).to(memory_format=torch.channels_last).train()
     learned = [p for p in model.parameters() if p.requires_grad]
@@ -90,6 +89,7 @@ def train(run: Run, images: Images, fit: Tensor, path: Path, tell: Tell, minutes
         if position == 0 or step == state["step"]:
             order = fit[torch.randperm(len(fit), generator=seeded("cpu", run.seed, "order", epoch))].to(device)
         index = order[position * size : (position + 1) * size]
+        torch.manual_seed(seed_of(run.seed, "model", step))  # for backbones that draw, such as those with stochastic depth
         for group in optimizer.param_groups:
             group["lr"] = run.lr * (1 + math.cos(math.pi * step / steps)) / 2
         with torch.autocast(device.type, torch.bfloat16, enabled=run.precision == "bf16"):
@@ -186,4 +186,5 @@ def _restored(run: Run, path: Path, sha256: str) -> nn.Module:
     payload = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(payload).hexdigest() != sha256:
         raise InputError(f"{path}: not the weights that were written (SHA-256 differs); delete {path.parent} to train again")
-    return weights.unpack(payload, backbone(run))
+    with torch.random.fork_rng(devices=[]):
+        return weights.unpack(payload, backbone(run))

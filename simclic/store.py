@@ -202,7 +202,10 @@ def fail(runs: Path, run: Run, stage: str, reason: str) -> None:
 
 def failure(runs: Path, run: Run) -> str:
     """Why the Run failed when it was last tried, or nothing."""
-    found = read_json(folder(runs, run) / "failed.json")
+    try:
+        found = read_json(folder(runs, run) / "failed.json")
+    except Broken as e:
+        return str(e)
     return f"{found.get('stage')}: {found.get('reason')}" if found else ""
 
 
@@ -221,14 +224,16 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """What `write_json` wrote, or None if there is no such file. Raises Broken if it is not whole."""
     try:
         values = json.loads(path.read_bytes())
-        claimed = values.pop("sha256")
+        whole = values.pop("sha256") == _digest(values)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as e:
+        raise Broken(f"{path}: cannot be read ({e.strerror})") from e
     except (ValueError, AttributeError, KeyError, TypeError) as e:
         raise Broken(f"{path}: is not a whole JSON file; move it away to compute it again") from e
-    if _digest(values) != claimed:
+    if not whole:
         raise Broken(f"{path}: was altered after it was written (SHA-256 differs); move it away to compute it again")
-    return values
+    return dict(values)
 
 
 def write_bytes(path: Path, payload: bytes) -> None:

@@ -92,17 +92,34 @@ def test_one_failure_does_not_stop_the_others_and_is_recorded(tmp_path):
     assert store.result(tmp_path, tiny(perturbation="dropout"), jobs[1][1][0]) is not None
 
 
+def ended(tmp_path, outcome, code):
+    """What becomes of a process that ended like this."""
+    told = launch.Outcome()
+    process = launch.Process(tiny(), "cpu", 1.0, type("P", (), {"exitcode": code})(), None, outcome=outcome)
+    store.enter(tmp_path, tiny(), "d1")
+    launch._conclude(process, told, tmp_path, launch._Progress(Console(file=io.StringIO()), 1.0, 1))
+    return told
+
+
 def test_a_process_that_is_killed_is_a_failure_with_its_exit_code(tmp_path):
-    process = launch.Process(tiny(), "cpu", 1.0, type("P", (), {"exitcode": -9})(), None)
-    outcome = launch.Outcome()
-    launch._conclude(process, outcome, tmp_path, launch._Progress(Console(file=io.StringIO()), 1.0, 1))
-    assert outcome.failures == {tiny().name: "its process was killed (exit code -9); out of memory?"}
+    told = ended(tmp_path, None, -9)
+    assert told.failures == {tiny().name: "its process was killed (exit code -9); out of memory?"}
+    assert store.failure(tmp_path, tiny()).startswith("killed: its process was killed")
 
 
-def test_a_programming_error_is_a_traceback(tmp_path):
-    process = launch.Process(tiny(), "cpu", 1.0, type("P", (), {"exitcode": 1})(), None, outcome=("crashed", "Traceback: boom"))
-    with pytest.raises(RuntimeError, match="boom"):
-        launch._conclude(process, launch.Outcome(), tmp_path, launch._Progress(Console(file=io.StringIO()), 1.0, 1))
+def test_a_programming_error_keeps_its_traceback_and_stops_nobody(tmp_path):
+    told = ended(tmp_path, ("crashed", "Traceback ...\nValueError: boom"), 1)
+    assert told.failures == {tiny().name: "ValueError: boom"}
+    assert "Traceback" in told.crashes[tiny().name]
+
+
+def test_a_folder_that_cannot_be_written_fails_that_run_alone(tmp_path):
+    (tmp_path / tiny().name).write_text("a file where the folder should be")
+    jobs = [(tiny(), (Linear(l2_count=2, tolerance=1e-2),)), (tiny(epochs=1), (Linear(l2_count=2, tolerance=1e-2),))]
+    outcome = launch.here(jobs, tmp_path, tmp_path, Console(file=io.StringIO()))
+    assert outcome.finished == 1
+    assert not outcome.crashes
+    assert "cannot be written (File exists)" in outcome.failures[tiny().name]
 
 
 def test_work_tells_how_far_it_is(tmp_path):

@@ -171,11 +171,24 @@ def test_the_default_is_resnet50_with_2048_and_512():
     assert [layer.out_features for layer in m.h if isinstance(layer, torch.nn.Linear)] == [512, 2048]
 
 
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("resnet18", 32), ("mobilenetv3_small_050", 32), ("test_vit", 64), ("test_convnext", 32), ("test_byobnet", 32)],
+)
+def test_any_timm_backbone_by_name(name, size):
+    run = tiny(backbone=name, image_size=size)
+    out = SimCLIC(run)(torch.randn(4, 3, size, size))
+    assert out.z.shape == (4, 32)
+    assert out.loss.isfinite()
+
+
 def test_mistakes_are_told():
     with pytest.raises(InputError, match="images=0 with perturbation='history': it keeps one row per image"):
         SimCLIC(tiny(perturbation="history"), 0, Small())
     with pytest.raises(InputError, match="say which image each row is"):
         model(images=3, perturbation="history").perturb(torch.zeros(2, 32), None)
+    with pytest.raises(InputError, match=r"backbone='resnet50.a1_in1k': a tag names trained weights; say 'resnet50'"):
+        backbone(Run(backbone="resnet50.a1_in1k"))
     with pytest.raises(InputError, match="backbone='resnet51' is no timm model; did you mean resnet"):
         backbone(Run(backbone="resnet51"))
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, tiny
 from test_store import publish
 
-from simclic import Figure, Linear, Table, grid, load, store
+from simclic import Figure, Finetune, Linear, Table, grid, load, store
 from simclic.report import render
 from simclic.report.choices import choices
 from simclic.report.figures import points
@@ -118,6 +118,17 @@ def test_a_table_that_the_paper_has_not_shows_what_was_run(tmp_path, columns):
     assert "As printed" not in text
 
 
+def test_an_ablation_under_two_protocols_keeps_them_apart(tmp_path):
+    tune = Finetune()
+    publish(tmp_path / "runs", tiny(), Linear(), 12.34)
+    publish(tmp_path / "runs", tiny(), tune, 56.78)
+    table = Table(number=4, caption="Both", runs=(tiny(),), protocols=(Linear(), tune), columns="predictor")
+    render([Suite("mine", "t", (table,), "mine.py")], tmp_path / "runs", tmp_path / "out")
+    text = (tmp_path / "out/mine/table4.csv").read_text()
+    assert "Linear evaluation,Run here,Digits,12.34" in text
+    assert "Fine-tuned,Run here,Digits,56.78" in text
+
+
 def test_names_are_harmless_in_every_format(tmp_path):
     hostile = "<script>alert(1)</script> \\input{x} | =cmd"
     suite = small(tiny())
@@ -132,16 +143,22 @@ def test_names_are_harmless_in_every_format(tmp_path):
 
 def test_a_difference_is_judged_against_its_error_in_both_directions():
     rng = np.random.default_rng(0)
-    easy = [rng.random(400) < 0.1 for _ in range(3)]
-    hard = [rng.random(400) < 0.3 for _ in range(3)]
+    easy = {seed: rng.random(400) < 0.1 for seed in range(3)}
+    hard = {seed: rng.random(400) < 0.3 for seed in range(3)}
     assert compare(easy, hard).verdict == "clearly better than"
     assert compare(hard, easy).verdict == "clearly worse than"
-    assert compare(easy, [rng.random(400) < 0.1 for _ in range(3)]).verdict == "not distinguishable from"
-    one = compare([easy[0]], [hard[0]])
+    assert compare(easy, {seed: rng.random(400) < 0.1 for seed in range(3)}).verdict == "not distinguishable from"
+    one = compare({0: easy[0]}, {0: hard[0]})
     d = hard[0].astype(float) - easy[0]
     assert one.points == pytest.approx(-100 * d.mean())
     assert one.error == pytest.approx(100 * d.std(ddof=1) / 20)
-    assert compare(easy, [hard[0]]).points == pytest.approx(100 * (np.mean(easy) - hard[0].mean()))
+
+
+def test_only_equal_seeds_are_paired_and_raw_pixels_with_each():
+    wrong = {seed: np.arange(100) < 10 * (seed + 1) for seed in range(3)}
+    assert compare({0: wrong[0], 2: wrong[2]}, {0: wrong[0], 1: wrong[1]}).points == 0  # seed 0 alone
+    assert compare({0: wrong[0]}, {1: wrong[1]}) is None
+    assert compare({0: wrong[0], 2: wrong[2]}, {None: wrong[0]}).points == pytest.approx(10)
 
 
 def write_scores(runs, run, wrong):

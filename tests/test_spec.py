@@ -132,6 +132,33 @@ def test_only_seeds_are_averaged_in_a_cell():
         Figure(number=6, caption="", runs=grid(batch_size=(16, 32)), x="eps")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("TABLE = Table(number=4, caption='', runs=Run())", "is no tuple such as (grid(...) or Run(...),)"),
+        ("TABLE = Table(number=4, caption='', runs=(), protocols=('linear',))", "is no tuple such as (Linear(), Finetune())"),
+        ("TABLE = Table(number=4, caption='', runs=(), protocols=(Linear(), Linear(l2_count=2)))", "two protocols of one kind"),
+        (
+            "FIGURE = Figure(number=4, caption='', runs=(Run(),), x='backbone')",
+            "x='backbone' has the value 'resnet50'; an axis needs",
+        ),
+        ("FIGURE = Figure(number=4, caption='', runs=(Run(),), x='taw')", "'taw' is no field of Run; did you mean 'tau'?"),
+        ("EXHIBITS = 7", "declares no exhibit"),
+    ],
+)
+def test_a_wrong_declaration_is_one_line(tmp_path, text, message):
+    (tmp_path / "e.py").write_text(f"from simclic import *\n{text}\n")
+    with pytest.raises(InputError) as caught:
+        load(tmp_path / "e.py")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_docstring_of_blanks_is_no_title(tmp_path):
+    (tmp_path / "e.py").write_text("\nfrom simclic import *\nTABLE = Table(number=4, caption='', runs=(Run(),))\n")
+    assert load(tmp_path / "e.py").title == "e"
+
+
 def test_a_file_of_ones_own_has_a_folder_of_its_own(tmp_path):
     text = (ROOT / "benchmarks/figure4.py").read_text()
     for name, folder in (("figure4", ""), ("pets", "pets")):

@@ -47,6 +47,8 @@ def corrupt(path, kind):
     values = json.loads(path.read_text())
     if kind == "flipped digit":
         path.write_text(path.read_text().replace("12.5", "11.5", 1))
+    elif kind == "NaN":
+        path.write_text(path.read_text().replace('"error": 12.5', '"error": NaN', 1))
     elif kind == "truncated":
         path.write_bytes(path.read_bytes()[:100])
     elif kind == "empty":
@@ -71,7 +73,7 @@ def corrupt(path, kind):
         path.with_suffix(".npz").write_bytes(b"x")
 
 
-KINDS = ("flipped digit", "truncated", "empty", "not an object", "other run", "schema", "out of range", "missing field")
+KINDS = ("flipped digit", "NaN", "truncated", "empty", "not an object", "other run", "schema", "out of range", "missing field")
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "predictions gone", "predictions altered"])

@@ -29,18 +29,27 @@ class Images:
         return self.normalise(self.resize(self.uint8[index].float()))
 
     def resize(self, x: Tensor) -> Tensor:
-        """Bicubic, antialiased when shrinking. x: (B, 3, H, W) in [0, 255]. Returns (B, 3, size, size) in [0, 255]."""
-        if x.shape[-2:] == (self.size, self.size):
-            return x
-        x = F.interpolate(x, (self.size, self.size), mode="bicubic", antialias=max(x.shape[-2:]) > self.size)
-        return x.clamp_(0, 255)
+        """Shorter side to `size`, bicubic, antialiased when shrinking; then the centre.
+
+        x: (B, 3, H, W) in [0, 255]. Returns (B, 3, size, size) in [0, 255].
+        """
+        height, width = x.shape[-2:]
+        shorter = min(height, width)
+        if shorter != self.size:
+            sides = (round(height * self.size / shorter), round(width * self.size / shorter))
+            x = F.interpolate(x, sides, mode="bicubic", antialias=shorter > self.size).clamp_(0, 255)
+        top, left = (x.shape[-2] - self.size) // 2, (x.shape[-1] - self.size) // 2
+        return x[..., top : top + self.size, left : left + self.size]
 
     def normalise(self, x: Tensor) -> Tensor:
         """Pixels in [0, 255] to zero mean and unit deviation per channel, laid out channels-last. x: (B, 3, H, W)."""
         return ((x / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def random_crops(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Random resized crops (area 8-100 %, aspect 3/4-4/3), half of them mirrored, one per image. (B,) to (B, 3, S, S)."""
+        """Random resized crops (area 8-100 %, aspect 3/4-4/3), half of them mirrored, one per image.
+
+        Bicubic without antialiasing: crops are enlarged, as a rule. index: (B,). Returns (B, 3, size, size).
+        """
         x = self.uint8[index].float()
         u = torch.rand(5, len(index), generator=generator, device=x.device)
         area, aspect = 0.08 + 0.92 * u[0], torch.exp((2 * u[1] - 1) * torch.tensor(4 / 3).log())
@@ -56,5 +65,9 @@ class Images:
 
 def seeded(device: str | torch.device, *key: int | str) -> torch.Generator:
     """A generator that depends on `key` alone, so that a draw does not depend on what was drawn before it."""
-    digest = hashlib.sha256(repr(key).encode()).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.Generator(device).manual_seed(seed_of(*key))
+
+
+def seed_of(*key: int | str) -> int:
+    """A number in [0, 2^63) that depends on `key` alone."""
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "big") >> 1

@@ -1,7 +1,6 @@
 """What the runs say, in sentences: SimCLIC beside the controls, judged against sampling error."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from simclic.spec import Table
 
 UNTRAINED, IDENTITY, PIXELS = CONTROLS = ("Untrained backbone", "SimCLIC (no perturbation)", "Raw pixels")
 
-Wrong = dict[str, list[np.ndarray]]  # method -> for each seed, (n,) whether each test image was classified wrongly
+Seeds = dict[int | None, np.ndarray]  # seed -> (n,) whether each test image was classified wrongly
+Wrong = dict[str, Seeds]  # by method
 
 RULE = "Differences ± standard error, paired over test images and seeds; one counts if it is more than twice that error."
 
@@ -38,21 +38,19 @@ class Difference:
         return f"{self.points:+.1f} ± {self.error:.1f}"
 
 
-def compare(method: Sequence[np.ndarray], control: Sequence[np.ndarray]) -> Difference:
-    """Paired over test images and seeds. method, control: one (n,) array of wrong answers per seed, the same images.
+def compare(method: Seeds, control: Seeds) -> Difference | None:
+    """Paired over test images and seeds: seeds that one of them lacks are left out; None if no seed is left.
 
-    The standard error adds what the choice of test images and, with several seeds, what the seeds contribute. One
-    that has no seed (raw pixels) is compared with each seed of the other.
+    The standard error adds what the choice of test images and, with several seeds, what the seeds contribute. Raw pixels
+    have no seed (None) and are compared with each seed of the other.
     """
-    if len(control) == 1:
-        control = list(control) * len(method)
-    elif len(method) == 1:
-        method = list(method) * len(control)
-    seeds = min(len(method), len(control))
-    differences = np.stack([m.astype(float) - c for m, c in zip(method[:seeds], control[:seeds], strict=True)])  # (seeds, n)
+    pairs = [(m, c) for s, m in method.items() for t, c in control.items() if s == t or s is None or t is None]
+    if not pairs:
+        return None
+    differences = np.stack([m.astype(float) - c for m, c in pairs])  # (seeds, n)
     variance = differences.mean(axis=0).var(ddof=1) / differences.shape[1]
-    if seeds > 1:
-        variance += differences.mean(axis=1).var(ddof=1) / seeds
+    if len(pairs) > 1:
+        variance += differences.mean(axis=1).var(ddof=1) / len(pairs)
     return Difference(100 * float(differences.mean()), 100 * math.sqrt(variance))
 
 
@@ -74,9 +72,10 @@ def findings(table: Table, frame: pd.DataFrame, runs: Path) -> list[Finding]:
         found = of_jobs(frame, jobs)
         found = found[found["error"].notna()].sort_values("seed")
         wrong: Wrong = {}
-        for name, method, protocol in zip(found["name"], found["method"], found["protocol"], strict=True):
+        for name, method, seed, protocol in zip(found["name"], found["method"], found["seed"], found["protocol"], strict=True):
             truth, scores = store.predictions(runs, name, protocol)
-            wrong.setdefault(method, []).append(scores.argmax(axis=1) != truth)
+            if truth.ndim == 1:  # one class per image
+                wrong.setdefault(method, {})[None if method == PIXELS else int(seed)] = scores.argmax(axis=1) != truth
         if any(_ours(m) for m in wrong):
             told.append(_finding(FACTS[dataset].title, wrong, int(found["seed"].nunique())))
     return told
@@ -84,15 +83,15 @@ def findings(table: Table, frame: pd.DataFrame, runs: Path) -> list[Finding]:
 
 def _finding(title: str, wrong: Wrong, seeds: int) -> Finding:
     """What was learned, then the numbers it rests on, best first."""
-    ours, tests = [m for m in wrong if _ours(m)], len(next(iter(wrong.values()))[0])
-    means = {m: 100 * float(np.mean(w)) for m, w in wrong.items()}
+    ours, tests = [m for m in wrong if _ours(m)], len(next(iter(next(iter(wrong.values())).values())))
+    means = {m: 100 * float(np.mean(list(seeds.values()))) for m, seeds in wrong.items()}
     controls = [c for c in CONTROLS if c in wrong]
     rows = []
     for m in sorted(means, key=lambda m: means[m]):
-        less = [str(compare(wrong[m], wrong[c])) if m != c else "" for c in controls]
+        less = [str(compare(wrong[m], wrong[c]) or "–") if m != c else "" for c in controls]
         rows.append((m, f"{means[m]:.1f}", less))
     over = f"{seeds} seed{'s' * (seeds > 1)} and {tests:,} images"
-    basis = f"{title}, linear evaluation: mean test error in percent over {over}. {RULE}"
+    basis = f"{title}, linear evaluation: mean share of wrong answers in percent over {over}. {RULE}"
     return Finding(" ".join(_learned(title, ours, wrong)), basis, controls, rows)
 
 
@@ -116,12 +115,13 @@ def _learned(title: str, ours: list[str], wrong: Wrong) -> list[str]:
         elif len(harm) < len(ours):
             told.append("That perturbing is worth anything is not shown: no perturbation is clearly better than none.")
     if PIXELS in wrong and len(_clearly("worse", ours, wrong, PIXELS)) == len(ours):
-        told.append("Raw pixels are clearly better than every one of these encoders.")
+        told.append("Raw pixels are clearly better than each of these.")
     return told
 
 
 def _clearly(what: str, ours: list[str], wrong: Wrong, control: str) -> list[str]:
-    return [m for m in ours if compare(wrong[m], wrong[control]).verdict == f"clearly {what} than"]
+    told = {m: compare(wrong[m], wrong[control]) for m in ours}
+    return [m for m, difference in told.items() if difference and difference.verdict == f"clearly {what} than"]
 
 
 def _ours(method: str) -> bool:

@@ -16,7 +16,7 @@ from simclic.report.choices import choices
 from simclic.report.figures import BARS, draw
 from simclic.report.findings import findings
 from simclic.report.tables import Sheet, gaps, of_jobs, sheet
-from simclic.spec import Figure, InputError, Suite, Table
+from simclic.spec import Figure, InputError, Run, Suite, Table
 
 TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 TEX |= {"–": "--", "±": r"$\pm$", "✓": r"\checkmark{}", "τ": r"$\tau$", "ε": r"$\varepsilon$"}
@@ -127,8 +127,9 @@ def _write(made: Sheet, body: Markup, missing: list[str], folder: Path, html: En
     return [f"{exhibit.name}.{kind}" for kind in written]
 
 
-def _failure(runs: Path, run: Any) -> str:
+def _failure(runs: Path, run: Run) -> str:
     try:
-        return store.failure(runs, run)
+        store.agrees(runs, run)
     except store.Broken as e:
         return str(e)
+    return store.failure(runs, run)

@@ -122,18 +122,21 @@ def _comparison(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Shee
 
 
 def _ablation(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Sheet:
-    """Tables 4-6: one row from the paper, one per data set of ours."""
+    """Tables 4-6: one row from the paper, which has linear evaluation only, and one per data set of ours."""
     assert isinstance(table.columns, str)
     values: list[Hashable] = list(dict.fromkeys(getattr(run, table.columns) for run in table.runs))
     header = [table.labels.get(v, str(v)) for v in values]
     printed = dict(zip(stored.iloc[:, 0], stored["error"], strict=True))  # label -> error
     paper = [Row("CIFAR10", [_printed(printed.get(label, "")) for label in header])] if printed else []
-    here = []
-    for dataset in dict.fromkeys(run.dataset for run in table.runs):
-        jobs = [job for job in table.jobs if job[0].dataset == dataset]
-        cells = [summary(of_jobs(frame, [job for job in jobs if getattr(job[0], table.columns) == v])) for v in values]
-        here.append(Row(FACTS[dataset].title, cells))
-    return Sheet(table, "Error rate (%)", header, [(table.protocols[0].title, _groups(paper, here))])
+    blocks = []
+    for protocol in table.protocols:
+        here = []
+        for dataset in dict.fromkeys(run.dataset for run in table.runs):
+            jobs = [(run, p) for run, p in table.jobs if p == protocol and run.dataset == dataset]
+            cells = [summary(of_jobs(frame, [job for job in jobs if getattr(job[0], table.columns) == v])) for v in values]
+            here.append(Row(FACTS[dataset].title, cells))
+        blocks.append((protocol.title, _groups(paper if protocol.stage == "linear" else [], here)))
+    return Sheet(table, "Error rate (%)", header, blocks)
 
 
 def _details(table: Table, stored: pd.DataFrame) -> Sheet:

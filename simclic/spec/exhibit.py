@@ -25,6 +25,12 @@ class Exhibit:
 
     def __post_init__(self) -> None:
         """Raises InputError if Runs that differ in more than their seed would be averaged in one cell or point."""
+        kinds = ((self.runs, Run, "grid(...) or Run(...),"), (self.protocols, (Linear, Finetune), "Linear(), Finetune()"))
+        for values, kind, example in kinds:
+            if not isinstance(values, tuple) or not all(isinstance(v, kind) for v in values):
+                raise InputError(f"{self.title}: {values!r} is no tuple such as ({example})")
+        if len({p.stage for p in self.protocols}) < len(self.protocols):
+            raise InputError(f"{self.title}: two protocols of one kind; give each a table of its own")
         cells: dict[Any, Run] = {}
         for run in self.runs:
             first = cells.setdefault(self.cell(run), run)
@@ -94,6 +100,13 @@ class Figure(Exhibit):
     xlabel: str = ""
     logx: bool = False
 
+    def __post_init__(self) -> None:
+        """Raises InputError as for every exhibit, and if x is no field that holds numbers."""
+        check_names(Run, {self.x: None, self.lines: None})
+        if text := [v for run in self.runs if isinstance(v := getattr(run, self.x), str | None)]:
+            raise InputError(f"{self.title}: x={self.x!r} has the value {text[0]!r}; an axis needs numbers")
+        super().__post_init__()
+
     def cell(self, run: Run) -> Any:
         """A tuple of line and x."""
         return (getattr(run, self.lines), getattr(run, self.x))
@@ -133,12 +146,13 @@ def load(path: str | Path) -> Suite:
     except Exception as e:
         raise InputError(f"{_where(e, path)}: {e if isinstance(e, InputError) else f'{type(e).__name__}: {e}'}") from e
     found = [names[n] for n in ("TABLE", "FIGURE") if n in names]
-    found += names.get("EXHIBITS", ())
+    several = names.get("EXHIBITS", ())
+    found += several if isinstance(several, list | tuple) else [several]
     if not found or not all(isinstance(e, Exhibit) for e in found):
         raise InputError(f"{path}: declares no exhibit; it needs TABLE, FIGURE or a list EXHIBITS of them")
     if twice := {e.title for e in found if [other.name for other in found].count(e.name) > 1}:
         raise InputError(f"{path}: declares {' and '.join(sorted(twice))} twice; give each its own number")
-    title = (names.get("__doc__") or path.stem).strip().splitlines()[0]
+    title = ((names.get("__doc__") or "").strip() or path.stem).splitlines()[0]
     return Suite("" if [path.stem] == [e.name for e in found] else path.stem, title, tuple(found), str(path))
 
 
