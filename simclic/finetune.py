@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,15 @@ def finetune(protocol: Finetune, f: nn.Module, dataset: Dataset, images: Images,
 
     f: the pre-trained backbone; it stays as it is. A setting that diverges loses; Diverged is raised if all do.
     """
-    started, splits, labels = time.monotonic(), dataset.splits, torch.from_numpy(dataset.labels).to(images.uint8.device)
+    started, splits = time.monotonic(), dataset.splits
+    labels = torch.from_numpy(dataset.labels).to(images.uint8.device)
+    task = Task(f, images, labels, dataset.facts.classes, seed)
     metric, total = METRICS[dataset.facts.metric], len(protocol.settings) + 1
 
     curve: list[dict[str, Any]] = []
     for lr, decay in protocol.settings:
         tell(len(curve) / total, f"lr {lr:.1e}, decay {decay:.1e}")
-        model = train(protocol, lr, decay, f, dataset.facts.classes, images, labels, splits.train, seed)
+        model = train(protocol, lr, decay, task, splits.train)
         scored = scores(model, images, splits.val)
         finite = bool(np.isfinite(scored).all())
         error = metric(dataset.labels[splits.val], scored) if finite else None
@@ -40,7 +43,7 @@ def finetune(protocol: Finetune, f: nn.Module, dataset: Dataset, images: Images,
     best = min(kept, key=lambda row: row["error"])
 
     tell(len(curve) / total, "refit")
-    model = train(protocol, best["lr"], best["decay"], f, dataset.facts.classes, images, labels, splits.fit, seed)
+    model = train(protocol, best["lr"], best["decay"], task, splits.fit)
     truth, test = dataset.labels[splits.test], scores(model, images, splits.test)
     if not np.isfinite(test).all():
         raise Diverged(f"the refit at lr {best['lr']:.1e}, decay {best['decay']:.1e} diverged")
@@ -52,26 +55,29 @@ def finetune(protocol: Finetune, f: nn.Module, dataset: Dataset, images: Images,
     return record, truth, test
 
 
-def train(
-    protocol: Finetune,
-    lr: float,
-    decay: float,
-    f: nn.Module,
-    classes: int,
-    images: Images,
-    labels: Tensor,
-    index: np.ndarray,
-    seed: int,
-) -> nn.Module:
-    """One member of the grid: a copy of f and a new linear layer, trained together on the images `index`.
+@dataclass(frozen=True)
+class Task:
+    """What all members of a grid share: the start, the images with their labels (N,), the number of classes, the seed."""
+
+    f: nn.Module
+    images: Images
+    labels: Tensor
+    classes: int
+    seed: int
+
+
+def train(protocol: Finetune, lr: float, decay: float, task: Task, index: np.ndarray) -> nn.Module:
+    """One member of the grid: a copy of task.f and a new linear layer, trained together on the images `index`.
 
     Every member sees the same images in the same order with the same crops: they depend on seed and step alone.
     """
-    device = images.uint8.device
+    images, seed, device = task.images, task.seed, task.images.uint8.device
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = nn.Linear(width(f), classes)
-    model = nn.Sequential(copy.deepcopy(f), head).to(device).to(memory_format=torch.channels_last).requires_grad_(True).train()
+        head = nn.Linear(width(task.f), task.classes)
+    model = (
+        nn.Sequential(copy.deepcopy(task.f), head).to(device).to(memory_format=torch.channels_last).requires_grad_(True).train()
+    )
     # [11, 47, 49] hand SGD the grid's value divided by lr, so that lr x decay is what the grid says.
     handed = decay / lr if protocol.decay_over_lr else decay
     optimizer = torch.optim.SGD(
@@ -89,7 +95,7 @@ def train(
         x = images(batch) if protocol.augment == "none" else images.random_crops(batch, seeded(device, seed, "crops", step))
         torch.manual_seed(seed_of(seed, "finetune", step))  # for backbones that draw, such as those with stochastic depth
         optimizer.zero_grad()
-        cross_entropy(model(x), labels[batch]).backward()
+        cross_entropy(model(x), task.labels[batch]).backward()
         optimizer.step()
     return model.eval()
 

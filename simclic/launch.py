@@ -93,8 +93,8 @@ def here(jobs: list[Work], runs: Path, root: Path, console: Console) -> Outcome:
     running: list[Process] = []
     with _Progress(console, sum(prices), len(jobs)) as progress:
         context, idle, threads = _server()
-        console.print(f"computing on {', '.join(dict.fromkeys(idle))}, {len(idle)} at a time", highlight=False)
         idle = idle[: len(jobs)]
+        console.print(f"computing on {', '.join(dict.fromkeys(idle))}, {len(idle)} at a time", highlight=False)
         # As an exception that may come anywhere, Ctrl-C can be swallowed by a callback; as a flag it cannot.
         stopped: list[int] = []
         before = signal.signal(signal.SIGINT, lambda number, _: stopped.append(number))

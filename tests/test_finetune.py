@@ -35,7 +35,7 @@ def test_chosen_on_val_refitted_on_both_scored_on_test(digits, f, small):
 def test_the_refit_sees_train_and_val_and_nobody_sees_test(digits, f, small, monkeypatch):
     seen = []
     train = finetune.train
-    monkeypatch.setattr(finetune, "train", lambda *a: seen.append(a[7]) or train(*a))
+    monkeypatch.setattr(finetune, "train", lambda *a: seen.append(a[4]) or train(*a))
     finetune.finetune(small, f, digits, Images(digits, 16, CPU), 0, lambda share, note: None)
     assert all(s is digits.splits.train for s in seen[:-1])
     assert len(seen) == len(small.settings) + 1
@@ -49,7 +49,7 @@ def test_weight_decay_is_handed_to_sgd_divided_by_the_learning_rate(digits, f, o
     monkeypatch.setattr(torch.optim, "SGD", lambda *a, **k: made.append((a[1], k)) or sgd(*a, **k))
     protocol = Finetune(steps=1, decay_over_lr=over, augment="none")
     images, labels = Images(digits, 16, CPU), torch.from_numpy(digits.labels)
-    finetune.train(protocol, 0.1, 0.001, f, 10, images, labels, digits.splits.train, 0)
+    finetune.train(protocol, 0.1, 0.001, finetune.Task(f, images, labels, 10, 0), digits.splits.train)
     ((lr, options),) = made
     assert (lr, options["weight_decay"], options["nesterov"], options["momentum"]) == (0.1, pytest.approx(handed), True, 0.9)
 
@@ -61,7 +61,7 @@ def test_members_see_the_same_images_with_the_same_crops(digits, f, monkeypatch)
     for lr in (0.1, 0.01):
         kept = drawn.setdefault(lr, [])
         monkeypatch.setattr(Images, "random_crops", lambda *a, kept=kept: kept.append(crops(*a)) or kept[-1])
-        finetune.train(Finetune(steps=2), lr, 0.0, f, 10, images, labels, digits.splits.train, 0)
+        finetune.train(Finetune(steps=2), lr, 0.0, finetune.Task(f, images, labels, 10, 0), digits.splits.train)
     assert all(a.equal(b) for a, b in zip(drawn[0.1], drawn[0.01], strict=True))
     assert not drawn[0.1][0].equal(drawn[0.1][1])
 
