@@ -109,6 +109,14 @@ def test_the_untrained_backbone_knows_the_training_images(digits):
     assert len(plain.state_dict()) == len(f.state_dict())
 
 
+def test_what_follows_does_not_depend_on_whether_the_encoder_was_just_made(digits, tmp_path):
+    run = tiny(epochs=0, perturbation="none", projector_dim=2048, predictor_dim=512, precision="bf16")
+    fresh, again = (pretrain.pretrain(run, digits, tmp_path, CPU) for _ in range(2))
+    norms = [[m.momentum for m in f.modules() if isinstance(m, torch.nn.BatchNorm2d)] for f in (fresh, again)]
+    assert norms[0] == norms[1] == [0.1] * len(norms[0])  # calibrating averages, fine-tuning must not
+    assert digest(fresh) == digest(again)
+
+
 def test_weights_that_were_altered_are_refused(digits, tmp_path):
     pretrain.pretrain(tiny(epochs=1), digits, tmp_path, CPU)
     path = tmp_path / tiny(epochs=1).name / "backbone.safetensors"

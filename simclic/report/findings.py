@@ -115,7 +115,7 @@ def _learned(title: str, ours: list[str], wrong: Wrong) -> list[str]:
         elif len(harm) < len(ours):
             told.append("That perturbing is worth anything is not shown: no perturbation is clearly better than none.")
     if PIXELS in wrong and len(_clearly("worse", ours, wrong, PIXELS)) == len(ours):
-        told.append("Raw pixels are clearly better than each of these.")
+        told.append("Raw pixels are clearly better than SimCLIC with any of them.")
     return told
 
 
