@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from simclic.spec import InputError, Suite, load
 
@@ -96,8 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     made = _planned(arguments, suites)
     ready = runnable(made)
     store.writable(arguments.runs, "--runs")
-    for suite in suites:
-        store.writable(arguments.out / suite.name, "--out")
+    _check_out(suites, arguments)
     console = _console()
     for problem in dict.fromkeys((*made.absent.values(), *made.broken.values())):
         print(f"error: {problem}", file=sys.stderr)
@@ -116,12 +115,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def report(arguments: argparse.Namespace) -> int:
     """Render what is there; exit code 1 if a result file cannot be trusted."""
-    from simclic import store
-
     suites = _suites(arguments)
     broken = _planned(arguments, suites).broken
-    for suite in suites:
-        store.writable(arguments.out / suite.name, "--out")
+    _check_out(suites, arguments)
     return _render(suites, arguments, _console()) or int(bool(broken))
 
 
@@ -155,6 +151,14 @@ def _planned(arguments: argparse.Namespace, suites: list[Suite]) -> "Plan":
     return planning.plan(suites, arguments.runs, arguments.data)
 
 
+def _check_out(suites: list[Suite], arguments: argparse.Namespace) -> None:
+    """Raise InputError if the report could not be written, before anything is trained for it."""
+    from simclic import store
+
+    for suite in suites:
+        store.writable(arguments.out / suite.name, "--out")
+
+
 def _render(suites: list[Suite], arguments: argparse.Namespace, console: "Console", silent: tuple[str, ...] = ()) -> int:
     """Write the report; tell what is wrong with result files, except what was told already (`silent`)."""
     from simclic.report import render
@@ -176,7 +180,7 @@ def _console() -> "Console":
 def _print_lines(console: "Console", lines: "list[Line]", totals: "list[Line]") -> None:
     from rich.table import Table
 
-    table = Table("exhibit", "stage", *(("asked", "shared", "done", "failed", "missing")))
+    table = Table("exhibit", "stage", "asked", "shared", "done", "failed", "missing")
     for column in table.columns[2:]:
         column.justify = "right"
     for group in (lines, totals):
@@ -187,7 +191,7 @@ def _print_lines(console: "Console", lines: "list[Line]", totals: "list[Line]") 
     console.print(table)
 
 
-def _print_reasons(console: "Console", made: Any) -> None:
+def _print_reasons(console: "Console", made: "Plan") -> None:
     for problem in made.absent.values():
         console.print(problem, highlight=False, soft_wrap=True)
     for job, reason in made.reasons.items():

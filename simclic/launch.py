@@ -141,7 +141,6 @@ def _server() -> tuple[Any, list[str], int]:
 
 
 def _count_gpus(pipe: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
 
     pipe.send(torch.cuda.device_count() if torch.cuda.is_available() else 0)
@@ -160,7 +159,6 @@ def _child(
     pipe: Connection, run: Run, protocols: tuple[Protocol, ...], runs: Path, root: Path, device: str, threads: int
 ) -> None:
     """In the child: work, and say what became of it. A user's mistake is a line, a programming error a traceback."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what it says here is cleaned up on the way out
     import torch
     from threadpoolctl import threadpool_limits

@@ -136,9 +136,10 @@ def write_result(runs: Path, run: Run, protocol: Protocol, scored: Scored, **mea
     buffer = io.BytesIO()
     np.savez_compressed(buffer, truth=truth, scores=scores.astype(np.float32))
     predictions = path.with_suffix(".npz")
-    write_bytes(predictions, buffer.getvalue())
+    payload = buffer.getvalue()
+    write_bytes(predictions, payload)
     what = {"schema": SCHEMA, "run": asdict(run), "stage": protocol.stage, "protocol": asdict(protocol)}
-    files = {"predictions": predictions.name, "predictions_sha256": _sha256(predictions)}
+    files = {"predictions": predictions.name, "predictions_sha256": hashlib.sha256(payload).hexdigest()}
     write_json(path, {**what, **values, **measured, **files, **provenance()})
 
 

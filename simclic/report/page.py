@@ -51,14 +51,15 @@ def page(suites: list[Suite], frame: pd.DataFrame, runs: Path, folder: Path, sou
         shown.append({"exhibit": exhibit, "missing": missing, "table": body, "files": files})
 
     tables = [e for e, _ in order if isinstance(e, Table) and e.columns == "dataset"]
-    jobs = [job for suite in suites for job in suite.jobs]
+    asked = of_jobs(frame, [job for suite in suites for job in suite.jobs])
+    asked = asked[asked["problem"] == ""]
     values = {
         "title": suites[0].title if len(suites) == 1 else "SimCLIC: the paper's tables and figures",
         "findings": [p for table in tables for p in findings(table, frame, runs)],
         "exhibits": shown,
         "choices": choices(suites),
-        "encoders": encoders(of_jobs(frame, jobs), runs),
-        "provenance": provenance(of_jobs(frame, jobs)),
+        "encoders": encoders(asked, runs),
+        "provenance": provenance(asked),
     }
     path = folder / "index.html"
     store.write_bytes(path, html.get_template("index.html.j2").render(values).encode())
@@ -87,14 +88,14 @@ def as_csv(made: Sheet) -> str:
         for group in groups:
             for row in group.rows:
                 cells = [block, group.title, row.label, *(cell.text for cell in row.cells)]
-                writer.writerow([f"'{c}" if c[:1] in "=+-@" and c[:1] else c for c in cells])
+                writer.writerow([f"'{c}" if c.startswith(("=", "+", "-", "@")) else c for c in cells])
     return buffer.getvalue()
 
 
 def encoders(found: pd.DataFrame, runs: Path) -> list[dict[str, Any]]:
     """Each encoder behind these results: how its pre-training ended, and its errors."""
     rows = []
-    for name, results in found[found["problem"] == ""].groupby("name", sort=True):
+    for name, results in found.groupby("name", sort=True):
         try:
             record = store.read_json(runs / str(name) / "pretrain.json") or {}
         except store.Broken:
@@ -105,10 +106,9 @@ def encoders(found: pd.DataFrame, runs: Path) -> list[dict[str, Any]]:
 
 
 def provenance(found: pd.DataFrame) -> dict[str, list[str]]:
-    """What computed these results: devices, versions, commits, data; and how long it took."""
-    found = found[found["problem"] == ""]
-    versions = sorted({f"{k} {v}" for row in found.get("versions", []) for k, v in row.items()})
-    told = {k: sorted({str(v) for v in found.get(k, [])}) for k in ("device", "threads", "commit", "data")}
+    """What computed these results: devices, threads, commits, data, versions."""
+    versions = sorted({f"{k} {v}" for row in found["versions"] for k, v in row.items()})
+    told = {k: sorted({str(v) for v in found[k]}) for k in ("device", "threads", "commit", "data")}
     return {"results": [f"{len(found):,}"], **told, "versions": versions}
 
 

@@ -101,8 +101,9 @@ def _comparison(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Shee
     """Table 2: the paper's rows, then ours, for each protocol; the data sets of the paper and any other."""
     printed = [c for c in stored.columns if c not in ("protocol", "method", "value")]
     titles = {name: facts.title for name, facts in FACTS.items()}
-    ours = [d for d in dict.fromkeys(run.dataset for run in table.runs) if titles[d] not in printed]
-    blocks = []
+    asked = list(dict.fromkeys(titles[run.dataset] for run in table.runs))
+    ours = [title for title in asked if title not in printed]
+    header, blocks = ours + printed, []
     for protocol in table.protocols:
         rows = stored[stored["protocol"] == protocol.stage]
         paper = [Row(r["method"], [Cell()] * len(ours) + [_printed(r[c]) for c in printed]) for _, r in rows.iterrows()]
@@ -110,15 +111,12 @@ def _comparison(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Shee
         jobs = [(run, p) for run, p in table.jobs if p == protocol]
         for method in dict.fromkeys(run.method for run, _ in jobs):
             found = of_jobs(frame, [(run, p) for run, p in jobs if run.method == method])
-            cells = [summary(found[found["dataset"] == d]) for d in ours]
-            cells += [summary(found[found["dataset"].map(titles.get) == c]) for c in printed]
-            here.append(Row(method, cells))
+            here.append(Row(method, [summary(found[found["dataset"].map(titles.get) == title]) for title in header]))
         mark(paper)
         mark(here)
         blocks.append((protocol.title, _groups(paper, here)))
-    asked = ", ".join(dict.fromkeys(titles[run.dataset] for run in table.runs))
-    remark = f"A dash without another reason: the paper prints no number there, or nothing is asked to run there but {asked}."
-    return Sheet(table, "", [titles[d] for d in ours] + printed, blocks, (remark,) if printed else ())
+    remark = "A dash without another reason: the paper prints no number there, or nothing is asked to run there but"
+    return Sheet(table, "", header, blocks, (f"{remark} {', '.join(asked)}.",) if printed else ())
 
 
 def _ablation(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Sheet:
