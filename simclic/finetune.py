@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from simclic.data import Dataset
 from simclic.data.images import Images, seed_of, seeded
@@ -57,7 +57,8 @@ def finetune(protocol: Finetune, f: nn.Module, dataset: Dataset, images: Images,
 
 @dataclass(frozen=True)
 class Task:
-    """What all members of a grid share: the start, the images with their labels (N,), the number of classes, the seed."""
+    """What all members of a grid share: the start, the images with their labels (N,) or (N, classes), the number of classes,
+    the seed."""
 
     f: nn.Module
     images: Images
@@ -95,9 +96,20 @@ def train(protocol: Finetune, lr: float, decay: float, task: Task, index: np.nda
         x = images(batch) if protocol.augment == "none" else images.random_crops(batch, seeded(device, seed, "crops", step))
         torch.manual_seed(seed_of(seed, "finetune", step))  # for backbones that draw, such as those with stochastic depth
         optimizer.zero_grad()
-        cross_entropy(model(x), task.labels[batch]).backward()
+        loss(model(x), task.labels[batch]).backward()
         optimizer.step()
     return model.eval()
+
+
+def loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy; binary cross-entropy where an image shows several classes, without those that are not to be judged.
+
+    logits: (B, K). labels: (B,) class indices, or (B, K) with 1, 0 or -1. Returns a scalar.
+    """
+    if labels.ndim == 1:
+        return cross_entropy(logits, labels)
+    judged = labels >= 0
+    return binary_cross_entropy_with_logits(logits[judged], labels[judged].float())
 
 
 @torch.no_grad()

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from simclic import data, store
 from simclic.plan import cost
+from simclic.progress import bar, shown
 from simclic.spec import Diverged, InputError, Protocol, Run, Tell
 
 Work = tuple[Run, tuple[Protocol, ...]]
@@ -39,7 +39,7 @@ def work(run: Run, protocols: tuple[Protocol, ...], runs: Path, root: Path, devi
 
     stage, shares = "pretrain", _shares(run, protocols)
     try:
-        dataset = data.load(run.dataset, run.split, root)
+        dataset = data.load(run.dataset, run.split, root, run.image_size, run.difficult)
         where = torch.device(device)
         store.enter(runs, run, dataset.digest)
         store.forgive(runs, run)
@@ -88,7 +88,9 @@ def here(jobs: list[Work], runs: Path, root: Path, console: Console) -> Outcome:
 
     One failure does not stop the others. On Ctrl-C the processes are stopped; no result is half-written.
     """
-    outcome, prices = Outcome(), [cost(run, protocols) for run, protocols in jobs]
+    outcome = Outcome()
+    jobs = decoded(jobs, runs, root, console, outcome)
+    prices = [cost(run, protocols) for run, protocols in jobs]
     order = sorted(range(len(jobs)), key=lambda i: -prices[i])  # the longest first, so that all cores end together
     running: list[Process] = []
     with _Progress(console, sum(prices), len(jobs)) as progress:
@@ -117,6 +119,28 @@ def here(jobs: list[Work], runs: Path, root: Path, console: Console) -> Outcome:
                 process.process.join()
             signal.signal(signal.SIGINT, before)
     return outcome
+
+
+def decoded(jobs: list[Work], runs: Path, root: Path, console: Console, outcome: Outcome) -> list[Work]:
+    """The jobs whose data are whole; each data set is decoded here, on all cores, before many processes ask for it."""
+    broken: dict[tuple[str, str, int], str] = {}
+    for name, split, size in dict.fromkeys(_data(run) for run, _ in jobs):
+        try:
+            with shown(console) as tell:
+                data.load(name, split, root, size, tell=tell)
+        except InputError as e:
+            first, *more = str(e).splitlines()
+            broken[name, split, size] = first + (f" (and {len(more):,} more: simclic data check {name})" if more else "")
+    for run, _ in jobs:
+        if why := broken.get(_data(run)):
+            outcome.failures[run.name] = why
+            with contextlib.suppress(OSError):
+                store.fail(runs, run, "data", why)
+    return [job for job in jobs if _data(job[0]) not in broken]
+
+
+def _data(run: Run) -> tuple[str, str, int]:
+    return run.dataset, run.split, run.image_size
 
 
 def _server() -> tuple[Any, list[str], int]:
@@ -225,11 +249,7 @@ class _Progress:
 
     def __init__(self, console: Console, total: float, jobs: int):
         self.console, self.total, self.jobs, self.ended, self.started = console, total, jobs, 0.0, time.monotonic()
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
-        remaining = TimeRemainingColumn(elapsed_when_finished=True)
-        self.bar = Progress(
-            *columns, TextColumn("about"), remaining, TextColumn("left"), console=console, speed_estimate_period=600
-        )
+        self.bar = bar(console)
         self.task = self.bar.add_task(f"0 of {jobs} encoders", total=total)
 
     def __enter__(self) -> "_Progress":

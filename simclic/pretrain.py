@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simclic import store, weights
+from simclic import files, store, weights
 from simclic.data import Dataset
 from simclic.data.images import Images, seed_of, seeded
 from simclic.method import SimCLIC, backbone
@@ -33,7 +33,7 @@ def pretrain(run: Run, dataset: Dataset, runs: Path, device: torch.device, tell:
         images, fit = Images(dataset, run.image_size, device), torch.from_numpy(dataset.splits.fit)
         f, record = calibrate(run, images, fit) if run.epochs == 0 else train(run, images, fit, path, tell)
         payload = weights.pack(f)
-        store.write_bytes(path / "backbone.safetensors", payload)
+        files.write_bytes(path / "backbone.safetensors", payload)
         done = {**record, "backbone_sha256": hashlib.sha256(payload).hexdigest(), **described(device)}
         store.write_json(path / "pretrain.json", {"schema": store.SCHEMA, **done, **store.provenance()})
         for checkpoint in path.glob("checkpoint*"):
@@ -139,7 +139,7 @@ class Log:
     def __init__(self, path: Path, before: int):
         self.path, self.last = path, {}  # type: Path, dict[str, Any]
         lines = path.read_text().splitlines()[:before] if path.is_file() else []
-        store.write_bytes(path, "".join(line + "\n" for line in lines).encode())
+        files.write_bytes(path, "".join(line + "\n" for line in lines).encode())
         if lines:
             self.last = json.loads(lines[-1])
 
@@ -158,7 +158,7 @@ def checkpoint(path: Path, run: Run, state: dict[str, Any], model: nn.Module, op
     payload = buffer.getvalue()
     if path.exists():
         os.replace(path, path.with_suffix(".previous"))
-    store.write_bytes(path, hashlib.sha256(payload).digest() + payload)
+    files.write_bytes(path, hashlib.sha256(payload).digest() + payload)
 
 
 def resume(path: Path, run: Run, state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> bool:

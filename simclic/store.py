@@ -9,16 +9,15 @@ import hashlib
 import io
 import json
 import math
-import os
 import platform
 import subprocess
-import uuid
 from dataclasses import asdict, fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from simclic import files
 from simclic.spec import PROTOCOLS, InputError, Protocol, Run
 
 if TYPE_CHECKING:
@@ -132,15 +131,14 @@ def write_result(runs: Path, run: Run, protocol: Protocol, scored: Scored, **mea
 
     values, truth, scores = scored
     path = result_path(runs, run, protocol)
-
     buffer = io.BytesIO()
     np.savez_compressed(buffer, truth=truth, scores=scores.astype(np.float32))
     predictions = path.with_suffix(".npz")
     payload = buffer.getvalue()
-    write_bytes(predictions, payload)
+    files.write_bytes(predictions, payload)
     what = {"schema": SCHEMA, "run": asdict(run), "stage": protocol.stage, "protocol": asdict(protocol)}
-    files = {"predictions": predictions.name, "predictions_sha256": hashlib.sha256(payload).hexdigest()}
-    write_json(path, {**what, **values, **measured, **files, **provenance()})
+    kept = {"predictions": predictions.name, "predictions_sha256": hashlib.sha256(payload).hexdigest()}
+    write_json(path, {**what, **values, **measured, **kept, **provenance()})
 
 
 def predictions(runs: Path, run: str, protocol: str) -> "tuple[np.ndarray, np.ndarray]":
@@ -185,19 +183,9 @@ def _row(path: Path) -> dict[str, Any]:
     return {**row, **{k: found[k] for k in KEPT}, "problem": "", "path": str(path)}
 
 
-def writable(path: Path, flag: str) -> None:
-    """Make a folder and see that files can be written there. Raises InputError naming the flag that chooses another."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".{uuid.uuid4().hex[:8]}"
-        probe.touch()
-        probe.unlink()
-    except OSError as e:
-        raise InputError(f"{path}: cannot be written ({e.strerror}); choose another place with {flag} DIR") from e
-
-
 def fail(runs: Path, run: Run, stage: str, reason: str) -> None:
     """Record why a stage of a Run did not succeed, for the plan and the tables."""
+    folder(runs, run).mkdir(parents=True, exist_ok=True)
     write_json(folder(runs, run) / "failed.json", {"schema": SCHEMA, "stage": stage, "reason": reason})
 
 
@@ -218,7 +206,7 @@ def forgive(runs: Path, run: Run) -> None:
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write atomically, with a SHA-256 of the content inside. NaN and infinity are refused."""
     text = json.dumps({**values, "sha256": _digest(values)}, indent=1, allow_nan=False)
-    write_bytes(path, (text + "\n").encode())
+    files.write_bytes(path, (text + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -235,19 +223,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
     if not whole:
         raise Broken(f"{path}: was altered after it was written (SHA-256 differs); move it away to compute it again")
     return dict(values)
-
-
-def write_bytes(path: Path, payload: bytes) -> None:
-    """Write a file whole or not at all: temporary name in the same folder, fsync, rename."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with open(temporary, "wb") as f:
-            f.write(payload)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @cache

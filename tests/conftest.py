@@ -1,7 +1,9 @@
 """What tests share: small Runs on real images, and a data set in memory."""
 
+import shutil
 from pathlib import Path
 
+import layouts
 import pytest
 
 from simclic import Finetune, Linear, Run, data
@@ -67,3 +69,19 @@ def exhibit(tmp_path):
     path = tmp_path / "table2.py"
     path.write_text(EXHIBIT)
     return path
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """The eleven data sets on disk, and how their facts differ from the real ones. Not to be written to."""
+    root = tmp_path_factory.mktemp("eleven")
+    return root, {name: build(root) for name, build in layouts.BUILD.items()}
+
+
+@pytest.fixture
+def eleven(built, tmp_path, monkeypatch):
+    """A copy of the eleven data sets to do with as one likes; the facts are theirs."""
+    root = tmp_path / "data"
+    shutil.copytree(built[0], root)
+    layouts.accept(monkeypatch, root, built[1])
+    return root

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import tiny
 
-from simclic import InputError, store
+from simclic import InputError, files, store
 
 
 def publish(runs, run, protocol, error=12.5):
@@ -105,7 +105,7 @@ def test_an_unwritable_folder_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"cannot be written .*; choose another place with --runs DIR"):
         store.enter(tmp_path / "file", tiny(), "d1")
     with pytest.raises(InputError, match="choose another place with --out DIR"):
-        store.writable(tmp_path / "file" / "out", "--out")
+        files.writable(tmp_path / "file" / "out", "--out")
 
 
 def test_writing_fails_whole(tmp_path, monkeypatch):

@@ -2,114 +2,118 @@
 
 import hashlib
 from dataclasses import dataclass
-from difflib import get_close_matches
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclic.spec import InputError
+from simclic.data import folder
+from simclic.data.facts import FACTS, PAPER, Facts, facts, of_folder
+from simclic.data.listing import Listing
+from simclic.data.splits import Splits, divide
+from simclic.spec import InputError, Tell
 
 if TYPE_CHECKING:
     import numpy as np
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is particular to one data set.
-
-    sizes: images in train, val and test under the `ericsson` rule. metric: a key of simclic.metrics.METRICS.
-    mean, std: per channel, of pixels in [0, 1].
-    """
-
-    title: str  # as the paper's tables print it
-    classes: int
-    metric: str
-    sizes: tuple[int, int, int]
-    mean: tuple[float, float, float] = IMAGENET[0]
-    std: tuple[float, float, float] = IMAGENET[1]
-
-
-FACTS: dict[str, Facts] = {
-    "aircraft": Facts("Aircraft", 100, "mean per class", (3334, 3333, 3333)),
-    "caltech101": Facts("Caltech101", 101, "mean per class", (2424, 606, 5647)),
-    "cars": Facts("Cars", 196, "top-1", (6516, 1628, 8041)),
-    "cifar10": Facts("CIFAR10", 10, "top-1", (40000, 10000, 10000)),
-    "cifar100": Facts("CIFAR100", 100, "top-1", (40000, 10000, 10000)),
-    "dtd": Facts("DTD", 47, "top-1", (1880, 1880, 1880)),
-    "flowers": Facts("Flowers", 102, "mean per class", (1020, 1020, 6149)),
-    "food": Facts("Food", 101, "top-1", (60600, 15150, 25250)),
-    "pets": Facts("Pets", 37, "mean per class", (2944, 736, 3669)),
-    "sun397": Facts("SUN397", 397, "top-1", (15880, 3970, 19850)),
-    "voc2007": Facts("VOC2007", 20, "11-point mAP", (2501, 2510, 4952)),
-    "digits": Facts("Digits", 10, "top-1", (1078, 359, 360), (0.3053,) * 3, (0.3764,) * 3),
-}
-
-PAPER = tuple(name for name in FACTS if name != "digits")  # Table 1, in its order
-
-
-@dataclass(frozen=True)
-class Splits:
-    """Which images are for what: arrays of indices. Under the `paper` rule val and test are the same images."""
-
-    train: "np.ndarray"
-    val: "np.ndarray"
-    test: "np.ndarray"
-
-    @property
-    def fit(self) -> "np.ndarray":
-        """All images that may be learned from once nothing is left to choose: train and val, never test."""
-        import numpy as np
-
-        return np.setdiff1d(np.union1d(self.train, self.val), self.test)
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Images per split, and how many the final fit sees."""
-        return {"train": len(self.train), "val": len(self.val), "test": len(self.test), "fit": len(self.fit)}
+__all__ = ["FACTS", "PAPER", "Dataset", "Facts", "Splits", "facts", "listed", "load", "missing"]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Decoded images and what is known of them. images: (N, 3, H, W) uint8. labels: (N,) int64 in [0, classes)."""
+    """Decoded images and what is known of them.
+
+    images: (N, 3, H, W) uint8. labels: (N,) int64 in [0, classes); (N, classes) with several per image, 1 shown, 0 not shown,
+    -1 not to be judged. digest: sixteen hex digits; numbers with different digests are not comparable.
+    """
 
     facts: Facts
     images: "np.ndarray"
     labels: "np.ndarray"
     splits: Splits
-
-    @cached_property
-    def digest(self) -> str:
-        """Sixteen hex digits over pixels, labels and splits: numbers with different digests are not comparable."""
-        h = hashlib.sha256()
-        for part in (self.images, self.labels, self.splits.train, self.splits.val, self.splits.test):
-            h.update(str((part.shape, part.dtype)).encode() + part.tobytes())
-        return h.hexdigest()[:16]
-
-
-def facts(name: str) -> Facts:
-    """The facts of one data set. Raises InputError for an unknown name."""
-    if name not in FACTS:
-        near = get_close_matches(name, FACTS, 1)
-        raise InputError(f"dataset={name!r} is not one of {', '.join(FACTS)}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    return FACTS[name]
+    digest: str
 
 
 def missing(name: str, root: Path) -> str:
-    """What of the data set is not there, in one line; empty if it can be loaded. Raises InputError for an unknown name."""
-    title = facts(name).title
-    return "" if name == "digits" else f"{root / name}: {title} is not there yet; this version reads digits only"
+    """What of the data set is not there at first sight, in one line with the way out; empty if it can be loaded.
+
+    Raises InputError for an unknown name.
+    """
+    if name == "digits":
+        return ""
+    if folder.is_path(name):
+        return folder.absent(name)
+    known = facts(name)
+    home = root / known.home
+    gone = [file for file in known.files if not (home / file).exists()]
+    if not gone:
+        return ""
+    for above in (*root.parents, root.absolute().parent)[:2]:  # a root one or two folders too deep
+        if (above / known.home / known.files[0]).exists():
+            return f"{home}: {known.title} is not there, but it is in {above}; say --data {above}"
+    what = f"{known.title} is not there" if len(gone) == len(known.files) else f"{', '.join(gone)} missing"
+    if nowhere := [a for a in known.archives if not a.url and not (root / a.gives).exists()]:
+        those = ", ".join(a.file for a in nowhere)
+        return f"{home}: {what}; {nowhere[0].where}, put {those} into {root}, then run: simclic data prepare {name} --data {root}"
+    return f"{home}: {what}; run: simclic data prepare {name} --data {root}"
 
 
-def load(name: str, split: str, root: Path) -> Dataset:
-    """All images of a data set and its splits under the rule `split` ("ericsson" or "paper").
+def listed(name: str, root: Path) -> tuple[Facts, Listing]:
+    """All images of a data set with their labels, and its facts, before any image is opened.
 
-    Raises InputError if the data set is unknown or not there.
+    Raises InputError if files are missing, cannot be read, or list another number of images or classes than published.
     """
     if problem := missing(name, root):
         raise InputError(problem)
-    return _digits(split)
+    if folder.is_path(name):
+        found = folder.scan(name)
+        return of_folder(name, found), found
+    from simclic.data import published
+
+    found = published.listing(name, root)
+    known = FACTS[name]
+    if wrong := odd(known, found, root):
+        raise InputError("\n".join(wrong))
+    return known, found
+
+
+def odd(known: Facts, found: Listing, root: Path) -> list[str]:
+    """In what a listing differs from the published numbers, a line each."""
+    sizes = divide(found, "ericsson", known.rule, known.per_class).sizes
+    shown = {int(k) for k in found.labels.flat} if found.labels.ndim == 1 else set(range(found.labels.shape[1]))
+    numbers = {
+        "images": (len(found.paths), known.images),
+        "classes": (len(shown), known.classes),
+        **{f"{part} images": (sizes[part], size) for part, size in zip(("train", "val", "test"), known.sizes, strict=True)},
+    }
+    return [f"{root / known.home}: {n:,} {what}, published are {m:,}" for what, (n, m) in numbers.items() if n != m]
+
+
+def load(
+    name: str, split: str, root: Path, size: int = 224, difficult: str = "negative", tell: Tell = lambda share, note: None
+) -> Dataset:
+    """All images of a data set that the split rule ("ericsson" or "paper") uses, decoded once for all.
+
+    size: pixels along each side, unless the data set keeps its images as they are (CIFAR, digits). difficult: "negative"
+    counts a class of which an image shows `difficult` objects alone as not shown, "ignore" leaves it out (VOC2007).
+    Raises InputError if the data set is unknown, not there or not whole.
+    """
+    if name == "digits":
+        return _digits(split)
+    import numpy as np
+
+    from simclic.data import decoded, manifest
+
+    known, found = listed(name, root)
+    splits = divide(found, split, known.rule, known.per_class)
+    for part, count in splits.sizes.items():
+        if not count:
+            raise InputError(f"{found.base}: too few images, none are left for {part}")
+    used = np.unique(np.concatenate([splits.fit, splits.test]))
+    images, sums = decoded.images(name, found, used, root, known.stored or size, tell)
+    labels = found.labels[used]
+    if difficult == "negative":
+        labels = np.maximum(labels, 0)
+    where = Splits(*(np.searchsorted(used, part) for part in (splits.train, splits.val, splits.test)))
+    return Dataset(known, images, labels, where, manifest.digest(found, splits, sums))
 
 
 def _digits(split: str) -> Dataset:
@@ -127,4 +131,8 @@ def _digits(split: str) -> Dataset:
     else:
         train, val = train_test_split(rest, test_size=359, stratify=labels[rest], random_state=0)
         splits = Splits(np.sort(train), np.sort(val), np.sort(test))
-    return Dataset(FACTS["digits"], np.repeat(grey[:, None], 3, axis=1), labels, splits)
+    images = np.repeat(grey[:, None], 3, axis=1)
+    h = hashlib.sha256()
+    for part in (images, labels, splits.train, splits.val, splits.test):
+        h.update(str((part.shape, part.dtype)).encode() + part.tobytes())
+    return Dataset(FACTS["digits"], images, labels, splits, h.hexdigest()[:16])

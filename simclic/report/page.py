@@ -11,7 +11,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from simclic import store
+from simclic import files, store
 from simclic.report.choices import choices
 from simclic.report.figures import BARS, draw
 from simclic.report.findings import findings
@@ -41,14 +41,14 @@ def page(suites: list[Suite], frame: pd.DataFrame, runs: Path, folder: Path, sou
         problems += list(found.loc[found["problem"] != "", "problem"])
         if isinstance(exhibit, Figure):
             exhibit = replace(exhibit, notes=(*exhibit.notes, BARS))
-            body, files = "", draw(exhibit, frame, folder, source / "reports" / "simclic.mplstyle")
+            body, formats = "", draw(exhibit, frame, folder, source / "reports" / "simclic.mplstyle")
         else:
             assert isinstance(exhibit, Table)
             made = sheet(exhibit, frame, source / "baselines")
             missing = [*missing, *made.remarks]
             body = Markup(html.get_template("table.html.j2").render(sheet=made))  # escaped inside
-            files = _write(made, body, missing, folder, html, text)
-        shown.append({"exhibit": exhibit, "missing": missing, "table": body, "files": files})
+            formats = _write(made, body, missing, folder, html, text)
+        shown.append({"exhibit": exhibit, "missing": missing, "table": body, "files": formats})
 
     tables = [e for e, _ in order if isinstance(e, Table) and e.columns == "dataset"]
     asked = of_jobs(frame, [job for suite in suites for job in suite.jobs])
@@ -62,7 +62,7 @@ def page(suites: list[Suite], frame: pd.DataFrame, runs: Path, folder: Path, sou
         "provenance": provenance(asked),
     }
     path = folder / "index.html"
-    store.write_bytes(path, html.get_template("index.html.j2").render(values).encode())
+    files.write_bytes(path, html.get_template("index.html.j2").render(values).encode())
     return path, problems
 
 
@@ -123,7 +123,7 @@ def _write(made: Sheet, body: Markup, missing: list[str], folder: Path, html: En
         "csv": as_csv(made),
     }
     for kind, content in written.items():
-        store.write_bytes(folder / f"{exhibit.name}.{kind}", content.encode())
+        files.write_bytes(folder / f"{exhibit.name}.{kind}", content.encode())
     return [f"{exhibit.name}.{kind}" for kind in written]
 
 

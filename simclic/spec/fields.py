@@ -27,6 +27,7 @@ STRENGTHS: dict[str, tuple[str, float]] = {"history": ("tau", 0.3), "dropout": (
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "split": ("ericsson", "paper"),
+    "difficult": ("negative", "ignore"),
     "predictor": ("none", "frozen", "1-layer", "2-layer"),
     "perturbation": (*STRENGTHS, "none"),
     "history_of": ("image", "iteration"),

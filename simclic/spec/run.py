@@ -1,5 +1,6 @@
 """Run: one encoder and how it came about. Every axis of every exhibit, and every open question of the paper, is a field."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
@@ -23,8 +24,9 @@ class Run(Spec):
     """
 
     # Data
-    dataset: str = "cifar10"
+    dataset: str = "cifar10"  # a name of simclic.data.FACTS, or the path of a folder of images
     split: str = "ericsson"  # "paper": 80/20, choose and report on the same 20 % as Section 4 reads
+    difficult: str = "negative"  # VOC2007: a class of which only `difficult` objects are shown; "ignore" leaves it out
     image_size: int = 224  # pixels; the paper gives it for evaluation only
     # Encoder f = backbone + projector, predictor h (Section 3.4); widths are SimSiam's, the paper gives none
     backbone: str = "resnet50"  # a timm name, or "pixels": the image itself
@@ -79,6 +81,7 @@ class Run(Spec):
         names |= {"bernoulli"} if self.perturbation != "dropout" else set()
         names |= {"normalize_z"} if self.perturbation != "noise" else set()
         names |= {"perturbs"} if self.perturbation == "none" else set()
+        names |= {"difficult"} if self.dataset != "voc2007" else set()
         names |= {"predictor_dim"} if self.predictor in ("none", "1-layer") else set()
         if self.epochs == 0:
             names |= TRAINING
@@ -91,6 +94,8 @@ class Run(Spec):
             return "epochs=0"
         if self.backbone == "pixels" and name in ("init", "seed"):
             return "backbone='pixels'"
+        if name == "difficult":
+            return f"dataset={self.dataset!r}"
         if name == "predictor_dim":
             return f"predictor={self.predictor!r}"
         return f"perturbation={self.perturbation!r}"
@@ -116,7 +121,8 @@ class Run(Spec):
     @property
     def name(self) -> str:
         """The folder of this Run: readable, then exact."""
-        return f"{self.dataset}-{self.kind}-{self.digest}"
+        last = self.dataset.rstrip("/").rsplit("/", 1)[-1].lower()
+        return f"{re.sub('[^a-z0-9_]+', '-', last).strip('-') or 'folder'}-{self.kind}-{self.digest}"
 
     @property
     def method(self) -> str:

@@ -1,0 +1,135 @@
+"""Is a data set whole? Every file read, every image decoded, every count compared with what its makers published. Offline."""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from simclic.data import FACTS, folder, manifest, missing, odd
+from simclic.data.decoded import in_order, look, made
+from simclic.data.facts import Facts, of_folder
+from simclic.data.listing import Listing
+from simclic.data.splits import divide
+from simclic.spec import InputError, Tell
+
+IMAGE_FOLDERS = ("images", "jpg", "JPEGImages", "cars_train", "cars_test")
+
+
+@dataclass
+class Checked:
+    """What was found. problems: a line for each thing that makes the data set unusable or another one than published.
+
+    remarks: what is worth knowing and harms nothing. sizes: images per split under the `ericsson` rule. classes: images of
+    each class in each of these. digests: by split rule, what results on these data carry.
+    """
+
+    name: str
+    title: str
+    problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    images: int = 0
+    sizes: dict[str, int] = field(default_factory=dict)
+    classes: dict[str, dict[str, int]] = field(default_factory=dict)
+    modes: dict[str, int] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """Nothing is wrong."""
+        return not self.problems
+
+
+def check(name: str, root: Path, tell: Tell) -> Checked:
+    """Everything that is wrong with a data set, not the first thing. Raises InputError for an unknown name."""
+    if name == "digits":
+        return _digits()
+    if problem := missing(name, root):
+        title = name if folder.is_path(name) else FACTS[name].title
+        return Checked(name, title, [problem])
+    try:
+        known, found = _listed(name, root)
+    except InputError as e:
+        return Checked(name, name if folder.is_path(name) else FACTS[name].title, str(e).splitlines())
+    checked = Checked(name, known.title, images=len(found.paths))
+    if not folder.is_path(name):
+        checked.problems += odd(known, found, root)
+    _count(checked, known, found)
+    _read(checked, name, root, known, found, tell)
+    checked.remarks += _others(known, found, root)
+    checked.problems += _altered(name, root)
+    return checked
+
+
+def _listed(name: str, root: Path) -> tuple[Facts, Listing]:
+    if folder.is_path(name):
+        found = folder.scan(name)
+        return of_folder(name, found), found
+    from simclic.data import published
+
+    return FACTS[name], published.listing(name, root)
+
+
+def _count(checked: Checked, known: Facts, found: Listing) -> None:
+    """Images per split, and of each class in each split. An image of several classes counts for each."""
+    splits = divide(found, "ericsson", known.rule, known.per_class)
+    checked.sizes = splits.sizes
+    for part in ("train", "val", "test"):
+        labels = found.labels[getattr(splits, part)]
+        counts = Counter(labels.tolist()) if labels.ndim == 1 else dict(enumerate((labels == 1).sum(axis=0).tolist()))
+        for k, kind in enumerate(found.classes):
+            checked.classes.setdefault(kind, {})[part] = counts.get(k, 0)
+
+
+def _read(checked: Checked, name: str, root: Path, known: Facts, found: Listing, tell: Tell) -> None:
+    """Read and decode every file on all cores; digests only if all are whole."""
+    paths = found.holders or found.paths
+    decode, sums, entries = not found.holders, dict[str, str](), dict[str, tuple[manifest.Stamp, str]]()
+    modes: Counter[str] = Counter()
+    for n, one in enumerate(in_order(lambda p: look(found.base / p, decode), paths), 1):
+        if one.problem:
+            checked.problems.append(one.problem)
+        else:
+            modes[one.mode] += 1
+            sums[paths[n - 1]], entries[paths[n - 1]] = one.sha256, (one.stamp, one.sha256)
+        tell(n / len(paths), f"{checked.title}: {n:,} of {len(paths):,} files")
+    manifest.remember(name, root, entries)
+    checked.modes = {mode: count for mode, count in modes.items() if mode not in ("", "RGB")}
+    for mode, count in sorted(checked.modes.items()):
+        checked.remarks.append(f"{count:,} image{'s' * (count > 1)} of mode {mode}, turned into RGB")
+    if len(sums) == len(paths):
+        for rule in ("ericsson", "paper"):
+            checked.digests[rule] = manifest.digest(found, divide(found, rule, known.rule, known.per_class), sums)
+
+
+def _others(known: Facts, found: Listing, root: Path) -> list[str]:
+    """Files among the images that belong to none of them: they are not used."""
+    others = list(found.others)
+    listed = set(found.paths)
+    for place in (root / known.home / f for f in known.files if f in IMAGE_FOLDERS):
+        files = (p.relative_to(root).as_posix() for p in sorted(place.rglob("*")) if p.is_file())
+        others += [path for path in files if path not in listed]
+    return [f"{found.base / path}: belongs to no image that is listed; not used" for path in others]
+
+
+def _altered(name: str, root: Path) -> list[str]:
+    """Decoded files that are not what was written."""
+    problems = []
+    for path in made(name, root):
+        noted = path.with_suffix(".sha256")
+        with open(path, "rb") as f:
+            actual = hashlib.file_digest(f, "sha256").hexdigest()
+        if not noted.is_file() or noted.read_text().strip() != actual:
+            problems.append(f"{path}: is not what was decoded (SHA-256 differs); delete it, then simclic data prepare {name}")
+    return problems
+
+
+def _digits() -> Checked:
+    from simclic.data import load
+
+    digests = {rule: load("digits", rule, Path()).digest for rule in ("ericsson", "paper")}
+    found = load("digits", "ericsson", Path())
+    checked = Checked("digits", found.facts.title, images=len(found.images), sizes=found.splits.sizes, digests=digests)
+    for part in ("train", "val", "test"):
+        for k, count in Counter(found.labels[getattr(found.splits, part)].tolist()).items():
+            checked.classes.setdefault(str(k), {})[part] = count
+    return checked

@@ -1,0 +1,152 @@
+"""Download, verify, unpack: nothing is unpacked that was not verified, nothing lands outside its folder, nothing half done."""
+
+import gzip
+import lzma
+import os
+import shutil
+import stat
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+from urllib.parse import urlparse
+
+from simclic.data.facts import Archive, facts
+from simclic.data.published import same
+from simclic.spec import InputError
+
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, EOFError, zlib.error)
+Say = Callable[[str], None]
+
+
+def fetch(name: str, root: Path, say: Say) -> None:
+    """Download and unpack what of a data set is not there; an archive that lies in `root` already is used, and stays.
+
+    Raises InputError with a line for each archive that cannot be had, is not the published one, or may not be unpacked.
+    """
+    problems = []
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for archive in facts(name).archives:
+            if (root / archive.gives).exists():
+                continue
+            try:
+                with tempfile.TemporaryDirectory(prefix=".fetch-", dir=root) as aside:
+                    _bring(archive, root, Path(aside), say)
+            except InputError as e:
+                problems.append(str(e))
+    except OSError as e:
+        raise InputError(f"{e.filename or root}: {e.strerror or e}; choose another place with --data DIR") from e
+    if problems:
+        raise InputError("\n".join(problems))
+
+
+def _bring(archive: Archive, root: Path, aside: Path, say: Say) -> None:
+    """One archive, by way of a folder `aside` in which everything that is not whole yet stays."""
+    file = root / archive.file
+    if not file.is_file():
+        if not archive.url:
+            raise InputError(
+                f"{root / archive.gives}: not there; {archive.where}, put {archive.file} into {root} and run this again"
+            )
+        file = _download(archive, root, aside, say)
+    say(
+        f"{archive.file}: verifying"
+        if archive.digest
+        else f"{archive.file}: no digest is published; its images are counted later"
+    )
+    if archive.digest and not same(file, archive.digest):
+        raise InputError(
+            f"{file}: is not the published archive ({archive.digest.replace(':', ' ')} is); delete it and run this again"
+        )
+    target = root / archive.into
+    if Path(archive.gives).name == archive.file:  # no archive, the file itself
+        target.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copyfile(file, aside / f"{archive.file}.copy")
+        os.replace(copy, target / archive.file)
+        return
+    say(f"{archive.file}: unpacking")
+    unpack(file, aside / "out")
+    inside = aside / "out"
+    if archive.inner:
+        unpack(inside / archive.inner, inside := aside / "inner")
+    if not (inside / Path(archive.gives).relative_to(archive.into)).exists():
+        raise InputError(f"{file}: unpacks without {archive.gives}; it is not the published archive")
+    _merge(inside, target)
+
+
+def _download(archive: Archive, root: Path, aside: Path, say: Say) -> Path:
+    """The archive, complete, in the folder `aside`."""
+    from torchvision.datasets.utils import download_url
+
+    say(f"{archive.file}: downloading from {urlparse(archive.url).netloc}")
+    try:
+        download_url(archive.url, aside, archive.file)
+    except (OSError, RuntimeError, RecursionError, ValueError) as e:
+        if isinstance(e, OSError) and getattr(e, "filename", None) and not hasattr(e, "url"):
+            raise  # the disk, not the network
+        raise InputError(f"{archive.url}: cannot be had ({e}); put {archive.file} into {root} and run this again") from e
+    return aside / archive.file
+
+
+def unpack(file: Path, into: Path) -> None:
+    """Unpack a tar or zip archive into a folder that is not there yet: regular files below it and nothing else.
+
+    Raises InputError for a member outside the folder, for links and devices, and for a damaged archive.
+    """
+    into.mkdir()
+    try:
+        for name, kind, content in _members(file):
+            if kind not in ("file", "folder"):
+                raise InputError(f"{file}: member {name!r} is a {kind}; only files and folders are unpacked")
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+                raise InputError(f"{file}: member {name!r} leads out of the folder; nothing was unpacked")
+            target = into / path
+            if content is None:
+                target.mkdir(parents=True, exist_ok=True)
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with content, open(target, "xb") as f:  # a second member of the same name is refused
+                shutil.copyfileobj(content, f, 1 << 20)
+    except DAMAGED as e:
+        raise InputError(f"{file}: is damaged ({e}); delete it and run this again") from e
+    except (FileExistsError, IsADirectoryError, NotADirectoryError) as e:
+        raise InputError(f"{file}: has two members named {Path(e.filename).name!r}; it is not the published archive") from e
+
+
+def _members(file: Path) -> Iterator[tuple[str, str, IO[bytes] | None]]:
+    """(name, kind, content) of each member, in one pass; content is None for a folder."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            for info in archive.infolist():
+                link = stat.S_ISLNK(info.external_attr >> 16)
+                kind = "link" if link else "folder" if info.is_dir() else "file"
+                yield info.filename, kind, archive.open(info) if kind == "file" else None
+        return
+    with tarfile.open(file) as tar:
+        for member in tar:
+            kind = (
+                "file"
+                if member.isreg()
+                else "folder"
+                if member.isdir()
+                else "link"
+                if member.issym() or member.islnk()
+                else "device"
+            )
+            yield member.name, kind, tar.extractfile(member) if kind == "file" else None
+
+
+def _merge(source: Path, target: Path) -> None:
+    """Move what was unpacked to where it belongs, whole folders at once where nothing is there yet."""
+    target.mkdir(parents=True, exist_ok=True)
+    for item in sorted(source.iterdir()):
+        there = target / item.name
+        if item.is_dir() and there.is_dir():
+            _merge(item, there)
+        else:
+            os.replace(item, there)

@@ -1,0 +1,100 @@
+"""Which images are for what. A split depends on names and published lists, never on the order of a directory."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simclic.data.listing import Listing
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# What the makers define of train, val and test, and what the `ericsson` rule adds.
+PUBLISHED = "published"
+FIFTH = "val: 20 % of train"
+PER_CLASS = "30 a class, the rest test; val: 20 % of train"
+OWN = "60/20/20, stratified"
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Arrays of indices of images. Under the `paper` rule val and test are the same images."""
+
+    train: "np.ndarray"
+    val: "np.ndarray"
+    test: "np.ndarray"
+
+    @property
+    def fit(self) -> "np.ndarray":
+        """All images that may be learned from once nothing is left to choose: train and val, never test."""
+        import numpy as np
+
+        return np.setdiff1d(np.union1d(self.train, self.val), self.test)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Images per split, and how many the final fit sees."""
+        return {"train": len(self.train), "val": len(self.val), "test": len(self.test), "fit": len(self.fit)}
+
+
+def divide(listing: Listing, split: str, rule: str, per_class: int) -> Splits:
+    """The images of a listing under a split rule.
+
+    "ericsson": the makers' train, val and test; without a val of theirs, 20 % of train. "paper": the makers' train and val;
+    without a val of theirs, 80 % and 20 % of all images (Section 4.1).
+    """
+    import numpy as np
+
+    parts = np.array(listing.parts)
+    train, val, test = (np.flatnonzero(parts == part) for part in ("train", "val", "test"))
+    if split == "paper":
+        if not len(val):
+            by_name = np.array(sorted(range(len(parts)), key=lambda i: listing.paths[i]))
+            train, val = fifth(by_name)
+        return Splits(train, val, val)
+    if rule == OWN:
+        return stratified(listing)
+    if rule == PER_CLASS:
+        train, test = few(listing, per_class)
+    return Splits(train, val, test) if len(val) else Splits(*fifth(train), test)
+
+
+def fifth(index: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
+    """The rest and a random fifth of `index`, drawn as the cited baselines did: NumPy's legacy stream with seed 0."""
+    import numpy as np
+
+    order = np.random.RandomState(0).permutation(len(index))
+    count = len(index) // 5
+    return np.sort(index[order[count:]]), np.sort(index[order[:count]])
+
+
+def few(listing: Listing, count: int) -> "tuple[np.ndarray, np.ndarray]":
+    """`count` images of each class, none of them twice, and the rest."""
+    classes = _by_class(listing)
+    return _sorted(i for members in classes for i in members[:count]), _sorted(i for members in classes for i in members[count:])
+
+
+def stratified(listing: Listing) -> Splits:
+    """A fifth of each class for val, a fifth for test, to the nearest image; a class of one or two images is all train."""
+    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
+    for members in _by_class(listing):
+        n = round(len(members) / 5)
+        for part, those in zip(parts, (members[2 * n :], members[n : 2 * n], members[:n]), strict=True):
+            part += those
+    return Splits(*map(_sorted, parts))
+
+
+def _by_class(listing: Listing) -> list[list[int]]:
+    """The images of each class, in an order that is random but hangs on each one's name alone."""
+    classes: dict[int, list[int]] = defaultdict(list)
+    for i, label in enumerate(listing.labels.tolist()):
+        classes[label].append(i)
+    return [sorted(m, key=lambda i: hashlib.sha256(listing.paths[i].encode()).digest()) for _, m in sorted(classes.items())]
+
+
+def _sorted(index: Iterable[int]) -> "np.ndarray":
+    import numpy as np
+
+    return np.array(sorted(index), dtype=np.int64)

@@ -1,0 +1,43 @@
+"""How long work shows how far it is: a bar with an estimate on a terminal, elsewhere a line now and then."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from simclic.spec import Tell
+
+
+def bar(console: Console) -> Progress:
+    """A bar with percentage, time taken and time left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
+    remaining = TimeRemainingColumn(elapsed_when_finished=True)
+    return Progress(*columns, TextColumn("about"), remaining, TextColumn("left"), console=console, speed_estimate_period=600)
+
+
+@contextmanager
+def shown(console: Console, every: float = 20) -> Iterator[Tell]:
+    """What a piece of work is handed to tell its share and a word about it. every: seconds between lines without a terminal."""
+    started = last = time.monotonic()
+    with bar(console) if console.is_terminal else _nothing() as progress:
+        task = progress.add_task("", total=1.0) if progress else None
+
+        def tell(share: float, note: str) -> None:
+            nonlocal last
+            if progress and task is not None:
+                progress.update(task, completed=share, description=note)
+            elif share and time.monotonic() - last > every:
+                last = time.monotonic()
+                left = (last - started) * (1 - share) / share
+                console.print(
+                    f"[{share:4.0%}, {last - started:.0f} s, about {left:.0f} s left] {note}", highlight=False, markup=False
+                )
+
+        yield tell
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield None
