@@ -7,8 +7,13 @@ how the facts of so small a version differ from the real ones, counted by hand.
 import hashlib
 import json
 import pickle
+import re
+import shutil
+import tarfile
+import zipfile
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -29,7 +34,8 @@ def photograph(key, size=(40, 30)):
     """A piece of a photograph that hangs on `key` alone."""
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(str(key).encode()).digest()[:8], "big"))
     image = photographs()[int(rng.integers(2))]
-    width, height = (int(side * rng.uniform(2, 5)) for side in size)
+    zoom = min(rng.uniform(2, 5), *(0.9 * whole / side for whole, side in zip(image.size, size, strict=True)))
+    width, height = (int(side * zoom) for side in size)
     left, top = (int(rng.integers(whole - part)) for whole, part in zip(image.size, (width, height), strict=True))
     return image.crop((left, top, left + width, top + height)).resize(size)
 
@@ -201,8 +207,7 @@ def voc2007(root):
 
 
 BUILD = {
-    build.__name__: build
-    for build in (aircraft, caltech101, cars, cifar10, cifar100, dtd, flowers, food, pets, sun397, voc2007)
+    build.__name__: build for build in (aircraft, caltech101, cars, cifar10, cifar100, dtd, flowers, food, pets, sun397, voc2007)
 }
 
 
@@ -215,7 +220,11 @@ def accept(monkeypatch, root, changes):
     from torchvision.datasets import CIFAR10, CIFAR100, Flowers102
 
     for name, change in changes.items():
-        monkeypatch.setitem(FACTS, name, replace(FACTS[name], **change))
+        archives = tuple(
+            replace(a, digest=f"md5:{md5(root / a.gives)}") if (root / a.gives).is_file() and a.gives.endswith(a.file) else a
+            for a in FACTS[name].archives
+        )
+        monkeypatch.setitem(FACTS, name, replace(FACTS[name], archives=archives, **change))
     for kind in (CIFAR10, CIFAR100):
         home = root / kind.base_folder
         for values in ("train_list", "test_list"):
@@ -224,3 +233,35 @@ def accept(monkeypatch, root, changes):
     home, known = root / "flowers-102", Flowers102._file_dict
     now = {k: (file, md5(home / file)) for k, (file, _) in known.items() if k != "image"}
     monkeypatch.setattr(Flowers102, "_file_dict", known | now)
+
+
+def pack(archive, root, place):
+    """The published archive, made from what `build` wrote under `root`. Returns its path."""
+    place.mkdir(parents=True, exist_ok=True)
+    path, source = place / archive.file, root / archive.into
+    if archive.gives.endswith(archive.file):
+        shutil.copy(root / archive.gives, path)
+    elif archive.file == "caltech-101.zip":
+        with tarfile.open(place / "inner.tar.gz", "w:gz") as tar:
+            tar.add(source / "101_ObjectCategories", "101_ObjectCategories")
+        with zipfile.ZipFile(path, "w") as whole:
+            whole.write(place / "inner.tar.gz", archive.inner)
+    elif archive.file == "Partitions.zip":
+        with zipfile.ZipFile(path, "w") as whole:
+            for file in ("ClassName.txt", "Training_01.txt", "Testing_01.txt"):
+                whole.write(source / file, file)
+    else:
+        top = Path(archive.gives).relative_to(archive.into).parts[0]
+        with tarfile.open(path, "w" if path.suffix == ".tar" else "w:gz") as tar:
+            tar.add(source / top, top, filter=lambda member: None if _elsewhere(archive.file, member.name) else member)
+    return path
+
+
+def _elsewhere(file, name):
+    """Does another archive of the set hold this member? VOC's test images come apart, and SUN397's partitions."""
+    if file == "SUN397.tar.gz":
+        return name.endswith("_01.txt")
+    number = re.search(r"(\d{6})\.", name)
+    late = name.endswith("Main/test.txt") or bool(number and int(number[1]) > 16)
+    early = name.endswith(("Main/train.txt", "Main/val.txt")) or bool(number and int(number[1]) <= 16)
+    return {"VOCtrainval_06-Nov-2007.tar": late, "VOCtest_06-Nov-2007.tar": early}.get(file, False)

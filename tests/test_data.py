@@ -41,11 +41,24 @@ def test_facts_of_the_eleven_sets_are_the_papers():
     assert {n for n, f in data.FACTS.items() if f.metric == "mean per class"} == {"aircraft", "caltech101", "flowers", "pets"}
 
 
-def test_an_unknown_or_absent_data_set_is_one_line():
+def test_an_unknown_or_absent_data_set_is_one_line_with_the_way_out(tmp_path):
     with pytest.raises(InputError, match=r"dataset='cifar' is not one of .*; did you mean 'cifar10'"):
         data.facts("cifar")
-    with pytest.raises(InputError, match="somewhere/cifar10: CIFAR10 is not there yet"):
+    with pytest.raises(InputError, match=r"dataset='birds' is not one of .*; a folder of your own images is named by its path"):
+        data.facts("birds")
+    way = "somewhere/cifar-10-batches-py: CIFAR10 is not there; run: simclic data prepare cifar10 --data somewhere"
+    with pytest.raises(InputError, match=way):
         data.load("cifar10", "ericsson", Path("somewhere"))
+    assert "its makers' page is gone" in data.missing("cars", tmp_path)
+    assert "Partitions.zip" in data.missing("sun397", tmp_path)
+
+
+def test_the_facts_add_up():
+    for name, known in data.FACTS.items():
+        assert sum(known.sizes) == known.images or name == "sun397"  # whose partition 1 leaves 69,054 images out
+        if known.rule == "val: 20 % of train":
+            assert known.sizes[1] == (known.sizes[0] + known.sizes[1]) // 5
+    assert data.FACTS["caltech101"].sizes[:2] == (30 * 101 - 606, 606)
 
 
 def test_images_are_normalised_with_the_sets_own_statistics(digits):

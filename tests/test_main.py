@@ -75,7 +75,10 @@ def test_a_folder_that_cannot_be_written(here, capsys, flag):
 
 def test_a_data_set_that_is_not_there_is_one_line_each(here, capsys):
     code, _, err = told(capsys, "run", ROOT / "benchmarks/table4.py", "--data", "elsewhere")
-    assert (code, err) == (2, "error: elsewhere/cifar10: CIFAR10 is not there yet; this version reads digits only\n")
+    assert (code, err) == (
+        2,
+        "error: elsewhere/cifar-10-batches-py: CIFAR10 is not there; run: simclic data prepare cifar10 --data elsewhere\n",
+    )
     code, _, err = told(capsys, "run", ROOT / "benchmarks/table2.py")
     assert (code, err.count("\n")) == (2, 11)
 
@@ -116,11 +119,17 @@ def test_plan_and_status_answer_for_people_and_programs(here, capsys):
     assert (code, "0 of 3 done" in out) == (0, True)
 
 
-def test_data_list(here, capsys):
+def test_data_list_needs_no_torch(here, capsys):
     code, out, _ = told(capsys, "data", "list", "--json")
-    assert code == 0
-    assert json.loads(out)["digits"]["missing"] == ""
-    assert "SUN397" in told(capsys, "data", "list")[1]
+    answer = json.loads(out)
+    assert (code, answer["digits"]["missing"], answer["voc2007"]["metric"]) == (0, "", "11-point mAP")
+    assert "ImageSets/Main/test.txt" in answer["voc2007"]["files"]
+    (here / "data/flowers-102/jpg").mkdir(parents=True)
+    script = "import sys; from simclic.__main__ import main; main(['data', 'list']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={"COLUMNS": "200"}, check=True)
+    rows = {line.split("│")[1].strip(): line for line in done.stdout.splitlines() if "│" in line}
+    assert "in part" in rows["flowers"]
+    assert all(text in rows["sun397"] for text in ("397", "15,880", "3,970", "19,850", "top-1", "val: 20 % of train"))
 
 
 def test_help_needs_neither_rich_nor_numpy():

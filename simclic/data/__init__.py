@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simclic.data import folder
-from simclic.data.facts import FACTS, PAPER, Facts, facts, of_folder
+from simclic.data.facts import FACTS, PAPER, Facts, facts, of_folder, title
 from simclic.data.listing import Listing
 from simclic.data.splits import Splits, divide
 from simclic.spec import InputError, Tell
@@ -14,7 +14,7 @@ from simclic.spec import InputError, Tell
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["FACTS", "PAPER", "Dataset", "Facts", "Splits", "facts", "listed", "load", "missing"]
+__all__ = ["FACTS", "PAPER", "Dataset", "Facts", "Splits", "facts", "listed", "load", "missing", "title"]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import io
 import math
 import os
 import shutil
+import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -55,17 +56,21 @@ def look(path: Path, decode: bool = True, size: int | None = None) -> Look:
                 return seen._replace(mode=image.mode, problem=f"{path}: has mode {image.mode}, not 8 bits a channel")
             return seen._replace(mode=image.mode, pixels=None if size is None else square(image, size))
     except UNDECODABLE as e:
-        told = "no image that can be read" if isinstance(e, UnidentifiedImageError) else (str(e) or type(e).__name__)
-        return seen._replace(problem=f"{path}: {told}")
+        told = "no image" if isinstance(e, UnidentifiedImageError) else str(e) or type(e).__name__
+        return seen._replace(problem=f"{path}: cannot be decoded ({told})")
 
 
 def square(image: Image.Image, size: int) -> np.ndarray:
-    """The image as (3, size, size) uint8: RGB, shorter side to `size` by PIL's bicubic, centre cut out (Section 4.2)."""
-    from torchvision.transforms import InterpolationMode
-    from torchvision.transforms import functional as F
+    """The image as (3, size, size) uint8: RGB, shorter side to `size` by PIL's bicubic, centre cut out (Section 4.2).
 
-    resized = F.resize(image.convert("RGB"), size, InterpolationMode.BICUBIC)
-    return np.asarray(F.center_crop(resized, size)).transpose(2, 0, 1)
+    The same bits as torchvision's Resize and CenterCrop on PIL images, without waiting for torch.
+    """
+    image, shorter = image.convert("RGB"), min(image.size)
+    width, height = (size if side == shorter else int(size * side / shorter) for side in image.size)
+    if (width, height) != image.size:
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return np.asarray(image.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
 
 
 def images(name: str, listing: Listing, used: np.ndarray, root: Path, size: int, tell: Tell) -> tuple[np.ndarray, manifest.Sums]:
@@ -98,6 +103,9 @@ def _decode(
     place, shape, seen, broken = manifest.place(root), (len(used), 3, size, size), dict[str, Look](), False
     try:
         place.mkdir(parents=True, exist_ok=True)
+        for left in place.glob(f".{manifest.stem(name)}-*"):  # by a process that was killed: one that lives writes all the time
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink(missing_ok=True)
         _room(place, math.prod(shape))
         with files.temporary(place, f"{manifest.stem(name)}-{size}") as f:
             header = io.BytesIO()
@@ -169,6 +177,6 @@ def _room(place: Path, wanted: int) -> None:
     """Raise InputError if the disk cannot hold so many bytes more."""
     free = shutil.disk_usage(place).free
     if free < wanted:
-        raise InputError(
-            f"{place}: {wanted / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; choose another place with --data DIR"
-        )
+        unit, word = (1e9, "GB") if wanted >= 1e9 else (1e6, "MB")
+        need = f"{wanted / unit:.1f} {word} are needed, {free / unit:.1f} {word} are free"
+        raise InputError(f"{place}: {need}; choose another place with --data DIR")

@@ -164,12 +164,18 @@ def facts(name: str) -> Facts:
     return FACTS[name]
 
 
+def title(name: str) -> str:
+    """What a data set is called in print; it need not be there. Raises InputError for an unknown name."""
+    return Path(name).expanduser().resolve().name if folder.is_path(name) else facts(name).title
+
+
 def of_folder(name: str, listing: Listing) -> Facts:
     """The facts of a folder of images, from what lies in it."""
     rule = PUBLISHED if "val" in listing.parts else FIFTH if "test" in listing.parts else OWN
     sizes = divide(listing, "ericsson", rule, 0).sizes
-    title = Path(name).expanduser().resolve().name
-    return Facts(title, len(listing.classes), "top-1", (sizes["train"], sizes["val"], sizes["test"]), len(listing.paths), rule)
+    return Facts(
+        title(name), len(listing.classes), "top-1", (sizes["train"], sizes["val"], sizes["test"]), len(listing.paths), rule
+    )
 
 
 @cache

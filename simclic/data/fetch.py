@@ -1,5 +1,6 @@
 """Download, verify, unpack: nothing is unpacked that was not verified, nothing lands outside its folder, nothing half done."""
 
+import errno
 import gzip
 import lzma
 import os
@@ -18,6 +19,7 @@ from simclic.data.facts import Archive, facts
 from simclic.data.published import same
 from simclic.spec import InputError
 
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO}  # not the network
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, EOFError, zlib.error)
 Say = Callable[[str], None]
 
@@ -47,35 +49,28 @@ def fetch(name: str, root: Path, say: Say) -> None:
 def _bring(archive: Archive, root: Path, aside: Path, say: Say) -> None:
     """One archive, by way of a folder `aside` in which everything that is not whole yet stays."""
     file = root / archive.file
+    named, way = str(file), "delete it and run this again"
     if not file.is_file():
         if not archive.url:
             raise InputError(
                 f"{root / archive.gives}: not there; {archive.where}, put {archive.file} into {root} and run this again"
             )
         file = _download(archive, root, aside, say)
-    say(
-        f"{archive.file}: verifying"
-        if archive.digest
-        else f"{archive.file}: no digest is published; its images are counted later"
-    )
+        named, way = archive.url, f"run this again, or put {archive.file} into {root}"
+    say(f"{archive.file}: " + ("verifying" if archive.digest else "no digest is published; its images are counted later"))
     if archive.digest and not same(file, archive.digest):
-        raise InputError(
-            f"{file}: is not the published archive ({archive.digest.replace(':', ' ')} is); delete it and run this again"
-        )
-    target = root / archive.into
+        raise InputError(f"{named}: is not the published archive ({archive.digest.replace(':', ' ')} is); {way}")
     if Path(archive.gives).name == archive.file:  # no archive, the file itself
-        target.mkdir(parents=True, exist_ok=True)
-        copy = shutil.copyfile(file, aside / f"{archive.file}.copy")
-        os.replace(copy, target / archive.file)
-        return
-    say(f"{archive.file}: unpacking")
-    unpack(file, aside / "out")
-    inside = aside / "out"
-    if archive.inner:
-        unpack(inside / archive.inner, inside := aside / "inner")
-    if not (inside / Path(archive.gives).relative_to(archive.into)).exists():
-        raise InputError(f"{file}: unpacks without {archive.gives}; it is not the published archive")
-    _merge(inside, target)
+        inside = aside / "out"
+        inside.mkdir()
+        shutil.copyfile(file, inside / archive.file)
+    else:
+        say(f"{archive.file}: unpacking")
+        try:
+            inside = _unpacked(archive, file, aside)
+        except InputError as e:
+            raise InputError(f"{str(e).replace(str(file), named)}; {way}") from e
+    _merge(inside, root / archive.into)
 
 
 def _download(archive: Archive, root: Path, aside: Path, say: Say) -> Path:
@@ -86,10 +81,22 @@ def _download(archive: Archive, root: Path, aside: Path, say: Say) -> Path:
     try:
         download_url(archive.url, aside, archive.file)
     except (OSError, RuntimeError, RecursionError, ValueError) as e:
-        if isinstance(e, OSError) and getattr(e, "filename", None) and not hasattr(e, "url"):
-            raise  # the disk, not the network
+        if isinstance(e, OSError) and e.errno in DISK:
+            raise
         raise InputError(f"{archive.url}: cannot be had ({e}); put {archive.file} into {root} and run this again") from e
     return aside / archive.file
+
+
+def _unpacked(archive: Archive, file: Path, aside: Path) -> Path:
+    """The folder that holds what the archive gives."""
+    inside = aside / "out"
+    unpack(file, inside)
+    if archive.inner and (inside / archive.inner).is_file():
+        unpack(inside / archive.inner, aside / "inner")
+        inside = aside / "inner"
+    if not (inside / Path(archive.gives).relative_to(archive.into)).exists():
+        raise InputError(f"{file}: does not hold {archive.gives}; it is not the published archive")
+    return inside
 
 
 def unpack(file: Path, into: Path) -> None:
@@ -113,7 +120,8 @@ def unpack(file: Path, into: Path) -> None:
             with content, open(target, "xb") as f:  # a second member of the same name is refused
                 shutil.copyfileobj(content, f, 1 << 20)
     except DAMAGED as e:
-        raise InputError(f"{file}: is damaged ({e}); delete it and run this again") from e
+        why = str(e).splitlines()[0].rstrip(":") if str(e) else type(e).__name__
+        raise InputError(f"{file}: is damaged ({why})") from e
     except (FileExistsError, IsADirectoryError, NotADirectoryError) as e:
         raise InputError(f"{file}: has two members named {Path(e.filename).name!r}; it is not the published archive") from e
 

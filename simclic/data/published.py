@@ -7,12 +7,16 @@ file numbers, SUN397's official partition, VOC2007's classes per image with obje
 import hashlib
 import json
 import pickle
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 
 from simclic.data.facts import FACTS
 from simclic.data.listing import Listing
@@ -21,7 +25,7 @@ from simclic.spec import InputError
 # What a file that is not what it should be makes these readers raise.
 UNREADABLE = (
     OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, EOFError, ElementTree.ParseError,
-    pickle.UnpicklingError, UnicodeDecodeError, NotImplementedError,
+    pickle.UnpicklingError, NotImplementedError, zlib.error, struct.error, MatReadError,
 )  # fmt: skip
 
 
@@ -175,8 +179,7 @@ def _joined(root: Path, sets: dict[str, Any], items: Callable[[Any], Any] = _ite
     """One listing from torchvision's data set per part, which must agree on the classes. Their images load as paths."""
     names = {part: tuple(data.classes) for part, data in sets.items()}
     if len(set(names.values())) > 1:
-        one, other = (set(names[part]) for part in (next(iter(names)), list(names)[-1]))
-        odd = ", ".join(sorted(one ^ other)[:5])
+        odd = ", ".join(sorted(set.union(*map(set, names.values())) - set.intersection(*map(set, names.values())))[:5])
         raise InputError(f"{root}: the lists of {' and '.join(names)} name different classes ({odd}); they are not as published")
     rows = [(str(path), int(label), part) for part, data in sets.items() for path, label in items(data)]
     paths = _below(root, [path for path, _, _ in rows])
@@ -209,8 +212,6 @@ def _int(labels: list[int]) -> np.ndarray:
 
 def _blame(name: str, root: Path) -> str:
     """Which of the expected files cannot be read or is not the published one, in a line each."""
-    from scipy.io import loadmat
-
     digests, told = _digests(name), []
     for file in FACTS[name].files:
         path = root / FACTS[name].home / file

@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from simclic.data import FACTS
+from simclic import data
 from simclic.report.tables import of_jobs
 from simclic.spec import Figure
 
@@ -64,7 +64,7 @@ def _panel(ax: Axes, figure: Figure, drawn: pd.DataFrame, title: str) -> None:
         ax.text(0.5, 0.5, "nothing run yet", ha="center", va="center", transform=ax.transAxes)
         return
     for marker, (line, rows) in zip(cycle(MARKERS), drawn.groupby("line"), strict=False):
-        label = FACTS[str(line)].title if figure.lines == "dataset" else f"{line} {figure.lines.replace('_', ' ')}"
+        label = data.title(str(line)) if figure.lines == "dataset" else f"{line} {figure.lines.replace('_', ' ')}"
         ax.errorbar(rows["x"], rows["error"], yerr=rows["bar"], marker=marker, label=label)
     if figure.logx:
         ax.set_xscale("log")

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from simclic import store
-from simclic.data import FACTS
+from simclic import data, store
 from simclic.report.tables import of_jobs
 from simclic.spec import Table
 
@@ -71,17 +70,21 @@ def findings(table: Table, frame: pd.DataFrame, runs: Path) -> list[Finding]:
         jobs = [(run, p) for run, p in table.jobs if p.stage == "linear" and run.dataset == dataset]
         found = of_jobs(frame, jobs)
         found = found[found["error"].notna()].sort_values("seed")
+        most = found["data"].mode().head(1)  # what most were measured on; other images cannot be paired with these
+        others = found.loc[~found["data"].isin(most), "method"].unique()
+        found = found[found["data"].isin(most)]
         wrong: Wrong = {}
         for name, method, seed, protocol in zip(found["name"], found["method"], found["seed"], found["protocol"], strict=True):
             truth, scores = store.predictions(runs, name, protocol)
             if truth.ndim == 1:  # one class per image
                 wrong.setdefault(method, {})[None if method == PIXELS else int(seed)] = scores.argmax(axis=1) != truth
         if any(_ours(m) for m in wrong):
-            told.append(_finding(FACTS[dataset].title, wrong, int(found["seed"].nunique())))
+            apart = f" Left out, since measured on other data: {', '.join(others)}." if len(others) else ""
+            told.append(_finding(data.title(dataset), wrong, int(found["seed"].nunique()), apart))
     return told
 
 
-def _finding(title: str, wrong: Wrong, seeds: int) -> Finding:
+def _finding(title: str, wrong: Wrong, seeds: int, apart: str) -> Finding:
     """What was learned, then the numbers it rests on, best first."""
     ours, tests = [m for m in wrong if _ours(m)], len(next(iter(next(iter(wrong.values())).values())))
     means = {m: 100 * float(np.mean(list(seeds.values()))) for m, seeds in wrong.items()}
@@ -91,7 +94,7 @@ def _finding(title: str, wrong: Wrong, seeds: int) -> Finding:
         less = [str(compare(wrong[m], wrong[c]) or "–") if m != c else "" for c in controls]
         rows.append((m, f"{means[m]:.1f}", less))
     over = f"{seeds} seed{'s' * (seeds > 1)} and {tests:,} images"
-    basis = f"{title}, linear evaluation: mean share of wrong answers in percent over {over}. {RULE}"
+    basis = f"{title}, linear evaluation: mean share of wrong answers in percent over {over}. {RULE}{apart}"
     return Finding(" ".join(_learned(title, ours, wrong)), basis, controls, rows)
 
 

@@ -15,7 +15,7 @@ from simclic import files, store
 from simclic.report.choices import choices
 from simclic.report.figures import BARS, draw
 from simclic.report.findings import findings
-from simclic.report.tables import Sheet, gaps, of_jobs, sheet
+from simclic.report.tables import Sheet, gaps, mixed, of_jobs, sheet
 from simclic.spec import Figure, InputError, Run, Suite, Table
 
 TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -36,7 +36,7 @@ def page(suites: list[Suite], frame: pd.DataFrame, runs: Path, folder: Path, sou
     order = sorted(((e, s) for s in suites for e in s.exhibits), key=lambda pair: (isinstance(pair[0], Figure), pair[0].number))
     for exhibit, suite in order:
         failures = {run.name: why for run in exhibit.runs if (why := _failure(runs, run))}
-        missing = gaps(exhibit, frame, failures, f"simclic run {suite.path}")
+        missing = [*gaps(exhibit, frame, failures, f"simclic run {suite.path}"), *mixed(exhibit, frame)]
         found = of_jobs(frame, exhibit.jobs)
         problems += list(found.loc[found["problem"] != "", "problem"])
         if isinstance(exhibit, Figure):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from simclic.data import FACTS
+from simclic.data import PAPER, title
 from simclic.spec import Exhibit, Protocol, Run, Table
 
 DASH = "–"
@@ -97,13 +97,28 @@ def gaps(exhibit: Exhibit, frame: pd.DataFrame, failures: dict[str, str], comman
     return reasons + ([f"{waiting} of {len(exhibit.jobs)} results are not there yet; {command}"] if waiting else [])
 
 
+def mixed(exhibit: Exhibit, frame: pd.DataFrame) -> list[str]:
+    """Where results that were measured on different data stand in one exhibit: data set, digests, and whose they are."""
+    found = of_jobs(frame, exhibit.jobs)
+    told = []
+    for (dataset, split, _), rows in found[found["error"].notna()].groupby(["dataset", "split", "difficult"], sort=False):
+        digests = rows.groupby("data", sort=False)["method"].agg(lambda m: ", ".join(dict.fromkeys(m)))
+        if len(digests) > 1:
+            those = "; ".join(f"{digest}: {methods}" for digest, methods in digests.items())
+            told.append(
+                f"{title(str(dataset))}, split {split}: numbers from different data stand here and do not compare ({those})"
+            )
+    return told
+
+
 def _comparison(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Sheet:
     """Table 2: the paper's rows, then ours, for each protocol; the data sets of the paper and any other."""
     printed = [c for c in stored.columns if c not in ("protocol", "method", "value")]
-    titles = {name: facts.title for name, facts in FACTS.items()}
-    asked = list(dict.fromkeys(titles[run.dataset] for run in table.runs))
-    ours = [title for title in asked if title not in printed]
-    header, blocks = ours + printed, []
+    names = {title(name): name for name in PAPER}  # as printed -> data set
+    asked = list(dict.fromkeys(run.dataset for run in table.runs))
+    ours = [name for name in asked if title(name) not in printed or name not in PAPER]
+    columns = ours + [names.get(text, text) for text in printed]
+    header, blocks = [title(name) for name in ours] + printed, []
     for protocol in table.protocols:
         rows = stored[stored["protocol"] == protocol.stage]
         paper = [Row(r["method"], [Cell()] * len(ours) + [_printed(r[c]) for c in printed]) for _, r in rows.iterrows()]
@@ -111,12 +126,12 @@ def _comparison(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Shee
         jobs = [(run, p) for run, p in table.jobs if p == protocol]
         for method in dict.fromkeys(run.method for run, _ in jobs):
             found = of_jobs(frame, [(run, p) for run, p in jobs if run.method == method])
-            here.append(Row(method, [summary(found[found["dataset"].map(titles.get) == title]) for title in header]))
+            here.append(Row(method, [summary(found[found["dataset"] == name]) for name in columns]))
         mark(paper)
         mark(here)
         blocks.append((protocol.title, _groups(paper, here)))
     remark = "A dash without another reason: the paper prints no number there, or nothing is asked to run there but"
-    return Sheet(table, "", header, blocks, (f"{remark} {', '.join(asked)}.",) if printed else ())
+    return Sheet(table, "", header, blocks, (f"{remark} {', '.join(title(name) for name in asked)}.",) if printed else ())
 
 
 def _ablation(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Sheet:
@@ -132,7 +147,7 @@ def _ablation(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Sheet:
         for dataset in dict.fromkeys(run.dataset for run in table.runs):
             jobs = [(run, p) for run, p in table.jobs if p == protocol and run.dataset == dataset]
             cells = [summary(of_jobs(frame, [job for job in jobs if getattr(job[0], table.columns) == v])) for v in values]
-            here.append(Row(FACTS[dataset].title, cells))
+            here.append(Row(title(dataset), cells))
         blocks.append((protocol.title, _groups(paper if protocol.stage == "linear" else [], here)))
     return Sheet(table, "Error rate (%)", header, blocks)
 

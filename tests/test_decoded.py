@@ -1,0 +1,195 @@
+"""Decoded once: the pixels of the PIL path, whole or not there, shared by all."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from layouts import photograph, write
+from PIL import Image
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
+
+from simclic import InputError, data
+from simclic.data import decoded, manifest
+
+SIMCLIC = [sys.executable, "-m", "simclic"]
+
+
+@pytest.fixture
+def birds(tmp_path):
+    """A folder of one's own images, of two classes."""
+    for kind in ("heron", "wren"):
+        for i in range(10):
+            write(tmp_path / f"birds/{kind}/{i}.jpg", size=(80, 60))
+    return tmp_path / "birds"
+
+
+def made(root):
+    return sorted((root / "prepared").glob("*"))
+
+
+def suffixes(root):
+    return sorted(p.suffix for p in made(root))
+
+
+@pytest.mark.parametrize("size", [224, 32])
+@pytest.mark.parametrize("shape", [(300, 225), (225, 300), (224, 224), (100, 37), (33, 500)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_pixels_equal_the_pil_path_bit_for_bit(tmp_path, size, shape, mode):
+    photograph("x", shape).convert(mode).save(tmp_path / "x.jpg")
+    usual = Compose([Resize(size, InterpolationMode.BICUBIC), CenterCrop(size)])
+    with Image.open(tmp_path / "x.jpg") as image:
+        expected = np.asarray(usual(image.convert("RGB"))).transpose(2, 0, 1)
+    pixels = decoded.look(tmp_path / "x.jpg", size=size).pixels
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (3, size, size)
+    assert (pixels == expected).all()
+
+
+@pytest.mark.parametrize("name", [n for n in data.PAPER if not n.startswith("cifar")])
+def test_every_set_decodes_to_the_pil_path(eleven, name):
+    made, (_, found) = data.load(name, "ericsson", eleven, 24), data.listed(name, eleven)
+    used = [i for i, part in enumerate(found.parts) if part or name == "caltech101"]
+    usual = Compose([Resize(24, InterpolationMode.BICUBIC), CenterCrop(24)])
+    for row, i in zip(made.images, used, strict=True):
+        with Image.open(eleven / found.paths[i]) as image:
+            assert (row == np.asarray(usual(image.convert("RGB"))).transpose(2, 0, 1)).all()
+
+
+def test_a_second_time_decodes_nothing_and_maps_the_file(birds, tmp_path, monkeypatch):
+    first = data.load(str(birds), "ericsson", tmp_path, 16)
+    stamps = {p: p.stat().st_mtime_ns for p in made(tmp_path)}
+    assert suffixes(tmp_path) == [".json", ".npy", ".sha256"]
+    monkeypatch.setattr(decoded, "look", lambda *a, **k: pytest.fail("a file was read again"))
+    second = data.load(str(birds), "ericsson", tmp_path, 16)
+    assert isinstance(second.images, np.memmap)
+    assert (first.images == second.images).all()
+    assert first.digest == second.digest
+    assert {p: p.stat().st_mtime_ns for p in made(tmp_path)} == stamps
+
+
+def test_another_size_or_content_is_another_file(birds, tmp_path):
+    before = data.load(str(birds), "ericsson", tmp_path, 16)
+    data.load(str(birds), "ericsson", tmp_path, 24)
+    write(birds / "wren/new.jpg")
+    (birds / "wren/new.jpg").replace(birds / "wren/3.jpg")
+    after = data.load(str(birds), "ericsson", tmp_path, 16)
+    assert len(list((tmp_path / "prepared").glob("*.npy"))) == 3
+    assert before.digest != after.digest
+    assert (before.images != after.images).any(axis=(1, 2, 3)).sum() == 1
+
+
+def test_a_digest_tells_content_labels_and_split_apart_but_not_the_place(birds, tmp_path):
+    here = data.load(str(birds), "ericsson", tmp_path, 16).digest
+    shutil.copytree(birds, tmp_path / "elsewhere/birds")
+    assert data.load(str(tmp_path / "elsewhere/birds"), "ericsson", tmp_path / "other", 16).digest == here
+    assert data.load(str(birds), "paper", tmp_path, 16).digest != here
+    (birds / "wren/3.jpg").rename(birds / "heron/x3.jpg")
+    assert data.load(str(birds), "ericsson", tmp_path, 16).digest != here
+
+
+def test_a_copy_with_new_times_is_read_but_not_decoded_again(birds, tmp_path, monkeypatch):
+    data.load(str(birds), "ericsson", tmp_path, 16)
+    for path in birds.rglob("*.jpg"):
+        os.utime(path, (1e9, 1e9))
+    monkeypatch.setattr(decoded, "square", lambda *a: pytest.fail("an image was decoded again"))
+    data.load(str(birds), "ericsson", tmp_path, 16)
+    assert len(list((tmp_path / "prepared").glob("*.npy"))) == 1
+
+
+def test_what_is_remembered_is_no_more_than_a_help(birds, tmp_path):
+    digest = data.load(str(birds), "ericsson", tmp_path, 16).digest
+    (note,) = (tmp_path / "prepared").glob("*.json")
+    for content in ("[[1, 2", "[3]", ""):
+        note.write_text(content)
+        assert data.load(str(birds), "ericsson", tmp_path, 16).digest == digest
+
+
+def test_a_decoded_file_that_is_cut_short_is_one_line(birds, tmp_path):
+    data.load(str(birds), "ericsson", tmp_path, 16)
+    (file,) = (tmp_path / "prepared").glob("*.npy")
+    file.write_bytes(file.read_bytes()[:-5])
+    with pytest.raises(InputError, match=r"npy: is not a whole decoded file \(.*\); delete it"):
+        data.load(str(birds), "ericsson", tmp_path, 16)
+
+
+def test_jobs_that_decode_at_once_do_not_hurt_each_other(birds, tmp_path):
+    command = [*SIMCLIC, "data", "prepare", str(birds), "--data", str(tmp_path), "--size", "48"]
+    jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    told = {job.communicate()[0] for job in jobs}
+    assert [job.returncode for job in jobs] == [0] * 4
+    assert len(told) == 1
+    assert "20 images of 48 x 48, ready" in told.pop()
+    assert suffixes(tmp_path) == [".json", ".npy", ".sha256"]
+
+
+def test_a_killed_job_leaves_nothing_in_the_place_of_the_whole(birds, tmp_path):
+    script = f"""if True:
+        import os, signal, sys
+        from pathlib import Path
+        from simclic import data
+        def tell(share, note):
+            if share > 0.5:
+                os.kill(os.getpid(), signal.SIGKILL)
+        data.load({str(birds)!r}, "ericsson", Path({str(tmp_path)!r}), 64, tell=tell)
+    """
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    assert done.returncode == -9
+    (left,) = made(tmp_path)
+    assert left.name.startswith(".birds-64.")
+    old = time.time() - 4000
+    os.utime(left, (old, old))
+    data.load(str(birds), "ericsson", tmp_path, 64)
+    assert suffixes(tmp_path) == [".json", ".npy", ".sha256"]
+
+
+def prepared(birds, root, **options):
+    """`simclic data prepare` of the folder in a process of its own: exit code and what it said on stderr."""
+    command = [*SIMCLIC, "data", "prepare", str(birds), "--data", str(root), "--size", "64"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    return done.returncode, done.stderr
+
+
+def limited():
+    import resource
+    import signal
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+
+def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(birds, tmp_path):
+    code, told = prepared(birds, tmp_path, preexec_fn=limited)
+    assert (code, told.count("\n")) == (1, 1)
+    assert told.startswith(f"error: {tmp_path}/prepared: cannot be written (File too large); choose another place")
+    assert not made(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_a_disk_without_room_is_told_before_anything_is_decoded(birds, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)], check=True)
+    try:
+        code, told = prepared(birds, disk)
+        assert (code, told.count("\n")) == (1, 1)
+        assert "prepared: 0.2 MB are needed, 0.1 MB are free; choose another place with --data DIR" in told
+        assert not made(disk)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_place_that_may_not_be_written_is_one_line(birds, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o555)
+    if os.geteuid() == 0:  # for whom no permission is missing: a file where the folder should be
+        (tmp_path / "locked/prepared").write_text("")
+    with pytest.raises(InputError, match=r"locked/prepared: cannot be written \((File exists|Permission denied)\)"):
+        data.load(str(birds), "ericsson", tmp_path / "locked", 16)
+
+
+def test_names_of_folders_make_file_names():
+    assert manifest.stem("./My Birds/") == "my-birds"
+    assert manifest.stem("cifar10") == "cifar10"

@@ -1,0 +1,58 @@
+"""The whole way on all eleven data sets: check, prepare, pre-training, linear probe, fine-tuning, Table 2."""
+
+import csv
+import json
+
+import pytest
+from test_main import told
+
+from simclic import data, launch, load, store
+from simclic.data import FACTS
+from simclic.plan import plan
+
+EXHIBIT = '''"""Table 2 in small."""
+from simclic import Finetune, Linear, Table, grid
+from simclic.data import PAPER
+
+TABLE = Table(
+    number=2, caption="All eleven",
+    runs=grid(dataset=PAPER, backbone="test_resnet", image_size=16, projector_dim=16, predictor_dim=8, epochs=2, batch_size=4,
+              precision="float32"),
+    protocols=(Linear(l2_count=3, tolerance=1e-3), Finetune(steps=2, batch_size=4, lr_count=1, decay_count=1)),
+)
+'''
+
+
+def test_all_eleven_from_their_files_to_table_2(eleven, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table2.py").write_text(EXHIBIT)
+    code, out, _ = told(capsys, "data", "check", *data.PAPER, "--data", eleven, "--json")
+    assert code == 0
+    digests = {name: found["digests"]["ericsson"] for name, found in json.loads(out).items()}
+    assert told(capsys, "data", "prepare", *data.PAPER, "--data", eleven, "--size", "16")[0] == 0
+    monkeypatch.setattr("simclic.data.decoded.square", lambda *a: pytest.fail("an image was decoded again"))
+
+    runs, suite = tmp_path / "runs", load("table2.py")
+    made = plan([suite], runs, eleven)
+    assert not made.absent
+    assert len(made.work) == 11
+    for run, protocols in made.work:
+        launch.work(run, protocols, runs, eleven, "cpu", lambda share, note: None)
+    assert plan([suite], runs, eleven).work == []
+
+    results = store.results(runs)
+    assert len(results) == 22
+    for row in results.itertuples():
+        assert row.metric == FACTS[row.dataset].metric
+        assert tuple(row.sizes[part] for part in ("train", "val", "test")) == FACTS[row.dataset].sizes
+        assert row.data == digests[row.dataset]
+
+    assert told(capsys, "report", "table2.py", "--data", eleven)[0] == 0
+    rows = list(csv.DictReader((tmp_path / "reports/out/table2.csv").read_text().splitlines()))
+    ours = [row for row in rows if row["source"] == "Run here"]
+    assert [row["protocol"] for row in ours] == ["Linear evaluation", "Fine-tuned"]
+    for row, stage in zip(ours, ("linear", "finetune"), strict=True):
+        errors = results[results["stage"] == stage].set_index("dataset")["error"]
+        assert {FACTS[name].title: row[FACTS[name].title] for name in data.PAPER} == {
+            FACTS[name].title: f"{errors[name]:.2f}" for name in data.PAPER
+        }
