@@ -4,6 +4,7 @@ import functools
 import http.server
 import io
 import os
+import resource
 import shutil
 import tarfile
 import threading
@@ -190,3 +191,16 @@ def test_a_root_that_may_not_be_written_is_one_line(served, capsys, tmp_path):
         code, _, err = told(capsys, "data", "prepare", "dtd", "--data", tmp_path / "locked")
         assert (code, err.count("\n")) == (1, 1)
         assert "Permission denied" in err
+
+
+def test_a_disk_that_fills_up_while_downloading_is_one_line(served):
+    _, root = served
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard))
+    try:
+        with pytest.raises(InputError, match="File too large; choose another place with --data DIR") as told:
+            fetch("food", root, print)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert "\n" not in str(told.value)
+    assert untouched(root)

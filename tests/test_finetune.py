@@ -75,3 +75,16 @@ def test_a_member_that_diverges_loses(digits, f):
     wild = Finetune(steps=12, lr_high=1e30, lr_count=1, decay_count=0, augment="none")
     with pytest.raises(Diverged, match="all 1 settings of the fine-tuning grid diverged"):
         finetune.finetune(wild, f, digits, Images(digits, 16, CPU), 0, lambda share, note: None)
+
+
+def test_several_classes_an_image_take_binary_cross_entropy_without_what_is_not_judged():
+    logits = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]], requires_grad=True)
+    labels = torch.tensor([[1, 0, -1], [0, 1, 1]])
+    p = torch.sigmoid(logits)
+    by_hand = -torch.stack([p[0, 0], 1 - p[0, 1], 1 - p[1, 0], p[1, 1], p[1, 2]]).log().mean()
+    value = finetune.loss(logits, labels)
+    assert value.item() == pytest.approx(by_hand.item(), rel=1e-6)
+    value.backward()
+    assert logits.grad[0, 2] == 0
+    one = torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1]))
+    assert finetune.loss(logits, torch.tensor([0, 1])).equal(one)

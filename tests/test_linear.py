@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from simclic import InputError, Linear
 from simclic.data.images import Images
-from simclic.linear import features, path, probe
+from simclic.linear import binary_path, features, path, probe
 from simclic.method import Pixels
 
 
@@ -102,3 +102,27 @@ def test_features_are_the_backbones_output_untouched(digits):
     x = features(Pixels(8).eval(), images, np.array([5, 3]))
     assert x.dtype == np.float64
     assert np.allclose(x[0], images(torch.tensor([5])).flatten().numpy())
+
+
+def test_several_classes_an_image_are_scikit_learns_binary_problems_at_twice_c():
+    x, y = problem("tall")
+    shown = np.stack([y == 0, y <= 1, y == 3], axis=1).astype(int)
+    tight = Linear(tolerance=1e-8, iterations=10_000)
+    for fit in binary_path(x, shown, (10.0, 0.1), tight):
+        scores = fit.scores(x)
+        for k in range(3):
+            sk = LogisticRegression(C=2 / fit.l2, solver="newton-cholesky", tol=1e-10, max_iter=1000).fit(x, shown[:, k])
+            assert np.allclose(scores[:, k], sk.decision_function(x), atol=1e-4)
+        assert fit.converged
+
+
+def test_an_image_that_is_not_to_be_judged_is_not_learned_from():
+    x, y = problem("tall")
+    shown = np.stack([y == 0, y <= 1], axis=1).astype(int)
+    shown[:50, 0] = -1
+    tight = Linear(tolerance=1e-8, iterations=10_000)
+    (fit,) = binary_path(x, shown, [1.0], tight)
+    (alone,) = binary_path(x[50:], shown[50:, :1], [1.0], tight)
+    assert np.allclose(fit.scores(x)[:, 0], alone.scores(x)[:, 0], atol=1e-4)
+    with pytest.raises(InputError, match="class 1: 400 training images and all show it, or none does"):
+        list(binary_path(x, np.stack([y == 0, y < 9], axis=1).astype(int), [1.0], tight))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
+from simclic import InputError
 from simclic.metrics import METRICS, mean_average_precision, mean_per_class, top_1
 
 
@@ -34,6 +35,36 @@ def test_11_point_map_by_hand():
     truth, scores = np.array([[1], [0], [1], [0]]), np.array([[0.9], [0.8], [0.7], [0.1]])
     # precision is 1 up to recall 0.5 and 2/3 beyond: six points of 1, five of 2/3
     assert mean_average_precision(truth, scores) == pytest.approx(100 - 100 * (6 + 5 * 2 / 3) / 11)
+
+
+def test_the_baselines_11_points_differ_from_vocs_by_the_point_at_recall_0():
+    truth, scores = np.array([[0], [1], [1], [0]]), np.array([[0.9], [0.8], [0.7], [0.1]])
+    # precision is at most 2/3, at recall 1: VOC has 11 points of 2/3, the baselines have one of 1 at recall 0
+    baselines = mean_average_precision(truth, scores)
+    voc = mean_average_precision(truth, scores, as_baselines=False)
+    assert voc == pytest.approx(100 - 100 * 2 / 3)
+    assert baselines == pytest.approx(100 - 100 * (1 + 10 * 2 / 3) / 11)
+    assert voc - baselines == pytest.approx(100 * (1 - 2 / 3) / 11)
+
+
+def test_what_is_not_to_be_judged_and_what_nobody_shows_is_left_out():
+    truth = np.array([[1, 0, 0], [-1, 0, 0], [1, 0, 1], [0, 0, 0]])
+    scores = np.array([[0.9, 0.5, 0.1], [0.8, 0.5, 0.1], [0.7, 0.1, 0.9], [0.1, 0.5, 0.1]])
+    assert mean_average_precision(truth, scores) == 0  # the second image counts neither way, the second class not at all
+    assert mean_average_precision(np.maximum(truth, 0), scores) > 0
+    with pytest.raises(InputError, match="none of 2 images shows any class"):
+        mean_average_precision(np.zeros((2, 3)), np.zeros((2, 3)))
+
+
+def test_average_precision_of_random_scores_is_scikit_learns_interpolated(scored):
+    truth, scores = np.eye(5)[scored[0]].astype(int), scored[1]
+    by_hand = []
+    for k in range(5):
+        order = np.argsort(-scores[:, k], kind="stable")
+        hits = truth[order, k].cumsum()
+        precision, recall = hits / np.arange(1, 201), hits / hits[-1]
+        by_hand.append(np.mean([precision[recall >= r].max() for r in np.linspace(0, 1, 11)]))
+    assert mean_average_precision(truth, scores, as_baselines=False) == pytest.approx(100 - 100 * np.mean(by_hand))
 
 
 def test_perfect_scores_have_no_error(scored):

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, tiny
 from test_store import publish
 
-from simclic import Figure, Finetune, Linear, Table, grid, load, store
+from simclic import Figure, Finetune, Linear, Run, Table, grid, load, store
 from simclic.report import render
 from simclic.report.choices import choices
 from simclic.report.figures import points
@@ -196,3 +196,31 @@ def test_table_3_takes_simclics_row_from_the_defaults(tmp_path):
     rows = [r for r in csv.reader(io.StringIO((tmp_path / "out/table3.csv").read_text())) if r[2].startswith("SimCLIC")]
     assert rows[0][2:] == ["SimCLIC (ours)", "1000", "128", "", "", "✓", ""]
     assert rows[1][2:] == ["SimCLIC", "1000", "128", "", "", "✓", ""]
+
+
+CONTROL = {"dataset": "digits", "backbone": "test_resnet", "image_size": 16, "perturbation": "none", "epochs": 0}
+
+
+def test_numbers_from_different_data_never_meet_unremarked(tmp_path):
+    runs, linear = (tiny(seed=0), tiny(seed=1), tiny(perturbation="history"), Run(**CONTROL)), Linear()
+    for run in runs[:2]:
+        publish(tmp_path / "runs", run, linear)
+    publish(tmp_path / "runs", runs[3], linear)
+    suite = Suite("", "", (Table(number=2, caption="", runs=runs),), "benchmarks/table2.py")
+    render([suite], tmp_path / "runs", tmp_path / "out")
+    assert "different data" not in (tmp_path / "out/table2.md").read_text()
+    publish(tmp_path / "runs", runs[2], linear, data="d2", truth=(0, 1, 1))  # an image more: cannot even be paired
+    render([suite], tmp_path / "runs", tmp_path / "out")
+    told = "Digits, split ericsson: numbers from different data stand here and do not compare ("
+    for kind in ("md", "html", "tex"):
+        assert told in (tmp_path / f"out/table2.{kind}").read_text().replace("\\", "")
+    page = (tmp_path / "out/index.html").read_text()
+    assert told in page
+    assert "d2: SimCLIC (history)" in page
+    assert "Left out, since measured on other data: SimCLIC (history)." in page
+
+
+def test_the_report_says_that_caltech101s_list_differs():
+    notes = load(ROOT / "benchmarks/table2.py").exhibits[0].notes
+    assert any("Caltech101" in note and "flawed and differs" in note for note in notes)
+    assert any(row["question"] == "Caltech101's split" and "without replacement" in row["why"] for row in choices(full()))

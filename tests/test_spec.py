@@ -186,3 +186,11 @@ def test_load_tells_what_is_wrong_in_one_line(tmp_path):
     assert message("x = 1") == "/e.py: declares no exhibit; it needs TABLE, FIGURE or a list EXHIBITS of them"
     with pytest.raises(InputError, match=r"table9.py: no such exhibit; did you mean .*table[2-6].py"):
         load(ROOT / "benchmarks/table9.py")
+
+
+def test_difficult_is_a_field_of_voc2007_alone():
+    assert Run(dataset="voc2007", difficult="ignore").name != Run(dataset="voc2007").name
+    with pytest.raises(InputError, match=r"difficult='ignore' is read by nothing when dataset='dtd'; leave it out"):
+        Run(dataset="dtd", difficult="ignore")
+    with pytest.raises(InputError, match=r"difficult='maybe' is not one of negative, ignore"):
+        Run(dataset="voc2007", difficult="maybe")

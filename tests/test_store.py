@@ -9,8 +9,8 @@ from conftest import tiny
 from simclic import InputError, files, store
 
 
-def publish(runs, run, protocol, error=12.5):
-    store.enter(runs, run, "d1")
+def publish(runs, run, protocol, error=12.5, data="d1", truth=(0, 1)):
+    store.enter(runs, run, data)
     record = {
         "error": error,
         "metric": "top-1",
@@ -19,8 +19,8 @@ def publish(runs, run, protocol, error=12.5):
         "sizes": {"train": 2, "val": 1, "test": 2, "fit": 3},
         "seconds": 0.5,
     }
-    scored = (record, np.array([0, 1]), np.array([[0.9, 0.1], [0.2, 0.8]]))
-    store.write_result(runs, run, protocol, scored, data="d1", seed=0, device="cpu", threads=1)
+    scored = (record, np.array(truth), np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])[: len(truth)])
+    store.write_result(runs, run, protocol, scored, data=data, seed=0, device="cpu", threads=1)
     return store.result_path(runs, run, protocol)
 
 

@@ -42,8 +42,11 @@ class Images:
         return x[..., top : top + self.size, left : left + self.size]
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Pixels in [0, 255] to zero mean and unit deviation per channel, laid out channels-last. x: (B, 3, H, W)."""
-        return ((x / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        """Pixels in [0, 255] to zero mean and unit deviation per channel, laid out channels-last.
+
+        x: (B, 3, H, W) float32; it is overwritten, which halves the time.
+        """
+        return x.div_(255).sub_(self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
 
     def random_crops(self, index: Tensor, generator: torch.Generator) -> Tensor:
         """Random resized crops (area 8-100 %, aspect 3/4-4/3), half of them mirrored, one per image.

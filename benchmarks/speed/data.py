@@ -1,0 +1,127 @@
+"""Images per second of a decoded data set against decoding its JPEGs in every epoch, as torchvision's usual pipeline does.
+
+Both give the same images in the same random order, 224 x 224, normalised, in batches of 128 on the device. The peer: a
+DataLoader with one worker per core over Resize(224, bicubic), CenterCrop, ToTensor, Normalize. Ours: the memory-mapped file,
+normalised on the device. What decoding once costs is told beside it. The photographs are those that come with scikit-learn,
+cut and saved as JPEGs of the sizes that Aircraft, Pets or Food have.
+
+    python benchmarks/speed/data.py [--quick]
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+from sklearn.datasets import load_sample_images
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
+
+from simclic import data
+from simclic.data.images import Images
+
+SIZES = ((500, 375), (375, 500), (512, 384), (1024, 700))
+
+
+def main():
+    """Write JPEGs, measure both, print a table and the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="ends within a minute on two cores")
+    count, epochs = (384, 2) if parser.parse_args().quick else (1536, 5)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        photographs(root / "photographs", count)
+        started = time.perf_counter()
+        made = data.load(str(root / "photographs"), "ericsson", root)
+        once = time.perf_counter() - started
+        ours = measure(epochs, count, decoded(made, device))
+        theirs = measure(epochs, count, decoding(root / "photographs", cores, device))
+        same(made, root / "photographs")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}, torchvision {torchvision.__version__}"
+    print(f"{name}, {cores} cores; {versions}")
+    sides = ", ".join(f"{width} x {height}" for width, height in SIZES)
+    print(f"{count:,} JPEGs of {sides}; batches of 128 at 224 x 224; median of {epochs} epochs")
+    print(
+        f"{'decoded once, memory-mapped':28}{ours:10,.0f} images/s, after {once:.1f} s of decoding ({count / once:,.0f} images/s)"
+    )
+    print(f"{'DataLoader over JPEGs':28}{theirs:10,.0f} images/s")
+    print(f"ratio decoded {ours / theirs:.2f}")
+
+
+def photographs(folder, count):
+    """JPEGs of two classes, cut from the two photographs that come with scikit-learn."""
+    sources, rng = [Image.fromarray(image) for image in load_sample_images().images], np.random.default_rng(0)
+    for i in range(count):
+        source = sources[i % 2]
+        width, height = SIZES[i // 2 % len(SIZES)]
+        zoom = rng.uniform(0.4, 0.9) * min(source.width / width, source.height / height)
+        left, top = (rng.integers(whole - int(side * zoom)) for whole, side in zip(source.size, (width, height), strict=True))
+        cut = source.crop((left, top, left + int(width * zoom), top + int(height * zoom))).resize((width, height))
+        path = folder / f"class{i % 2}" / f"{i:05d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cut.save(path, quality=90)
+
+
+def decoded(made, device):
+    """Batches of our images, epoch by epoch."""
+    images = Images(made, 224, device)
+
+    def epoch():
+        for index in torch.randperm(len(images)).to(device).split(128):
+            yield images(index)
+
+    return epoch
+
+
+def decoding(folder, cores, device):
+    """Batches from JPEGs, epoch by epoch, by workers that stay."""
+    known = data.facts(str(folder))
+    usual = Compose([Resize(224, InterpolationMode.BICUBIC), CenterCrop(224), ToTensor(), Normalize(known.mean, known.std)])
+    loader = DataLoader(
+        ImageFolder(folder, usual),
+        128,
+        shuffle=True,
+        num_workers=cores,
+        persistent_workers=True,
+        pin_memory=device.type == "cuda",
+    )
+
+    def epoch():
+        for x, _ in loader:
+            yield x.to(device, non_blocking=True)
+
+    return epoch
+
+
+def measure(epochs, count, epoch):
+    """Images per second: the median over epochs, after one to warm up. Every batch is read, so that nothing stays undone."""
+    speeds = []
+    for _ in range(epochs + 1):
+        started, seen, total = time.perf_counter(), 0, 0.0
+        for x in epoch():
+            total += float(x.sum())
+            seen += len(x)
+        assert seen == count
+        speeds.append(count / (time.perf_counter() - started))
+    return float(np.median(speeds[1:]))
+
+
+def same(made, folder):
+    """Both see the same pixels."""
+    usual = Compose([Resize(224, InterpolationMode.BICUBIC), CenterCrop(224)])
+    theirs = np.stack([np.asarray(usual(image)).transpose(2, 0, 1) for image, _ in (ImageFolder(folder)[i] for i in range(8))])
+    assert (made.images[:8] == theirs).all()
+
+
+if __name__ == "__main__":
+    main()
