@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simclic.spec import InputError, Suite, load
+from simclic.verbs import data
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from simclic.data.check import Checked
     from simclic.plan import Line, Plan
 
 
@@ -51,22 +51,7 @@ def parser() -> argparse.ArgumentParser:
             )
         else:
             p.add_argument("--json", action="store_true", help="for programs")
-    p = verbs.add_parser("data", help="the data sets: list, check, prepare", description="the data sets")
-    kinds = p.add_subparsers(metavar="list | check | prepare", required=True)
-    for verb, text in (
-        (data_list, "the table of facts, and what is on disk"),
-        (data_check, "is a data set whole? reads and decodes every file; exit code 0 only if it is"),
-        (data_prepare, "download what can be downloaded, then decode once for all runs"),
-    ):
-        p = kinds.add_parser(verb.__name__.removeprefix("data_"), help=text, description=text)
-        p.set_defaults(verb=verb)
-        if verb is not data_list:
-            p.add_argument("names", nargs="+", metavar="NAME", help="as in `simclic data list`, or a folder of your own images")
-        p.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="where the data sets lie (%(default)s)")
-        if verb is data_prepare:
-            p.add_argument("--size", type=int, default=224, help="pixels along each side (%(default)s; CIFAR stays as it is)")
-        else:
-            p.add_argument("--json", action="store_true", help="for programs")
+    data.add(verbs.add_parser("data", help="the data sets: list, check, prepare", description="the data sets"))
     return top
 
 
@@ -133,84 +118,6 @@ def report(arguments: argparse.Namespace) -> int:
     return _render(suites, arguments, _console()) or int(bool(broken))
 
 
-def data_list(arguments: argparse.Namespace) -> int:
-    """The table of facts, with what is on disk."""
-    from dataclasses import asdict
-
-    from rich.table import Table
-
-    from simclic.data import FACTS, decoded, missing
-
-    rows = {}
-    for name, f in FACTS.items():
-        made = [str(path) for path in decoded.made(name, arguments.data)]
-        rows[name] = {**asdict(f), "missing": missing(name, arguments.data), "decoded": made}
-    if arguments.json:
-        print(json.dumps(rows, indent=1))
-        return 0
-    table = Table("name", "classes", "train", "val", "test", "metric", "split", "folder", "here", "decoded")
-    for name, f in FACTS.items():
-        here = "yes" if not rows[name]["missing"] else "in part" if (arguments.data / f.home).exists() else "no"
-        sizes = ", ".join(sorted({Path(path).stem.rsplit("-", 2)[-2] for path in rows[name]["decoded"]}, key=int))
-        table.add_row(name, str(f.classes), *(f"{n:,}" for n in f.sizes), f.metric, f.rule, f.home, here, sizes)
-    console = _console()
-    console.print(table)
-    console.print("Normalised with ImageNet's mean and deviation, digits with their own. Expected files and archives: --json.")
-    return 0
-
-
-def data_check(arguments: argparse.Namespace) -> int:
-    """Everything that is wrong with each data set; exit code 1 if anything is."""
-    from dataclasses import asdict
-
-    from simclic.data import facts
-    from simclic.data.check import check
-    from simclic.progress import shown
-
-    for name in arguments.names:
-        facts(name)  # no data set is read before all names are known to be right
-    console, found = _console(stderr=True), []
-    for name in arguments.names:
-        with shown(console) as tell:
-            found.append(check(name, arguments.data, tell))
-    if arguments.json:
-        print(json.dumps({c.name: {**asdict(c), "whole": c.whole} for c in found}, indent=1))
-    else:
-        for checked in found:
-            _print_checked(_console(), checked)
-    for problem in (p for checked in found for p in checked.problems):
-        print(f"error: {problem}", file=sys.stderr)
-    return int(not all(checked.whole for checked in found))
-
-
-def data_prepare(arguments: argparse.Namespace) -> int:
-    """Download, verify, unpack, decode; one data set's mistake does not stop the next."""
-    from simclic.data import FACTS, facts, folder, load
-    from simclic.progress import shown
-    from simclic.spec.fields import checked
-
-    checked("image_size", arguments.size, int)
-    for name in arguments.names:
-        if not folder.is_path(name):
-            facts(name)
-    console, failed = _console(), False
-    for name in arguments.names:
-        try:
-            if name in FACTS:
-                from simclic.data.fetch import fetch
-
-                fetch(name, arguments.data, lambda text: console.print(text, highlight=False, soft_wrap=True))
-            with shown(console) as tell:
-                made = load(name, "ericsson", arguments.data, arguments.size, tell=tell)
-        except InputError as e:
-            print("\n".join(f"error: {line}" for line in str(e).splitlines()), file=sys.stderr)
-            failed = True
-            continue
-        n, _, height, width = made.images.shape
-        console.print(f"{name}: {n:,} images of {width} x {height}, ready; data {made.digest}", highlight=False, soft_wrap=True)
-    return int(failed)
-
-
 def _suites(arguments: argparse.Namespace) -> list[Suite]:
     return [load(path) for path in arguments.exhibits]
 
@@ -241,32 +148,10 @@ def _render(suites: list[Suite], arguments: argparse.Namespace, console: "Consol
     return int(bool(problems))
 
 
-def _console(stderr: bool = False) -> "Console":
+def _console() -> "Console":
     from rich.console import Console
 
-    return Console(stderr=stderr)
-
-
-def _print_checked(console: "Console", checked: "Checked") -> None:
-    """What was found, in a few lines; what is wrong is printed as errors."""
-    sizes = ", ".join(f"{part} {n:,}" for part, n in checked.sizes.items() if part != "fit")
-    console.print(
-        f"[bold]{checked.title}[/bold]: {checked.images:,} images; {sizes or 'not read'}", highlight=False, soft_wrap=True
-    )
-    for part in ("train", "val", "test") if checked.classes else ():
-        counts = {kind: parts.get(part, 0) for kind, parts in checked.classes.items()}
-        few, many = min(counts, key=lambda k: counts[k]), max(counts, key=lambda k: counts[k])
-        text = f"  {part:5} {counts[few]:,} ({few}) to {counts[many]:,} ({many}) of each of {len(counts)} classes"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-    for remark in checked.remarks[:10]:
-        console.print(f"  {remark}", highlight=False, markup=False, soft_wrap=True)
-    if len(checked.remarks) > 10:
-        console.print(f"  and {len(checked.remarks) - 10:,} remarks more: --json", highlight=False)
-    if checked.digests:
-        told = ", ".join(f"{digest} under the split {rule}" for rule, digest in checked.digests.items())
-        console.print(f"  data {told}", highlight=False, soft_wrap=True)
-    if checked.whole:
-        console.print("  whole", highlight=False)
+    return Console()
 
 
 def _print_lines(console: "Console", lines: "list[Line]", totals: "list[Line]") -> None:

@@ -58,7 +58,7 @@ def test_everything_that_is_wrong_is_named_at_once(eleven, capsys):
     assert "test1.jpg: is missing" in err
     assert "oxford-iiit-pet: 20 images, published are 21" in err
     assert "ramen/extra.jpg: belongs to no image that is listed; not used" in out
-    assert out.count("whole") == 1  # the textures
+    assert out.count("  whole\n") == 1  # the textures
 
 
 def test_an_absent_set_is_not_whole(tmp_path, capsys):

@@ -204,3 +204,10 @@ def test_a_disk_that_fills_up_while_downloading_is_one_line(served):
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     assert "\n" not in str(told.value)
     assert untouched(root)
+
+
+def test_a_folder_that_somebody_unpacked_in_part_is_told(served):
+    _, root = served
+    (root / "fgvc-aircraft-2013b/data/images").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"data: variants.txt, images_variant_train.txt, .* missing; move this folder away"):
+        fetch("aircraft", root, print)

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import urlparse
 
+from simclic.data import missing
 from simclic.data.facts import Archive, facts
 from simclic.data.published import same
 from simclic.spec import InputError
@@ -42,6 +43,9 @@ def fetch(name: str, root: Path, say: Say) -> None:
                 problems.append(str(e))
     except OSError as e:
         raise InputError(f"{e.filename or root}: {e.strerror or e}; choose another place with --data DIR") from e
+    if not problems and missing(name, root):  # a folder is there that was unpacked in part, not by us
+        gone = [file for file in facts(name).files if not (root / facts(name).home / file).exists()]
+        problems.append(f"{root / facts(name).home}: {', '.join(gone)} missing; move this folder away and run this again")
     if problems:
         raise InputError("\n".join(problems))
 

@@ -99,7 +99,7 @@ QUESTIONS = (
         "Augmentation in fine-tuning",
         "“slight modifications” of the cited protocols",
         ("augment",),
-        "theirs: random resized crop and flip",
+        "theirs: random resized crop and flip; the crops are cut from the centre square of image_size, not from the whole image",
     ),
     Question("Predictor “1-layer”", "not given", ("predictor",), "one linear layer, d to d; an output layer has no batch norm"),
     Question("Last batch of an epoch", "not given", (), "left out if incomplete, as SimSiam does"),
