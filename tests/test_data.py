@@ -56,7 +56,7 @@ def test_an_unknown_or_absent_data_set_is_one_line_with_the_way_out(tmp_path):
 def test_the_facts_add_up():
     for name, known in data.FACTS.items():
         assert sum(known.sizes) == known.images or name == "sun397"  # whose partition 1 leaves 69,054 images out
-        if known.rule == "val: 20 % of train":
+        if known.rule == "20 % for val":
             assert known.sizes[1] == (known.sizes[0] + known.sizes[1]) // 5
     assert data.FACTS["caltech101"].sizes[:2] == (30 * 101 - 606, 606)
 

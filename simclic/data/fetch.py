@@ -44,8 +44,10 @@ def fetch(name: str, root: Path, say: Say) -> None:
     except OSError as e:
         raise InputError(f"{e.filename or root}: {e.strerror or e}; choose another place with --data DIR") from e
     if not problems and missing(name, root):  # a folder is there that was unpacked in part, not by us
-        gone = [file for file in facts(name).files if not (root / facts(name).home / file).exists()]
-        problems.append(f"{root / facts(name).home}: {', '.join(gone)} missing; move this folder away and run this again")
+        home = Path(facts(name).home)
+        gone = [file for file in facts(name).files if not (root / home / file).exists()]
+        away = root / home.parts[0]
+        problems.append(f"{root / home}: {', '.join(gone)} missing; move {away} away and run this again")
     if problems:
         raise InputError("\n".join(problems))
 

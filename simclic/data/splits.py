@@ -11,11 +11,17 @@ from simclic.data.listing import Listing
 if TYPE_CHECKING:
     import numpy as np
 
-# What the makers define of train, val and test, and what the `ericsson` rule adds.
+# How the `ericsson` rule comes to train, val and test.
 PUBLISHED = "published"
-FIFTH = "val: 20 % of train"
-PER_CLASS = "30 a class, the rest test; val: 20 % of train"
-OWN = "60/20/20, stratified"
+FIFTH = "20 % for val"
+PER_CLASS = "30 a class"
+OWN = "60/20/20"
+RULES = {
+    PUBLISHED: "the makers' own train, val and test",
+    FIFTH: "a random 20 % of the makers' train is val; test is theirs",
+    PER_CLASS: "30 random images a class, none twice, 20 % of them for val; the rest is test",
+    OWN: "in each class, at random",
+}
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def list_(arguments: argparse.Namespace) -> int:
     """The table of facts, with what is on disk."""
-    from rich.table import Table
-
     from simclic.data import FACTS, decoded, missing
+    from simclic.data.facts import IMAGENET
+    from simclic.data.splits import RULES
 
     rows = {}
     for name, f in FACTS.items():
@@ -47,14 +47,21 @@ def list_(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(rows, indent=1))
         return 0
-    table = Table("name", "classes", "train", "val", "test", "metric", "split", "folder", "here", "decoded")
+    console, form = _console(), "{:11}{:>7}{:>8}{:>8}{:>8}  {:15}{:13}{}"
+    _say(console, form.format("name", "classes", "train", "val", "test", "metric", "split", "normalised"), "bold")
+    for name, f in FACTS.items():
+        by = "ImageNet" if (f.mean, f.std) == IMAGENET else "own"
+        _say(console, form.format(name, f.classes, *(f"{n:,}" for n in f.sizes), f.metric, f.rule, by))
+    _say(console, "")
+    for rule, text in RULES.items():
+        _say(console, f"{rule}: {text}")
+    _say(console, f"\nexpected in {arguments.data}, and what is there:")
     for name, f in FACTS.items():
         here = "yes" if not rows[name]["missing"] else "in part" if (arguments.data / f.home).exists() else "no"
-        sizes = ", ".join(sorted({Path(path).stem.rsplit("-", 2)[-2] for path in rows[name]["decoded"]}, key=int))
-        table.add_row(name, str(f.classes), *(f"{n:,}" for n in f.sizes), f.metric, f.rule, f.home, here, sizes)
-    console = _console()
-    console.print(table)
-    console.print("Normalised with ImageNet's mean and deviation, digits with their own. Expected files and archives: --json.")
+        sizes = sorted({int(path.stem.rsplit("-", 2)[-2]) for path in decoded.made(name, arguments.data)})
+        ready = f"; decoded at {', '.join(map(str, sizes))} pixels" if sizes else ""
+        where = f"{f.home}: {', '.join(f.files)}" if f.home else "comes with scikit-learn"
+        _say(console, f"{name:11}{here:8}{where}{ready}")
     return 0
 
 
@@ -74,9 +81,10 @@ def check(arguments: argparse.Namespace) -> int:
     else:
         for checked in found:
             home = FACTS[checked.name].home if checked.name in FACTS else ""
-            _print_checked(_console(), checked, arguments.data / home if home else None)
-    for problem in (p for checked in found for p in checked.problems):
-        print(f"error: {problem}", file=sys.stderr)
+            _print_checked(_console(), checked, arguments.data / Path(home).parts[0] if home else None)
+            sys.stdout.flush()
+            for problem in checked.problems:
+                print(f"error: {problem}", file=sys.stderr, flush=True)
     return int(not all(checked.whole for checked in found))
 
 
@@ -141,8 +149,6 @@ def _print_checked(console: "Console", checked: "Checked", home: Path | None) ->
     if checked.whole:
         _say(console, "  whole", "green")
         return
-    again = (
-        f"; to get it afresh, move {home} away and run: simclic data prepare {checked.name}" if checked.images and home else ""
-    )
+    again = f"; to get it afresh, move {home} away and run: simclic data prepare {checked.name}" if home and home.exists() else ""
     count = len(checked.problems)
     _say(console, f"  not whole, {count:,} problem{'s' * (count > 1)}{again}", "red")
