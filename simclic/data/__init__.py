@@ -108,7 +108,7 @@ def load(
         if not count:
             raise InputError(f"{found.base}: too few images, none are left for {part}")
     used = np.unique(np.concatenate([splits.fit, splits.test]))
-    images, sums = decoded.images(name, found, used, root, known.stored or size, tell)
+    images, sums = decoded.images(decoded.Selection(name, found, used, root, known.stored or size), tell)
     labels = found.labels[used]
     if difficult == "negative":
         labels = np.maximum(labels, 0)

@@ -1,5 +1,6 @@
 """Images decoded once: without augmentation they are constants, so a memory-mapped file replaces decoding for ever after."""
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -11,6 +12,8 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -43,7 +46,7 @@ class Look(NamedTuple):
 def look(path: Path, decode: bool = True, size: int | None = None) -> Look:
     """Read a file once: its digest, whether all of it decodes, and with `size` its pixels, (3, size, size) uint8."""
     try:
-        content, stamp = path.read_bytes(), manifest.stamp(path)
+        stamp, content = manifest.stamp(path), path.read_bytes()  # in this order: what changes in between is read again
     except OSError as e:
         return Look((0, 0), "", problem=f"{path}: " + ("is missing" if e.errno == errno.ENOENT else f"{e.strerror}"))
     seen = Look(stamp or (0, 0), hashlib.sha256(content).hexdigest())
@@ -73,60 +76,94 @@ def square(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(image.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
 
 
-def images(name: str, listing: Listing, used: np.ndarray, root: Path, size: int, tell: Tell) -> tuple[np.ndarray, manifest.Sums]:
+@dataclass(frozen=True)
+class Selection:
+    """Some images of a data set, at one size. used: (n,) which of the listing. root: where all data sets lie."""
+
+    name: str
+    listing: Listing
+    used: np.ndarray
+    root: Path
+    size: int
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The files that the images come from, below listing.base."""
+        return self.listing.holders or tuple(self.listing.paths[i] for i in self.used)
+
+    def looks(self) -> Iterator[Look]:
+        """Every image in turn, decoded."""
+        if self.listing.pixels is not None:
+            return (Look((0, 0), "", pixels=self.listing.pixels[i]) for i in self.used)
+        return in_order(lambda path: look(self.listing.base / path, size=self.size), self.sources)
+
+    def path(self, sums: manifest.Sums) -> Path:
+        """The decoded file: named by what it was made from and how."""
+        h = hashlib.sha256(f"{'as stored' if self.listing.holders else STEPS}\t{self.size}\n".encode())
+        for source in self.sources:
+            h.update(sums[source].encode())
+        if self.listing.holders:
+            h.update(self.used.tobytes())
+        return manifest.place(self.root) / f"{manifest.stem(self.name)}-{self.size}-{h.hexdigest()[:16]}.npy"
+
+
+def images(chosen: Selection, tell: Tell) -> tuple[np.ndarray, manifest.Sums]:
     """Decoded images, (n, 3, size, size) uint8, memory-mapped; and the SHA-256 of each file they come from.
 
-    used: (n,) which images of the listing. Decodes them if that has not been done; jobs that do so at once do not hurt each
-    other. Raises InputError with a line for every file that is missing or cannot be decoded.
+    Decodes them if that has not been done; jobs that do so at once do not hurt each other. Raises InputError with a line for
+    every file that is missing or cannot be decoded.
     """
-    paths = listing.holders or tuple(listing.paths[i] for i in used)
-    sums = manifest.unchanged(name, root, listing.base, paths)
-    unknown = [p for p in paths if p not in sums]
-    if unknown and (listing.holders or made(name, root, size)):  # copied, perhaps: reading is cheaper than decoding
-        seen = dict(zip(unknown, in_order(lambda p: look(listing.base / p, decode=False), unknown), strict=True))
-        sums |= _whole(name, root, seen)
+    base, sums = chosen.listing.base, manifest.unchanged(chosen.name, chosen.root, chosen.listing.base, chosen.sources)
+    unknown = [path for path in chosen.sources if path not in sums]
+    if unknown and (chosen.listing.holders or made(chosen.name, chosen.root, chosen.size)):
+        looks = in_order(lambda path: look(base / path, decode=False), unknown)  # copied, perhaps: reading is cheap
+        sums |= _whole(chosen, dict(zip(unknown, looks, strict=True)))
         unknown = []
-    path = None if unknown else _path(name, root, size, listing, used, sums)
-    if path is None or not path.is_file():
-        path, sums = _decode(name, listing, used, root, size, tell, sums)
-    return opened(path), sums
+    if unknown or not chosen.path(sums).is_file():
+        sums = _decode(chosen, sums, tell)
+    return opened(chosen.path(sums)), sums
 
 
-def _decode(
-    name: str, listing: Listing, used: np.ndarray, root: Path, size: int, tell: Tell, sums: manifest.Sums
-) -> tuple[Path, manifest.Sums]:
-    """Decode on all cores, write in order, and give the file its name once it is whole."""
-    if listing.pixels is not None:
-        looks: Iterator[Look] = (Look((0, 0), "", pixels=listing.pixels[i]) for i in used)
-    else:
-        looks = in_order(lambda i: look(listing.base / listing.paths[i], size=size), used.tolist())
-    place, shape, seen, broken = manifest.place(root), (len(used), 3, size, size), dict[str, Look](), False
+def _decode(chosen: Selection, sums: manifest.Sums, tell: Tell) -> manifest.Sums:
+    """Decode on all cores, write in order, and give the file its name once it is whole. Returns what is known of the files."""
+    place, shape = manifest.place(chosen.root), (len(chosen.used), 3, chosen.size, chosen.size)
     try:
         place.mkdir(parents=True, exist_ok=True)
-        for left in place.glob(f".{manifest.stem(name)}-*"):  # by a process that was killed: one that lives writes all the time
-            if time.time() - left.stat().st_mtime > 3600:
-                left.unlink(missing_ok=True)
+        _sweep(place, chosen)
         _room(place, math.prod(shape))
-        with files.temporary(place, f"{manifest.stem(name)}-{size}") as f:
+        with files.temporary(place, f"{manifest.stem(chosen.name)}-{chosen.size}") as f:
             header = io.BytesIO()
             np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            f.write(header.getvalue())
-            h = hashlib.sha256(header.getvalue())
-            for n, (i, one) in enumerate(zip(used, looks, strict=True), 1):
-                broken |= bool(one.problem)
-                if not broken and one.pixels is not None:
-                    row = one.pixels.tobytes()
-                    f.write(row)
-                    h.update(row)
-                seen[listing.paths[i]] = one._replace(pixels=None)
-                tell(n / len(used), f"decoding {n:,} of {len(used):,}")
-            sums = sums if listing.holders else _whole(name, root, seen)
-            path = _path(name, root, size, listing, used, sums)
+            h, seen = hashlib.sha256(), dict[str, Look]()
+            for block in chain([header.getvalue()], _blocks(chosen, seen, tell)):
+                f.write(block)
+                h.update(block)
+            sums = sums if chosen.listing.holders else _whole(chosen, seen)
+            path = chosen.path(sums)
             files.write_bytes(path.with_suffix(".sha256"), f"{h.hexdigest()}\n".encode())
             files.publish(f, path)
     except OSError as e:
         raise InputError(f"{place}: cannot be written ({e.strerror}); choose another place with --data DIR") from e
-    return path, sums
+    return sums
+
+
+def _blocks(chosen: Selection, seen: dict[str, Look], tell: Tell) -> Iterator[bytes]:
+    """The pixels of each image until one is broken; then the others are looked at all the same, so that all are named."""
+    broken = False
+    for n, (i, one) in enumerate(zip(chosen.used, chosen.looks(), strict=True), 1):
+        broken |= bool(one.problem)
+        if not broken and one.pixels is not None:
+            yield one.pixels.tobytes()
+        seen[chosen.listing.paths[i]] = one._replace(pixels=None)
+        tell(n / len(chosen.used), f"decoding {n:,} of {len(chosen.used):,}")
+
+
+def _sweep(place: Path, chosen: Selection) -> None:
+    """Remove what a process left that was killed an hour ago or earlier: one that lives writes all the time."""
+    for left in place.glob(f".{manifest.stem(chosen.name)}-*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
 
 
 def opened(path: Path) -> np.ndarray:
@@ -155,22 +192,12 @@ def in_order(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
             yield ahead.popleft().result()
 
 
-def _whole(name: str, root: Path, seen: dict[str, Look]) -> manifest.Sums:
+def _whole(chosen: Selection, seen: dict[str, Look]) -> manifest.Sums:
     """The SHA-256 of files that were all read, remembered. Raises InputError with a line for each that is not whole."""
     if problems := [one.problem for one in seen.values() if one.problem]:
         raise InputError("\n".join(problems))
-    manifest.remember(name, root, {path: (one.stamp, one.sha256) for path, one in seen.items()})
+    manifest.remember(chosen.name, chosen.root, {path: (one.stamp, one.sha256) for path, one in seen.items()})
     return {path: one.sha256 for path, one in seen.items()}
-
-
-def _path(name: str, root: Path, size: int, listing: Listing, used: np.ndarray, sums: manifest.Sums) -> Path:
-    """A decoded file is named by what it was made from and how."""
-    h = hashlib.sha256(f"{'as stored' if listing.holders else STEPS}\t{size}\n".encode())
-    for path in listing.holders or (listing.paths[i] for i in used):
-        h.update(sums[path].encode())
-    if listing.holders:
-        h.update(used.tobytes())
-    return manifest.place(root) / f"{manifest.stem(name)}-{size}-{h.hexdigest()[:16]}.npy"
 
 
 def _room(place: Path, wanted: int) -> None:
