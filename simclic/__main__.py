@@ -23,6 +23,9 @@ def main(words: list[str] | None = None) -> int:
     except InputError as e:
         print("\n".join(f"error: {line}" for line in str(e).splitlines()), file=sys.stderr)
         return 2
+    except PermissionError as e:
+        print(f"error: {e.filename}: may not be read or written by this user ({e.strerror})", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("\nstopped; what is done is kept, and the same command goes on from there", file=sys.stderr)
         return 130

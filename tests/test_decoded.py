@@ -4,12 +4,15 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from layouts import photograph, write
 from PIL import Image
+from test_main import told
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
 from simclic import InputError, data
@@ -182,12 +185,48 @@ def test_a_disk_without_room_is_told_before_anything_is_decoded(birds, tmp_path)
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_place_that_may_not_be_written_is_one_line(birds, tmp_path):
-    (tmp_path / "locked").mkdir(mode=0o555)
-    if os.geteuid() == 0:  # for whom no permission is missing: a file where the folder should be
-        (tmp_path / "locked/prepared").write_text("")
-    with pytest.raises(InputError, match=r"locked/prepared: cannot be written \((File exists|Permission denied)\)"):
-        data.load(str(birds), "ericsson", tmp_path / "locked", 16)
+@pytest.fixture
+def nobody():
+    """A folder that everybody may enter, and this process without root's rights, if it had them."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        for kind in ("heron", "wren"):
+            for i in range(10):
+                write(Path(folder) / f"birds/{kind}/{i}.jpg")
+        root = os.geteuid() == 0
+        yield Path(folder), lambda: os.seteuid(65534) if root else None
+        if root:
+            os.seteuid(0)
+
+
+def test_a_place_that_may_not_be_written_is_one_line(nobody, capsys):
+    place, drop = nobody
+    (place / "locked").mkdir(mode=0o555)
+    drop()
+    code, _, err = told(capsys, "data", "prepare", place / "birds", "--data", place / "locked", "--size", "16")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "locked/prepared: cannot be written (Permission denied); choose another place with --data DIR" in err
+    code, _, err = told(capsys, "data", "prepare", "dtd", "--data", place / "locked")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "Permission denied; choose another place with --data DIR" in err
+    assert not list((place / "locked").iterdir())
+
+
+@pytest.mark.parametrize(("path", "code"), [("birds/wren/3.jpg", 1), ("birds/wren", 2), ("birds", 2)])
+@pytest.mark.parametrize("verb", ["check", "prepare"])
+def test_what_may_not_be_read_is_one_line(nobody, capsys, verb, path, code):
+    place, drop = nobody
+    (place / "out").mkdir()
+    (place / "out").chmod(0o777)
+    (place / path).chmod(0)
+    drop()
+    found, _, err = told(capsys, "data", verb, place / "birds", "--data", place / "out")
+    os.seteuid(os.getuid())
+    (place / path).chmod(0o755)
+    assert (found, err.count("\n")) == (code, 1)
+    assert f"error: {place / path}" in err
+    assert "Permission denied" in err
+    assert not list((place / "out").rglob("*.npy"))
 
 
 def test_names_of_folders_make_file_names():

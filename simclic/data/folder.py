@@ -1,6 +1,7 @@
 """A folder of one's own images as a data set: class/image below it, or train, val and test with class/image below those."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from simclic.data.listing import Listing
@@ -53,10 +54,20 @@ def scan(name: str) -> Listing:
 def _images(base: Path, part: str) -> tuple[list[tuple[str, str]], list[str]]:
     """(class, path) of every image of one part, and the paths of all other files, sorted."""
     images, others = [], []
-    for path in sorted(p for p in (base / part).rglob("*") if p.is_file()):
+    for path in sorted(_files(base / part)):
         inside = path.relative_to(base / part)
         if len(inside.parts) > 1 and path.suffix.lower() in IMAGES and not any(p.startswith(".") for p in inside.parts):
             images.append((inside.parts[0], path.relative_to(base).as_posix()))
         else:
             others.append(path.relative_to(base).as_posix())
     return images, others
+
+
+def _files(place: Path) -> Iterator[Path]:
+    """Every file below a folder. Raises OSError for a folder that cannot be read, which Path.rglob would pass over."""
+
+    def stop(e: OSError) -> None:
+        raise e
+
+    for above, _, names in os.walk(place, onerror=stop, followlinks=True):
+        yield from (Path(above, name) for name in names)
