@@ -55,7 +55,10 @@ def compare(method: Seeds, control: Seeds) -> Difference | None:
 
 @dataclass(frozen=True)
 class Finding:
-    """What was learned on one data set. rows: per method its mean error, and its error less that of each control."""
+    """What was learned on one data set, or why nothing can be said of some.
+
+    rows: per method its mean error, and its error less that of each control.
+    """
 
     sentences: str
     basis: str
@@ -64,8 +67,8 @@ class Finding:
 
 
 def findings(table: Table, frame: pd.DataFrame, runs: Path) -> list[Finding]:
-    """One per data set of Table 2 that has results of SimCLIC under linear evaluation."""
-    told = []
+    """One per data set of Table 2 that has results of SimCLIC under linear evaluation; one for all that lack the control."""
+    told, untold = [], list[str]()
     for dataset in dict.fromkeys(run.dataset for run in table.runs):
         jobs = [(run, p) for run, p in table.jobs if p.stage == "linear" and run.dataset == dataset]
         found = of_jobs(frame, jobs)
@@ -78,9 +81,14 @@ def findings(table: Table, frame: pd.DataFrame, runs: Path) -> list[Finding]:
             truth, scores = store.predictions(runs, name, protocol)
             if truth.ndim == 1:  # one class per image
                 wrong.setdefault(method, {})[None if method == PIXELS else int(seed)] = scores.argmax(axis=1) != truth
-        if any(_ours(m) for m in wrong):
+        if any(_ours(m) for m in wrong) and UNTRAINED not in wrong:
+            untold.append(data.title(dataset))
+        elif any(_ours(m) for m in wrong):
             apart = f" Left out, since measured on other data: {', '.join(others)}." if len(others) else ""
             told.append(_finding(data.title(dataset), wrong, int(found["seed"].nunique()), apart))
+    if untold:
+        unknown = "the untrained backbone has not been run, so nothing can be said of what SimCLIC learns."
+        told.append(Finding(f"{', '.join(untold)}: {unknown}", "", [], []))
     return told
 
 
@@ -100,8 +108,6 @@ def _finding(title: str, wrong: Wrong, seeds: int, apart: str) -> Finding:
 
 def _learned(title: str, ours: list[str], wrong: Wrong) -> list[str]:
     """The first sentences: is SimCLIC better than the controls?"""
-    if UNTRAINED not in wrong:
-        return [f"{title}: the untrained backbone has not been run, so nothing can be said of what SimCLIC learns."]
     better = _clearly("better", ours, wrong, UNTRAINED)
     if not better:
         return [
