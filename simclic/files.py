@@ -43,3 +43,12 @@ def writable(path: Path, flag: str) -> None:
             pass
     except OSError as e:
         raise InputError(f"{path}: cannot be written ({e.strerror}); choose another place with {flag} DIR") from e
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """What cannot be read becomes an InputError, a line with its path and why."""
+    try:
+        yield
+    except OSError as e:
+        raise InputError(f"{e.filename}: cannot be read ({e.strerror})") from e

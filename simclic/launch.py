@@ -90,6 +90,8 @@ def here(jobs: list[Work], runs: Path, root: Path, console: Console) -> Outcome:
     """
     outcome = Outcome()
     jobs = decoded(jobs, runs, root, console, outcome)
+    if not jobs:
+        return outcome
     prices = [cost(run, protocols) for run, protocols in jobs]
     order = sorted(range(len(jobs)), key=lambda i: -prices[i])  # the longest first, so that all cores end together
     running: list[Process] = []

@@ -119,6 +119,25 @@ def test_a_decoded_file_that_is_cut_short_is_one_line(birds, tmp_path):
         data.load(str(birds), "ericsson", tmp_path, 16)
 
 
+def test_a_jpeg_whose_end_is_zeros_is_cut_short(tmp_path):
+    write(tmp_path / "x.jpg", size=(200, 150))
+    whole = (tmp_path / "x.jpg").read_bytes()
+    assert decoded.look(tmp_path / "x.jpg").problem == ""
+    (tmp_path / "x.jpg").write_bytes(whole[: len(whole) // 2] + bytes(len(whole) // 2))
+    assert "cannot be decoded (" in decoded.look(tmp_path / "x.jpg").problem
+    (tmp_path / "x.jpg").write_bytes(whole + bytes(100))  # padded behind its end: harmless
+    assert decoded.look(tmp_path / "x.jpg").problem == ""
+
+
+def test_a_set_larger_than_memory_can_still_be_mapped(tmp_path):
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    count = 2 * total // (3 * 224 * 224)
+    with open(tmp_path / "x.npy", "wb") as f:
+        np.lib.format.write_array_header_1_0(f, {"descr": "|u1", "fortran_order": False, "shape": (count, 3, 224, 224)})
+        f.truncate(f.tell() + count * 3 * 224 * 224)  # no disk is used: a hole
+    assert decoded.opened(tmp_path / "x.npy")[-1].sum() == 0
+
+
 def test_jobs_that_decode_at_once_do_not_hurt_each_other(birds, tmp_path):
     command = [*SIMCLIC, "data", "prepare", str(birds), "--data", str(tmp_path), "--size", "48"]
     jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
@@ -212,21 +231,24 @@ def test_a_place_that_may_not_be_written_is_one_line(nobody, capsys):
     assert not list((place / "locked").iterdir())
 
 
-@pytest.mark.parametrize(("path", "code"), [("birds/wren/3.jpg", 1), ("birds/wren", 2), ("birds", 2)])
+@pytest.mark.parametrize("path", ["birds/wren/3.jpg", "birds/wren", "birds"])
 @pytest.mark.parametrize("verb", ["check", "prepare"])
-def test_what_may_not_be_read_is_one_line(nobody, capsys, verb, path, code):
+def test_what_may_not_be_read_is_one_line_and_stops_no_other(nobody, capsys, verb, path):
     place, drop = nobody
+    shutil.copytree(place / "birds", place / "good")
     (place / "out").mkdir()
     (place / "out").chmod(0o777)
     (place / path).chmod(0)
     drop()
-    found, _, err = told(capsys, "data", verb, place / "birds", "--data", place / "out")
+    words = ("--size", "16") if verb == "prepare" else ()
+    code, out, err = told(capsys, "data", verb, place / "birds", place / "good", "--data", place / "out", *words)
     os.seteuid(os.getuid())
     (place / path).chmod(0o755)
-    assert (found, err.count("\n")) == (code, 1)
+    assert (code, err.count("\n")) == (1, 1)
     assert f"error: {place / path}" in err
     assert "Permission denied" in err
-    assert not list((place / "out").rglob("*.npy"))
+    assert "good: 20 images" in out
+    assert not list((place / "out").rglob("birds*.npy"))
 
 
 def test_names_of_folders_make_file_names():

@@ -3,10 +3,13 @@
 import functools
 import http.server
 import io
+import os
 import resource
 import shutil
+import socketserver
 import tarfile
 import threading
+import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +103,78 @@ def test_a_server_that_does_not_answer_is_one_line(served, monkeypatch):
             fetch("food", root, print)
         assert "\n" not in str(told.value)
     assert untouched(root)
+
+
+@pytest.mark.parametrize("answer", [b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\nhalf", b""])
+def test_a_server_that_talks_nonsense_is_one_line(served, monkeypatch, answer):
+    _, root = served
+
+    class Nonsense(socketserver.BaseRequestHandler):
+        def handle(self):
+            head = self.request.recv(4000).startswith(b"HEAD")
+            self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" if head else answer)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Nonsense) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        (archive,) = FACTS["food"].archives
+        url = f"http://127.0.0.1:{server.server_address[1]}/food-101.tar.gz"
+        monkeypatch.setitem(FACTS, "food", replace(FACTS["food"], archives=(replace(archive, url=url),)))
+        with pytest.raises(InputError, match=r"food-101\.tar\.gz: cannot be had") as told:
+            fetch("food", root, print)
+        server.shutdown()
+    assert "\n" not in str(told.value)
+    assert untouched(root)
+
+
+def test_the_partitions_first_do_not_stand_for_the_images(served):
+    shelf, root = served
+    images, partitions = FACTS["sun397"].archives
+    root.mkdir()
+    shutil.copy(shelf / partitions.file, root)
+    (shelf / images.file).rename(shelf / "gone")
+    with pytest.raises(InputError, match=r"SUN397\.tar\.gz: cannot be had"):
+        fetch("sun397", root, print)
+    assert (root / "SUN397/ClassName.txt").is_file()
+    shutil.copy(shelf / "gone", root / images.file)
+    fetch("sun397", root, print)
+    assert len(data.load("sun397", "paper", root, 16).images) == 24
+
+
+@pytest.mark.parametrize("name", ["voc2007", "sun397"])
+def test_a_kill_while_files_are_moved_is_made_good(served, name):
+    shelf, root = served
+    for archive in FACTS[name].archives:
+        if not archive.url:
+            root.mkdir(exist_ok=True)
+            shutil.copy(shelf / archive.file, root)
+    (root / FACTS[name].home).mkdir(parents=True)  # so that files are moved one by one
+    moved, whole = [], os.replace
+
+    def kill(source, target):
+        moved.append(target)
+        if len(moved) == 5:
+            raise KeyboardInterrupt
+        whole(source, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("simclic.data.fetch.os.replace", kill)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(name, root, print)
+    assert len(moved) == 5
+    assert data.missing(name, root)
+    fetch(name, root, print)
+    assert len(data.load(name, "ericsson", root, 16).images) == sum(FACTS[name].sizes)
+
+
+def test_what_a_killed_download_left_is_swept(served):
+    _, root = served
+    for name, age in (("old", 90_000), ("new", 10)):
+        (root / f".fetch-{name}").mkdir(parents=True)
+        (root / f".fetch-{name}/half").write_bytes(b"x")
+        for path in (root / f".fetch-{name}/half", root / f".fetch-{name}"):
+            os.utime(path, (time.time() - age,) * 2)
+    fetch("dtd", root, print)
+    assert [p.name for p in root.glob(".fetch-*")] == [".fetch-new"]
 
 
 def tar_of(path, *members, mode="w:gz"):

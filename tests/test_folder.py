@@ -1,6 +1,7 @@
 """A folder of one's own images is a data set by its path."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -43,7 +44,7 @@ def test_without_val_it_is_a_fifth_of_train(tmp_path):
     assert data.load(str(tmp_path / "birds"), "ericsson", tmp_path, 16).splits.sizes["val"] == 4
 
 
-def test_a_mistake_in_a_folder_is_one_line(tmp_path):
+def test_a_mistake_in_a_folder_is_one_line(tmp_path, capsys):
     def refused(name, message):
         with pytest.raises(InputError, match=message):
             data.load(str(tmp_path / name), "ericsson", tmp_path, 16)
@@ -58,7 +59,16 @@ def test_a_mistake_in_a_folder_is_one_line(tmp_path):
     fill(tmp_path / "one", kinds=("wren",))
     refused("one", "one: all images are of one class, 'wren'")
     fill(tmp_path / "few", 2)
-    refused("few", "few: too few images, none are left for val")
+    refused("few", "few: too few images, none are left for val of the split ericsson")
+    code, _, err = told(capsys, "data", "check", tmp_path / "few", "--data", tmp_path)
+    assert code == 1
+    assert "none are left for test of the split ericsson" in err
+    fill(tmp_path / "loop")
+    (tmp_path / "loop/wren/up").symlink_to(tmp_path / "loop")
+    refused("loop", "loop/wren/up: a link to a folder that is in the data set already; remove it")
+    fill(tmp_path / "latin")
+    (tmp_path / "latin/wren/latin0.jpg").rename(os.fsdecode(bytes(tmp_path / "latin/wren/v") + b"\xf6gel.jpg"))
+    refused("latin", r"gel.jpg': a name that is not UTF-8; rename it")
 
 
 def test_names_of_runs_are_safe_file_names():
@@ -124,4 +134,10 @@ def test_a_broken_image_fails_its_runs_before_any_training(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: birds/wren/birds3.jpg: cannot be decoded (no image) (and 1 more: simclic data check ")
     assert done.stderr.count("\n") == 1
+    assert "1 encoders to go" in done.stdout
+    (tmp_path / "table2.py").write_text(EXHIBIT.replace(', "./more/birds"', ","))
+    done = subprocess.run(
+        [sys.executable, "-m", "simclic", "run", "table2.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "to go" in done.stdout) == (1, False)
     assert "birds3.jpg: cannot be decoded" in (tmp_path / "reports/out/table2.md").read_text().replace("\\", "")

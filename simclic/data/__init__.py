@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simclic import files
 from simclic.data import folder
 from simclic.data.facts import FACTS, PAPER, Facts, facts, of_folder, title
 from simclic.data.listing import Listing
@@ -32,6 +33,7 @@ class Dataset:
     digest: str
 
 
+@files.readable()
 def missing(name: str, root: Path) -> str:
     """What of the data set is not there at first sight, in one line with the way out; empty if it can be loaded.
 
@@ -56,10 +58,11 @@ def missing(name: str, root: Path) -> str:
     return f"{home}: {what}; run: simclic data prepare {name} --data {root}"
 
 
+@files.readable()
 def listed(name: str, root: Path) -> tuple[Facts, Listing]:
     """All images of a data set with their labels, and its facts, before any image is opened.
 
-    Raises InputError if files are missing, cannot be read, or list another number of images or classes than published.
+    Raises InputError if files are missing or cannot be read.
     """
     if problem := missing(name, root):
         raise InputError(problem)
@@ -68,23 +71,25 @@ def listed(name: str, root: Path) -> tuple[Facts, Listing]:
         return of_folder(name, found), found
     from simclic.data import published
 
-    found = published.listing(name, root)
-    known = FACTS[name]
-    if wrong := odd(known, found, root):
-        raise InputError("\n".join(wrong))
-    return known, found
+    return FACTS[name], published.listing(name, root)
 
 
-def odd(known: Facts, found: Listing, root: Path) -> list[str]:
-    """In what a listing differs from the published numbers, a line each."""
-    sizes = divide(found, "ericsson", known.rule, known.per_class).sizes
+def odd(name: str, known: Facts, found: Listing, root: Path) -> list[str]:
+    """In what a listing differs from the published numbers, and which part of a split it leaves empty, a line each."""
+    place = found.base if folder.is_path(name) else root / known.home
+    sizes = {rule: divide(found, rule, known.rule, known.per_class).sizes for rule in ("ericsson", "paper")}
     shown = {int(k) for k in found.labels.flat} if found.labels.ndim == 1 else set(range(found.labels.shape[1]))
     numbers = {
         "images": (len(found.paths), known.images),
         "classes": (len(shown), known.classes),
-        **{f"{part} images": (sizes[part], size) for part, size in zip(("train", "val", "test"), known.sizes, strict=True)},
+        **{
+            f"{part} images": (sizes["ericsson"][part], size)
+            for part, size in zip(("train", "val", "test"), known.sizes, strict=True)
+        },
     }
-    return [f"{root / known.home}: {n:,} {what}, published are {m:,}" for what, (n, m) in numbers.items() if n != m]
+    told = [f"{place}: {n:,} {what}, published are {m:,}" for what, (n, m) in numbers.items() if n != m]
+    empty = [f"{part} of the split {rule}" for rule, counts in sizes.items() for part, n in counts.items() if not n]
+    return told + [f"{place}: too few images, none are left for {part}" for part in empty]
 
 
 def load(
@@ -103,10 +108,9 @@ def load(
     from simclic.data import decoded, manifest
 
     known, found = listed(name, root)
+    if wrong := odd(name, known, found, root):
+        raise InputError("\n".join(wrong))
     splits = divide(found, split, known.rule, known.per_class)
-    for part, count in splits.sizes.items():
-        if not count:
-            raise InputError(f"{found.base}: too few images, none are left for {part}")
     used = np.unique(np.concatenate([splits.fit, splits.test]))
     images, sums = decoded.images(decoded.Selection(name, found, used, root, known.stored or size), tell)
     labels = found.labels[used]

@@ -5,9 +5,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from simclic.data import FACTS, folder, manifest, missing, odd
+from simclic.data import listed, manifest, odd, title
 from simclic.data.decoded import in_order, look, made
-from simclic.data.facts import Facts, of_folder
+from simclic.data.facts import Facts
 from simclic.data.listing import Listing
 from simclic.data.splits import divide
 from simclic.spec import InputError, Tell
@@ -40,33 +40,26 @@ class Checked:
 
 
 def check(name: str, root: Path, tell: Tell) -> Checked:
-    """Everything that is wrong with a data set, not the first thing. Raises InputError for an unknown name."""
+    """Everything that is wrong with a data set, not the first thing. Raises InputError for an unknown name.
+
+    What decodes counts as whole: of a JPEG that was altered inside, or cut and properly closed again, nothing can be known but
+    that its digest is another.
+    """
     if name == "digits":
         return _digits()
-    if problem := missing(name, root):
-        title = name if folder.is_path(name) else FACTS[name].title
-        return Checked(name, title, [problem])
+    checked = Checked(name, title(name))
     try:
-        known, found = _listed(name, root)
+        known, found = listed(name, root)
     except InputError as e:
-        return Checked(name, name if folder.is_path(name) else FACTS[name].title, str(e).splitlines())
-    checked = Checked(name, known.title, images=len(found.paths))
-    if not folder.is_path(name):
-        checked.problems += odd(known, found, root)
+        checked.problems += str(e).splitlines()
+        return checked
+    checked.images = len(found.paths)
+    checked.problems += odd(name, known, found, root)
     _count(checked, known, found)
     _read(checked, name, root, known, found, tell)
     checked.remarks += _others(known, found, root)
     checked.problems += _altered(name, root)
     return checked
-
-
-def _listed(name: str, root: Path) -> tuple[Facts, Listing]:
-    if folder.is_path(name):
-        found = folder.scan(name)
-        return of_folder(name, found), found
-    from simclic.data import published
-
-    return FACTS[name], published.listing(name, root)
 
 
 def _count(checked: Checked, known: Facts, found: Listing) -> None:

@@ -55,12 +55,19 @@ def look(path: Path, decode: bool = True, size: int | None = None) -> Look:
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
+            if image.format == "JPEG" and _cut_short(content):
+                return seen._replace(problem=f"{path}: cannot be decoded (zeros in place of its end)")
             if image.mode not in MODES:
                 return seen._replace(mode=image.mode, problem=f"{path}: has mode {image.mode}, not 8 bits a channel")
             return seen._replace(mode=image.mode, pixels=None if size is None else square(image, size))
     except UNDECODABLE as e:
         told = "no image" if isinstance(e, UnidentifiedImageError) else str(e) or type(e).__name__
         return seen._replace(problem=f"{path}: cannot be decoded ({told})")
+
+
+def _cut_short(jpeg: bytes) -> bool:
+    """Do zeros stand where a JPEG should end, as after a power cut? libjpeg decodes them as grey and only warns."""
+    return jpeg.endswith(bytes(64)) and jpeg.rfind(b"\xff\xd9") < jpeg.rfind(b"\xff\xda")
 
 
 def square(image: Image.Image, size: int) -> np.ndarray:
@@ -167,11 +174,13 @@ def _sweep(place: Path, chosen: Selection) -> None:
 
 
 def opened(path: Path) -> np.ndarray:
-    """A decoded file, mapped into memory. Raises InputError if it is not whole."""
+    """A decoded file, mapped into memory to be read. Raises InputError if it is not whole or cannot be read."""
     try:
-        return np.load(path, mmap_mode="c", allow_pickle=False)  # copy-on-write: torch wants memory it may write
-    except (ValueError, OSError, EOFError) as e:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as e:
         raise InputError(f"{path}: is not a whole decoded file ({e}); delete it") from e
+    except OSError as e:
+        raise InputError(f"{path}: cannot be read ({e.strerror})") from e
 
 
 def made(name: str, root: Path, size: int | str = "*") -> list[Path]:

@@ -18,8 +18,8 @@ class Archive:
     """A file to download, and what it leaves under the root of all data sets.
 
     digest: algorithm:hex as published, empty where nobody publishes one. into: the folder that it is unpacked or put in.
-    gives: what is there afterwards. inner: the archive inside the archive that holds the images. url: empty if nobody
-    offers it any more; `where` then says what to do.
+    gives: what is there afterwards, and comes from no other archive. inner: the archive inside the archive that holds the
+    images. url: empty if nobody offers it any more; `where` then says what to do.
     """
 
     file: str
@@ -132,7 +132,7 @@ FACTS: dict[str, Facts] = {
     "sun397": Facts(
         "SUN397", 397, "top-1", (15_880, 3970, 19_850), 108_754, FIFTH, "SUN397",
         ("ClassName.txt", "Training_01.txt", "Testing_01.txt"),  # the first of ten partitions
-        (Archive("SUN397.tar.gz", "", "SUN397/ClassName.txt", "md5:8ca2778205c41d23104230ba66911c7a", f"{_SUN}/SUN397.tar.gz"),
+        (Archive("SUN397.tar.gz", "", "SUN397/a", "md5:8ca2778205c41d23104230ba66911c7a", f"{_SUN}/SUN397.tar.gz"),
          Archive("Partitions.zip", "SUN397", "SUN397/Training_01.txt",
                  "sha256:e3311ea5f812d4cc6faef194688343d1111f6cd6f70f2c62f393c2b8d6ba1ec9",
                  where=f"torchvision does not offer the partitions; from {_SUN}/download/Partitions.zip")),

@@ -1,5 +1,6 @@
 """Download, verify, unpack: nothing is unpacked that was not verified, nothing lands outside its folder, nothing half done."""
 
+import contextlib
 import errno
 import gzip
 import lzma
@@ -8,9 +9,11 @@ import shutil
 import stat
 import tarfile
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import urlparse
@@ -33,6 +36,7 @@ def fetch(name: str, root: Path, say: Say) -> None:
     problems = []
     try:
         root.mkdir(parents=True, exist_ok=True)
+        _sweep(root)
         for archive in facts(name).archives:
             if (root / archive.gives).exists():
                 continue
@@ -76,7 +80,7 @@ def _bring(archive: Archive, root: Path, aside: Path, say: Say) -> None:
             inside = _unpacked(archive, file, aside)
         except InputError as e:
             raise InputError(f"{str(e).replace(str(file), named)}; {way}") from e
-    _merge(inside, root / archive.into)
+    _merge(inside, root / archive.into, root / archive.gives)
 
 
 def _download(archive: Archive, root: Path, aside: Path, say: Say) -> Path:
@@ -86,10 +90,11 @@ def _download(archive: Archive, root: Path, aside: Path, say: Say) -> Path:
     say(f"{archive.file}: downloading from {urlparse(archive.url).netloc}")
     try:
         download_url(archive.url, aside, archive.file)
-    except (OSError, RuntimeError, RecursionError, ValueError) as e:
+    except (OSError, RuntimeError, ValueError, HTTPException) as e:
         if isinstance(e, OSError) and e.errno in DISK:
             raise
-        raise InputError(f"{archive.url}: cannot be had ({e}); put {archive.file} into {root} and run this again") from e
+        why = " ".join(str(e).split()) or type(e).__name__
+        raise InputError(f"{archive.url}: cannot be had ({why}); put {archive.file} into {root} and run this again") from e
     return aside / archive.file
 
 
@@ -155,12 +160,24 @@ def _members(file: Path) -> Iterator[tuple[str, str, IO[bytes] | None]]:
             yield member.name, kind, tar.extractfile(member) if kind == "file" else None
 
 
-def _merge(source: Path, target: Path) -> None:
-    """Move what was unpacked to where it belongs, whole folders at once where nothing is there yet."""
+def _merge(source: Path, target: Path, last: Path) -> None:
+    """Move what was unpacked to where it belongs, whole folders at once where nothing is there yet.
+
+    last: the path by which all of it counts as being there is moved at the end, so that a killed process has to begin again.
+    """
     target.mkdir(parents=True, exist_ok=True)
-    for item in sorted(source.iterdir()):
+    for item in sorted(source.iterdir(), key=lambda p: (last.is_relative_to(target / p.name), p.name)):
         there = target / item.name
         if item.is_dir() and there.is_dir():
-            _merge(item, there)
+            _merge(item, there, last)
         else:
             os.replace(item, there)
+
+
+def _sweep(root: Path) -> None:
+    """Remove what a process left that was killed while it downloaded or unpacked: nothing in there was written for a day."""
+    for left in root.glob(".fetch-*"):
+        with contextlib.suppress(FileNotFoundError):
+            newest = max(p.lstat().st_mtime for p in (left, *left.rglob("*")))
+            if time.time() - newest > 86_400:
+                shutil.rmtree(left)

@@ -64,10 +64,22 @@ def _images(base: Path, part: str) -> tuple[list[tuple[str, str]], list[str]]:
 
 
 def _files(place: Path) -> Iterator[Path]:
-    """Every file below a folder. Raises OSError for a folder that cannot be read, which Path.rglob would pass over."""
+    """Every file below a folder, links followed.
+
+    Raises OSError for a folder that cannot be read, which Path.rglob would pass over, and InputError for one that is reached
+    twice and for a name that is not UTF-8.
+    """
+    seen = set()
 
     def stop(e: OSError) -> None:
         raise e
 
     for above, _, names in os.walk(place, onerror=stop, followlinks=True):
-        yield from (Path(above, name) for name in names)
+        real = os.path.realpath(above)
+        if real in seen:
+            raise InputError(f"{above}: a link to a folder that is in the data set already; remove it")
+        seen.add(real)
+        for name in names:
+            if any("\ud800" <= c <= "\udfff" for c in name):  # how Python holds bytes that are no UTF-8
+                raise InputError(f"{os.path.join(above, name)!a}: a name that is not UTF-8; rename it")
+            yield Path(above, name)

@@ -1,6 +1,7 @@
 """Decoded images on the device that computes, normalised and enlarged there: without augmentation a data set is a constant."""
 
 import hashlib
+import warnings
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,9 @@ class Images:
     """
 
     def __init__(self, dataset: Dataset, size: int, device: torch.device):
-        self.uint8 = torch.from_numpy(dataset.images).to(device)
+        with warnings.catch_warnings():  # the mapped file may not be written, and never is
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            self.uint8 = torch.from_numpy(dataset.images).to(device)
         self.size = size
         shape = (1, 3, 1, 1)
         self.mean = torch.tensor(dataset.facts.mean, device=device).reshape(shape)

@@ -76,15 +76,14 @@ def check(arguments: argparse.Namespace) -> int:
     for name in arguments.names:
         with shown(console) as tell:
             found.append(checking.check(name, arguments.data, tell))
+        if not arguments.json:
+            home = arguments.data / Path(FACTS[name].home).parts[0] if name in FACTS and FACTS[name].home else None
+            _print_checked(_console(), found[-1], home)
+            sys.stdout.flush()
+        for problem in found[-1].problems:
+            print(f"error: {problem}", file=sys.stderr, flush=True)
     if arguments.json:
         print(json.dumps({c.name: {**asdict(c), "whole": c.whole} for c in found}, indent=1))
-    else:
-        for checked in found:
-            home = FACTS[checked.name].home if checked.name in FACTS else ""
-            _print_checked(_console(), checked, arguments.data / Path(home).parts[0] if home else None)
-            sys.stdout.flush()
-            for problem in checked.problems:
-                print(f"error: {problem}", file=sys.stderr, flush=True)
     return int(not all(checked.whole for checked in found))
 
 
