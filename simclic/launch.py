@@ -18,9 +18,11 @@ from typing import Any
 from rich.console import Console
 
 from simclic import data, store
+from simclic.claim import Busy
 from simclic.plan import cost
 from simclic.progress import bar, shown
 from simclic.spec import Diverged, InputError, Protocol, Run, Tell
+from simclic.store import DIVERGED
 
 Work = tuple[Run, tuple[Protocol, ...]]
 
@@ -45,6 +47,7 @@ def work(run: Run, protocols: tuple[Protocol, ...], runs: Path, root: Path, devi
         store.forgive(runs, run)
         f = pretrain(run, dataset, runs, where, _part(tell, stage, shares))
         images, errors = Images(dataset, run.image_size, where), {}
+        collapsed = (store.read_json(store.folder(runs, run) / "pretrain.json") or {}).get("collapsed", "")
         for protocol in protocols:
             stage = protocol.stage
             part = _part(tell, protocol.name, shares)
@@ -52,12 +55,15 @@ def work(run: Run, protocols: tuple[Protocol, ...], runs: Path, root: Path, devi
                 scored = probe(protocol, f, dataset, images, part)  # type: ignore[arg-type]
             else:
                 scored = finetune(protocol, f, dataset, images, run.seed, part)  # type: ignore[arg-type]
-            store.write_result(runs, run, protocol, scored, data=dataset.digest, seed=run.seed, **described(where))
+            measured = {"data": dataset.digest, "seed": run.seed, "collapsed": collapsed, **described(where)}
+            store.write_result(runs, run, protocol, scored, **measured)
             errors[protocol.title.lower()] = scored[0]["error"]
         return errors
+    except Busy:
+        raise  # somebody else's work, and no failure of it
     except (InputError, Diverged) as e:
         with contextlib.suppress(OSError):
-            store.fail(runs, run, stage, str(e))
+            store.fail(runs, run, stage, f"{DIVERGED} {e}" if isinstance(e, Diverged) else str(e))
         raise
 
 
@@ -196,7 +202,7 @@ def _child(
     except InputError as e:
         pipe.send(("failed", str(e)))
     except Diverged as e:
-        pipe.send(("failed", f"diverged: {e}"))
+        pipe.send(("failed", f"{DIVERGED} {e}"))
     except BrokenPipeError:
         sys.exit(1)  # the parent is gone
     except OSError as e:

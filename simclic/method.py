@@ -125,12 +125,13 @@ def predictor(kind: str, d: int, hidden: int) -> nn.Module:
 
 
 class Step(NamedTuple):
-    """What one forward pass gives: the loss to minimise, and the vectors it came from, each (B, d)."""
+    """What one forward pass gives: the loss to minimise, the vectors it came from, each (B, d), and the backbone's (B, width)."""
 
     loss: Tensor
     z: Tensor
     p: Tensor
     z_tilde: Tensor
+    features: Tensor
 
 
 class SimCLIC(nn.Module):
@@ -168,14 +169,15 @@ class SimCLIC(nn.Module):
         x: (B, 3, S, S) images. index: (B,) which image each one is, in [0, images); only "history" reads it.
         generator: where the draws of g come from, on the device of x; the global one if None.
         """
-        z = self.projector(self.backbone(x))  # (B, d), z_i = z_j
+        features = self.backbone(x)  # (B, width)
+        z = self.projector(features)  # (B, d), z_i = z_j
         p = self.h(z)  # (B, d), p_i = p_j
         # Algorithm 1 writes g(p); Section 3.3 and Eq. 4-6 perturb z. We follow the equations.
         source = z if self.run.perturbs == "z" else p
         z_tilde_i, z_tilde_j = self.perturb(source, index, generator)
         targets = (z_tilde_i.detach(), z_tilde_j.detach()) if self.run.stop_gradient else (z_tilde_i, z_tilde_j)
         loss = sum(0.5 * self.sim(p.float(), target.float()).mean() for target in targets)
-        return Step(loss, z, p, z_tilde_i)  # type: ignore[arg-type]
+        return Step(loss, z, p, z_tilde_i, features)  # type: ignore[arg-type]
 
     def perturb(self, z: Tensor, index: Tensor | None, generator: Generator = None) -> tuple[Tensor, Tensor]:
         """Two draws of g (Section 3.2), and the history moves on to z. z: (B, d). Returns two (B, d)."""

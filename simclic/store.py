@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
+DIVERGED = "diverged:"  # how the reason of a failure begins that is a finding
 RUNS = Path("runs")
 
 Scored = tuple[dict[str, Any], "np.ndarray", "np.ndarray"]  # what a result records; truth and scores of the test images
@@ -158,7 +159,8 @@ def results(runs: Path = RUNS) -> "pd.DataFrame":
 
     rows = [_row(path) for path in sorted(runs.glob("*/*.json")) if path.stem.split("-")[0] in PROTOCOLS]
     return pd.DataFrame(
-        rows, columns=["name", "method", "stage", "protocol", *(f.name for f in fields(Run)), *KEPT, "problem", "path"]
+        rows,
+        columns=["name", "method", "stage", "protocol", *(f.name for f in fields(Run)), *KEPT, "collapsed", "problem", "path"],
     )
 
 
@@ -176,11 +178,12 @@ def _row(path: Path) -> dict[str, Any]:
             "stage": stage,
             "protocol": path.stem,
             "error": math.nan,
+            "collapsed": "",
             "problem": str(e),
             "path": str(path),
         }
     row = {"name": run.name, "method": run.method, "stage": stage, "protocol": path.stem, **asdict(run)}
-    return {**row, **{k: found[k] for k in KEPT}, "problem": "", "path": str(path)}
+    return {**row, **{k: found[k] for k in KEPT}, "collapsed": found.get("collapsed", ""), "problem": "", "path": str(path)}
 
 
 def fail(runs: Path, run: Run, stage: str, reason: str) -> None:

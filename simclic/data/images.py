@@ -20,7 +20,7 @@ class Images:
         with warnings.catch_warnings():  # the mapped file may not be written, and never is
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             self.uint8 = torch.from_numpy(dataset.images).to(device)
-        self.size = size
+        self.size, self.device = size, device
         shape = (1, 3, 1, 1)
         self.mean = torch.tensor(dataset.facts.mean, device=device).reshape(shape)
         self.std = torch.tensor(dataset.facts.std, device=device).reshape(shape)

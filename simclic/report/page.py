@@ -15,7 +15,7 @@ from simclic import files, store
 from simclic.report.choices import choices
 from simclic.report.figures import BARS, draw
 from simclic.report.findings import findings
-from simclic.report.tables import Sheet, gaps, mixed, of_jobs, sheet
+from simclic.report.tables import Sheet, fallen, gaps, mixed, of_jobs, sheet
 from simclic.spec import Figure, InputError, Run, Suite, Table
 
 TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -37,6 +37,7 @@ def page(suites: list[Suite], frame: pd.DataFrame, runs: Path, folder: Path, sou
     for exhibit, suite in order:
         failures = {run.name: why for run in exhibit.runs if (why := _failure(runs, run))}
         missing = [*gaps(exhibit, frame, failures, f"simclic run {suite.path}"), *mixed(exhibit, frame)]
+        missing += fallen(exhibit, frame)
         found = of_jobs(frame, exhibit.jobs)
         problems += list(found.loc[found["problem"] != "", "problem"])
         if isinstance(exhibit, Figure):
@@ -44,7 +45,7 @@ def page(suites: list[Suite], frame: pd.DataFrame, runs: Path, folder: Path, sou
             body, formats = "", draw(exhibit, frame, folder, source / "reports" / "simclic.mplstyle")
         else:
             assert isinstance(exhibit, Table)
-            made = sheet(exhibit, frame, source / "baselines")
+            made = sheet(exhibit, frame, source / "baselines", failures)
             missing = [*missing, *made.remarks]
             body = Markup(html.get_template("table.html.j2").render(sheet=made))  # escaped inside
             formats = _write(made, body, missing, folder, html, text)

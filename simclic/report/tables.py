@@ -1,13 +1,15 @@
 """A Table and the results -> a Sheet: rows of cells with the paper's marks, and why a cell is empty."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
+from simclic import store
 from simclic.data import PAPER, title
 from simclic.spec import Exhibit, Protocol, Run, Table
 
@@ -50,15 +52,15 @@ class Sheet:
     remarks: tuple[str, ...] = ()  # what explains its dashes
 
 
-def sheet(table: Table, frame: pd.DataFrame, baselines: Path) -> Sheet:
-    """Stored numbers as printed, and below them what was run here."""
+def sheet(table: Table, frame: pd.DataFrame, baselines: Path, failures: Mapping[str, str] = MappingProxyType({})) -> Sheet:
+    """Stored numbers as printed, and below them what was run here. failures: by the name of a Run, why it failed."""
     path = baselines / f"{table.name}.csv"
     stored = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()
     if isinstance(table.columns, tuple):
         return _details(table, _shaped(stored, ["method", *table.columns]))
     if table.columns == "dataset":
-        return _comparison(table, frame, _shaped(stored, ["protocol", "method"]))
-    return _ablation(table, frame, _shaped(stored, [*stored.columns[:1], "error"]))
+        return _comparison(table, frame, _shaped(stored, ["protocol", "method"]), failures)
+    return _ablation(table, frame, _shaped(stored, [*stored.columns[:1], "error"]), failures)
 
 
 def mark(rows: Sequence[Row]) -> None:
@@ -70,13 +72,17 @@ def mark(rows: Sequence[Row]) -> None:
                 cell.mark = {0: "best", 1: "second"}.get(values.index(round(cell.value, 2)), "")
 
 
-def summary(found: pd.DataFrame) -> Cell:
-    """The mean error over seeds, with its standard deviation if there are several."""
+def summary(found: pd.DataFrame, reasons: Sequence[str] = ()) -> Cell:
+    """The mean error over seeds, with its standard deviation if there are several. reasons: why Runs of this cell failed."""
     errors = found["error"].dropna()
     if errors.empty:
-        return Cell()
+        return Cell("diverged") if any(store.DIVERGED in reason for reason in reasons) else Cell()
     spread = f" ± {errors.std():.2f}" if len(errors) > 1 else ""
     return Cell(f"{errors.mean():.2f}{spread}", float(errors.mean()))
+
+
+def _cell(frame: pd.DataFrame, jobs: Sequence[tuple[Run, Protocol]], failures: Mapping[str, str]) -> Cell:
+    return summary(of_jobs(frame, jobs), [failures[run.name] for run, _ in jobs if run.name in failures])
 
 
 def of_jobs(frame: pd.DataFrame, jobs: Sequence[tuple[Run, Protocol]]) -> pd.DataFrame:
@@ -97,6 +103,13 @@ def gaps(exhibit: Exhibit, frame: pd.DataFrame, failures: dict[str, str], comman
     return reasons + ([f"{waiting} of {len(exhibit.jobs)} results are not there yet; {command}"] if waiting else [])
 
 
+def fallen(exhibit: Exhibit, frame: pd.DataFrame) -> list[str]:
+    """Whose representation collapsed, and how that shows: a finding, not a failure."""
+    found = of_jobs(frame, exhibit.jobs)
+    found = found[found["collapsed"].fillna("") != ""].drop_duplicates("name")
+    return [f"collapsed: {name}, {why}" for name, why in zip(found["name"], found["collapsed"], strict=True)]
+
+
 def mixed(exhibit: Exhibit, frame: pd.DataFrame) -> list[str]:
     """Where results that were measured on different data stand in one exhibit: data set, digests, and whose they are."""
     found = of_jobs(frame, exhibit.jobs)
@@ -111,7 +124,7 @@ def mixed(exhibit: Exhibit, frame: pd.DataFrame) -> list[str]:
     return told
 
 
-def _comparison(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Sheet:
+def _comparison(table: Table, frame: pd.DataFrame, stored: pd.DataFrame, failures: Mapping[str, str]) -> Sheet:
     """Table 2: the paper's rows, then ours, for each protocol; the data sets of the paper and any other."""
     printed = [c for c in stored.columns if c not in ("protocol", "method", "value")]
     names = {title(name): name for name in PAPER}  # as printed -> data set
@@ -125,8 +138,8 @@ def _comparison(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Shee
         here = []
         jobs = [(run, p) for run, p in table.jobs if p == protocol]
         for method in dict.fromkeys(run.method for run, _ in jobs):
-            found = of_jobs(frame, [(run, p) for run, p in jobs if run.method == method])
-            here.append(Row(method, [summary(found[found["dataset"] == name]) for name in columns]))
+            those = [(run, p) for run, p in jobs if run.method == method]
+            here.append(Row(method, [_cell(frame, [j for j in those if j[0].dataset == n], failures) for n in columns]))
         mark(paper)
         mark(here)
         blocks.append((protocol.title, _groups(paper, here)))
@@ -134,7 +147,7 @@ def _comparison(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Shee
     return Sheet(table, "", header, blocks, (f"{remark} {', '.join(title(name) for name in asked)}.",) if printed else ())
 
 
-def _ablation(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Sheet:
+def _ablation(table: Table, frame: pd.DataFrame, stored: pd.DataFrame, failures: Mapping[str, str]) -> Sheet:
     """Tables 4-6: one row from the paper, which has linear evaluation only, and one per data set of ours."""
     assert isinstance(table.columns, str)
     values: list[Hashable] = list(dict.fromkeys(getattr(run, table.columns) for run in table.runs))
@@ -146,7 +159,7 @@ def _ablation(table: Table, frame: pd.DataFrame, stored: pd.DataFrame) -> Sheet:
         here = []
         for dataset in dict.fromkeys(run.dataset for run in table.runs):
             jobs = [(run, p) for run, p in table.jobs if p == protocol and run.dataset == dataset]
-            cells = [summary(of_jobs(frame, [job for job in jobs if getattr(job[0], table.columns) == v])) for v in values]
+            cells = [_cell(frame, [j for j in jobs if getattr(j[0], table.columns) == v], failures) for v in values]
             here.append(Row(title(dataset), cells))
         blocks.append((protocol.title, _groups(paper if protocol.stage == "linear" else [], here)))
     return Sheet(table, "Error rate (%)", header, blocks)

@@ -1,0 +1,97 @@
+"""One process works in a folder at a time: it says who it is, and whoever comes second says so and leaves it alone."""
+
+import json
+import os
+import platform
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from simclic import files
+from simclic.spec import InputError
+
+NAME = "owner.json"
+
+
+class Busy(InputError):
+    """Another process is at work here: no failure of this Run."""
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[Callable[[], None]]:
+    """While it lasts, this process alone works in `folder`. Yields what raises Busy if another has taken over meanwhile:
+    to be called before anything is published.
+
+    A claim whose process is gone is taken over at once; one from another machine is believed. Raises Busy if the folder is taken.
+    """
+    path, mine = folder / NAME, {**_self(), "nonce": uuid.uuid4().hex}
+
+    def check() -> None:
+        holder = _read(path)
+        if holder is None or holder["nonce"] != mine["nonce"]:
+            raise Busy(f"{folder}: was taken over by {_told(holder)}; this process stops")
+
+    with files.temporary(folder, NAME) as f:
+        f.write(json.dumps(mine).encode())
+        f.flush()
+        try:
+            os.link(f.name, path)  # fails if there is one, on any file system
+        except FileExistsError:
+            holder = _read(path)
+            if holder and _alive(holder):
+                away = "" if holder["host"] == mine["host"] else f"; if that machine is gone, delete {path}"
+                raise Busy(f"{folder}: {_told(holder)} is at work on it{away}") from None
+            os.replace(f.name, path)
+    check()  # two may have found a dead one at the same time
+    try:
+        yield check
+    finally:
+        with suppress(Busy):
+            check()
+            path.unlink(missing_ok=True)
+
+
+def _self() -> dict[str, Any]:
+    pid = os.getpid()
+    job = os.environ.get("SLURM_JOB_ID", "")
+    return {"host": platform.node(), "boot": _boot(), "pid": pid, "started": _started(pid), "job": job}
+
+
+def _told(holder: dict[str, Any] | None) -> str:
+    if holder is None:
+        return "nobody known"
+    return f"process {holder['pid']} on {holder['host']}" + (f" (job {holder['job']})" if holder.get("job") else "")
+
+
+def _alive(holder: dict[str, Any]) -> bool:
+    """Does the process still run? Of another machine that cannot be known: then yes."""
+    if holder["host"] != platform.node():
+        return True
+    return holder["boot"] == _boot() and bool(holder["started"]) and holder["started"] == _started(holder["pid"])
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_bytes())
+        return found if {"host", "boot", "pid", "started", "nonce"} <= found.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _boot() -> str:
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def _started(pid: int) -> str:
+    """When a process began, in the kernel's own ticks; empty if there is none. A number alone may be another's by now."""
+    with suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    if not Path("/proc/self/stat").exists():
+        with suppress(OSError):
+            os.kill(pid, 0)
+            return "unknown"
+    return ""

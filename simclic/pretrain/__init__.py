@@ -1,0 +1,92 @@
+"""Algorithm 1: the encoder of a Run, trained or read; the controls that train nothing."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from simclic import files, store, weights
+from simclic.claim import claimed
+from simclic.data import Dataset
+from simclic.data.images import Images, seeded
+from simclic.method import backbone
+from simclic.pretrain.loop import train
+from simclic.spec import InputError, Run, Tell
+
+__all__ = ["calibrate", "described", "pretrain", "train"]
+
+
+def pretrain(run: Run, dataset: Dataset, runs: Path, device: torch.device, tell: Tell = lambda share, note: None) -> nn.Module:
+    """The trained backbone of a Run, frozen, in eval mode: read if it is there, else trained, from its checkpoint if any.
+
+    Images are those of splits.fit. Raises InputError for a backbone that timm does not know or a damaged one,
+    Diverged if the loss stops being finite.
+    """
+    path = store.enter(runs, run, dataset.digest)
+    done = store.read_json(path / "pretrain.json")
+    if done is None:
+        with claimed(path) as still_ours:
+            done = store.read_json(path / "pretrain.json")  # somebody may have finished in between
+            if done is None:
+                done = _made(run, dataset, path, device, tell, still_ours)
+    # Read back even if it was just made: what follows must not depend on that.
+    return _restored(run, path / "backbone.safetensors", done["backbone_sha256"]).to(device).eval().requires_grad_(False)
+
+
+def _made(
+    run: Run, dataset: Dataset, path: Path, device: torch.device, tell: Tell, still_ours: Callable[[], None]
+) -> dict[str, Any]:
+    """Train or calibrate, write the weights and what is recorded of them, and clear the checkpoints away."""
+    if run.init != "random":
+        raise InputError(f"init={run.init!r}: this version starts from 'random' only")
+    images, fit = Images(dataset, run.image_size, device), torch.from_numpy(dataset.splits.fit)
+    if run.epochs == 0:
+        f, record = calibrate(run, images, fit)
+    else:
+        f, record = train(run, dataset, images, path, tell, still_ours)
+    payload = weights.pack(f)
+    still_ours()
+    files.write_bytes(path / "backbone.safetensors", payload)
+    done = {**record, "backbone_sha256": hashlib.sha256(payload).hexdigest(), **described(device)}
+    store.write_json(path / "pretrain.json", {"schema": store.SCHEMA, **done, **store.provenance()})
+    for checkpoint in path.glob("checkpoint*"):
+        checkpoint.unlink()
+    return done
+
+
+def calibrate(run: Run, images: Images, fit: Tensor) -> tuple[nn.Module, dict[str, Any]]:
+    """An untrained backbone whose batch norms know the training images: without that the control is unfairly weak.
+
+    fit: (n,) indices into images. Returns the backbone and what is recorded of it.
+    """
+    started = time.monotonic()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        f = backbone(run).to(images.uint8.device).train()
+    norms = [m for m in f.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the average over all batches, not the last few
+    order = torch.randperm(len(fit), generator=seeded("cpu", run.seed, "calibrate"))
+    with torch.no_grad():
+        for index in fit[order].split(128) if norms else ():
+            f(images(index.to(images.uint8.device)))
+    return f, {"epochs": 0, "last": {}, "collapsed": "", "resumed": [], "seconds": time.monotonic() - started}
+
+
+def described(device: torch.device) -> dict[str, Any]:
+    """What computes: the device's name and the number of CPU threads, on which the last bits depend."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return {"device": name, "threads": torch.get_num_threads()}
+
+
+def _restored(run: Run, path: Path, sha256: str) -> nn.Module:
+    payload = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(payload).hexdigest() != sha256:
+        raise InputError(f"{path}: not the weights that were written (SHA-256 differs); delete {path.parent} to train again")
+    with torch.random.fork_rng(devices=[]):
+        return weights.unpack(payload, backbone(run))

@@ -1,0 +1,152 @@
+"""Algorithm 1, step by step, from the first or from wherever it was stopped."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from simclic import files
+from simclic.data import Dataset
+from simclic.data.images import Images, seed_of, seeded
+from simclic.method import SimCLIC, width
+from simclic.pretrain import checkpoint
+from simclic.pretrain.watch import Watch, collapsed, finite, nonfinite
+from simclic.spec import Diverged, InputError, Run, Tell
+
+LOOK = 50  # steps between looks at whether the loss is finite, where looking means waiting for the device
+
+
+class Training:
+    """All that a stopped training needs to end bit-identically: it is what a checkpoint holds.
+
+    Learning rate, order of the images and every draw are functions of the seed and the step, so they are not in it.
+    """
+
+    def __init__(self, run: Run, images: int, device: torch.device):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            model = SimCLIC(run, images)
+        self.run, self.device = run, device
+        self.model = model.to(device).to(memory_format=torch.channels_last).train()
+        learned = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.SGD(learned, run.lr, momentum=run.momentum, weight_decay=run.weight_decay, fused=True)
+        self.watch = Watch(width(self.model.backbone), run.projector_dim, device)
+        self.step, self.seconds = 0, 0.0  # steps done, and the time they took
+        self.resumed: list[int] = []  # the steps at which it went on after a stop
+
+    def content(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        counts = {"step": self.step, "seconds": self.seconds, "resumed": self.resumed}
+        parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "watch": self.watch.state()}
+        return {"run": self.run.name, **counts, **parts}
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Go on from a checkpoint's content."""
+        self.model.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.watch.restore(content["watch"])
+        self.step, self.seconds = content["step"], content["seconds"]
+        self.resumed = [*content["resumed"], self.step]
+
+    def forward_and_back(self, x: Tensor, index: Tensor, lr: float) -> Any:
+        """One step of Algorithm 1 on a batch. x: (B, 3, S, S). index: (B,) which images. Returns method.Step."""
+        torch.manual_seed(seed_of(self.run.seed, "model", self.step))  # for backbones that draw, as with stochastic depth
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.precision == "bf16"):
+            out = self.model(x, index, seeded(self.device, self.run.seed, "g", self.step))
+        self.optimizer.zero_grad()
+        out.loss.backward()
+        self.optimizer.step()
+        return out
+
+
+def train(
+    run: Run,
+    dataset: Dataset,
+    images: Images,
+    path: Path,
+    tell: Tell,
+    still_ours: Callable[[], None] = lambda: None,
+    minutes: float = 10,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Algorithm 1 on the images of splits.fit; returns the backbone and what is recorded of it.
+
+    path: where log.jsonl goes and every `minutes` a checkpoint. still_ours: called before each of these, raises if another
+    process has taken over. Raises InputError if the images are less than a batch, Diverged if the loss stops being finite.
+    """
+    device, size, fit = images.device, run.batch_size, torch.from_numpy(dataset.splits.fit)
+    per_epoch = len(fit) // size  # the last incomplete batch of an epoch is left out, as SimSiam does
+    if per_epoch == 0:
+        raise InputError(
+            f"batch_size={size} with {len(fit)} training images: not one whole batch; say batch_size={len(fit)} or less"
+        )
+    training, steps = Training(run, len(images), device), run.epochs * per_epoch
+    if content := checkpoint.load(path / "checkpoint", run.name, device):
+        training.restore(content)
+    log = Log(path / "log.jsonl", before=training.step // per_epoch)
+    started, saved, bad = time.monotonic() - training.seconds, time.monotonic(), torch.tensor(-1, device=device)
+
+    for step in range(training.step, steps):
+        epoch, position = divmod(step, per_epoch)
+        if position == 0 or step == training.step:
+            order = fit[torch.randperm(len(fit), generator=seeded("cpu", run.seed, "order", epoch))].to(device)
+        index = order[position * size : (position + 1) * size]
+        lr = run.lr * (1 + math.cos(math.pi * step / steps)) / 2
+        out = training.forward_and_back(images(index), index, lr)
+        training.watch.add(out, out.p if run.perturbs == "p" else out.z, index, (per_epoch - 1 - position) * size)
+        bad = nonfinite(out.loss, step, bad)
+        training.step = step + 1
+        due, last = time.monotonic() - saved > 60 * minutes, position == per_epoch - 1
+        if due or last or device.type == "cpu" or step % LOOK == 0:
+            _stop_if(int(bad), run, per_epoch, steps)
+        if last:
+            training.seconds = time.monotonic() - started
+            speed = (epoch + 1) * per_epoch * size / training.seconds
+            log.write({"epoch": epoch + 1, **training.watch.row(dataset), "lr": lr, "images/s": speed})
+            tell(training.step / steps, f"epoch {epoch + 1}/{run.epochs}")
+        if due and training.step < steps:
+            if not finite(training.model):
+                _stop_if(step, run, per_epoch, steps, "a weight")
+            training.seconds = time.monotonic() - started
+            still_ours()
+            checkpoint.save(path / "checkpoint", training.content())
+            saved = time.monotonic()
+    if not finite(training.model):
+        _stop_if(steps - 1, run, per_epoch, steps, "a weight")
+    seconds = time.monotonic() - started
+    record = {"epochs": run.epochs, "last": log.last, "collapsed": collapsed(log.last), "resumed": training.resumed}
+    return training.model.backbone, {**record, "seconds": seconds}
+
+
+def _stop_if(bad: int, run: Run, per_epoch: int, steps: int, what: str = "the loss") -> None:
+    """Raise Diverged if a step is named."""
+    if bad >= 0:
+        lr = run.lr * (1 + math.cos(math.pi * bad / steps)) / 2
+        where = f"step {bad + 1} of {steps:,}, epoch {bad // per_epoch + 1}, learning rate {lr:.3g}"
+        raise Diverged(f"{what} is not finite at {where}; the last checkpoint is kept")
+
+
+class Log:
+    """log.jsonl: one row per epoch, cut back to where training resumes."""
+
+    def __init__(self, path: Path, before: int):
+        self.path, self.last = path, dict[str, Any]()
+        lines = path.read_text().splitlines()[:before] if path.is_file() else []
+        files.write_bytes(path, "".join(line + "\n" for line in lines).encode())
+        if lines:
+            self.last = json.loads(lines[-1])
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append one epoch."""
+        self.last = row
+        with open(self.path, "a") as f:
+            f.write(json.dumps(row) + "\n")
+            f.flush()
+            os.fsync(f.fileno())  # a later checkpoint must not outlive this row

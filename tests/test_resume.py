@@ -1,0 +1,346 @@
+"""A training that is killed at any moment ends bit-identical to one that was not."""
+
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny
+
+from simclic import InputError, data, files, pretrain
+from simclic.claim import Busy, claimed
+from simclic.data import Splits
+from simclic.data.images import Images
+from simclic.pretrain import checkpoint, loop
+from simclic.spec import Diverged
+
+CPU = torch.device("cpu")
+STEPS = 48
+RUN = {"epochs": 3, "batch_size": 16}
+
+
+def small():
+    """256 digits to train on: 16 steps an epoch."""
+    digits = data.load("digits", "ericsson", Path())
+    return replace(digits, splits=Splits(digits.splits.train[:200], digits.splits.val[:56], digits.splits.test))
+
+
+def state(training, path):
+    """SHA-256 over every weight, statistic, momentum and row of the history, and every metric."""
+    h, parts = hashlib.sha256(), training.content()
+    for name, value in sorted(parts["model"].items()):
+        h.update(name.encode() + value.numpy().tobytes())
+    for group in parts["optimizer"]["state"].values():
+        h.update(group["momentum_buffer"].numpy().tobytes())
+    for line in (path / "log.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        del row["images/s"]
+        h.update(json.dumps(row).encode())
+    return h.hexdigest()
+
+
+def trained(path, run=None, minutes=0.0):
+    """Train to the end; returns the state's digest and where it was resumed."""
+    made, original = [], loop.Training
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Training", lambda *a: made.append(original(*a)) or made[-1])
+        path.mkdir(exist_ok=True)
+        dataset, run = small(), run or tiny(perturbation="history", **RUN)
+        _, record = loop.train(run, dataset, Images(dataset, 16, CPU), path, lambda share, note: None, minutes=minutes)
+    return state(made[0], path), record["resumed"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The digest of a training that was never stopped and never saved."""
+    digest, resumed = trained(tmp_path_factory.mktemp("whole"), minutes=10)
+    assert resumed == []
+    return digest
+
+
+# In processes of their own, which kill themselves.
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_at_step(step):
+    original = loop.nonfinite
+
+    def watched(loss, at, first):
+        if at == step:
+            die()
+        return original(loss, at, first)
+
+    loop.nonfinite = watched
+
+
+def kill_at_seam(seam, save):
+    """Die at one seam of the `save`-th checkpoint."""
+    count, write, fsync, rename = [0], checkpoint.save, os.fsync, os.replace
+
+    def counted(path, content):
+        count[0] += 1
+        if count[0] == save and seam == "before it":
+            die()
+        write(path, content)
+        if count[0] == save and seam == "after it":
+            die()
+
+    class Half(io.FileIO):
+        def write(self, payload):
+            if len(payload) > 32:
+                super().write(bytes(payload)[: len(payload) // 2])
+                die()
+            return super().write(payload)
+
+    def synced(number):
+        if count[0] == save and seam == "before fsync":
+            die()
+        fsync(number)
+
+    def renamed(source, target):
+        first = str(target).endswith("checkpoint.previous")
+        if count[0] == save and seam == ("before the first rename" if first else "between the renames"):
+            die()
+        rename(source, target)
+
+    def opened(path, mode):
+        return Half(path, mode) if count[0] == save and seam == "half written" else open(path, mode)
+
+    checkpoint.save, os.fsync, os.replace = counted, synced, renamed
+    files.open = opened
+
+
+def child(path, act, *arguments):
+    torch.set_num_threads(1)
+    act(*arguments)
+    (path / "result.json").write_text(json.dumps(trained(path)))
+
+
+def nothing():
+    pass
+
+
+def run_child(path, act, *arguments):
+    """The exit code of a training in a process of its own."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["simclic.pretrain", "timm", "sklearn.datasets", "test_resume"])
+    process = context.Process(target=child, args=(path, act, *arguments))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def test_killed_at_20_random_steps(tmp_path, whole):
+    steps = sorted(random.Random(0).sample(range(1, STEPS), 20))
+    for step in steps:
+        assert run_child(tmp_path, kill_at_step, step) == -signal.SIGKILL
+        assert not (tmp_path / "result.json").exists()
+    assert run_child(tmp_path, nothing) == 0
+    digest, resumed = json.loads((tmp_path / "result.json").read_text())
+    assert digest == whole
+    assert resumed == steps  # a checkpoint after every step: not one is lost, and none began at 0 again
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+SEAMS = ("before it", "half written", "before fsync", "before the first rename", "between the renames", "after it")
+
+
+@pytest.mark.parametrize("seam", SEAMS)
+def test_killed_while_a_checkpoint_is_written(tmp_path, whole, seam):
+    assert run_child(tmp_path, kill_at_seam, seam, 20) == -signal.SIGKILL
+    assert not (tmp_path / "result.json").exists()
+    digest, resumed = trained(tmp_path)
+    assert resumed == [20 if seam == "after it" else 19]
+    assert digest == whole
+
+
+@pytest.mark.parametrize("g", ["dropout", "noise"])
+def test_the_other_perturbations_resume_exactly_too(tmp_path, g, monkeypatch):
+    run = tiny(perturbation=g, **RUN)
+    expected, _ = trained(tmp_path / "whole", run, minutes=10)
+    save, counted = checkpoint.save, []
+
+    def stop(path, content):
+        save(path, content)
+        counted.append(content["step"])
+        if len(counted) == 21:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "stopped", run)
+    np.random.seed(5)
+    torch.manual_seed(5)
+    random.seed(5)  # none of these is part of the state, and none may matter
+    digest, resumed = trained(tmp_path / "stopped", run)
+    assert (digest, resumed) == (expected, [21])
+
+
+def fresh(part, content):
+    """A checkpoint's content as if one part of the state had been forgotten."""
+    start = loop.Training(tiny(perturbation="history", **RUN), 1797, CPU).content()
+    kinds = {
+        "weights": lambda n: n.endswith((".weight", ".bias")),
+        "batch norm statistics": lambda n: "running" in n,
+        "history": lambda n: n == "z_before",
+        "which images have a history": lambda n: n == "seen",
+    }
+    if part in kinds:
+        content["model"] = {n: start["model"][n] if kinds[part](n) else v for n, v in content["model"].items()}
+    elif part == "momentum":
+        content["optimizer"]["state"] = {}
+    elif part == "step":
+        content["step"] -= 1
+    else:
+        content["watch"][part] = start["watch"][part]
+    return content
+
+
+PARTS = ("weights", "batch norm statistics", "history", "which images have a history", "momentum", "step")
+
+
+@pytest.mark.parametrize("part", [*PARTS, "sums", "features", "z", "index", "nothing"])
+def test_every_part_of_the_state_is_needed(tmp_path, whole, monkeypatch, part):
+    save = checkpoint.save
+
+    def forget(path, content):
+        save(path, fresh(part, content) if part != "nothing" else content)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        count = iter(range(100))
+        patch.setattr(checkpoint, "save", lambda *a: forget(*a) if next(count) == 20 else None)
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path)
+    digest, resumed = trained(tmp_path, minutes=10)
+    assert resumed == [20 if part == "step" else 21]
+    assert (digest == whole) == (part == "nothing")
+
+
+def saved(path, *steps):
+    for step in steps:
+        checkpoint.save(path, {"run": tiny().name, "step": step})
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "zeros"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(tmp_path, capsys, damage):
+    path = tmp_path / "checkpoint"
+    saved(path, 1, 2)
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    whole = path.read_bytes()
+    path.write_bytes({"flipped": bytes(raw), "cut": whole[:-1], "empty": b"", "zeros": whole[:-50] + bytes(50)}[damage])
+    assert checkpoint.load(path, tiny().name, CPU)["step"] == 1
+    assert "checkpoint: damaged (SHA-256 differs), set aside; going on from the one before" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.damaged", "checkpoint.previous"]
+    (tmp_path / "checkpoint.previous").write_bytes(b"x")
+    assert checkpoint.load(path, tiny().name, CPU) is None
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    saved(tmp_path / "checkpoint", 1)
+    with pytest.raises(InputError, match=r"is the checkpoint of digits-noise-.*, not of digits-history-.*; delete it"):
+        checkpoint.load(tmp_path / "checkpoint", tiny(perturbation="history").name, CPU)
+
+
+def fill_disk():
+    """From the fifth checkpoint on no file may grow beyond 100 kB."""
+    save, count = checkpoint.save, iter(range(100))
+
+    def limited(path, content):
+        if next(count) == 4:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        try:
+            save(path, content)
+        except InputError as e:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+            (path.parent / "told").write_text(str(e))
+            os._exit(9)
+
+    checkpoint.save = limited
+
+
+def test_a_disk_that_fills_up_leaves_the_checkpoint_before(tmp_path, whole):
+    assert run_child(tmp_path, fill_disk) == 9
+    told = (tmp_path / "told").read_text()
+    assert "checkpoint: " in told
+    assert "MB cannot be written (File too large;" in told
+    assert "the checkpoint before is kept" in told
+    (tmp_path / "told").unlink()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint", "checkpoint.previous", "log.jsonl"]
+    assert trained(tmp_path) == (whole, [4])
+
+
+def hold(path):
+    with claimed(path):
+        (path / "held").write_text("")
+        time.sleep(100)
+
+
+def test_of_two_processes_on_a_run_one_trains_and_the_other_says_who_does(digits, tmp_path):
+    folder = tmp_path / tiny().name
+    folder.mkdir()
+    process = multiprocessing.get_context("forkserver").Process(target=hold, args=(folder,))
+    process.start()
+    while not (folder / "held").exists():
+        time.sleep(0.05)
+    with pytest.raises(Busy, match=rf"{tiny().name}: process {process.pid} on .* is at work on it"):
+        pretrain.pretrain(tiny(), digits, tmp_path, CPU)
+    assert not (folder / "failed.json").exists()
+    process.kill()
+    process.join()
+    pretrain.pretrain(tiny(), digits, tmp_path, CPU)  # a claim whose process is gone counts for nothing
+    assert not (folder / "owner.json").exists()
+
+
+def test_who_was_taken_over_publishes_nothing(tmp_path):
+    with claimed(tmp_path) as still_ours:
+        still_ours()
+        owner = json.loads((tmp_path / "owner.json").read_text())
+        (tmp_path / "owner.json").write_text(json.dumps(owner | {"nonce": "another", "host": "elsewhere"}))
+        with pytest.raises(Busy, match=r"was taken over by process .* on elsewhere"):
+            still_ours()
+    assert json.loads((tmp_path / "owner.json").read_text())["nonce"] == "another"  # theirs stays
+    with (
+        pytest.raises(Busy, match=r"on elsewhere is at work on it; if that machine is gone, delete .*owner.json"),
+        claimed(tmp_path),
+    ):
+        pass
+
+
+def test_a_process_number_that_is_another_process_by_now_is_no_owner(tmp_path):
+    with claimed(tmp_path):
+        owner = json.loads((tmp_path / "owner.json").read_text())
+    for change in ({"started": "1"}, {"boot": "before"}):
+        (tmp_path / "owner.json").write_text(json.dumps(owner | change))
+        with claimed(tmp_path):
+            pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_weight_that_is_not_finite_never_reaches_a_checkpoint(tmp_path, monkeypatch):
+    step = loop.Training.forward_and_back
+
+    def spoiled(self, *arguments):
+        out = step(self, *arguments)
+        if self.step == 9:
+            next(self.model.parameters()).data[0] = float("inf")
+        return out
+
+    monkeypatch.setattr(loop.Training, "forward_and_back", spoiled)
+    with pytest.raises(Diverged, match=r"a weight is not finite at step 10 of 48, epoch 1"):
+        trained(tmp_path)
+    assert checkpoint.load(tmp_path / "checkpoint", tiny(perturbation="history", **RUN).name, CPU)["step"] == 9
