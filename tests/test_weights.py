@@ -1,10 +1,18 @@
 """Backbones as bytes."""
 
-import pytest
-import torch
-from conftest import tiny
+import os
+import subprocess
+import sys
+from pathlib import PosixPath
 
-from simclic import weights
+import pytest
+import timm
+import torch
+import torchvision
+from conftest import tiny
+from safetensors.torch import save_file
+
+from simclic import InputError, Run, pretrain, store, weights
 from simclic.method import backbone
 
 
@@ -18,3 +26,113 @@ def test_packed_weights_come_back_bit_for_bit():
 def test_weights_of_another_backbone_are_refused():
     with pytest.raises(RuntimeError, match="Missing key"):
         weights.unpack(weights.pack(torch.nn.Linear(2, 2)), backbone(tiny()))
+
+
+@pytest.fixture
+def published(tmp_path):
+    """torchvision's ResNet-18 with a classifier, as people publish it, and what it makes of an image."""
+    torch.manual_seed(7)
+    model = torchvision.models.resnet18(num_classes=5).eval()
+    torch.save(model.state_dict(), tmp_path / "resnet18.pth")
+    save_file(model.state_dict(), tmp_path / "resnet18.safetensors")
+    torch.save({"epoch": 3, "state_dict": model.state_dict()}, tmp_path / "outer.pt")
+    model.fc = torch.nn.Identity()
+    return tmp_path, model
+
+
+@pytest.mark.parametrize("file", ["resnet18.pth", "resnet18.safetensors", "outer.pt"])
+def test_torchvisions_keys_are_timms_and_the_classifier_is_left_out(published, file):
+    place, model = published
+    f = timm.create_model("resnet18", num_classes=0).eval()
+    record = weights.start(str(place / file), "resnet18", f)
+    assert record["init_dropped"] == ["fc.bias", "fc.weight"]
+    assert len(record["init_sha256"]) == 64
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(f(x), model(x), atol=1e-5)
+
+
+def test_what_does_not_fit_is_one_line(published):
+    place, model = published
+
+    def refused(content, message, name="resnet18"):
+        if content is not None:
+            torch.save(content, place / "bad.pth")
+        with pytest.raises(InputError, match=message) as told:
+            weights.start(str(place / "bad.pth"), name, timm.create_model(name, num_classes=0))
+        assert "\n" not in str(told.value)
+
+    state = model.state_dict()
+    refused(None, r"bad.pth': cannot be read \(No such file")
+    refused({k: v for k, v in state.items() if k != "conv1.weight"}, "does not fit backbone='resnet18': conv1.weight is missing")
+    refused(state | {"projector.weight": torch.ones(1)}, "projector.weight is left over")
+    refused(state | {"bn1.weight": torch.ones(3)}, r"bn1.weight is \(3,\), not \(64,\)")
+    refused(state, "does not fit backbone='resnet34': .* and .* more", "resnet34")
+    refused([1, 2], "holds no tensors by name")
+    refused(PosixPath("executed"), "is no file of weights")
+    (place / "bad.pth").write_bytes(b"<html>")
+    refused(None, "is no file of weights")
+    (place / "bad.safetensors").write_bytes(b"<html>")
+    with pytest.raises(InputError, match="is no file of weights"):
+        weights.start(str(place / "bad.safetensors"), "resnet18", timm.create_model("resnet18", num_classes=0))
+    f = timm.create_model("resnet18", num_classes=0)
+    torch.save(f.state_dict(), place / "same.pth")
+    with pytest.raises(InputError, match="it is no starting point"):
+        weights.start(str(place / "same.pth"), "resnet18", f)
+
+
+def test_names_that_timm_does_not_have_or_cannot_get_are_one_line():
+    f = timm.create_model("resnet18", num_classes=0)
+    with pytest.raises(InputError, match=r"init='resnet18.a9': timm has no such weights; it has resnet18\."):
+        weights.start("resnet18.a9", "resnet18", f)
+    with pytest.raises(InputError, match="weights by name are those of the same backbone"):
+        weights.start("resnet50.a1_in1k", "resnet18", f)
+
+
+SCRIPT = """
+import timm
+from simclic import InputError, weights
+f = timm.create_model("resnet18", num_classes=0)
+try:
+    print(weights.start("resnet18.a1_in1k", "resnet18", f), f.state_dict()["bn1.running_mean"].sum().item())
+except InputError as e:
+    print(e)
+"""
+
+
+def test_timms_weights_come_from_its_cache(published, tmp_path):
+    commit, hub = "0" * 40, tmp_path / "home/hub/models--timm--resnet18.a1_in1k"
+    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+
+    def start():
+        return subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True).stdout
+
+    told = start()
+    assert told.startswith("init='resnet18.a1_in1k': cannot be had (")
+    assert told.count("\n") == 1
+    (hub / "refs").mkdir(parents=True)
+    (hub / "refs/main").write_text(commit)
+    (hub / "snapshots" / commit).mkdir(parents=True)
+    torch.manual_seed(3)
+    model = torchvision.models.resnet18()
+    model.bn1.running_mean.fill_(0.5)
+    save_file(model.state_dict(), hub / "snapshots" / commit / "model.safetensors")
+    assert start().rstrip().endswith(" 32.0")
+
+
+def test_a_run_starts_from_a_file_trained_or_as_it_is(published, digits, tmp_path):
+    place, model = published
+    small = {"backbone": "resnet18", "init": str(place / "resnet18.pth"), "dataset": "digits", "image_size": 16}
+    control = Run(**small, epochs=0, perturbation="none")
+    assert (control.kind, control.method) == ("resnet18.pth", "resnet18.pth")
+    f = pretrain.pretrain(control, digits, tmp_path, torch.device("cpu"))
+    assert all(f.state_dict()[k].equal(v) for k, v in model.state_dict().items())  # statistics too: nothing was calibrated
+    run = Run(**small, epochs=1, batch_size=479, projector_dim=16, predictor_dim=8, base_lr=0.0, precision="float32")
+    assert run.method == "SimCLIC (noise) from resnet18.pth"
+    trained = pretrain.pretrain(run, digits, tmp_path, torch.device("cpu"))
+    assert trained.conv1.weight.equal(model.conv1.weight)  # at a learning rate of 0
+    record = store.read_json(tmp_path / run.name / "pretrain.json")
+    assert record["init_dropped"] == ["fc.bias", "fc.weight"]
+    (place / "resnet18.pth").write_bytes((place / "outer.pt").read_bytes())
+    with pytest.raises(InputError, match=r"is another file than the one that .* started from"):
+        pretrain.pretrain(run, digits, tmp_path, torch.device("cpu"))

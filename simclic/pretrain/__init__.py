@@ -33,6 +33,9 @@ def pretrain(run: Run, dataset: Dataset, runs: Path, device: torch.device, tell:
             done = store.read_json(path / "pretrain.json")  # somebody may have finished in between
             if done is None:
                 done = _made(run, dataset, path, device, tell, still_ours)
+    now = weights.sha256_of(run.init)
+    if now and now != done.get("init_sha256"):
+        raise InputError(f"init={run.init!r}: is another file than the one that {path} started from; move that folder away")
     # Read back even if it was just made: what follows must not depend on that.
     return _restored(run, path / "backbone.safetensors", done["backbone_sha256"]).to(device).eval().requires_grad_(False)
 
@@ -41,8 +44,6 @@ def _made(
     run: Run, dataset: Dataset, path: Path, device: torch.device, tell: Tell, still_ours: Callable[[], None]
 ) -> dict[str, Any]:
     """Train or calibrate, write the weights and what is recorded of them, and clear the checkpoints away."""
-    if run.init != "random":
-        raise InputError(f"init={run.init!r}: this version starts from 'random' only")
     images, fit = Images(dataset, run.image_size, device), torch.from_numpy(dataset.splits.fit)
     if run.epochs == 0:
         f, record = calibrate(run, images, fit)
@@ -59,23 +60,26 @@ def _made(
 
 
 def calibrate(run: Run, images: Images, fit: Tensor) -> tuple[nn.Module, dict[str, Any]]:
-    """An untrained backbone whose batch norms know the training images: without that the control is unfairly weak.
+    """A backbone that is not trained here. One with random weights gets batch norms that know the training images: without
+    that the control is unfairly weak. One that was trained elsewhere stays as it came.
 
     fit: (n,) indices into images. Returns the backbone and what is recorded of it.
     """
     started = time.monotonic()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        f = backbone(run).to(images.uint8.device).train()
-    norms = [m for m in f.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        f = backbone(run)
+    init = weights.start(run.init, run.backbone, f) if run.init != "random" else {}
+    f = f.to(images.device).train()
+    norms = [] if init else [m for m in f.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the average over all batches, not the last few
     order = torch.randperm(len(fit), generator=seeded("cpu", run.seed, "calibrate"))
     with torch.no_grad():
         for index in fit[order].split(128) if norms else ():
-            f(images(index.to(images.uint8.device)))
-    return f, {"epochs": 0, "last": {}, "collapsed": "", "resumed": [], "seconds": time.monotonic() - started}
+            f(images(index.to(images.device)))
+    return f, {"epochs": 0, "last": {}, "collapsed": "", "resumed": [], **init, "seconds": time.monotonic() - started}
 
 
 def described(device: torch.device) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simclic import files
+from simclic import files, weights
 from simclic.data import Dataset
 from simclic.data.images import Images, seed_of, seeded
 from simclic.method import SimCLIC, width
@@ -33,6 +33,7 @@ class Training:
             torch.manual_seed(run.seed)
             model = SimCLIC(run, images)
         self.run, self.device = run, device
+        self.init: dict[str, Any] = {}  # what it started from
         self.model = model.to(device).to(memory_format=torch.channels_last).train()
         learned = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(learned, run.lr, momentum=run.momentum, weight_decay=run.weight_decay, fused=True)
@@ -42,7 +43,7 @@ class Training:
 
     def content(self) -> dict[str, Any]:
         """What a checkpoint holds."""
-        counts = {"step": self.step, "seconds": self.seconds, "resumed": self.resumed}
+        counts = {"step": self.step, "seconds": self.seconds, "resumed": self.resumed, "init": self.init}
         parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "watch": self.watch.state()}
         return {"run": self.run.name, **counts, **parts}
 
@@ -51,7 +52,7 @@ class Training:
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.watch.restore(content["watch"])
-        self.step, self.seconds = content["step"], content["seconds"]
+        self.step, self.seconds, self.init = content["step"], content["seconds"], content["init"]
         self.resumed = [*content["resumed"], self.step]
 
     def forward_and_back(self, x: Tensor, index: Tensor, lr: float) -> Any:
@@ -90,6 +91,8 @@ def train(
     training, steps = Training(run, len(images), device), run.epochs * per_epoch
     if content := checkpoint.load(path / "checkpoint", run.name, device):
         training.restore(content)
+    elif run.init != "random":
+        training.init = weights.start(run.init, run.backbone, training.model.backbone)
     log = Log(path / "log.jsonl", before=training.step // per_epoch)
     started, saved, bad = time.monotonic() - training.seconds, time.monotonic(), torch.tensor(-1, device=device)
 
@@ -122,7 +125,7 @@ def train(
         _stop_if(steps - 1, run, per_epoch, steps, "a weight")
     seconds = time.monotonic() - started
     record = {"epochs": run.epochs, "last": log.last, "collapsed": collapsed(log.last), "resumed": training.resumed}
-    return training.model.backbone, {**record, "seconds": seconds}
+    return training.model.backbone, {**record, **training.init, "seconds": seconds}
 
 
 def _stop_if(bad: int, run: Run, per_epoch: int, steps: int, what: str = "the loss") -> None:

@@ -30,7 +30,7 @@ class Run(Spec):
     image_size: int = 224  # pixels; the paper gives it for evaluation only
     # Encoder f = backbone + projector, predictor h (Section 3.4); widths are SimSiam's, the paper gives none
     backbone: str = "resnet50"  # a timm name, or "pixels": the image itself
-    init: str = "random"  # the paper does not say
+    init: str = "random"  # or trained weights: a timm name with its tag, or a file; the paper does not say
     projector_dim: int = 2048
     predictor: str = "2-layer"
     predictor_dim: int = 512
@@ -116,20 +116,20 @@ class Run(Spec):
             return "identity" if self.perturbation == "none" else self.perturbation
         if self.backbone == "pixels":
             return "pixels"
-        return "untrained" if self.init == "random" else self.init
+        return "untrained" if self.init == "random" else _slug(self.init)
 
     @property
     def name(self) -> str:
         """The folder of this Run: readable, then exact."""
-        last = self.dataset.rstrip("/").rsplit("/", 1)[-1].lower()
-        return f"{re.sub('[^a-z0-9_]+', '-', last).strip('-') or 'folder'}-{self.kind}-{self.digest}"
+        return f"{_slug(self.dataset)}-{self.kind}-{self.digest}"
 
     @property
     def method(self) -> str:
         """The row of Table 2."""
         if self.epochs:
-            return f"SimCLIC ({'no perturbation' if self.perturbation == 'none' else self.perturbation})"
-        return {"untrained": "Untrained backbone", "pixels": "Raw pixels"}.get(self.kind, self.init)
+            start = "" if self.init == "random" else f" from {_last(self.init)}"
+            return f"SimCLIC ({'no perturbation' if self.perturbation == 'none' else self.perturbation}){start}"
+        return {"untrained": "Untrained backbone", "pixels": "Raw pixels"}.get(self.kind, _last(self.init))
 
     @property
     def lr(self) -> float:
@@ -158,6 +158,16 @@ class Run(Spec):
                 value = change(getattr(self, name)) if callable(change) else change
                 options[name] = value if isinstance(value, tuple) else (value,)
         return tuple(replace(self, **_unset(self, values)) for values in combinations(options))
+
+
+def _last(name: str) -> str:
+    """The last part of a path."""
+    return name.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _slug(name: str) -> str:
+    """A name, or the last part of a path, as a part of a file's name."""
+    return re.sub("[^a-z0-9_.]+", "-", _last(name).lower()).strip("-.") or "folder"
 
 
 def grid(**axes: Any) -> tuple[Run, ...]:
