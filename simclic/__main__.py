@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclic.spec import InputError, Suite, load
-from simclic.verbs import data
+from simclic.spec import How, InputError, Suite, load
+from simclic.verbs import data, watch
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,7 +54,12 @@ def parser() -> argparse.ArgumentParser:
             )
         else:
             p.add_argument("--json", action="store_true", help="for programs")
+        if verb is run:
+            p.add_argument("--compile", action="store_true", help="let torch.compile fuse the backbone, if it can here")
+            p.add_argument("--deterministic", action="store_true", help="the same bits every time on a GPU too, at a cost")
+            p.add_argument("--per-gpu", type=int, default=1, metavar="N", help="processes that share a GPU (%(default)s)")
     data.add(verbs.add_parser("data", help="the data sets: list, check, prepare", description="the data sets"))
+    watch.add(verbs.add_parser("watch", help="the curves of a pre-training", description="the curves of a pre-training"))
     return top
 
 
@@ -100,7 +105,10 @@ def run(arguments: argparse.Namespace) -> int:
     console = _console()
     for problem in dict.fromkeys((*made.absent.values(), *made.broken.values())):
         print(f"error: {problem}", file=sys.stderr)
-    outcome = launch.here(ready, arguments.runs, arguments.data, console) if ready else launch.Outcome()
+    how = How(compile=arguments.compile, deterministic=arguments.deterministic)
+    outcome = launch.Outcome()
+    if ready:
+        outcome = launch.here(ready, arguments.runs, arguments.data, console, how, max(1, arguments.per_gpu))
     if not ready and not made.absent:
         console.print("nothing to train" + ("" if made.reasons else ": every result is there"), highlight=False)
     for reason in sorted(set(outcome.failures.values())):

@@ -87,8 +87,8 @@ def test_one_failure_does_not_stop_the_others_and_is_recorded(tmp_path):
     outcome = launch.here(jobs, tmp_path, tmp_path, Console(file=io.StringIO()))
     assert outcome.finished == 1
     assert list(outcome.failures) == [tiny(base_lr=1e30).name]
-    assert "diverged: the loss is nan" in outcome.failures[tiny(base_lr=1e30).name]
-    assert "pretrain: the loss is nan" in store.failure(tmp_path, tiny(base_lr=1e30))
+    assert "diverged: the loss is not finite at step" in outcome.failures[tiny(base_lr=1e30).name]
+    assert "pretrain: diverged: the loss is not finite" in store.failure(tmp_path, tiny(base_lr=1e30))
     assert store.result(tmp_path, tiny(perturbation="dropout"), jobs[1][1][0]) is not None
 
 

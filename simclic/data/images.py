@@ -2,6 +2,9 @@
 
 import hashlib
 import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 import torch.nn.functional as F
@@ -11,16 +14,22 @@ from simclic.data import Dataset
 
 
 class Images:
-    """A data set's images on one device, batch by batch as a network wants them.
+    """A data set's images, batch by batch as a network wants them.
 
-    size: pixels along each side of what comes out. Called with (B,) indices, returns (B, 3, size, size) float32.
+    size: pixels along each side of what comes out. They are held on the device if they fill no more than 60 % of what is free
+    there, else they stay in the mapped file and a thread fetches ahead. resident: decides that instead.
+    Called with (B,) indices, returns (B, 3, size, size) float32.
     """
 
-    def __init__(self, dataset: Dataset, size: int, device: torch.device):
+    def __init__(self, dataset: Dataset, size: int, device: torch.device, resident: bool | None = None):
+        if resident is None:
+            resident = device.type != "cuda" or dataset.images.nbytes <= 0.6 * torch.cuda.mem_get_info(device)[0]
         with warnings.catch_warnings():  # the mapped file may not be written, and never is
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            self.uint8 = torch.from_numpy(dataset.images).to(device)
-        self.size, self.device = size, device
+            self.uint8 = torch.from_numpy(dataset.images)
+        if resident:
+            self.uint8 = self.uint8.to(device)
+        self.size, self.device, self.resident = size, device, resident
         shape = (1, 3, 1, 1)
         self.mean = torch.tensor(dataset.facts.mean, device=device).reshape(shape)
         self.std = torch.tensor(dataset.facts.std, device=device).reshape(shape)
@@ -29,7 +38,38 @@ class Images:
         return len(self.uint8)
 
     def __call__(self, index: Tensor) -> Tensor:
-        return self.normalise(self.resize(self.uint8[index].float()))
+        return self.normalise(self.resize(self.fetch(index).float()))
+
+    def fetch(self, index: Tensor) -> Tensor:
+        """Pixels as they are stored, on the device. index: (B,) on any device. Returns (B, 3, H, W) uint8."""
+        if self.resident:
+            return self.uint8[index.to(self.device)]
+        return self._staged(index.cpu()).to(self.device, non_blocking=True)
+
+    def stream(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """(images, indices) of each batch of indices, (B,) on the CPU, on the device. Fetched two batches ahead if need be."""
+        if self.resident:
+            for index in batches:
+                there = index.to(self.device, non_blocking=True)
+                yield self(there), there
+            return
+        with ThreadPoolExecutor(1) as pool:
+            ahead: deque[tuple[Future[Tensor], Tensor]] = deque()
+            for index in batches:
+                ahead.append((pool.submit(self._staged, index), index))
+                if len(ahead) > 2:
+                    yield self._arrived(*ahead.popleft())
+            while ahead:
+                yield self._arrived(*ahead.popleft())
+
+    def _staged(self, index: Tensor) -> Tensor:
+        """Pixels from the mapped file, in memory that a GPU can fetch by itself."""
+        x = self.uint8[index]
+        return x.pin_memory() if self.device.type == "cuda" else x
+
+    def _arrived(self, staged: "Future[Tensor]", index: Tensor) -> tuple[Tensor, Tensor]:
+        x = staged.result().to(self.device, non_blocking=True)
+        return self.normalise(self.resize(x.float())), index.to(self.device, non_blocking=True)
 
     def resize(self, x: Tensor) -> Tensor:
         """Shorter side to `size`, bicubic, antialiased when shrinking; then the centre.
@@ -56,7 +96,7 @@ class Images:
 
         Bicubic without antialiasing: crops are enlarged, as a rule. index: (B,). Returns (B, 3, size, size).
         """
-        x = self.uint8[index].float()
+        x = self.fetch(index).float()
         u = torch.rand(5, len(index), generator=generator, device=x.device)
         area, aspect = 0.08 + 0.92 * u[0], torch.exp((2 * u[1] - 1) * torch.tensor(4 / 3).log())
         width, height = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)

@@ -20,7 +20,7 @@ from simclic import store
 from simclic.launch.work import Work, decoded, work
 from simclic.plan import cost
 from simclic.progress import bar
-from simclic.spec import Diverged, InputError, Protocol, Run
+from simclic.spec import USUAL, Diverged, How, InputError, Protocol, Run
 from simclic.store import DIVERGED
 
 
@@ -46,7 +46,7 @@ class Outcome:
     crashes: dict[str, str] = field(default_factory=dict)  # programming errors: the traceback
 
 
-def here(jobs: list[Work], runs: Path, root: Path, console: Console) -> Outcome:
+def here(jobs: list[Work], runs: Path, root: Path, console: Console, how: How = USUAL, per_gpu: int = 1) -> Outcome:
     """Do the work on this machine, one process per GPU, or one single-threaded process per core without a GPU.
 
     One failure does not stop the others. On Ctrl-C the processes are stopped; no result is half-written.
@@ -59,7 +59,7 @@ def here(jobs: list[Work], runs: Path, root: Path, console: Console) -> Outcome:
     order = sorted(range(len(jobs)), key=lambda i: -prices[i])  # the longest first, so that all cores end together
     running: list[Process] = []
     with _Progress(console, sum(prices), len(jobs)) as progress:
-        context, idle, threads = _server()
+        context, idle, threads = _server(how, per_gpu)
         idle = idle[: len(jobs)]
         console.print(f"computing on {', '.join(dict.fromkeys(idle))}, {len(idle)} at a time", highlight=False)
         # As an exception that may come anywhere, Ctrl-C can be swallowed by a callback; as a flag it cannot.
@@ -71,7 +71,7 @@ def here(jobs: list[Work], runs: Path, root: Path, console: Console) -> Outcome:
                     raise KeyboardInterrupt
                 while order and idle:
                     i = order.pop(0)
-                    running.append(_start(context, jobs[i], prices[i], runs, root, idle.pop(0), threads))
+                    running.append(_start(context, jobs[i], prices[i], (runs, root, idle.pop(0), threads, how)))
                 for process in _listen(running):
                     running.remove(process)
                     idle.append(process.device)
@@ -86,11 +86,13 @@ def here(jobs: list[Work], runs: Path, root: Path, console: Console) -> Outcome:
     return outcome
 
 
-def _server() -> tuple[Any, list[str], int]:
+def _server(how: How, per_gpu: int) -> tuple[Any, list[str], int]:
     """A process server that has torch imported already, the devices of this machine, and CPU threads per process."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # Read when torch and numpy are imported in the server. One thread each: results do not depend on the number of cores.
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    if how.deterministic:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when a GPU is first used
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([f"simclic.{m}" for m in ("launch", "pretrain", "linear", "finetune")] + ["timm"])
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is ours to handle, and the server's children inherit this
@@ -103,8 +105,8 @@ def _server() -> tuple[Any, list[str], int]:
         gpus = mine.recv()
     except EOFError:
         raise InputError("torch does not start here; install it with: pip install -c constraints.txt -e .") from None
-    devices = [f"cuda:{i}" for i in range(gpus)] or ["cpu"] * cores
-    return context, devices, max(1, cores // gpus) if gpus else 1
+    devices = [f"cuda:{i}" for _ in range(per_gpu) for i in range(gpus)] or ["cpu"] * cores
+    return context, devices, max(1, cores // len(devices)) if gpus else 1
 
 
 def _count_gpus(pipe: Connection) -> None:
@@ -113,17 +115,17 @@ def _count_gpus(pipe: Connection) -> None:
     pipe.send(torch.cuda.device_count() if torch.cuda.is_available() else 0)
 
 
-def _start(context: Any, job: Work, price: float, runs: Path, root: Path, device: str, threads: int) -> Process:
-    run, protocols = job
+def _start(context: Any, job: Work, price: float, where: tuple[Path, Path, str, int, How]) -> Process:
+    """where: runs, data, device, threads, and how it computes."""
     mine, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(theirs, run, protocols, runs, root, device, threads), daemon=True)
+    process = context.Process(target=_child, args=(theirs, *job, *where), daemon=True)
     process.start()
     theirs.close()
-    return Process(run, device, price, process, mine)
+    return Process(job[0], where[2], price, process, mine)
 
 
 def _child(
-    pipe: Connection, run: Run, protocols: tuple[Protocol, ...], runs: Path, root: Path, device: str, threads: int
+    pipe: Connection, run: Run, protocols: tuple[Protocol, ...], runs: Path, root: Path, device: str, threads: int, how: How
 ) -> None:
     """In the child: work, and say what became of it. A user's mistake is a line, a programming error a traceback."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what it says here is cleaned up on the way out
@@ -132,8 +134,9 @@ def _child(
 
     torch.set_num_threads(threads)
     threadpool_limits(threads)
+    torch.use_deterministic_algorithms(how.deterministic)
     try:
-        pipe.send(("done", work(run, protocols, runs, root, device, lambda share, note: pipe.send(("share", share)))))
+        pipe.send(("done", work(run, protocols, runs, root, device, lambda share, note: pipe.send(("share", share)), how)))
     except InputError as e:
         pipe.send(("failed", str(e)))
     except Diverged as e:

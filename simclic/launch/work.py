@@ -10,13 +10,15 @@ from simclic import data, store
 from simclic.claim import Busy
 from simclic.plan import cost
 from simclic.progress import shown
-from simclic.spec import Diverged, InputError, Protocol, Run, Tell
+from simclic.spec import USUAL, Diverged, How, InputError, Protocol, Run, Tell
 from simclic.store import DIVERGED
 
 Work = tuple[Run, tuple[Protocol, ...]]
 
 
-def work(run: Run, protocols: tuple[Protocol, ...], runs: Path, root: Path, device: str, tell: Tell) -> dict[str, float]:
+def work(
+    run: Run, protocols: tuple[Protocol, ...], runs: Path, root: Path, device: str, tell: Tell, how: How = USUAL
+) -> dict[str, float]:
     """Everything that is missing of one Run: its encoder, then each result. Returns the error under each protocol in percent.
 
     What exists is not done again. Raises InputError or Diverged, after recording the reason beside the Run.
@@ -34,7 +36,7 @@ def work(run: Run, protocols: tuple[Protocol, ...], runs: Path, root: Path, devi
         where = torch.device(device)
         store.enter(runs, run, dataset.digest)
         store.forgive(runs, run)
-        f = pretrain(run, dataset, runs, where, _part(tell, stage, shares))
+        f = pretrain(run, dataset, runs, where, _part(tell, stage, shares), how)
         images, errors = Images(dataset, run.image_size, where), {}
         collapsed = (store.read_json(store.folder(runs, run) / "pretrain.json") or {}).get("collapsed", "")
         for protocol in protocols:

@@ -15,12 +15,14 @@ from simclic.data import Dataset
 from simclic.data.images import Images, seeded
 from simclic.method import backbone
 from simclic.pretrain.loop import train
-from simclic.spec import InputError, Run, Tell
+from simclic.spec import USUAL, How, InputError, Run, Tell
 
 __all__ = ["calibrate", "described", "pretrain", "train"]
 
 
-def pretrain(run: Run, dataset: Dataset, runs: Path, device: torch.device, tell: Tell = lambda share, note: None) -> nn.Module:
+def pretrain(
+    run: Run, dataset: Dataset, runs: Path, device: torch.device, tell: Tell = lambda share, note: None, how: How = USUAL
+) -> nn.Module:
     """The trained backbone of a Run, frozen, in eval mode: read if it is there, else trained, from its checkpoint if any.
 
     Images are those of splits.fit. Raises InputError for a backbone that timm does not know or a damaged one,
@@ -32,7 +34,7 @@ def pretrain(run: Run, dataset: Dataset, runs: Path, device: torch.device, tell:
         with claimed(path) as still_ours:
             done = store.read_json(path / "pretrain.json")  # somebody may have finished in between
             if done is None:
-                done = _made(run, dataset, path, device, tell, still_ours)
+                done = _made(run, dataset, path, device, tell, still_ours, how)
     now = weights.sha256_of(run.init)
     if now and now != done.get("init_sha256"):
         raise InputError(f"init={run.init!r}: is another file than the one that {path} started from; move that folder away")
@@ -41,18 +43,23 @@ def pretrain(run: Run, dataset: Dataset, runs: Path, device: torch.device, tell:
 
 
 def _made(
-    run: Run, dataset: Dataset, path: Path, device: torch.device, tell: Tell, still_ours: Callable[[], None]
+    run: Run, dataset: Dataset, path: Path, device: torch.device, tell: Tell, still_ours: Callable[[], None], how: How
 ) -> dict[str, Any]:
     """Train or calibrate, write the weights and what is recorded of them, and clear the checkpoints away."""
     images, fit = Images(dataset, run.image_size, device), torch.from_numpy(dataset.splits.fit)
     if run.epochs == 0:
         f, record = calibrate(run, images, fit)
     else:
-        f, record = train(run, dataset, images, path, tell, still_ours)
+        f, record = train(run, dataset, images, path, tell, still_ours, how)
     payload = weights.pack(f)
     still_ours()
     files.write_bytes(path / "backbone.safetensors", payload)
-    done = {**record, "backbone_sha256": hashlib.sha256(payload).hexdigest(), **described(device)}
+    done = {
+        **record,
+        "backbone_sha256": hashlib.sha256(payload).hexdigest(),
+        **described(device),
+        "deterministic": how.deterministic,
+    }
     store.write_json(path / "pretrain.json", {"schema": store.SCHEMA, **done, **store.provenance()})
     for checkpoint in path.glob("checkpoint*"):
         checkpoint.unlink()

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -21,22 +21,39 @@ def save(path: Path, content: dict[str, Any]) -> None:
 
     Raises InputError if it cannot be written; the one before is then untouched.
     """
-    buffer = io.BytesIO()
-    torch.save({"schema": SCHEMA, **content}, buffer)
-    payload = buffer.getbuffer()
     try:
         with files.temporary(path.parent, path.name) as f:
-            f.write(hashlib.sha256(payload).digest())
-            f.write(payload)
+            f.write(bytes(32))  # where the digest will stand
+            hashed = _Hashed(f)
+            torch.save({"schema": SCHEMA, **content}, hashed)  # type: ignore[arg-type]
+            f.seek(0)
+            f.write(hashed.sha256.digest())
             f.flush()
             os.fsync(f.fileno())
             if path.exists():
                 os.replace(path, path.with_suffix(".previous"))
             files.publish(f, path)
-    except OSError as e:
+    except (OSError, RuntimeError) as e:  # torch wraps what its writer meets
+        why = e if isinstance(e, OSError) else next((c for c in (e.__cause__, e.__context__) if isinstance(c, OSError)), None)
+        if why is None:
+            raise
         free = shutil.disk_usage(path.parent).free / 1e6
-        need = f"{len(payload) / 1e6:.1f} MB cannot be written ({e.strerror}; {free:,.1f} MB are free)"
-        raise InputError(f"{path}: {need}; the checkpoint before is kept, and the same command goes on from there") from e
+        told = f"cannot be written ({why.strerror}; {free:,.1f} MB are free)"
+        raise InputError(f"{path}: {told}; the checkpoint before is kept, and the same command goes on from there") from e
+
+
+class _Hashed:
+    """A file to write to in one go, and the SHA-256 of what went in: no second copy of the state in memory."""
+
+    def __init__(self, f: BinaryIO):
+        self.f, self.sha256 = f, hashlib.sha256()
+
+    def write(self, content: bytes) -> int:
+        self.sha256.update(content)
+        return self.f.write(content)
+
+    def flush(self) -> None:
+        self.f.flush()
 
 
 def load(path: Path, run: str, device: torch.device) -> dict[str, Any] | None:

@@ -1,10 +1,13 @@
 """Algorithm 1, step by step, from the first or from wherever it was stopped."""
 
+import copy
 import json
 import math
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from simclic.data.images import Images, seed_of, seeded
 from simclic.method import SimCLIC, width
 from simclic.pretrain import checkpoint
 from simclic.pretrain.watch import Watch, collapsed, finite, nonfinite
-from simclic.spec import Diverged, InputError, Run, Tell
+from simclic.spec import USUAL, Diverged, How, InputError, Run, Tell
 
 LOOK = 50  # steps between looks at whether the loss is finite, where looking means waiting for the device
 
@@ -69,17 +72,12 @@ class Training:
 
 
 def train(
-    run: Run,
-    dataset: Dataset,
-    images: Images,
-    path: Path,
-    tell: Tell,
-    still_ours: Callable[[], None] = lambda: None,
-    minutes: float = 10,
-) -> tuple[nn.Module, dict[str, Any]]:
+    run: Run, dataset: Dataset, images: Images, path: Path, tell: Tell, still_ours: Callable[[], None] = lambda: None,
+    how: How = USUAL,
+) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
     """Algorithm 1 on the images of splits.fit; returns the backbone and what is recorded of it.
 
-    path: where log.jsonl goes and every `minutes` a checkpoint. still_ours: called before each of these, raises if another
+    path: where log.jsonl goes and now and then a checkpoint. still_ours: called before each of these, raises if another
     process has taken over. Raises InputError if the images are less than a batch, Diverged if the loss stops being finite.
     """
     device, size, fit = images.device, run.batch_size, torch.from_numpy(dataset.splits.fit)
@@ -93,20 +91,19 @@ def train(
         training.restore(content)
     elif run.init != "random":
         training.init = weights.start(run.init, run.backbone, training.model.backbone)
-    log = Log(path / "log.jsonl", before=training.step // per_epoch)
+    compiled = fused(training.model.backbone, images(fit[:size])) if how.compile else "no"
+    log = Log(path, before=training.step // per_epoch)
     started, saved, bad = time.monotonic() - training.seconds, time.monotonic(), torch.tensor(-1, device=device)
 
-    for step in range(training.step, steps):
+    batches = images.stream(order(run, fit, range(training.step, steps), per_epoch))
+    for step, (x, index) in enumerate(batches, training.step):
         epoch, position = divmod(step, per_epoch)
-        if position == 0 or step == training.step:
-            order = fit[torch.randperm(len(fit), generator=seeded("cpu", run.seed, "order", epoch))].to(device)
-        index = order[position * size : (position + 1) * size]
         lr = run.lr * (1 + math.cos(math.pi * step / steps)) / 2
-        out = training.forward_and_back(images(index), index, lr)
+        out = training.forward_and_back(x, index, lr)
         training.watch.add(out, out.p if run.perturbs == "p" else out.z, index, (per_epoch - 1 - position) * size)
         bad = nonfinite(out.loss, step, bad)
         training.step = step + 1
-        due, last = time.monotonic() - saved > 60 * minutes, position == per_epoch - 1
+        due, last = time.monotonic() - saved > 60 * how.minutes, position == per_epoch - 1
         if due or last or device.type == "cpu" or step % LOOK == 0:
             _stop_if(int(bad), run, per_epoch, steps)
         if last:
@@ -125,7 +122,30 @@ def train(
         _stop_if(steps - 1, run, per_epoch, steps, "a weight")
     seconds = time.monotonic() - started
     record = {"epochs": run.epochs, "last": log.last, "collapsed": collapsed(log.last), "resumed": training.resumed}
-    return training.model.backbone, {**record, **training.init, "seconds": seconds}
+    return training.model.backbone, {**record, **training.init, "compiled": compiled, "seconds": seconds}
+
+
+def order(run: Run, fit: Tensor, steps: range, per_epoch: int) -> Iterator[Tensor]:
+    """The images of each step, (B,): another permutation in every epoch, from the seed and the epoch alone. fit: (n,)."""
+    for step in steps:
+        epoch, position = divmod(step, per_epoch)
+        if position == 0 or step == steps.start:
+            shuffled = fit[torch.randperm(len(fit), generator=seeded("cpu", run.seed, "order", epoch))]
+        yield shuffled[position * run.batch_size : (position + 1) * run.batch_size]
+
+
+def fused(f: nn.Module, x: Tensor) -> str:
+    """Let torch.compile fuse a backbone if a copy of it survives a step with x; "yes", or why it stays as it is."""
+    trial = copy.deepcopy(f)
+    try:
+        trial.compile()
+        trial(x).float().sum().backward()
+    except Exception as e:  # whatever a compiler stumbles over: without it all is as before
+        why = (str(e).strip().splitlines() or [type(e).__name__])[0]
+        print(f"warning: torch.compile does not work here ({why}); going on without it", file=sys.stderr)
+        return f"no: {why}"
+    f.compile()
+    return "yes"
 
 
 def _stop_if(bad: int, run: Run, per_epoch: int, steps: int, what: str = "the loss") -> None:
@@ -137,12 +157,12 @@ def _stop_if(bad: int, run: Run, per_epoch: int, steps: int, what: str = "the lo
 
 
 class Log:
-    """log.jsonl: one row per epoch, cut back to where training resumes."""
+    """log.jsonl, one row per epoch, cut back to where training resumes; TensorBoard too, if it is installed."""
 
-    def __init__(self, path: Path, before: int):
-        self.path, self.last = path, dict[str, Any]()
-        lines = path.read_text().splitlines()[:before] if path.is_file() else []
-        files.write_bytes(path, "".join(line + "\n" for line in lines).encode())
+    def __init__(self, folder: Path, before: int):
+        self.path, self.last, self.board = folder / "log.jsonl", dict[str, Any](), _board(folder, before)
+        lines = self.path.read_text().splitlines()[:before] if self.path.is_file() else []
+        files.write_bytes(self.path, "".join(line + "\n" for line in lines).encode())
         if lines:
             self.last = json.loads(lines[-1])
 
@@ -153,3 +173,15 @@ class Log:
             f.write(json.dumps(row) + "\n")
             f.flush()
             os.fsync(f.fileno())  # a later checkpoint must not outlive this row
+        for name, value in row.items() if self.board else ():
+            if value is not None:
+                self.board.add_scalar(name, value, row["epoch"])
+
+
+def _board(folder: Path, before: int) -> Any:
+    """A TensorBoard writer that goes on after `before` epochs, or None if TensorBoard is not installed."""
+    if find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=before + 1)

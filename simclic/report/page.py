@@ -15,6 +15,7 @@ from simclic import files, store
 from simclic.report.choices import choices
 from simclic.report.figures import BARS, draw
 from simclic.report.findings import findings
+from simclic.report.runs import pages as run_pages
 from simclic.report.tables import Sheet, fallen, gaps, mixed, of_jobs, sheet
 from simclic.spec import Figure, InputError, Run, Suite, Table
 
@@ -59,7 +60,7 @@ def page(suites: list[Suite], frame: pd.DataFrame, runs: Path, folder: Path, sou
         "findings": [p for table in tables for p in findings(table, frame, runs)],
         "exhibits": shown,
         "choices": choices(suites),
-        "encoders": encoders(asked, runs),
+        "encoders": run_pages(asked, runs, folder, source / "reports" / "simclic.mplstyle", html),
         "provenance": provenance(asked),
     }
     path = folder / "index.html"
@@ -91,19 +92,6 @@ def as_csv(made: Sheet) -> str:
                 cells = [block, group.title, row.label, *(cell.text for cell in row.cells)]
                 writer.writerow([f"'{c}" if c.startswith(("=", "+", "-", "@")) else c for c in cells])
     return buffer.getvalue()
-
-
-def encoders(found: pd.DataFrame, runs: Path) -> list[dict[str, Any]]:
-    """Each encoder behind these results: how its pre-training ended, and its errors."""
-    rows = []
-    for name, results in found.groupby("name", sort=True):
-        try:
-            record = store.read_json(runs / str(name) / "pretrain.json") or {}
-        except store.Broken:
-            record = {}
-        errors = dict(zip(results["stage"], results["error"], strict=True))
-        rows.append({"name": name, "last": record.get("last", {}), "seconds": record.get("seconds"), "errors": errors})
-    return rows
 
 
 def provenance(found: pd.DataFrame) -> dict[str, list[str]]:

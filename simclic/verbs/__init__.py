@@ -1,1 +1,1 @@
-"""The verbs that have verbs of their own, one module each."""
+"""Verbs that fill a module each."""
