@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
         if verb is run:
             p.add_argument("--compile", action="store_true", help="let torch.compile fuse the backbone, if it can here")
             p.add_argument("--deterministic", action="store_true", help="the same bits every time on a GPU too, at a cost")
+            p.add_argument("--minutes", type=float, default=10, metavar="N", help="between checkpoints (%(default)s)")
             p.add_argument("--per-gpu", type=int, default=1, metavar="N", help="processes that share a GPU (%(default)s)")
     data.add(verbs.add_parser("data", help="the data sets: list, check, prepare", description="the data sets"))
     watch.add(verbs.add_parser("watch", help="the curves of a pre-training", description="the curves of a pre-training"))
@@ -105,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
     console = _console()
     for problem in dict.fromkeys((*made.absent.values(), *made.broken.values())):
         print(f"error: {problem}", file=sys.stderr)
-    how = How(compile=arguments.compile, deterministic=arguments.deterministic)
+    how = How(compile=arguments.compile, deterministic=arguments.deterministic, minutes=arguments.minutes)
     outcome = launch.Outcome()
     if ready:
         outcome = launch.here(ready, arguments.runs, arguments.data, console, how, max(1, arguments.per_gpu))

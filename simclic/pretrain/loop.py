@@ -173,9 +173,10 @@ class Log:
             f.write(json.dumps(row) + "\n")
             f.flush()
             os.fsync(f.fileno())  # a later checkpoint must not outlive this row
-        for name, value in row.items() if self.board else ():
-            if value is not None:
-                self.board.add_scalar(name, value, row["epoch"])
+        if self.board:
+            for name in (n for n, value in row.items() if n != "epoch" and value is not None):
+                self.board.add_scalar(name, row[name], row["epoch"])
+            self.board.flush()
 
 
 def _board(folder: Path, before: int) -> Any:

@@ -11,6 +11,7 @@ from jinja2 import Environment
 mpl.use("Agg")
 
 from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
 
 from simclic import files, store
 
@@ -59,8 +60,11 @@ def curves(log: list[dict[str, Any]], path: Path, style: Path) -> None:
         canvas, axes = plt.subplots(2, 3, figsize=(9, 4.6))
         for ax, (key, label) in zip(axes.flat, CURVES.items(), strict=True):
             drawn = [(row["epoch"], row[key]) for row in log if row.get(key) is not None]
-            ax.plot(*zip(*drawn, strict=True), marker="o" if len(drawn) < 30 else "") if drawn else ax.set_axis_off()
+            if drawn:
+                ax.plot(*zip(*drawn, strict=True), marker="o" if len(drawn) < 30 else "")
             ax.set_title(label)
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.ticklabel_format(axis="y", useOffset=False)
         for ax in axes[1]:
             ax.set_xlabel("epoch")
         canvas.savefig(path, metadata={"Date": None})
