@@ -25,7 +25,7 @@ def finetune(protocol: Finetune, f: nn.Module, dataset: Dataset, images: Images,
     f: the pre-trained backbone; it stays as it is. A setting that diverges loses; Diverged is raised if all do.
     """
     started, splits = time.monotonic(), dataset.splits
-    labels = torch.from_numpy(dataset.labels).to(images.uint8.device)
+    labels = torch.from_numpy(dataset.labels).to(images.device)
     task = Task(f, images, labels, dataset.facts.classes, seed)
     metric, total = METRICS[dataset.facts.metric], len(protocol.settings) + 1
 
@@ -72,7 +72,7 @@ def train(protocol: Finetune, lr: float, decay: float, task: Task, index: np.nda
 
     Every member sees the same images in the same order with the same crops: they depend on seed and step alone.
     """
-    images, seed, device = task.images, task.seed, task.images.uint8.device
+    images, seed, device = task.images, task.seed, task.images.device
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = nn.Linear(width(task.f), task.classes)
@@ -115,5 +115,5 @@ def loss(logits: Tensor, labels: Tensor) -> Tensor:
 @torch.no_grad()
 def scores(model: nn.Module, images: Images, index: np.ndarray) -> np.ndarray:
     """Logits of the whole images, no crops. index: (n,). Returns (n, classes) float32."""
-    batches = torch.from_numpy(index).to(images.uint8.device).split(256)
+    batches = torch.from_numpy(index).to(images.device).split(256)
     return torch.cat([model(images(batch)).float() for batch in batches]).cpu().numpy()

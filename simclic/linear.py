@@ -27,7 +27,7 @@ Array = np.ndarray
 @torch.no_grad()
 def features(f: nn.Module, images: Images, index: Array) -> Array:
     """The frozen backbone's output, as it is. f: in eval mode. index: (n,). Returns (n, d) float64."""
-    batches = torch.from_numpy(index).to(images.uint8.device).split(256)
+    batches = torch.from_numpy(index).to(images.device).split(256)
     return torch.cat([f(images(batch)).float() for batch in batches]).cpu().double().numpy()
 
 

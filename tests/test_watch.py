@@ -163,3 +163,17 @@ def test_diverged_and_collapsed_stand_in_the_tables(tmp_path, linear):
     text = (tmp_path / "out/table2.md").read_text()
     assert "| SimCLIC (noise) | diverged |" in text
     assert f"collapsed: {fallen.name}, the representations fill few dimensions" in text
+
+
+def test_probe_and_fine_tuning_take_images_from_wherever_they_are(digits, small, linear):
+    from simclic.finetune import finetune
+    from simclic.linear import probe
+    from simclic.method import backbone
+
+    f = backbone(tiny()).eval().requires_grad_(False)
+    silent = lambda share, note: None  # noqa: E731
+    scored = [
+        (probe(linear, f, digits, images, silent)[2], finetune(small, f, digits, images, 0, silent)[2])
+        for images in (Images(digits, 16, CPU), Images(digits, 16, CPU, resident=False))
+    ]
+    assert all((a == b).all() for a, b in zip(*scored, strict=True))
