@@ -139,10 +139,10 @@ def test_the_report_has_a_page_for_each_run_with_its_curves(exhibit, tmp_path):
     assert done.returncode == 0, done.stderr
     (page,) = (tmp_path / "reports/out/runs").glob("*.html")
     text = page.read_text()
-    assert f'<img src="{page.stem}.svg"' in text
+    assert text.count("<polyline points=") == 6
     assert "Linear evaluation: " in text
     assert ">stop_gradient<" in text
-    assert "effective rank of z" in page.with_suffix(".svg").read_text()
+    assert "effective rank of z: between " in text
     assert f'<a href="runs/{page.name}">' in (tmp_path / "reports/out/index.html").read_text()
     record = json.loads((tmp_path / "runs" / page.stem / "pretrain.json").read_text())
     assert (record["compiled"], record["deterministic"], record["resumed"]) == ("no", False, [])

@@ -60,7 +60,7 @@ def page(suites: list[Suite], frame: pd.DataFrame, runs: Path, folder: Path, sou
         "findings": [p for table in tables for p in findings(table, frame, runs)],
         "exhibits": shown,
         "choices": choices(suites),
-        "encoders": run_pages(asked, runs, folder, source / "reports" / "simclic.mplstyle", html),
+        "encoders": run_pages(asked, runs, folder, html),
         "provenance": provenance(asked),
     }
     path = folder / "index.html"

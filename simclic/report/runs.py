@@ -4,14 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
 from jinja2 import Environment
-
-mpl.use("Agg")
-
-from matplotlib import pyplot as plt
-from matplotlib.ticker import MaxNLocator
 
 from simclic import files, store
 
@@ -19,10 +13,11 @@ CURVES = {
     "loss": "loss", "probe": "error of a cheap probe (%)", "rank": "effective rank of z", "spread": "spread of z",
     "cos(z, g(z))": "cos(z, g(z))", "lr": "learning rate",
 }  # fmt: skip
+WIDTH, HEIGHT = 260, 110  # of a panel's frame
 
 
-def pages(found: pd.DataFrame, runs: Path, folder: Path, style: Path, html: Environment) -> list[dict[str, Any]]:
-    """Write runs/NAME.html and .svg for every encoder behind these results.
+def pages(found: pd.DataFrame, runs: Path, folder: Path, html: Environment) -> list[dict[str, Any]]:
+    """Write runs/NAME.html for every encoder behind these results.
 
     Returns a row for each: name, last epoch, seconds, errors, and whether it collapsed.
     """
@@ -36,11 +31,9 @@ def pages(found: pd.DataFrame, runs: Path, folder: Path, style: Path, html: Envi
         errors = dict(zip(results["stage"], results["error"], strict=True))
         row = {"name": name, "last": record.get("last", {}), "seconds": record.get("seconds"), "errors": errors}
         row["collapsed"] = record.get("collapsed", "")
-        log = epochs(runs / str(name) / "log.jsonl")
+        panels = curves(epochs(runs / str(name) / "log.jsonl"))
         (folder / "runs").mkdir(exist_ok=True)
-        if log:
-            curves(log, folder / "runs" / f"{name}.svg", style)
-        values = {"title": str(name), "row": row, "run": run, "record": record, "curves": bool(log)}
+        values = {"title": str(name), "row": row, "run": run, "record": record, "panels": panels, "size": (WIDTH, HEIGHT)}
         page = html.get_template("run.html.j2").render(values)
         files.write_bytes(folder / "runs" / f"{name}.html", page.encode())
         rows.append(row)
@@ -54,18 +47,23 @@ def epochs(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
-def curves(log: list[dict[str, Any]], path: Path, style: Path) -> None:
-    """Six small panels over the epochs."""
-    with plt.style.context(style), mpl.rc_context({"svg.hashsalt": path.stem}):
-        canvas, axes = plt.subplots(2, 3, figsize=(9, 4.6))
-        for ax, (key, label) in zip(axes.flat, CURVES.items(), strict=True):
-            drawn = [(row["epoch"], row[key]) for row in log if row.get(key) is not None]
-            if drawn:
-                ax.plot(*zip(*drawn, strict=True), marker="o" if len(drawn) < 30 else "")
-            ax.set_title(label)
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-            ax.ticklabel_format(axis="y", useOffset=False)
-        for ax in axes[1]:
-            ax.set_xlabel("epoch")
-        canvas.savefig(path, metadata={"Date": None})
-        plt.close(canvas)
+def curves(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A panel per curve: title, points of a line in a frame of WIDTH x HEIGHT, and what its edges stand for.
+
+    A figure of matplotlib takes half a second each; hundreds of runs would make a report of seconds one of minutes.
+    """
+    panels = []
+    for key, title in CURVES.items():
+        drawn = [(row["epoch"], row[key]) for row in log if row.get(key) is not None]
+        if not drawn:
+            continue
+        last, low, high = log[-1]["epoch"], min(v for _, v in drawn), max(v for _, v in drawn)
+        xs = [WIDTH * (epoch - 1) / max(1, last - 1) for epoch, _ in drawn]
+        ys = [HEIGHT * (1 - (value - low) / (high - low or 1)) for _, value in drawn]
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
+        panels.append({"title": title, "points": points, "low": _short(low), "high": _short(high), "last": last})
+    return panels
+
+
+def _short(value: float) -> str:
+    return f"{value:.6g}" if abs(value) >= 1e-3 else f"{value:.2g}"
