@@ -36,21 +36,42 @@ def claimed(folder: Path) -> Iterator[Callable[[], None]]:
     with files.temporary(folder, NAME) as f:
         f.write(json.dumps(mine).encode())
         f.flush()
-        try:
-            os.link(f.name, path)  # fails if there is one, on any file system
-        except FileExistsError:
-            holder = _read(path)
-            if holder and _alive(holder):
-                away = "" if holder["host"] == mine["host"] else f"; if that machine is gone, delete {path}"
-                raise Busy(f"{folder}: {_told(holder)} is at work on it{away}") from None
-            os.replace(f.name, path)
-    check()  # two may have found a dead one at the same time
+        while True:
+            try:
+                os.link(f.name, path)  # fails if there is one, on any file system
+                break
+            except FileExistsError:
+                _clear(path, mine["host"])
     try:
         yield check
     finally:
         with suppress(Busy):
             check()
             path.unlink(missing_ok=True)
+
+
+def _clear(path: Path, host: str) -> None:
+    """Remove the claim of a process that is gone. Raises Busy if it lives.
+
+    It is moved aside before it is removed: if it is not the one that was judged any more, it goes back.
+    """
+    holder = _read(path)
+    if holder is None and path.exists():
+        raise Busy(f"{path}: cannot be read; if nobody is at work here, delete it")
+    if holder is None:
+        return
+    if _alive(holder):
+        away = "" if holder["host"] == host else f"; if that machine is gone, delete {path}"
+        raise Busy(f"{path.parent}: {_told(holder)} is at work on it{away}")
+    aside = path.with_name(f".{NAME}.{uuid.uuid4().hex[:8]}")
+    with suppress(FileNotFoundError):  # somebody else removed it
+        os.rename(path, aside)
+        if (taken := _read(aside)) and taken["nonce"] != holder["nonce"]:
+            with suppress(FileExistsError):
+                os.link(aside, path)
+            aside.unlink()
+            raise Busy(f"{path.parent}: {_told(taken)} is at work on it")
+        aside.unlink()
 
 
 def _self() -> dict[str, Any]:
@@ -89,7 +110,8 @@ def _boot() -> str:
 def _started(pid: int) -> str:
     """When a process began, in the kernel's own ticks; empty if there is none. A number alone may be another's by now."""
     with suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return "" if fields[0] in "ZX" else fields[19]  # a zombie has ended
     if not Path("/proc/self/stat").exists():
         with suppress(OSError):
             os.kill(pid, 0)

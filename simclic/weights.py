@@ -2,12 +2,11 @@
 
 import hashlib
 import io
-import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
@@ -54,7 +53,7 @@ def start(init: str, name: str, backbone: nn.Module) -> dict[str, Any]:
     if odd:
         more = f" and {len(odd) - 3:,} more" if len(odd) > 3 else ""
         raise InputError(f"init={init!r} does not fit backbone={name!r}: {'; '.join(odd[:3])}{more}")
-    used = {k: found[k].to(v.dtype) for k, v in wanted.items() if k in found}
+    used = {k: found[k].to(v) for k, v in wanted.items() if k in found}  # its type, and its device
     if all(torch.equal(wanted[k], v) for k, v in used.items()):
         raise InputError(f"init={init!r} holds exactly the random weights that are there already; it is no starting point")
     backbone.load_state_dict(wanted | used)
@@ -67,6 +66,13 @@ def sha256_of(init: str) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if is_file(init) and path.is_file() else ""
 
 
+def unchanged(init: str, record: Mapping[str, Any], path: Path) -> None:
+    """Raise InputError if the file to start from is another one by now than what is recorded of it in `path`."""
+    now = sha256_of(init)
+    if now and now != record.get("init_sha256"):
+        raise InputError(f"init={init!r}: is another file than the one that {path} started from; move that folder away")
+
+
 def _from_file(path: Path) -> tuple[str, dict[str, Tensor]]:
     """Nothing in the file is executed: safetensors cannot, and torch reads tensors alone."""
     try:
@@ -74,12 +80,12 @@ def _from_file(path: Path) -> tuple[str, dict[str, Tensor]]:
         found: Any = load(payload) if path.suffix == ".safetensors" else torch.load(io.BytesIO(payload), "cpu", weights_only=True)
     except OSError as e:
         raise InputError(f"init={str(path)!r}: cannot be read ({e.strerror})") from e
-    except (SafetensorError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as e:
+    except Exception as e:  # bytes that are something else make these readers raise almost anything
         why = (str(e).splitlines() or [type(e).__name__])[0][:160]
         raise InputError(f"init={str(path)!r}: is no file of weights ({why})") from e
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
         found = found["state_dict"]
-    if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
+    if not isinstance(found, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items()):
         raise InputError(f"init={str(path)!r}: holds no tensors by name, under torchvision's or timm's keys")
     return hashlib.sha256(payload).hexdigest(), found
 

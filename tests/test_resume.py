@@ -243,17 +243,17 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(tmp_path, 
     raw[len(raw) // 2] ^= 1
     whole = path.read_bytes()
     path.write_bytes({"flipped": bytes(raw), "cut": whole[:-1], "empty": b"", "zeros": whole[:-50] + bytes(50)}[damage])
-    assert checkpoint.load(path, tiny().name, CPU)["step"] == 1
+    assert checkpoint.load(path, tiny().name)["step"] == 1
     assert "checkpoint: damaged (SHA-256 differs), set aside; going on from the one before" in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.damaged", "checkpoint.previous"]
     (tmp_path / "checkpoint.previous").write_bytes(b"x")
-    assert checkpoint.load(path, tiny().name, CPU) is None
+    assert checkpoint.load(path, tiny().name) is None
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     saved(tmp_path / "checkpoint", 1)
     with pytest.raises(InputError, match=r"is the checkpoint of digits-noise-.*, not of digits-history-.*; delete it"):
-        checkpoint.load(tmp_path / "checkpoint", tiny(perturbation="history").name, CPU)
+        checkpoint.load(tmp_path / "checkpoint", tiny(perturbation="history").name)
 
 
 def fill_disk():
@@ -342,4 +342,52 @@ def test_a_weight_that_is_not_finite_never_reaches_a_checkpoint(tmp_path, monkey
     monkeypatch.setattr(loop.Training, "forward_and_back", spoiled)
     with pytest.raises(Diverged, match=r"a weight is not finite at step 10 of 48, epoch 1"):
         trained(tmp_path)
-    assert checkpoint.load(tmp_path / "checkpoint", tiny(perturbation="history", **RUN).name, CPU)["step"] == 9
+    assert checkpoint.load(tmp_path / "checkpoint", tiny(perturbation="history", **RUN).name)["step"] == 9
+
+
+def test_a_zombie_is_no_owner(tmp_path):
+    process = multiprocessing.get_context("forkserver").Process(target=hold, args=(tmp_path,))
+    process.start()
+    while not (tmp_path / "held").exists():
+        time.sleep(0.05)
+    owner = json.loads((tmp_path / "owner.json").read_text())
+    process.kill()
+    process.join()
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    time.sleep(0.2)  # it has ended, and nobody has asked how
+    ticks = Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()
+    assert ticks[0] == "Z"
+    (tmp_path / "owner.json").write_text(json.dumps(owner | {"pid": child, "started": ticks[19]}))
+    with claimed(tmp_path):
+        pass
+    os.waitpid(child, 0)
+
+
+def test_of_two_that_find_a_dead_claim_one_gets_it(tmp_path, monkeypatch):
+    with claimed(tmp_path):
+        dead = json.loads((tmp_path / "owner.json").read_text()) | {"started": "1"}
+    (tmp_path / "owner.json").write_text(json.dumps(dead))
+    rename, others = os.rename, []
+
+    def slow(source, target):
+        if not others:  # between our judgement and our move another takes over
+            others.append(claimed(tmp_path))
+            others[0].__enter__()
+        rename(source, target)
+
+    monkeypatch.setattr("simclic.claim.os.rename", slow)
+    with pytest.raises(Busy, match=f"process {os.getpid()} on .* is at work on it"), claimed(tmp_path):
+        pass
+    assert others
+    others[0].__exit__(None, None, None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_save_left_is_removed(digits, tmp_path):
+    folder = tmp_path / tiny().name
+    folder.mkdir()
+    (folder / ".checkpoint.0123abcd").write_bytes(b"half")
+    pretrain.pretrain(tiny(), digits, tmp_path, CPU)
+    assert not [p for p in folder.iterdir() if p.name.startswith(".")]

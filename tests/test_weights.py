@@ -69,6 +69,7 @@ def test_what_does_not_fit_is_one_line(published):
     refused(state | {"bn1.weight": torch.ones(3)}, r"bn1.weight is \(3,\), not \(64,\)")
     refused(state, "does not fit backbone='resnet34': .* and .* more", "resnet34")
     refused([1, 2], "holds no tensors by name")
+    refused({0: torch.ones(1)}, "holds no tensors by name")
     refused(PosixPath("executed"), "is no file of weights")
     (place / "bad.pth").write_bytes(b"<html>")
     refused(None, "is no file of weights")

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from dataclasses import dataclass, field
@@ -129,6 +130,7 @@ def _child(
 ) -> None:
     """In the child: work, and say what became of it. A user's mistake is a line, a programming error a traceback."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what it says here is cleaned up on the way out
+    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     import torch
     from threadpoolctl import threadpool_limits
 
@@ -144,12 +146,19 @@ def _child(
     except BrokenPipeError:
         sys.exit(1)  # the parent is gone
     except OSError as e:
-        pipe.send(("failed", f"{e.filename or runs}: {e.strerror}"))
+        pipe.send(("stopped", f"{e.filename or runs}: {e.strerror}"))
     except torch.OutOfMemoryError:
-        pipe.send(("failed", f"{device} has not enough memory for batches of {run.batch_size} at {run.image_size} pixels"))
+        pipe.send(("stopped", f"{device} has not enough memory for batches of {run.batch_size} at {run.image_size} pixels"))
     except Exception:
         pipe.send(("crashed", traceback.format_exc()))
         sys.exit(1)
+
+
+def _leave_with_parent(parent: int) -> None:
+    """End this process at once when the one that started it is gone: its claims are then free for whoever comes next."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _listen(running: list[Process]) -> list[Process]:

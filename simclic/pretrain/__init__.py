@@ -34,10 +34,10 @@ def pretrain(
         with claimed(path) as still_ours:
             done = store.read_json(path / "pretrain.json")  # somebody may have finished in between
             if done is None:
+                for left in (*path.glob(".checkpoint.*"), *path.glob(".backbone.*")):  # by a process killed while it wrote
+                    left.unlink(missing_ok=True)
                 done = _made(run, dataset, path, device, tell, still_ours, how)
-    now = weights.sha256_of(run.init)
-    if now and now != done.get("init_sha256"):
-        raise InputError(f"init={run.init!r}: is another file than the one that {path} started from; move that folder away")
+    weights.unchanged(run.init, done, path)
     # Read back even if it was just made: what follows must not depend on that.
     return _restored(run, path / "backbone.safetensors", done["backbone_sha256"]).to(device).eval().requires_grad_(False)
 

@@ -56,10 +56,10 @@ class _Hashed:
         self.f.flush()
 
 
-def load(path: Path, run: str, device: torch.device) -> dict[str, Any] | None:
-    """The newest checkpoint that is whole, or None. One that is not is set aside as `.damaged`, with a warning.
+def load(path: Path, run: str) -> dict[str, Any] | None:
+    """The newest checkpoint that is whole, in the CPU's memory, or None.
 
-    Raises InputError if it is of another Run or version.
+    One that is not whole is set aside as `.damaged`, with a warning. Raises InputError if it is of another Run or version.
     """
     for file in (path, path.with_suffix(".previous")):
         if not file.is_file():
@@ -69,7 +69,7 @@ def load(path: Path, run: str, device: torch.device) -> dict[str, Any] | None:
             os.replace(file, file.with_suffix(".damaged"))
             print(f"warning: {file}: damaged (SHA-256 differs), set aside; going on from the one before", file=sys.stderr)
             continue
-        content: dict[str, Any] = torch.load(io.BytesIO(raw[32:]), map_location=device, weights_only=True)
+        content: dict[str, Any] = torch.load(io.BytesIO(raw[32:]), map_location="cpu", weights_only=True)
         if content.get("schema") != SCHEMA or content.get("run") != run:
             raise InputError(f"{file}: is the checkpoint of {content.get('run')}, not of {run} in this version; delete it")
         return content

@@ -87,11 +87,13 @@ def train(
             f"batch_size={size} with {len(fit)} training images: not one whole batch; say batch_size={len(fit)} or less"
         )
     training, steps = Training(run, len(images), device), run.epochs * per_epoch
-    if content := checkpoint.load(path / "checkpoint", run.name, device):
+    if content := checkpoint.load(path / "checkpoint", run.name):
         training.restore(content)
+        del content  # as large as the model and its history
+        weights.unchanged(run.init, training.init, path)
     elif run.init != "random":
         training.init = weights.start(run.init, run.backbone, training.model.backbone)
-    compiled = fused(training.model.backbone, images(fit[:size])) if how.compile else "no"
+    compiled = fused(training.model.backbone, images(fit[:size]), run.precision) if how.compile else "no"
     log = Log(path, before=training.step // per_epoch)
     started, saved, bad = time.monotonic() - training.seconds, time.monotonic(), torch.tensor(-1, device=device)
 
@@ -108,6 +110,7 @@ def train(
             _stop_if(int(bad), run, per_epoch, steps)
         if last:
             training.seconds = time.monotonic() - started
+            still_ours()
             speed = (epoch + 1) * per_epoch * size / training.seconds
             log.write({"epoch": epoch + 1, **training.watch.row(dataset), "lr": lr, "images/s": speed})
             tell(training.step / steps, f"epoch {epoch + 1}/{run.epochs}")
@@ -134,12 +137,14 @@ def order(run: Run, fit: Tensor, steps: range, per_epoch: int) -> Iterator[Tenso
         yield shuffled[position * run.batch_size : (position + 1) * run.batch_size]
 
 
-def fused(f: nn.Module, x: Tensor) -> str:
+def fused(f: nn.Module, x: Tensor, precision: str) -> str:
     """Let torch.compile fuse a backbone if a copy of it survives a step with x; "yes", or why it stays as it is."""
     trial = copy.deepcopy(f)
     try:
         trial.compile()
-        trial(x).float().sum().backward()
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            y = trial(x)
+        y.float().sum().backward()
     except Exception as e:  # whatever a compiler stumbles over: without it all is as before
         why = (str(e).strip().splitlines() or [type(e).__name__])[0]
         print(f"warning: torch.compile does not work here ({why}); going on without it", file=sys.stderr)

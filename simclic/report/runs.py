@@ -1,5 +1,6 @@
 """A page per encoder: how its training went, epoch by epoch, what it is, and what became of it."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,14 @@ def pages(found: pd.DataFrame, runs: Path, folder: Path, html: Environment) -> l
 
 
 def epochs(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log, without one that is being written."""
+    """The rows of a log, without a line that is being written or damaged."""
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    found = []
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found
 
 
 def curves(log: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """simclic watch RUN: the curves of a pre-training in the terminal, while it runs and after."""
 
 import argparse
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -59,8 +60,11 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     """The epochs so far; a line that is being written counts when it is whole."""
     if not (folder / "log.jsonl").is_file():
         return []
-    lines = (folder / "log.jsonl").read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    found = []
+    for line in (folder / "log.jsonl").read_text().splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found
 
 
 def drawn(folder: Path, width: int) -> "Group":
