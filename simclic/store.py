@@ -11,6 +11,7 @@ import json
 import math
 import platform
 import subprocess
+from contextlib import suppress
 from dataclasses import asdict, fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -148,6 +149,15 @@ def predictions(runs: Path, run: str, protocol: str) -> "tuple[np.ndarray, np.nd
 
     with np.load(runs / run / f"{protocol}.npz") as arrays:
         return arrays["truth"], arrays["scores"]
+
+
+def epochs(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a Run's log.jsonl, without a line that is being written or damaged."""
+    found, path = [], folder / "log.jsonl"
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return found
 
 
 def results(runs: Path = RUNS) -> "pd.DataFrame":

@@ -9,7 +9,6 @@ cut and saved as JPEGs of the sizes that Aircraft, Pets or Food have.
 """
 
 import argparse
-import os
 import platform
 import tempfile
 import time
@@ -26,6 +25,7 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Norma
 
 from simclic import data
 from simclic.data.images import Images
+from simclic.spec import cores
 
 SIZES = ((500, 375), (375, 500), (512, 384), (1024, 700))
 
@@ -35,7 +35,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="ends within a minute on two cores")
     count, epochs = (384, 2) if parser.parse_args().quick else (1536, 5)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -44,11 +43,11 @@ def main():
         made = data.load(str(root / "photographs"), "ericsson", root)
         once = time.perf_counter() - started
         ours = measure(epochs, count, decoded(made, device))
-        theirs = measure(epochs, count, decoding(root / "photographs", cores, device))
+        theirs = measure(epochs, count, decoding(root / "photographs", device))
         same(made, root / "photographs")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, torchvision {torchvision.__version__}"
-    print(f"{name}, {cores} cores; {versions}")
+    print(f"{name}, {cores()} cores; {versions}")
     sides = ", ".join(f"{width} x {height}" for width, height in SIZES)
     print(f"{count:,} JPEGs of {sides}; batches of 128 at 224 x 224; median of {epochs} epochs")
     print(
@@ -83,7 +82,7 @@ def decoded(made, device):
     return epoch
 
 
-def decoding(folder, cores, device):
+def decoding(folder, device):
     """Batches from JPEGs, epoch by epoch, by workers that stay."""
     known = data.facts(str(folder))
     usual = Compose([Resize(224, InterpolationMode.BICUBIC), CenterCrop(224), ToTensor(), Normalize(known.mean, known.std)])
@@ -91,7 +90,7 @@ def decoding(folder, cores, device):
         ImageFolder(folder, usual),
         128,
         shuffle=True,
-        num_workers=cores,
+        num_workers=cores(),
         persistent_workers=True,
         pin_memory=device.type == "cuda",
     )

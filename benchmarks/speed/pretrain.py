@@ -26,9 +26,8 @@ from simclic import Run, data
 from simclic.data.images import Images
 from simclic.method import backbone, width
 from simclic.pretrain import loop
-from simclic.spec import How
+from simclic.spec import How, cores
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 GPU = torch.cuda.is_available()
 
 
@@ -50,7 +49,7 @@ def main():
         photographs(Path(folder) / "photographs", count)
         data.load(f"{folder}/photographs", "ericsson", Path(folder), size["image_size"])
         found = {name: apart(measure, folder, size, steps) for name, measure in contenders.items()}
-    print(f"{torch.cuda.get_device_name() if GPU else platform.machine()}, {CORES} cores; torch {torch.__version__}; ", end="")
+    print(f"{torch.cuda.get_device_name() if GPU else platform.machine()}, {cores()} cores; torch {torch.__version__}; ", end="")
     print(", ".join(f"{k} {v}" for k, v in size.items()) + f"; {count:,} JPEGs, {steps} steps each")
     mine, bare = found["SimCLIC"][0]
     for name, (speeds, memory) in found.items():
@@ -182,7 +181,7 @@ def peer(model, loss, transform, folder, size, steps):
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.01, momentum=0.9, weight_decay=1e-4)
     images = ImageFolder(f"{folder}/photographs", transform)
     loader = DataLoader(
-        images, size["batch_size"], shuffle=True, drop_last=True, num_workers=CORES, persistent_workers=True, pin_memory=GPU
+        images, size["batch_size"], shuffle=True, drop_last=True, num_workers=cores(), persistent_workers=True, pin_memory=GPU
     )
 
     def batches():

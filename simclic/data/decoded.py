@@ -5,7 +5,6 @@ import errno
 import hashlib
 import io
 import math
-import os
 import shutil
 import time
 import zlib
@@ -23,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from simclic import files
 from simclic.data import manifest
 from simclic.data.listing import Listing
-from simclic.spec import InputError, Tell
+from simclic.spec import InputError, Tell, cores
 
 STEPS = "RGB, shorter side resized (bicubic), centre crop"  # part of the key: change it with the code
 MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}  # of 8 bits a channel, which turn into RGB
@@ -190,12 +189,11 @@ def made(name: str, root: Path, size: int | str = "*") -> list[Path]:
 
 def in_order(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     """`work` of each item on all cores, in order, a few ahead. PIL and hashing let go of Python's lock, so threads will do."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     ahead: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(cores) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for item in items:
             ahead.append(pool.submit(work, item))
-            if len(ahead) > 4 * cores:
+            if len(ahead) > 4 * cores():
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()

@@ -21,7 +21,7 @@ from simclic import store
 from simclic.launch.work import Work, decoded, work
 from simclic.plan import cost
 from simclic.progress import bar
-from simclic.spec import USUAL, Diverged, How, InputError, Protocol, Run
+from simclic.spec import USUAL, Diverged, How, InputError, Protocol, Run, cores
 from simclic.store import DIVERGED
 
 
@@ -89,7 +89,6 @@ def here(jobs: list[Work], runs: Path, root: Path, console: Console, how: How = 
 
 def _server(how: How, per_gpu: int) -> tuple[Any, list[str], int]:
     """A process server that has torch imported already, the devices of this machine, and CPU threads per process."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # Read when torch and numpy are imported in the server. One thread each: results do not depend on the number of cores.
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     if how.deterministic:
@@ -106,8 +105,8 @@ def _server(how: How, per_gpu: int) -> tuple[Any, list[str], int]:
         gpus = mine.recv()
     except EOFError:
         raise InputError("torch does not start here; install it with: pip install -c constraints.txt -e .") from None
-    devices = [f"cuda:{i}" for _ in range(per_gpu) for i in range(gpus)] or ["cpu"] * cores
-    return context, devices, max(1, cores // len(devices)) if gpus else 1
+    devices = [f"cuda:{i}" for _ in range(per_gpu) for i in range(gpus)] or ["cpu"] * cores()
+    return context, devices, max(1, cores() // len(devices)) if gpus else 1
 
 
 def _count_gpus(pipe: Connection) -> None:

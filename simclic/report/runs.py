@@ -1,7 +1,5 @@
 """A page per encoder: how its training went, epoch by epoch, what it is, and what became of it."""
 
-import contextlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +30,13 @@ def pages(found: pd.DataFrame, runs: Path, folder: Path, html: Environment) -> l
         errors = dict(zip(results["stage"], results["error"], strict=True))
         row = {"name": name, "last": record.get("last", {}), "seconds": record.get("seconds"), "errors": errors}
         row["collapsed"] = record.get("collapsed", "")
-        panels = curves(epochs(runs / str(name) / "log.jsonl"))
+        panels = curves(store.epochs(runs / str(name)))
         (folder / "runs").mkdir(exist_ok=True)
         values = {"title": str(name), "row": row, "run": run, "record": record, "panels": panels, "size": (WIDTH, HEIGHT)}
         page = html.get_template("run.html.j2").render(values)
         files.write_bytes(folder / "runs" / f"{name}.html", page.encode())
         rows.append(row)
     return rows
-
-
-def epochs(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log, without a line that is being written or damaged."""
-    if not path.is_file():
-        return []
-    found = []
-    for line in path.read_text().splitlines():
-        with contextlib.suppress(ValueError):
-            found.append(json.loads(line))
-    return found
 
 
 def curves(log: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -5,11 +5,11 @@ Standard library only, so that planning and reporting never wait for torch.
 
 from simclic.spec.exhibit import Exhibit, Figure, Suite, Table, load
 from simclic.spec.fields import STRENGTHS, Diverged, InputError, Tell
-from simclic.spec.how import USUAL, How
+from simclic.spec.how import USUAL, How, cores
 from simclic.spec.protocol import PROTOCOLS, Finetune, Linear, Protocol, logspace
 from simclic.spec.run import Run, grid
 
 __all__ = [
     "PROTOCOLS", "STRENGTHS", "USUAL", "Diverged", "Exhibit", "Figure", "Finetune", "How", "InputError", "Linear", "Protocol",
-    "Run", "Suite", "Table", "Tell", "grid", "load", "logspace",
+    "Run", "Suite", "Table", "Tell", "cores", "grid", "load", "logspace",
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """How a machine computes: no part of an experiment, and recorded with every encoder."""
 
+import os
 from dataclasses import dataclass
 
 
@@ -14,3 +15,8 @@ class How:
 
 
 USUAL = How()
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

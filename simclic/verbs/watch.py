@@ -1,12 +1,12 @@
 """simclic watch RUN: the curves of a pre-training in the terminal, while it runs and after."""
 
 import argparse
-import contextlib
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from simclic import store
 from simclic.spec import InputError
 
 if TYPE_CHECKING:
@@ -56,23 +56,12 @@ def ended(folder: Path) -> bool:
     return (folder / "pretrain.json").exists() or (folder / "failed.json").exists()
 
 
-def rows(folder: Path) -> list[dict[str, Any]]:
-    """The epochs so far; a line that is being written counts when it is whole."""
-    if not (folder / "log.jsonl").is_file():
-        return []
-    found = []
-    for line in (folder / "log.jsonl").read_text().splitlines():
-        with contextlib.suppress(ValueError):
-            found.append(json.loads(line))
-    return found
-
-
 def drawn(folder: Path, width: int) -> "Group":
     """One line per curve: its name, its course, its last value."""
     from rich.console import Group
     from rich.text import Text
 
-    found = rows(folder)
+    found = store.epochs(folder)
     if not found:
         return Group(Text(f"{folder.name}: no epoch is done yet"))
     run = json.loads((folder / "run.json").read_bytes())["run"] if (folder / "run.json").is_file() else {}
