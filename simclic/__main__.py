@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simclic.spec import How, InputError, Suite, load
-from simclic.verbs import data, watch
+from simclic.verbs import data, doctor, status, submit, watch
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,7 +40,6 @@ def parser() -> argparse.ArgumentParser:
     for verb, text in (
         (plan, "jobs asked, shared, done and missing"),
         (run, "do what is missing on this machine, then report"),
-        (status, "done, missing, and what failed and why"),
         (report, "tables and figures from whatever is done"),
     ):
         p = verbs.add_parser(verb.__name__, help=text, description=text)
@@ -59,6 +58,12 @@ def parser() -> argparse.ArgumentParser:
             p.add_argument("--deterministic", action="store_true", help="the same bits every time on a GPU too, at a cost")
             p.add_argument("--minutes", type=float, default=10, metavar="N", help="between checkpoints (%(default)s)")
             p.add_argument("--per-gpu", type=int, default=1, metavar="N", help="processes that share a GPU (%(default)s)")
+    for name, module, text in (
+        ("submit", submit, "the same through Slurm; returns at once"),
+        ("status", status, "what is done, running, queued, waiting and failed, and why"),
+        ("doctor", doctor, "what works here and on a cluster, and what does not"),
+    ):
+        module.add(verbs.add_parser(name, help=text, description=text))
     data.add(verbs.add_parser("data", help="the data sets: list, check, prepare", description="the data sets"))
     watch.add(verbs.add_parser("watch", help="the curves of a pre-training", description="the curves of a pre-training"))
     return top
@@ -76,23 +81,6 @@ def plan(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def status(arguments: argparse.Namespace) -> int:
-    """As plan, without what is shared; exit code 1 if anything failed."""
-    made = _planned(arguments, _suites(arguments))
-    if arguments.json:
-        print(json.dumps(made.as_json(), indent=1))
-    else:
-        console = _console()
-        for line in made.totals():
-            text = f"{line.done} of {line.done + line.failed + line.missing} done"
-            console.print(
-                f"{line.stage or 'all':10} {text}" + (f", [red]{line.failed} failed[/red]" if line.failed else ""),
-                highlight=False,
-            )
-        _print_reasons(console, made)
-    return int(bool(made.reasons))
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Do what is missing, then report. One failure does not stop the rest."""
     from simclic import files, launch
@@ -106,20 +94,24 @@ def run(arguments: argparse.Namespace) -> int:
     console = _console()
     for problem in dict.fromkeys((*made.absent.values(), *made.broken.values())):
         print(f"error: {problem}", file=sys.stderr)
-    how = How(compile=arguments.compile, deterministic=arguments.deterministic, minutes=arguments.minutes)
+    how = How(arguments.compile, arguments.deterministic, arguments.minutes, arguments.per_gpu)
     outcome = launch.Outcome()
     if ready:
-        outcome = launch.here(ready, arguments.runs, arguments.data, console, how, max(1, arguments.per_gpu))
+        outcome = launch.here(ready, arguments.runs, arguments.data, console, how)
+    if outcome.signal:
+        print("\nstopped; what is done is kept, and the same command goes on from there", file=sys.stderr)
+        return 128 + outcome.signal
     if not ready and not made.absent:
         console.print("nothing to train" + ("" if made.reasons else ": every result is there"), highlight=False)
-    for reason in sorted(set(outcome.failures.values())):
-        those = [name for name, why in outcome.failures.items() if why == reason]
+    told = outcome.failures | outcome.elsewhere
+    for reason in sorted(set(told.values())):
+        those = [name for name, why in told.items() if why == reason]
         more = f" ({len(those)} runs)" if len(those) > 1 else f" ({those[0]})"
         print(f"error: {reason}{more}", file=sys.stderr)
     for name, trace in outcome.crashes.items():
         print(f"\n{name}: {trace}", file=sys.stderr)
     _render(suites, arguments, console, silent=tuple(made.broken.values()))
-    return int(bool(outcome.failures or made.absent or made.broken))
+    return int(bool(told or made.absent or made.broken))
 
 
 def report(arguments: argparse.Namespace) -> int:

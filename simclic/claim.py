@@ -9,10 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from simclic import files
+from simclic import files, slurm
 from simclic.spec import InputError
-
-NAME = "owner.json"
 
 
 class Busy(InputError):
@@ -20,20 +18,21 @@ class Busy(InputError):
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[Callable[[], None]]:
-    """While it lasts, this process alone works in `folder`. Yields what raises Busy if another has taken over meanwhile:
-    to be called before anything is published.
+def claimed(folder: Path, name: str = "owner") -> Iterator[Callable[[], None]]:
+    """While it lasts, this process alone does the work that `name` stands for in `folder`. Yields what raises Busy if another
+    has taken over meanwhile: to be called before anything is published.
 
-    A claim whose process is gone is taken over at once; one from another machine is believed. Raises Busy if the folder is taken.
+    A claim whose process or Slurm job is gone is taken over at once; one from another machine of which nothing can be known is
+    believed. Raises Busy if the work is taken.
     """
-    path, mine = folder / NAME, {**_self(), "nonce": uuid.uuid4().hex}
+    path, mine = folder / f"{name}.json", {**_self(), "nonce": uuid.uuid4().hex}
 
     def check() -> None:
         holder = _read(path)
         if holder is None or holder["nonce"] != mine["nonce"]:
             raise Busy(f"{folder}: was taken over by {_told(holder)}; this process stops")
 
-    with files.temporary(folder, NAME) as f:
+    with files.temporary(folder, path.name) as f:
         f.write(json.dumps(mine).encode())
         f.flush()
         while True:
@@ -41,7 +40,7 @@ def claimed(folder: Path) -> Iterator[Callable[[], None]]:
                 os.link(f.name, path)  # fails if there is one, on any file system
                 break
             except FileExistsError:
-                _clear(path, mine["host"])
+                _clear(path, mine)
     try:
         yield check
     finally:
@@ -50,7 +49,13 @@ def claimed(folder: Path) -> Iterator[Callable[[], None]]:
             path.unlink(missing_ok=True)
 
 
-def _clear(path: Path, host: str) -> None:
+def owner(folder: Path, name: str = "owner") -> dict[str, Any] | None:
+    """Who is at work, as far as that can be known here; None if nobody is."""
+    found = _read(folder / f"{name}.json")
+    return found if found and _alive(found) else None
+
+
+def _clear(path: Path, mine: dict[str, Any]) -> None:
     """Remove the claim of a process that is gone. Raises Busy if it lives.
 
     It is moved aside before it is removed: if it is not the one that was judged any more, it goes back.
@@ -60,10 +65,11 @@ def _clear(path: Path, host: str) -> None:
         raise Busy(f"{path}: cannot be read; if nobody is at work here, delete it")
     if holder is None:
         return
-    if _alive(holder):
-        away = "" if holder["host"] == host else f"; if that machine is gone, delete {path}"
+    before = bool(mine["job"]) and holder.get("job") == mine["job"] and holder.get("restarts", 0) < mine["restarts"]
+    if not before and _alive(holder):  # what Slurm has started again is not at work any more
+        away = "" if holder["host"] == mine["host"] else f"; if that machine is gone, delete {path}"
         raise Busy(f"{path.parent}: {_told(holder)} is at work on it{away}")
-    aside = path.with_name(f".{NAME}.{uuid.uuid4().hex[:8]}")
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     with suppress(FileNotFoundError):  # somebody else removed it
         os.rename(path, aside)
         if (taken := _read(aside)) and taken["nonce"] != holder["nonce"]:
@@ -76,8 +82,8 @@ def _clear(path: Path, host: str) -> None:
 
 def _self() -> dict[str, Any]:
     pid = os.getpid()
-    job = os.environ.get("SLURM_JOB_ID", "")
-    return {"host": platform.node(), "boot": _boot(), "pid": pid, "started": _started(pid), "job": job}
+    who = {"host": platform.node(), "boot": _boot(), "pid": pid, "started": _started(pid)}
+    return {**who, "job": slurm.job(), "restarts": slurm.restarts()}
 
 
 def _told(holder: dict[str, Any] | None) -> str:
@@ -87,9 +93,9 @@ def _told(holder: dict[str, Any] | None) -> str:
 
 
 def _alive(holder: dict[str, Any]) -> bool:
-    """Does the process still run? Of another machine that cannot be known: then yes."""
+    """Does the process still run? Of another machine Slurm is asked about the job; if it cannot tell: yes."""
     if holder["host"] != platform.node():
-        return True
+        return slurm.lives(holder.get("job", "")) is not False
     return holder["boot"] == _boot() and bool(holder["started"]) and holder["started"] == _started(holder["pid"])
 
 

@@ -80,7 +80,7 @@ def look(runs: Path, run: Run, protocol: Protocol) -> tuple[str, str]:
             return "done", ""
     except store.Broken as e:
         return "broken", str(e)
-    reason = store.failure(runs, run)
+    reason = store.failure(runs, run, protocol.stage)
     return ("failed", reason) if reason else ("missing", "")
 
 
@@ -92,8 +92,8 @@ def look_at_encoder(runs: Path, run: Run, needed: bool) -> tuple[str, str]:
             return "done", ""
     except store.Broken as e:
         return "broken", str(e)
-    reason = store.failure(runs, run)
-    return ("failed", reason) if reason.startswith("pretrain") else ("missing", "")
+    reason = store.failure(runs, run, "pretrain")
+    return ("failed", reason) if reason else ("missing", "")
 
 
 def cost(run: Run, protocols: Iterable[Protocol]) -> float:

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import platform
 import subprocess
 from contextlib import suppress
@@ -18,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simclic import files
+from simclic import files, slurm
 from simclic.spec import PROTOCOLS, InputError, Protocol, Run
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
+COMMIT = "COMMIT"  # in a copy of the code: the commit that it was copied from
+LOG = "SIMCLIC_LOG"  # the environment's word for the file that a process's messages go to
 DIVERGED = "diverged:"  # how the reason of a failure begins that is a finding
 RUNS = Path("runs")
 
@@ -40,6 +43,7 @@ RESULT: dict[str, type | tuple[type, ...]] = {
 
 # Which of that goes into the table of all results.
 KEPT = ("error", "metric", "chosen", "sizes", "data", "seconds", "device", "threads", "versions", "commit")
+WHERE = ("job", "node", "collapsed")  # what results of earlier versions do not hold
 
 
 class Broken(InputError):
@@ -170,7 +174,7 @@ def results(runs: Path = RUNS) -> "pd.DataFrame":
     rows = [_row(path) for path in sorted(runs.glob("*/*.json")) if path.stem.split("-")[0] in PROTOCOLS]
     return pd.DataFrame(
         rows,
-        columns=["name", "method", "stage", "protocol", *(f.name for f in fields(Run)), *KEPT, "collapsed", "problem", "path"],
+        columns=["name", "method", "stage", "protocol", *(f.name for f in fields(Run)), *KEPT, *WHERE, "problem", "path"],
     )
 
 
@@ -188,32 +192,42 @@ def _row(path: Path) -> dict[str, Any]:
             "stage": stage,
             "protocol": path.stem,
             "error": math.nan,
-            "collapsed": "",
+            **dict.fromkeys(WHERE, ""),
             "problem": str(e),
             "path": str(path),
         }
     row = {"name": run.name, "method": run.method, "stage": stage, "protocol": path.stem, **asdict(run)}
-    return {**row, **{k: found[k] for k in KEPT}, "collapsed": found.get("collapsed", ""), "problem": "", "path": str(path)}
+    return {**row, **{k: found[k] for k in KEPT}, **{k: found.get(k, "") for k in WHERE}, "problem": "", "path": str(path)}
 
 
 def fail(runs: Path, run: Run, stage: str, reason: str) -> None:
-    """Record why a stage of a Run did not succeed, for the plan and the tables."""
+    """Record why a stage of a Run did not succeed, for the plan and the tables, and where its log is."""
     folder(runs, run).mkdir(parents=True, exist_ok=True)
-    write_json(folder(runs, run) / "failed.json", {"schema": SCHEMA, "stage": stage, "reason": reason})
+    values = {"schema": SCHEMA, "stage": stage, "reason": reason, "job": slurm.job(), "log": os.environ.get(LOG, "")}
+    write_json(failed(runs, run, stage), values)
 
 
-def failure(runs: Path, run: Run) -> str:
-    """Why the Run failed when it was last tried, or nothing."""
-    try:
-        found = read_json(folder(runs, run) / "failed.json")
-    except Broken as e:
-        return str(e)
-    return f"{found.get('stage')}: {found.get('reason')}" if found else ""
+def failure(runs: Path, run: Run, stage: str = "") -> str:
+    """Why a stage of the Run failed when it was last tried, or the first of all that did; or nothing."""
+    for path in [failed(runs, run, stage)] if stage else sorted(folder(runs, run).glob("failed-*.json")):
+        try:
+            found = read_json(path)
+        except Broken as e:
+            return str(e)
+        if found:
+            return f"{found.get('stage')}: {found.get('reason')}"
+    return ""
 
 
-def forgive(runs: Path, run: Run) -> None:
-    """Forget an earlier failure: the Run is being tried again."""
-    (folder(runs, run) / "failed.json").unlink(missing_ok=True)
+def failed(runs: Path, run: Run, stage: str) -> Path:
+    """The file that says why a stage failed."""
+    return folder(runs, run) / f"failed-{stage}.json"
+
+
+def forgive(runs: Path, run: Run, stage: str) -> None:
+    """Forget an earlier failure: the stage is being tried again."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        failed(runs, run, stage).unlink()
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -253,7 +267,9 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
-    """The commit of the source tree, marked + if files differ from it; 'unknown' outside git."""
+    """The commit of the source tree, marked + if files differ from it; 'unknown' outside git. A copy to be run says its own."""
+    with suppress(OSError):
+        return Path(__file__).with_name(COMMIT).read_text().strip()
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

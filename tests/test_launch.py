@@ -13,6 +13,7 @@ from conftest import ROOT, tiny
 from rich.console import Console
 
 from simclic import Finetune, InputError, Linear, launch, load, store
+from simclic.launch.processes import _conclude, _Progress
 from simclic.plan import plan
 
 SIMCLIC = [sys.executable, "-m", "simclic"]
@@ -95,16 +96,16 @@ def test_one_failure_does_not_stop_the_others_and_is_recorded(tmp_path):
 def ended(tmp_path, outcome, code):
     """What becomes of a process that ended like this."""
     told = launch.Outcome()
-    process = launch.Process(tiny(), "cpu", 1.0, type("P", (), {"exitcode": code})(), None, outcome=outcome)
+    process = launch.Process(tiny(), (), "cpu", 1.0, type("P", (), {"exitcode": code})(), None, outcome=outcome)
     store.enter(tmp_path, tiny(), "d1")
-    launch._conclude(process, told, tmp_path, launch._Progress(Console(file=io.StringIO()), 1.0, 1))
+    _conclude(process, told, tmp_path, _Progress(Console(file=io.StringIO()), 1.0, 1))
     return told
 
 
 def test_a_process_that_is_killed_is_a_failure_with_its_exit_code(tmp_path):
     told = ended(tmp_path, None, -9)
     assert told.failures == {tiny().name: "its process was killed (exit code -9); out of memory?"}
-    assert store.failure(tmp_path, tiny()).startswith("killed: its process was killed")
+    assert store.failure(tmp_path, tiny()).startswith("pretrain: its process was killed")
 
 
 def test_a_programming_error_keeps_its_traceback_and_stops_nobody(tmp_path):

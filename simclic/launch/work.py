@@ -1,56 +1,82 @@
 """What one process does: everything that is missing of one Run."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from simclic import data, store
-from simclic.claim import Busy
+from simclic import data, stop, store
+from simclic.claim import Busy, claimed
 from simclic.plan import cost
 from simclic.progress import shown
-from simclic.spec import USUAL, Diverged, How, InputError, Protocol, Run, Tell
+from simclic.spec import USUAL, Diverged, Finetune, How, InputError, Linear, Protocol, Run, Tell
 from simclic.store import DIVERGED
 
 Work = tuple[Run, tuple[Protocol, ...]]
 
 
+class Waits(InputError):
+    """What this work builds on is not there: no failure of its own."""
+
+
 def work(
-    run: Run, protocols: tuple[Protocol, ...], runs: Path, root: Path, device: str, tell: Tell, how: How = USUAL
-) -> dict[str, float]:
+    run: Run, protocols: tuple[Protocol, ...], runs: Path, root: Path, device: str, tell: Tell, how: How = USUAL,
+    trains: bool = True,
+) -> dict[str, float]:  # fmt: skip
     """Everything that is missing of one Run: its encoder, then each result. Returns the error under each protocol in percent.
 
-    What exists is not done again. Raises InputError or Diverged, after recording the reason beside the Run.
+    What exists is not done again. trains: make the encoder if it is not there; otherwise Waits is raised, since that is the
+    work of somebody else. Raises InputError or Diverged, after recording the reason beside the Run; Busy if another process
+    is at work.
     """
     import torch
 
     from simclic.data.images import Images
-    from simclic.finetune import finetune
-    from simclic.linear import probe
     from simclic.pretrain import described, pretrain
 
-    stage, shares = "pretrain", _shares(run, protocols)
-    try:
+    shares, where = _shares(run, protocols, trains), torch.device(device)
+    with _recorded(runs, run, "pretrain" if trains else protocols[0].stage):
         dataset = data.load(run.dataset, run.split, root, run.image_size, run.difficult)
-        where = torch.device(device)
         store.enter(runs, run, dataset.digest)
-        store.forgive(runs, run)
-        f = pretrain(run, dataset, runs, where, _part(tell, stage, shares), how)
-        images, errors = Images(dataset, run.image_size, where), {}
-        collapsed = (store.read_json(store.folder(runs, run) / "pretrain.json") or {}).get("collapsed", "")
-        for protocol in protocols:
-            stage = protocol.stage
-            part = _part(tell, protocol.name, shares)
-            if stage == "linear":
-                scored = probe(protocol, f, dataset, images, part)  # type: ignore[arg-type]
-            else:
-                scored = finetune(protocol, f, dataset, images, run.seed, part)  # type: ignore[arg-type]
-            measured = {"data": dataset.digest, "seed": run.seed, "collapsed": collapsed, **described(where)}
-            store.write_result(runs, run, protocol, scored, **measured)
-            errors[protocol.title.lower()] = scored[0]["error"]
-        return errors
-    except Busy:
+        if not trains:
+            _must_be_there(runs, run)
+        f = pretrain(run, dataset, runs, where, _part(tell, "pretrain", shares), how)
+    images, errors = Images(dataset, run.image_size, where), {}
+    collapsed = (store.read_json(store.folder(runs, run) / "pretrain.json") or {}).get("collapsed", "")
+    for protocol in protocols:
+        stop.check()
+        with _recorded(runs, run, protocol.stage), claimed(store.folder(runs, run), f"owner-{protocol.name}") as still_ours:
+            found = store.result(runs, run, protocol)  # somebody may have been faster
+            if found is None:
+                record, truth, scores = _scored(protocol, f, dataset, images, run.seed, _part(tell, protocol.name, shares))
+                measured = {"data": dataset.digest, "seed": run.seed, "collapsed": collapsed, **described(where)}
+                still_ours()
+                store.write_result(runs, run, protocol, (record, truth, scores), **measured)
+                found = record
+            errors[protocol.title.lower()] = found["error"]
+    return errors
+
+
+def _scored(protocol: Protocol, f: Any, dataset: data.Dataset, images: Any, seed: int, tell: Tell) -> store.Scored:
+    """The encoder under one protocol."""
+    from simclic.finetune import finetune
+    from simclic.linear import probe
+
+    if isinstance(protocol, Linear):
+        return probe(protocol, f, dataset, images, tell)
+    assert isinstance(protocol, Finetune)
+    return finetune(protocol, f, dataset, images, seed, tell)
+
+
+@contextlib.contextmanager
+def _recorded(runs: Path, run: Run, stage: str) -> Iterator[None]:
+    """Forget that a stage failed before; if it fails now, leave the reason beside the Run for whoever asks."""
+    store.forgive(runs, run, stage)
+    try:
+        yield
+    except (Busy, Waits):
         raise  # somebody else's work, and no failure of it
     except (InputError, Diverged) as e:
         with contextlib.suppress(OSError):
@@ -58,21 +84,53 @@ def work(
         raise
 
 
-def decoded(jobs: list[Work], runs: Path, root: Path, console: Console, failures: dict[str, str]) -> list[Work]:
-    """The jobs whose data are whole; each data set is decoded here, on all cores, before many processes ask for it."""
+def _must_be_there(runs: Path, run: Run) -> None:
+    """Raise Waits if the encoder is not made yet. That this work was started is no proof: Slurm forgets what jobs waited for."""
+    path = store.folder(runs, run) / "pretrain.json"
+    if store.read_json(path) is None:
+        why = store.failure(runs, run, "pretrain").removeprefix("pretrain: ") or "there is no pretrain.json"
+        raise Waits(f"{run.name}: waits for its pre-training ({why}); run: simclic status --retry-failed EXHIBIT")
+
+
+def stage(runs: Path, run: Run, protocols: tuple[Protocol, ...]) -> str:
+    """The first stage of some work that is not done."""
+    if not (store.folder(runs, run) / "pretrain.json").exists():
+        return "pretrain"
+    left = [p.stage for p in protocols if not store.result_path(runs, run, p).exists()]
+    return left[0] if left else "pretrain"
+
+
+def decoded(
+    jobs: list[Work],
+    runs: Path,
+    root: Path,
+    console: Console,
+    failures: dict[str, str],
+    asked: Callable[[], bool] = lambda: False,
+) -> list[Work]:
+    """The jobs whose data are whole; each data set is decoded here, on all cores, before many processes ask for it.
+
+    Raises Stopped if that is asked for.
+    """
+
+    def look(share: float, note: str) -> None:
+        if asked():
+            raise stop.Stopped
+        show(share, note)
+
     broken: dict[tuple[str, str, int], str] = {}
     for name, split, size in dict.fromkeys(_data(run) for run, _ in jobs):
         try:
-            with shown(console) as tell:
-                data.load(name, split, root, size, tell=tell)
+            with shown(console) as show:
+                data.load(name, split, root, size, tell=look)
         except InputError as e:
             first, *more = str(e).splitlines()
             broken[name, split, size] = first + (f" (and {len(more):,} more: simclic data check {name})" if more else "")
-    for run, _ in jobs:
+    for run, protocols in jobs:
         if why := broken.get(_data(run)):
             failures[run.name] = why
             with contextlib.suppress(OSError):
-                store.fail(runs, run, "data", why)
+                store.fail(runs, run, stage(runs, run, protocols), why)
     return [job for job in jobs if _data(job[0]) not in broken]
 
 
@@ -80,9 +138,9 @@ def _data(run: Run) -> tuple[str, str, int]:
     return run.dataset, run.split, run.image_size
 
 
-def _shares(run: Run, protocols: tuple[Protocol, ...]) -> dict[str, tuple[float, float]]:
-    """Where in the whole work of a Run each stage begins and how much of it that is."""
-    prices = {"pretrain": cost(run, ())} | {p.name: cost(run, (p,)) - cost(run, ()) for p in protocols}
+def _shares(run: Run, protocols: tuple[Protocol, ...], trains: bool) -> dict[str, tuple[float, float]]:
+    """Where in the work of a Run each stage begins and how much of it that is."""
+    prices = {"pretrain": cost(run, ()) if trains else 0.0} | {p.name: cost(run, (p,)) - cost(run, ()) for p in protocols}
     total, before, shares = sum(prices.values()) or 1.0, 0.0, {}
     for stage, price in prices.items():
         shares[stage] = (before / total, price / total)

@@ -1,6 +1,7 @@
 """Algorithm 1: the encoder of a Run, trained or read; the controls that train nothing."""
 
 import hashlib
+import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simclic import files, store, weights
+from simclic import files, slurm, store, weights
 from simclic.claim import claimed
 from simclic.data import Dataset
 from simclic.data.images import Images, seeded
@@ -90,9 +91,10 @@ def calibrate(run: Run, images: Images, fit: Tensor) -> tuple[nn.Module, dict[st
 
 
 def described(device: torch.device) -> dict[str, Any]:
-    """What computes: the device's name and the number of CPU threads, on which the last bits depend."""
+    """What computes: the device's name and the number of CPU threads, on which the last bits depend; the node and Slurm's job."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return {"device": name, "threads": torch.get_num_threads()}
+    where = {"node": platform.node(), "job": slurm.job(), "restarts": slurm.restarts()}
+    return {"device": name, "threads": torch.get_num_threads(), **where}
 
 
 def _restored(run: Run, path: Path, sha256: str) -> nn.Module:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simclic import files, weights
+from simclic import files, stop, weights
 from simclic.data import Dataset
 from simclic.data.images import Images, seed_of, seeded
 from simclic.method import SimCLIC, width
@@ -78,7 +78,8 @@ def train(
     """Algorithm 1 on the images of splits.fit; returns the backbone and what is recorded of it.
 
     path: where log.jsonl goes and now and then a checkpoint. still_ours: called before each of these, raises if another
-    process has taken over. Raises InputError if the images are less than a batch, Diverged if the loss stops being finite.
+    process has taken over. Raises InputError if the images are less than a batch, Diverged if the loss stops being finite,
+    Stopped once it is saved if that was asked for.
     """
     device, size, fit = images.device, run.batch_size, torch.from_numpy(dataset.splits.fit)
     per_epoch = len(fit) // size  # the last incomplete batch of an epoch is left out, as SimSiam does
@@ -98,29 +99,34 @@ def train(
     started, saved, bad = time.monotonic() - training.seconds, time.monotonic(), torch.tensor(-1, device=device)
 
     batches = images.stream(order(run, fit, range(training.step, steps), per_epoch))
-    for step, (x, index) in enumerate(batches, training.step):
-        epoch, position = divmod(step, per_epoch)
-        lr = run.lr * (1 + math.cos(math.pi * step / steps)) / 2
-        out = training.forward_and_back(x, index, lr)
-        training.watch.add(out, out.p if run.perturbs == "p" else out.z, index, (per_epoch - 1 - position) * size)
-        bad = nonfinite(out.loss, step, bad)
-        training.step = step + 1
-        due, last = time.monotonic() - saved > 60 * how.minutes, position == per_epoch - 1
-        if due or last or device.type == "cpu" or step % LOOK == 0:
-            _stop_if(int(bad), run, per_epoch, steps)
-        if last:
-            training.seconds = time.monotonic() - started
-            still_ours()
-            speed = (epoch + 1) * per_epoch * size / training.seconds
-            log.write({"epoch": epoch + 1, **training.watch.row(dataset), "lr": lr, "images/s": speed})
-            tell(training.step / steps, f"epoch {epoch + 1}/{run.epochs}")
-        if due and training.step < steps:
-            if not finite(training.model):
-                _stop_if(step, run, per_epoch, steps, "a weight")
-            training.seconds = time.monotonic() - started
-            still_ours()
-            checkpoint.save(path / "checkpoint", training.content())
-            saved = time.monotonic()
+    with stop.boundaries() as asked:
+        for step, (x, index) in enumerate(batches, training.step):
+            epoch, position = divmod(step, per_epoch)
+            lr = run.lr * (1 + math.cos(math.pi * step / steps)) / 2
+            out = training.forward_and_back(x, index, lr)
+            training.watch.add(out, out.p if run.perturbs == "p" else out.z, index, (per_epoch - 1 - position) * size)
+            bad = nonfinite(out.loss, step, bad)
+            training.step = step + 1
+            stopping, last = asked(), position == per_epoch - 1
+            due = stopping or time.monotonic() - saved > 60 * how.minutes
+            if due or last or device.type == "cpu" or step % LOOK == 0:
+                _stop_if(int(bad), run, per_epoch, steps)
+            if last:
+                training.seconds = time.monotonic() - started
+                still_ours()
+                speed = (epoch + 1) * per_epoch * size / training.seconds
+                log.write({"epoch": epoch + 1, **training.watch.row(dataset), "lr": lr, "images/s": speed})
+            if last or step % LOOK == 0:
+                tell(training.step / steps, f"epoch {epoch + 1}/{run.epochs}")
+            if due and training.step < steps:
+                if not finite(training.model):
+                    _stop_if(step, run, per_epoch, steps, "a weight")
+                training.seconds = time.monotonic() - started
+                still_ours()
+                checkpoint.save(path / "checkpoint", training.content())
+                saved = time.monotonic()
+                if stopping:
+                    raise stop.Stopped
     if not finite(training.model):
         _stop_if(steps - 1, run, per_epoch, steps, "a weight")
     seconds = time.monotonic() - started

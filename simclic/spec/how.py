@@ -3,20 +3,35 @@
 import os
 from dataclasses import dataclass
 
+from simclic.spec.fields import InputError
+
 
 @dataclass(frozen=True)
 class How:
     """compile: let torch.compile fuse the backbone, if it can here. deterministic: only algorithms that give the same bits every
-    time on a GPU, at a cost that benchmarks/speed/pretrain.py tells; a CPU gives them anyway. minutes: between checkpoints."""
+    time on a GPU, at a cost that benchmarks/speed/pretrain.py tells; a CPU gives them anyway. minutes: between checkpoints.
+    per_gpu: processes that share a GPU."""
 
     compile: bool = False
     deterministic: bool = False
     minutes: float = 10.0
+    per_gpu: int = 1
+
+    def __post_init__(self) -> None:
+        for name, low in (("minutes", 0.0), ("per_gpu", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int if name == "per_gpu" else (int, float)) or not value >= low:
+                raise InputError(f"{name}={value!r} is out of range: {low:g} or more")
+        for name in ("compile", "deterministic"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name}={getattr(self, name)!r} is neither true nor false")
 
 
 USUAL = How()
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores that this process may use; in a job of Slurm's no more than it was given, even where nothing enforces that."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return min(found, int(given)) if given.isdigit() and given != "0" else found

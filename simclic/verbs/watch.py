@@ -53,7 +53,7 @@ def found(runs: Path, name: str) -> Path:
 
 def ended(folder: Path) -> bool:
     """Is there nothing more to come?"""
-    return (folder / "pretrain.json").exists() or (folder / "failed.json").exists()
+    return (folder / "pretrain.json").exists() or (folder / "failed-pretrain.json").exists()
 
 
 def drawn(folder: Path, width: int) -> "Group":

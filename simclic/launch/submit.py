@@ -1,0 +1,198 @@
+"""Put on a cluster whatever is neither done nor in the queue, and return."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from simclic import slurm, store
+from simclic.claim import claimed, owner
+from simclic.launch import records, snapshot, task
+from simclic.launch.pack import Array, Prices, arrays
+from simclic.launch.profile import Profile
+from simclic.launch.records import Key, Launch
+from simclic.launch.work import Work
+from simclic.spec import InputError, Run
+
+
+@dataclass
+class Submitted:
+    """What was put into the queue, and what was not, with the reason."""
+
+    arrays: list[tuple[Array, str]] = field(default_factory=list)  # with Slurm's number
+    queued: int = 0  # jobs that were in the queue already
+    failed: int = 0  # jobs that failed before and are left alone, with all that waits for them
+    folder: Path | None = None
+    refused: str = ""  # Slurm's complaint
+    left: list[Array] = field(default_factory=list)  # what that kept out
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs were submitted."""
+        return sum(len(protocols) or 1 for array, _ in self.arrays for task in array.tasks for _, protocols in task)
+
+
+def submit(work: list[Work], profile: Profile, runs: Path, root: Path, retry: bool = False) -> Submitted:
+    """Submit what is missing. work: each Run with the protocols whose result is not there. retry: what failed before, too.
+
+    Raises InputError if Slurm does not answer: nothing is submitted then, since what is in the queue is not known.
+    """
+    with claimed(records.place(runs), "submitting"):
+        queued = in_queue(runs, profile.cluster)
+        told = Submitted()
+        encoders, results = _missing(work, runs, queued, retry, told)
+        if not encoders and not results:
+            return told
+        if profile.cluster == "local":
+            merged = dict.fromkeys(encoders, ()) | dict(results)
+            made = [Array("all", [list(merged.items())])]
+        else:
+            prices = Prices(runs, profile)
+            prices.learn(run for run, _ in work)
+            waiting = {run: queued[run.name, ""] for run, _ in results if (run.name, "") in queued}
+            made = arrays(encoders, results, waiting, profile, prices, _largest())
+        launch = records.begin(made, profile, snapshot.take(records.place(runs)), runs, root)
+        told.folder = launch.folder
+        (_start if profile.cluster == "local" else _sbatch)(launch, made, profile, told)
+        return told
+
+
+def in_queue(runs: Path, cluster: str = "slurm") -> dict[Key, str]:
+    """The jobs that wait or run, with the number of their task. What can never start is cancelled, and so is what a submitter
+    that was killed left incomplete. Raises slurm.Silent."""
+    found = records.launches(runs)
+    known = slurm.queue() if any(launch.values["cluster"] == "slurm" for launch in found) or cluster == "slurm" else {}
+    lost = {title for launch in found for name in launch.sizes if not launch.number(name) for title in [launch.title(name)]}
+    slurm.cancel({job.id for job in known.values() if job.name in lost})
+    queued: dict[Key, str] = {}
+    stuck = set()
+    for launch in found:
+        alive = launch.values["cluster"] == "local" and owner(launch.folder) is not None
+        for one in launch.tasks():
+            job = known.get(one.id) if one.id else None
+            if job and job.stuck:
+                stuck.add(job.id)
+            elif job or alive:
+                over = one.state().get("failures", {})
+                queued |= {key: one.id or "local" for key in one.keys if key[0] not in over}
+    slurm.cancel(stuck)
+    return queued
+
+
+def _missing(work: list[Work], runs: Path, queued: dict[Key, str], retry: bool, told: Submitted) -> tuple[list[Run], list[Work]]:
+    """Encoders and results to submit, and in `told` how many are not, and why."""
+    encoders, results = [], []
+    for run, protocols in work:
+        made = (store.folder(runs, run) / "pretrain.json").exists()
+        there = made or (run.name, "") in queued
+        told.queued += not made and there
+        if retry:
+            for stage in {p.stage for p in protocols} | ({"pretrain"} if not there else set()):
+                store.forgive(runs, run, stage)
+        if not there and store.failure(runs, run, "pretrain"):
+            told.failed += 1 + len(protocols)
+            continue
+        wanted = []
+        for p in protocols:
+            if (run.name, p.name) in queued:
+                told.queued += 1
+            elif store.failure(runs, run, p.stage):
+                told.failed += 1
+            else:
+                wanted.append(p)
+        if not there and (wanted or not protocols):
+            encoders.append(run)
+        if wanted:
+            results.append((run, tuple(wanted)))
+    return encoders, results
+
+
+def _largest() -> int:
+    """How many tasks an array may have here."""
+    text = slurm.settings().get("MaxArraySize", "")
+    return max(1, int(text)) if text.isdigit() else 1001
+
+
+def _sbatch(launch: Launch, made: list[Array], profile: Profile, told: Submitted) -> None:
+    """One array after another, parents first. Where Slurm refuses one, the rest stays out and is named."""
+    numbers: dict[int, str] = {}
+    for i, array in enumerate(made):
+        name = f"{array.stage}-{i}"
+        parent = array.after if isinstance(array.after, str) else numbers[id(array.after)]
+        try:
+            with asking():
+                executor = executor_for(profile, array.stage, launch.folder / name, launch.title(name), launch.code)
+                executor.update_parameters(slurm_dependency=_after(array, parent))
+                n = len(array.tasks)
+                jobs = executor.map_array(task.run, [str(launch.folder)] * n, [name] * n, range(n))
+        except InputError as e:
+            told.refused, told.left = str(e), made[i:]
+            return
+        numbers[id(array)] = jobs[0].job_id.split("_")[0]
+        launch.taken(name, numbers[id(array)])
+        told.arrays.append((array, numbers[id(array)]))
+
+
+def _after(array: Array, parent: str) -> str | None:
+    if not parent:
+        return None
+    whole = isinstance(array.after, Array) and len(array.after.tasks) > 1
+    return f"{'aftercorr' if whole else 'afterok'}:{parent}"
+
+
+def executor_for(profile: Profile, stage: str, folder: Path, title: str, code: Path) -> Any:
+    """submitit's executor for tasks of a stage: the profile's words, and ours.
+
+    The working folder is the copy of the code, so that it is what Python finds first; srun does not take over --cpus-per-task.
+    """
+    import submitit
+
+    given = dict(profile.stages[stage])
+    given.pop("slurm_max_num_timeout", None)  # counted by the task itself
+    executor = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_python=given.pop("slurm_python", None))
+    more = {"chdir": str(code), "requeue": True, **given.pop("slurm_additional_parameters", {})}
+    srun = list(given.pop("slurm_srun_args", []))
+    if "cpus_per_task" in given and not any(str(word).startswith("--cpus-per-task") for word in srun):
+        srun.append(f"--cpus-per-task={given['cpus_per_task']}")
+    executor.update_parameters(**given, name=title, slurm_additional_parameters=more, slurm_srun_args=srun)
+    return executor
+
+
+@contextmanager
+def asking() -> Iterator[None]:
+    """To talk to sbatch through submitit: nothing of this environment leaks into a job, and a refusal is an InputError."""
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    before, kept = dict(os.environ), slurm.environment()
+    for key in before.keys() - kept.keys():
+        del os.environ[key]
+    try:
+        yield
+    except (FailedJobError, FailedSubmissionError, OSError, ValueError, NameError, AssertionError) as e:
+        said = [line.strip() for line in str(e).splitlines() if "error" in line.lower()]
+        raise InputError(" ".join(said) or str(e).strip() or type(e).__name__) from e
+    finally:
+        os.environ |= before
+
+
+def _start(launch: Launch, made: list[Array], profile: Profile, told: Submitted) -> None:
+    """A process of its own on this machine, which goes on when this one and its terminal are gone."""
+    name = next(iter(launch.sizes))
+    with open(launch.folder / name / "log.err", "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "simclic.launch.task", str(launch.folder)], cwd=launch.code, stdin=subprocess.DEVNULL,
+            stdout=log, stderr=log, start_new_session=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+    for _ in range(600):
+        if owner(launch.folder) or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    if process.poll() not in (None, 0):
+        said = (launch.folder / name / "log.err").read_text().strip().splitlines()
+        raise InputError(f"the process that was to do the work ended at once: {said[-1] if said else 'without a word'}")
+    told.arrays.append((made[0], f"process {process.pid}"))

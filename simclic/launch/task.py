@@ -1,0 +1,177 @@
+"""What a node does: one task of a launch, stopped and started again as often as Slurm likes.
+
+submitit calls `run`. Its own way to requeue is not used: it would save inside a signal handler, between any two instructions,
+and rewrite the file that the next start reads. Here a signal is noted, all is saved at a step boundary, and then Slurm is asked.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from simclic import slurm, store
+from simclic.claim import Busy, claimed
+from simclic.launch import snapshot
+from simclic.launch.processes import Outcome, Process, here
+from simclic.launch.records import Launch, Task
+from simclic.launch.work import Work, stage
+from simclic.spec import InputError
+
+AGAIN = 75  # the exit code of a task that is not at its end
+EVERY = 5.0  # seconds between two words about how far a task is
+
+
+def run(folder: str, array: str, index: int) -> None:
+    """Do a task. Exits 0 once all its jobs have been tried: what became of each stands beside its Run."""
+    try:
+        code = _run(Launch(Path(folder)).task(array, index))
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        code = 78
+    if code:
+        sys.exit(code)
+
+
+def _run(task: Task) -> int:
+    launch = task.launch
+    _sweep(task)
+    snapshot.running(launch.code)
+    # For the processes that it starts: the same code, wherever they are; and where they tell of what goes wrong.
+    os.environ |= {"PYTHONPATH": str(launch.code), "PYTHONSAFEPATH": "1", store.LOG: str(task.messages(slurm.job()))}
+    os.chdir(launch.values["cwd"])
+    runs, root = Path(launch.values["runs"]), Path(launch.values["data"])
+    work, state = task.work(), _Told(task)
+    if state.stuck(runs, work):
+        return 1
+    console = Console(width=120)
+    outcome = here(work, runs, root, console, launch.how, trains=task.stage in ("pretrain", "all"), watch=state.watch)
+    for name, why in (outcome.failures | outcome.elsewhere).items():
+        print(f"error: {name}: {why}", file=sys.stderr)
+    for name, trace in outcome.crashes.items():
+        print(f"{name}: {trace}", file=sys.stderr)
+    if outcome.signal:
+        return _stop(outcome.signal, state, runs, work)
+    state.end("ended", outcome)
+    return AGAIN if any("is at work on it" in why or "was taken over" in why for why in outcome.elsewhere.values()) else 0
+
+
+def _stop(number: int, state: "_Told", runs: Path, work: list[Work]) -> int:
+    """All is saved. Ahead of a time limit or a preemption Slurm is asked to start it again; who cancels a job means it."""
+    if number != signal.SIGUSR2:
+        state.end("stopped", why=f"stopped by {signal.Signals(number).name}, as scancel does")
+        return AGAIN
+    limit = state.task.launch.values["limits"].get(state.task.stage, {}).get("timeouts")
+    state.timeouts += 1
+    if limit is not None and state.timeouts > limit:
+        told = (
+            f"stopped {state.timeouts} times, and slurm_max_num_timeout is {limit}; raise it, and: simclic status --retry-failed"
+        )
+        state.give_up(runs, work, told)
+        return 1
+    try:
+        state.end("requeued", why="saved ahead of a time limit or a preemption")
+        slurm.requeue()
+    except slurm.Silent as e:
+        print(f"error: cannot be put back into the queue ({e}); it is saved: submit again", file=sys.stderr)
+        state.end("stopped", why=f"saved, but could not be put back into the queue ({e}); submit again")
+    return AGAIN
+
+
+class _Told:
+    """What a task tells of itself while it works, and what it told before it was stopped."""
+
+    def __init__(self, task: Task):
+        before = task.state()
+        self.task, self.before, self.began, self.last = task, before, time.monotonic(), 0.0
+        self.timeouts = int(before.get("timeouts", 0)) if before.get("job") == slurm.job() else 0
+        self.stood = self._standing(task.work())
+
+    def watch(self, running: list[Process], outcome: Outcome) -> None:
+        """Tell how far each process is, now and then."""
+        if time.monotonic() - self.last > EVERY:
+            self.last = time.monotonic()
+            self._write("running", outcome, {p.run.name: _far(p) for p in running})
+
+    def end(self, word: str, outcome: Outcome | None = None, why: str = "") -> None:
+        """Tell the last of it."""
+        self._write(word, outcome or Outcome(), {}, why)
+
+    def stuck(self, runs: Path, work: list[Work]) -> bool:
+        """Did the last two starts, each as long as the profile allows, bring it nowhere? Then it fails, and does not go on so."""
+        if self.before.get("word") != "requeued" or self.before.get("stood") != self.stood or not self.before.get("whole"):
+            return False
+        minutes = self.task.launch.values["limits"].get(self.task.stage, {}).get("minutes")
+        self.give_up(runs, work, f"a time limit of {minutes:g} minutes brings it no further; raise timeout_min in the profile")
+        return True
+
+    def give_up(self, runs: Path, work: list[Work], why: str) -> None:
+        """Record a failure of whatever is not done."""
+        print(f"error: {why}", file=sys.stderr)
+        for one, protocols in work:
+            if not _done(runs, one, protocols):
+                store.fail(runs, one, stage(runs, one, protocols), why)
+        self.end("failed", why=why)
+
+    def _write(self, word: str, outcome: Outcome, jobs: dict[str, Any], why: str = "") -> None:
+        took = time.monotonic() - self.began
+        limits = self.task.launch.values["limits"].get(self.task.stage, {})
+        told = {
+            "word": word, "why": why, "job": slurm.job(), "restarts": slurm.restarts(), "node": os.uname().nodename,
+            "seconds": took, "timeouts": self.timeouts, "jobs": jobs, "failures": outcome.failures,
+            "elsewhere": outcome.elsewhere, "stood": self.stood, "whole": took > 30 * limits.get("minutes", 1e9),
+        }  # fmt: skip
+        with suppress(OSError):  # a full disk must not end the work
+            self.task.tell(told)
+
+    def _standing(self, work: list[Work]) -> str:
+        """What there is of it: results, and the digests of checkpoints."""
+        runs, found = Path(self.task.launch.values["runs"]), []
+        for one, protocols in work:
+            folder = store.folder(runs, one)
+            with suppress(OSError):
+                found.append((folder / "checkpoint").open("rb").read(32).hex())
+            found += [p.name for p in protocols if store.result_path(runs, one, p).exists()]
+            found.append(str((folder / "pretrain.json").exists()))
+        return " ".join(found)
+
+
+def _far(process: Process) -> dict[str, Any]:
+    """How far a process is, and the seconds it may still take."""
+    took, gained = time.monotonic() - process.began, process.share - (process.first or 0.0)
+    left = took * (1 - process.share) / gained if gained > 0 else None
+    return {"share": process.share, "note": process.note, "left": left}
+
+
+def _done(runs: Path, one: Any, protocols: Any) -> bool:
+    paths = [store.result_path(runs, one, p) for p in protocols] or [store.folder(runs, one) / "pretrain.json"]
+    return all(path.exists() for path in paths)
+
+
+def _sweep(task: Task) -> None:
+    """Remove what submitit left half-written when it was killed: it would refuse to write again."""
+    for left in (task.launch.folder / task.array).glob(f"{slurm.job()}_*.save_tmp") if slurm.job() else ():
+        left.unlink(missing_ok=True)
+
+
+def local(folder: str, wait: Callable[[float], None] = time.sleep) -> None:
+    """A launch on this machine: its one task, after whatever was launched here before it."""
+    launch = Launch(Path(folder))
+    with claimed(launch.folder):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it outlives the terminal that it was submitted from
+        while True:
+            try:
+                with claimed(launch.folder.parent, "local"):
+                    run(folder, next(iter(launch.sizes)), 0)
+                    return
+            except Busy:
+                wait(1)
+
+
+if __name__ == "__main__":
+    local(sys.argv[1])

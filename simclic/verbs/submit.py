@@ -1,0 +1,70 @@
+"""simclic submit EXHIBIT... --on PROFILE: put what is missing on a cluster, and return."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simclic.spec import InputError, load
+
+if TYPE_CHECKING:
+    from simclic.launch.profile import Profile
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The words after `simclic submit`."""
+    parser.set_defaults(verb=submitted)
+    parser.add_argument("exhibits", nargs="+", type=Path, metavar="EXHIBIT", help="a file such as benchmarks/table2.py")
+    parser.add_argument("--on", type=Path, required=True, metavar="PROFILE", help="a file such as slurm/gpu.toml")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs and results lie (%(default)s)")
+    parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="where the data sets lie (%(default)s)")
+
+
+def submitted(arguments: argparse.Namespace, retry: bool = False) -> int:
+    """Submit, and say what; exit code 1 if a part of it could not be."""
+    from rich.console import Console
+
+    from simclic import files, plan
+    from simclic.launch.submit import submit
+
+    suites = [load(path) for path in arguments.exhibits]
+    profile = _profile(arguments)
+    made = plan.plan(suites, arguments.runs, arguments.data)
+    ready = plan.runnable(made)
+    files.writable(arguments.runs, "--runs")
+    console, problems = Console(), list(dict.fromkeys((*made.absent.values(), *made.broken.values())))
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    told = submit(ready, profile, arguments.runs, arguments.data, retry)
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    for array, number in told.arrays:
+        many, jobs = len(array.tasks), sum(len(protocols) or 1 for task in array.tasks for _, protocols in task)
+        about = f", about {array.minutes / 60:.1f} device-hours" if array.minutes else ""
+        say(f"{array.stage:9} {jobs:,} jobs in {many:,} task{'s' * (many > 1)}{about}: {number}")
+    if told.queued:
+        say(f"{told.queued:,} jobs wait or run already")
+    if told.failed:
+        say(f"{told.failed:,} jobs failed before, or wait for one that did: simclic status ... --retry-failed")
+    if told.refused:
+        left = sum(len(array.tasks) for array in told.left)
+        print(f"error: Slurm refused: {told.refused}; {left:,} tasks are left: submit again once that is mended", file=sys.stderr)
+    if not told.arrays and not told.refused:
+        say("nothing to submit" + ("" if told.queued or told.failed or problems else ": every result is there"))
+    elif told.arrays:
+        say(f"submitted; how it goes: simclic status {' '.join(map(str, arguments.exhibits))}")
+    return int(bool(told.refused or problems))
+
+
+def _profile(arguments: argparse.Namespace) -> "Profile":
+    """The profile that was named, or the one of the last launch."""
+    from simclic.launch import profile, records
+
+    if arguments.on:
+        return profile.read(arguments.on)
+    found = records.launches(arguments.runs)
+    if not found:
+        raise InputError("nothing was submitted yet; say where with --on PROFILE")
+    return profile.parse(found[0].values["profile"], found[0].values["words"])
