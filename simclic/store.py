@@ -13,7 +13,7 @@ import os
 import platform
 import subprocess
 from contextlib import suppress
-from dataclasses import asdict, fields
+from dataclasses import fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -64,7 +64,7 @@ def enter(runs: Path, run: Run, data: str) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
         if not agrees(runs, run, data):
-            write_json(path / "run.json", {"schema": SCHEMA, "run": asdict(run), "data": data, **provenance()})
+            write_json(path / "run.json", {"schema": SCHEMA, "run": run.values, "data": data, **provenance()})
     except OSError as e:
         raise InputError(f"{path}: cannot be written ({e.strerror}); choose another place with --runs DIR") from e
     return path
@@ -73,10 +73,14 @@ def enter(runs: Path, run: Run, data: str) -> Path:
 def agrees(runs: Path, run: Run, data: str = "") -> bool:
     """Is there a run.json for this Run? Raises InputError if there is one that disagrees, naming each field."""
     path = folder(runs, run) / "run.json"
-    found = read_json(path)
+    try:
+        stat = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    found = _run_json(path, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
     if found is None:
         return False
-    here, there = asdict(run), found.get("run")
+    here, there = run.values, found.get("run")
     if not isinstance(there, dict):
         raise Broken(f"{path}: has no 'run'; move the folder away to run it again")
     differ = [f"{k} {there.get(k)!r} there, {here.get(k)!r} here" for k in sorted({*here, *there}) if here.get(k) != there.get(k)]
@@ -87,6 +91,12 @@ def agrees(runs: Path, run: Run, data: str = "") -> bool:
             f"{path}: another experiment under the same name: {'; '.join(differ)}; move the folder away or use another --runs DIR"
         )
     return True
+
+
+@cache
+def _run_json(path: Path, stamp: tuple[int, ...]) -> dict[str, Any] | None:
+    """A run.json, read once as long as it is the same file: every result of a Run asks for it."""
+    return read_json(path)
 
 
 def result_path(runs: Path, run: Run, protocol: Protocol) -> Path:
@@ -118,9 +128,9 @@ def read_result(path: Path, run: Run | None = None, protocol: Protocol | None = 
         protocol = protocol or PROTOCOLS[found["stage"]].parse(found["protocol"])
     except (InputError, KeyError) as e:
         raise Broken(f"{path}: {e}") from e
-    if found["run"] != asdict(run) or path.parent.name != run.name:
+    if found["run"] != run.values or path.parent.name != run.name:
         raise Broken(f"{path}: belongs to another Run than {path.parent.name}")
-    if found["protocol"] != asdict(protocol) or path.stem != protocol.name:
+    if found["protocol"] != protocol.values or path.stem != protocol.name:
         raise Broken(f"{path}: was measured under another protocol than {path.stem}")
     predictions = path.with_name(found["predictions"])
     if predictions.parent != path.parent or _sha256(predictions) != found["predictions_sha256"]:
@@ -142,7 +152,7 @@ def write_result(runs: Path, run: Run, protocol: Protocol, scored: Scored, **mea
     predictions = path.with_suffix(".npz")
     payload = buffer.getvalue()
     files.write_bytes(predictions, payload)
-    what = {"schema": SCHEMA, "run": asdict(run), "stage": protocol.stage, "protocol": asdict(protocol)}
+    what = {"schema": SCHEMA, "run": run.values, "stage": protocol.stage, "protocol": protocol.values}
     kept = {"predictions": predictions.name, "predictions_sha256": hashlib.sha256(payload).hexdigest()}
     write_json(path, {**what, **values, **measured, **kept, **provenance()})
 
@@ -196,7 +206,7 @@ def _row(path: Path) -> dict[str, Any]:
             "problem": str(e),
             "path": str(path),
         }
-    row = {"name": run.name, "method": run.method, "stage": stage, "protocol": path.stem, **asdict(run)}
+    row = {"name": run.name, "method": run.method, "stage": stage, "protocol": path.stem, **run.values}
     return {**row, **{k: found[k] for k in KEPT}, **{k: found.get(k, "") for k in WHERE}, "problem": "", "path": str(path)}
 
 

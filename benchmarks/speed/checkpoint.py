@@ -37,7 +37,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         saves = [save(Path(folder), first=i == 0) for i in range(pairs + 1)][1:]
         megabytes = (Path(folder) / "checkpoint").stat().st_size / 1e6
-        resumed = clock(lambda: checkpoint.load(Path(folder) / "checkpoint", Run(perturbation="history").name, DEVICE))
+        resumed = clock(lambda: checkpoint.load(Path(folder) / "checkpoint", Run(perturbation="history").name))
     parts = {name: statistics.median(s[name] for s in saves) for name in saves[0]}
     print(f"one checkpoint of ResNet-50 with 60,000 rows of history: {megabytes:,.0f} MB; {pairs} saves, medians")
     for name, seconds in parts.items():

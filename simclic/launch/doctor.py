@@ -124,9 +124,9 @@ def _nodes(
         queue = slurm.queue()
         for title, (number, _) in sent.items():
             job = queue.get(number, slurm.Job(number, "gone"))
-            found.append(
-                Finding(title, None, f"job {number} has not answered in {wait:.0f} s: {job.state} {job.reason}", "--wait SECONDS")
-            )
+            never = job.reason.startswith("Partition") or job.reason in ("BadConstraints", "InvalidAccount", "InvalidQOS")
+            told = f"job {number} has not answered in {wait:.0f} s: {job.state} {job.reason}"
+            found.append(Finding(title, False if never else None, told, "--wait SECONDS"))
         slurm.cancel({number for number, _ in sent.values()})
     return found
 

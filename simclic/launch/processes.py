@@ -91,7 +91,7 @@ def _all(
 ) -> None:
     """One process after another on each device, until all is done or a signal is noted in `stopped`."""
     runs, _, how, _ = where
-    prices = [cost(run, protocols) for run, protocols in jobs]
+    prices = [1.0 + cost(run, protocols) for run, protocols in jobs]
     order = sorted(range(len(jobs)), key=lambda i: -prices[i])  # the longest first, so that all cores end together
     running: list[Process] = []
     with _Progress(console, sum(prices), len(jobs)) as progress:
@@ -136,7 +136,9 @@ def _server(how: How) -> tuple[Any, list[str], int]:
     if how.deterministic:
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when a GPU is first used
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([f"simclic.{m}" for m in ("launch", "pretrain", "linear", "finetune")] + ["timm"])
+    context.set_forkserver_preload(
+        [f"simclic.{m}" for m in ("launch", "pretrain", "linear", "finetune")] + ["timm", "sklearn.datasets"]
+    )
     # Signals reach the whole process tree, from a terminal and from Slurm alike: the server, which inherits this, outlives them.
     numbers = (signal.SIGINT, *stop.SIGNALS)
     before = [signal.signal(n, signal.SIG_IGN) for n in numbers]

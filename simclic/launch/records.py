@@ -166,8 +166,8 @@ def _content(array: Array) -> list[list[dict[str, Any]]]:
         [
             {
                 "name": run.name,
-                "run": asdict(run),
-                "protocols": [{"name": p.name, "stage": p.stage, "fields": asdict(p)} for p in protocols],
+                "run": run.values,
+                "protocols": [{"name": p.name, "stage": p.stage, "fields": p.values} for p in protocols],
             }
             for run, protocols in task
         ]

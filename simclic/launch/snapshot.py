@@ -12,13 +12,14 @@ from simclic import store
 from simclic.spec import InputError
 
 PACKAGE = Path(simclic.__file__).parent
+SUMS = "SHA256SUMS"
 
 
 def take(place: Path) -> Path:
     """A copy of this package below `place`, ready to be imported; there is one for each state of the code."""
-    sums = _sums(PACKAGE)
-    commit = store.provenance()["commit"]
-    folder = place / f"code-{_digest(sums, commit)[:16]}"
+    sums, commit = _sums(PACKAGE), store.provenance()["commit"]
+    told = _told(sums, commit)
+    folder = place / f"code-{_digest(told)}"
     if not folder.exists():
         draft = place / f".code.{uuid.uuid4().hex[:8]}"
         try:
@@ -26,9 +27,10 @@ def take(place: Path) -> Path:
                 (draft / "simclic" / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(PACKAGE / name, draft / "simclic" / name)
             (draft / "simclic" / store.COMMIT).write_text(f"{commit}\n")
+            (draft / SUMS).write_text(told)
             if _sums(draft / "simclic") != sums:
                 raise InputError(f"{PACKAGE}: was changed while it was copied; submit again")
-            with suppress(FileExistsError, OSError):
+            with suppress(OSError):
                 os.rename(draft, folder)  # whole or not at all; somebody may have been faster
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -38,13 +40,15 @@ def take(place: Path) -> Path:
 
 def check(folder: Path) -> None:
     """Raise InputError, naming the files, if a copy is not what was submitted any more."""
-    kept, commit = folder / "simclic", folder / "simclic" / store.COMMIT
-    sums = _sums(kept)
-    if folder.name != f"code-{_digest(sums, commit.read_text().strip() if commit.is_file() else '')[:16]}":
-        now = _sums(PACKAGE) if kept != PACKAGE else {}
-        differ = sorted(name for name in {*sums, *now} if sums.get(name) != now.get(name)) if now else []
-        those = f": {', '.join(differ[:8])} {'differ' if len(differ) > 1 else 'differs'} from {PACKAGE}" if differ else ""
-        raise InputError(f"{kept}: is not the code that was submitted any more{those}; submit again")
+    try:
+        told, commit = (folder / SUMS).read_text(), (folder / "simclic" / store.COMMIT).read_text().strip()
+    except OSError as e:
+        raise InputError(f"{e.filename}: cannot be read ({e.strerror}); submit again") from e
+    now, before = _told(_sums(folder / "simclic"), commit).splitlines(), told.splitlines()
+    if folder.name != f"code-{_digest(told)}" or now != before:
+        differ = sorted({line.split("  ", 1)[-1] for line in {*now} ^ {*before}})
+        those = f": {', '.join(differ[:8])} differ{'s' if len(differ) == 1 else ''}" if differ else ""
+        raise InputError(f"{folder / 'simclic'}: is not the code that was submitted any more{those}; submit again")
 
 
 def running(folder: Path) -> None:
@@ -60,6 +64,9 @@ def _sums(package: Path) -> dict[str, str]:
     return {p.relative_to(package).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
 
 
-def _digest(sums: dict[str, str], commit: str) -> str:
-    lines = [commit, *(f"{name} {digest}" for name, digest in sums.items())]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+def _told(sums: dict[str, str], commit: str) -> str:
+    return "".join(f"{line}\n" for line in [f"{commit}  commit", *(f"{digest}  {name}" for name, digest in sums.items())])
+
+
+def _digest(told: str) -> str:
+    return hashlib.sha256(told.encode()).hexdigest()[:16]

@@ -107,7 +107,7 @@ def _ask(left: Asked, runs: Path, told: States) -> None:
                     tasks.setdefault(key, task)  # the newest launch comes first
                 if task.stage == "all" and key[1] and (key[0], "") in left:
                     tasks.setdefault((key[0], ""), task)
-    known = _slurm({task.id for task in tasks.values() if task.id}, told)
+    known = _slurm({task.id: task.launch.title(task.array) for task in tasks.values() if task.id}, told)
     for key in sorted(left, key=lambda key: bool(key[1])):  # encoders first: results wait for them
         run, protocol, stage = left[key]
         encoder = told.jobs.get((run.name, ""))
@@ -129,17 +129,19 @@ def _of_encoder(encoder: State) -> str:
     return f"for {encoder.name}, which {'is' if encoder.word == 'unknown' else 'has'} {encoder.word}"
 
 
-def _slurm(ids: set[str], told: States) -> dict[str, slurm.Job] | None:
-    """What Slurm knows of tasks; None if it does not answer."""
+def _slurm(ids: dict[str, str], told: States) -> dict[str, slurm.Job] | None:
+    """What Slurm knows of tasks; None if it does not answer. ids: what each is called, since numbers are given out again where
+    a Slurm was set up afresh."""
     if not ids:
         return {}
     try:
-        known = {i: job for i, job in slurm.queue().items() if i in ids}
+        known = {i: job for i, job in slurm.queue().items() if ids.get(i) == job.name}
     except slurm.Silent as e:
         told.silent.append(f"{e}; what waits and what runs is not known, and nothing is taken for lost")
         return None
     try:
-        return {**slurm.history({i.split("_")[0] for i in ids - known.keys()}), **known}
+        ended = slurm.history({i.split("_")[0] for i in ids.keys() - known.keys()})
+        return {**{i: job for i, job in ended.items() if ids.get(i) == job.name}, **known}
     except slurm.Silent as e:
         told.silent.append(f"{e}; why jobs left the queue is known only where they said so themselves")
         return known

@@ -75,6 +75,7 @@ def in_queue(runs: Path, cluster: str = "slurm") -> dict[Key, str]:
         alive = launch.values["cluster"] == "local" and owner(launch.folder) is not None
         for one in launch.tasks():
             job = known.get(one.id) if one.id else None
+            job = job if job and job.name == launch.title(one.array) else None  # a Slurm set up afresh counts from 1 again
             if job and job.stuck:
                 stuck.add(job.id)
             elif job or alive:

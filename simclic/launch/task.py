@@ -29,13 +29,24 @@ EVERY = 5.0  # seconds between two words about how far a task is
 
 def run(folder: str, array: str, index: int) -> None:
     """Do a task. Exits 0 once all its jobs have been tried: what became of each stands beside its Run."""
+    task, code = Launch(Path(folder)).task(array, index), 1
     try:
-        code = _run(Launch(Path(folder)).task(array, index))
+        code = _run(task)
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         code = 78
+    finally:
+        if code not in (0, AGAIN):
+            _let_go(task)
     if code:
         sys.exit(code)
+
+
+def _let_go(task: Task) -> None:
+    """Cancel what waits for this task: Slurm would let it wait for ever."""
+    numbers = [(a["name"], task.launch.number(a["name"])) for a in task.launch.values["arrays"] if a["after"] == task.array]
+    with suppress(slurm.Silent):
+        slurm.cancel({f"{n}_{task.index}" if task.launch.sizes[name] > 1 else n for name, n in numbers if n})
 
 
 def _run(task: Task) -> int:

@@ -77,6 +77,11 @@ class Spec:
             if value is not None or f.default is not None:
                 object.__setattr__(self, f.name, checked(f.name, value, f.type))
 
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """Every field by its name, as JSON holds it: scalars all. Not to be changed."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+
     @property
     def differing(self) -> dict[str, Any]:
         """The fields whose value is not the default: what an experiment's declaration says, and what its name hashes."""
@@ -89,7 +94,7 @@ class Spec:
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
-        """The spec that `dataclasses.asdict` turned into `values`. Raises InputError for unknown fields and bad values."""
+        """The spec with these values. Raises InputError for unknown fields and bad values."""
         check_names(cls, values)
         return cls(**values)
 

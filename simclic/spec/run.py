@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from typing import Any, ClassVar
 
@@ -118,7 +119,7 @@ class Run(Spec):
             return "pixels"
         return "untrained" if self.init == "random" else _slug(self.init)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The folder of this Run: readable, then exact."""
         return f"{_slug(self.dataset)}-{self.kind}-{self.digest}"

@@ -1,0 +1,432 @@
+"""On a real Slurm: submitted, finished, interrupted in every way, and no number the worse for it."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, tiny
+
+from simclic import Linear, slurm, store
+from simclic.launch import profile, records, snapshot
+from simclic.launch.pack import Array
+from simclic.launch.submit import Submitted, _sbatch
+
+UP, DOWN = ROOT / "slurm/testcluster/up", ROOT / "slurm/testcluster/down"
+LINEAR = Linear(l2_count=2, tolerance=1e-2)
+
+EXHIBIT = '''"""A small exhibit."""
+from simclic import Figure, Linear, grid
+
+FIGURE = Figure(number=6, caption="Small", x="base_lr", protocols=(Linear(l2_count=2, tolerance=1e-2),), runs=grid(
+    dataset="digits", backbone="test_resnet", image_size=16, projector_dim=32, predictor_dim=8, epochs={epochs},
+    precision="float32", perturbation="noise", {more}))
+'''
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A Slurm of our own, with more places than there are cores."""
+    if not shutil.which("slurmctld", path=f"{os.environ['PATH']}:/usr/sbin"):
+        assert not os.environ.get("SIMCLIC_NEEDS_SLURM"), "these tests must run here, and there is no Slurm"
+        pytest.skip("no Slurm here: apt-get install what slurm/testcluster/up names")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIMCLIC_TESTCLUSTER", f"/tmp/simclic-tests-{os.getpid()}")  # a socket's path must be short
+        patch.setenv("SIMCLIC_TESTCLUSTER_PORT", "31817")
+
+        def up(*words):
+            done = subprocess.run([UP, "--cpus", "8", *words], stdout=subprocess.PIPE, text=True, check=True, timeout=120)
+            return done.stdout.split("=", 1)[1].strip()
+
+        patch.setenv("SLURM_CONF", up())
+        yield up
+        subprocess.run([DOWN], check=True, timeout=120)
+
+
+@pytest.fixture
+def here(cluster, tmp_path, monkeypatch):
+    """A folder to work in, whose name would hurt a careless shell; whatever is left in the queue is cancelled."""
+    place = tmp_path / "a b;touch pwned;$(touch pwned)'\""
+    place.mkdir()
+    monkeypatch.chdir(place)
+    write_profile(place)
+    yield place
+    subprocess.run(["scancel", "--user=root", "--user", str(os.getuid())], check=False)
+    wait("an empty queue", lambda: not slurm.queue())
+    assert not list(tmp_path.rglob("pwned"))
+
+
+def write_profile(place, **changes):
+    lines = {"slurm_partition": '"debug"', "cpus_per_task": 1, "timeout_min": 20, "slurm_signal_delay_s": 30} | changes
+    pack = {"least_min": lines.pop("least_min", 0.001), "images_per_second": 10}
+    text = [f"{k} = {v}" for k, v in lines.items()] + ["[pack]"] + [f"{k} = {v}" for k, v in pack.items()]
+    (place / "profile.toml").write_text("\n".join(text))
+
+
+def exhibit(place, more="", epochs=2):
+    (place / "small.py").write_text(EXHIBIT.format(epochs=epochs, more=more))
+
+
+def simclic(*words, code=0, **more):
+    """What the command prints."""
+    command = [sys.executable, "-m", "simclic", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **more)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def submit(code=0, **more):
+    return simclic("submit", "small.py", "--on", "profile.toml", code=code, **more)
+
+
+def jobs():
+    """Every job that is not done, by stage and name."""
+    told = subprocess.run(
+        [sys.executable, "-m", "simclic", "status", "small.py", "--json"], capture_output=True, text=True, check=False
+    )
+    return json.loads(told.stdout)
+
+
+def wait(what, happened, seconds=180.0):
+    """Wait for something; what it returns."""
+    ends = time.monotonic() + seconds
+    while not (found := happened()):
+        assert time.monotonic() < ends, (
+            f"waited for {what} in vain: {subprocess.run(['squeue'], capture_output=True, text=True).stdout}"
+        )
+        time.sleep(0.2)
+    return found
+
+
+def rows(run, runs=Path("runs")):
+    """The log of a pre-training, without how fast it was."""
+    return [{k: v for k, v in row.items() if k != "images/s"} for row in store.epochs(runs / run.name)]
+
+
+def epochs(run, n):
+    """Wait until so many epochs are logged."""
+    wait(f"{n} epochs", lambda: len(rows(run)) >= n)
+    return len(rows(run))
+
+
+def record(run, runs=Path("runs")):
+    return store.read_json(runs / run.name / "pretrain.json")
+
+
+def finished():
+    wait("the end of all jobs", lambda: not slurm.queue(), 400)
+
+
+def equal(run, runs, others):
+    """Is it, bit by bit, what the other folder holds?"""
+    ours, theirs = record(run, runs), record(run, others)
+    assert ours["backbone_sha256"] == theirs["backbone_sha256"]
+    assert rows(run, runs) == rows(run, others)
+    mine, yours = store.result(runs, run, LINEAR), store.result(others, run, LINEAR)
+    assert mine["curve"] == yours["curve"]
+    assert mine["predictions_sha256"] == yours["predictions_sha256"]
+
+
+def test_submitted_finished_reported_and_equal_to_run(here):
+    exhibit(here, "tau=None, seed=(0, 1), ")
+    assert "pretrain  2 jobs in 2 tasks" in (told := submit())
+    assert "linear    2 jobs in 2 tasks" in told
+    again = submit()
+    assert "4 jobs wait or run already\nnothing to submit" in again
+    finished()
+    assert jobs()["total"]["done"] == 4
+    assert "nothing to submit: every result is there" in submit()
+    simclic("report", "small.py")
+    simclic("run", "small.py", "--runs", "by hand", "--out", "out")
+    for seed in (0, 1):
+        equal(tiny(seed=seed), here / "runs", here / "by hand")
+        found = store.result(here / "runs", tiny(seed=seed), LINEAR)
+        assert re.fullmatch(r"\d+_[01]", found["job"])
+        assert (found["node"], found["device"], found["restarts"]) == (os.uname().nodename, "cpu", 0)
+        assert found["seconds"] > 0
+        assert found["commit"] == store.provenance()["commit"]
+    for folder in (here / "runs/.launches", *(here / "runs/.launches").glob("2*"), *(here / "runs/.launches").glob("2*/*-*/")):
+        assert folder.stat().st_mode & 0o777 == 0o700, folder
+
+
+LONG = tiny(epochs=40)
+
+
+@pytest.fixture(scope="module")
+def whole(cluster, tmp_path_factory):
+    """A long training that nothing interrupted."""
+    runs = tmp_path_factory.mktemp("whole")
+    place = runs / "place"
+    place.mkdir()
+    exhibit(place, epochs=40)
+    simclic("run", place / "small.py", "--runs", runs, "--out", runs / "out")
+    return runs
+
+
+def test_whatever_interrupts_a_training_it_ends_bit_identical(here, whole):
+    """USR2 as ahead of a preemption, scontrol requeue, a node that goes down, and a real time limit, one after the other."""
+    exhibit(here, epochs=40)
+    write_profile(here, timeout_min=1)
+    submit()
+    job = wait("the job", lambda: [j for j in slurm.queue().values() if j.name.endswith("pretrain-0")])[0].id
+    seen = epochs(LONG, 2)
+    subprocess.run(["scancel", "--signal=USR2", job], check=True)
+    subprocess.run(["scancel", "--signal=USR2", job], check=False)  # a second one while it saves changes nothing
+    wait("the requeue", lambda: slurm.queue()[job].state == "PENDING")
+    kept = len(rows(LONG))
+    assert (Path("runs") / LONG.name / "checkpoint").exists()
+    assert kept >= seen
+
+    seen = epochs(LONG, kept + 2)  # it goes on, where it was
+    subprocess.run(["scontrol", "requeue", job], check=True)
+    wait("the requeue", lambda: slurm.queue()[job].state == "PENDING")
+    seen = epochs(LONG, len(rows(LONG)) + 2)
+
+    node("down")
+    wait("the requeue", lambda: slurm.queue()[job].state == "PENDING")
+    node("resume")
+
+    finished()
+    found = record(LONG)
+    equal(LONG, here / "runs", whole)
+    assert found["restarts"] >= 4  # the three above, and at least one by the time limit of a minute
+    assert len(found["resumed"]) >= 2
+    assert all(step > 0 for step in found["resumed"])
+    task = next(t for t in records.launches(Path("runs"))[0].tasks() if t.stage == "pretrain")
+    assert task.state()["timeouts"] >= 2
+
+
+def test_scancel_stays_cancelled_and_accounting_is_not_needed(here, cluster, whole):
+    exhibit(here, epochs=40)
+    submit()
+    epochs(LONG, 3)
+    subprocess.run(["scancel", f"--user={os.getuid()}"], check=True)
+    finished()
+    kept = len(rows(LONG))
+    assert kept < 40
+    assert (Path("runs") / LONG.name / "checkpoint").exists()  # saved on its way out
+    assert next(job["why"] for job in jobs()["jobs"] if job["stage"] == "pretrain").startswith("CANCELLED by")
+    stop("slurmdbd")
+    told = jobs()
+    (state,) = [job for job in told["jobs"] if job["stage"] == "pretrain"]
+    assert state["word"] == "stopped"
+    assert state["why"] == "stopped by SIGTERM, as scancel does"
+    assert "why jobs left the queue is known only where they said so themselves" in told["silent"][0]
+    time.sleep(5)
+    assert not slurm.queue()  # nobody has put it back
+    submit()  # without accounting
+    finished()
+    cluster()  # accounting is back
+    equal(LONG, here / "runs", whole)
+    assert record(LONG)["resumed"][0] >= kept * 11
+
+
+def test_children_of_a_failed_training_refuse_and_are_told_to_wait(here):
+    exhibit(here, "base_lr=(1e30, 0.05)")
+    write_profile(here, least_min=5)  # both in one task: the failure stays with the one that failed
+    assert "pretrain  2 jobs in 1 task" in submit()
+    finished()
+    bad, good = tiny(base_lr=1e30), tiny()
+    assert store.result(Path("runs"), good, LINEAR)["error"] < 90
+    states = {(job["run"], job["stage"]): job for job in jobs()["jobs"]}
+    assert states[bad.name, "pretrain"]["word"] == "failed"
+    assert "diverged: the loss is not finite" in states[bad.name, "pretrain"]["why"]
+    assert states[bad.name, "linear"]["word"] == "waiting"
+    assert states[bad.name, "linear"]["why"] == f"for pretrain {bad.name}, which has failed"
+    refused = next(iter((here / "runs/.launches").glob("2*/linear-*/*_log.err"))).read_text()
+    assert f"error: {bad.name}: {bad.name}: waits for its pre-training (diverged: the loss is not finite" in refused
+    told = simclic("status", "small.py", code=1)
+    assert "_log.err" in told
+    assert "2 jobs failed before, or wait for one that did: simclic status ... --retry-failed\nnothing to submit" in submit()
+    assert "pretrain  1 jobs in 1 task" in simclic("status", "small.py", "--retry-failed")
+    finished()
+    assert store.failure(Path("runs"), bad, "pretrain")  # it was tried again, and failed again
+
+
+def test_a_child_whose_parent_slurm_has_forgotten_looks_for_itself(here, cluster):
+    cluster("--min-job-age", "2")
+    exhibit(here)
+    submit()
+    queue = {job.name.rsplit("-", 2)[1]: job.id for job in slurm.queue().values()}
+    subprocess.run(["scontrol", "hold", queue["linear"]], check=True)
+    wait("the pre-training", lambda: record(tiny()))
+    wait(
+        "the purge",
+        lambda: subprocess.run(["scontrol", "show", "job", queue["pretrain"]], capture_output=True, check=False).returncode,
+    )
+    (here / "runs" / tiny().name / "pretrain.json").unlink()
+    subprocess.run(["scontrol", "release", queue["linear"]], check=True)
+    finished()
+    cluster()
+    refused = next(iter((here / "runs/.launches").glob("2*/linear-*/*_log.err"))).read_text()
+    assert "waits for its pre-training (there is no pretrain.json)" in refused
+    assert store.result(Path("runs"), tiny(), LINEAR) is None
+    states = {job["stage"]: job["word"] for job in jobs()["jobs"]}
+    assert states == {"pretrain": "stopped", "linear": "waiting"}
+
+
+def test_of_five_tasks_of_one_run_one_trains(here):
+    run = tiny(epochs=40)
+    on = profile.read(here / "profile.toml")
+    array = Array("pretrain", [[(run, ())] for _ in range(5)])
+    begun = records.begin([array], on, snapshot.take(records.place(Path("runs"))), Path("runs"), Path("data"))
+    _sbatch(begun, [array], on, Submitted())
+    finished()
+    ended = {i: job.state for i, job in slurm.history({begun.number("pretrain-0")}).items()}
+    owners = {record(run)["job"]}
+    assert sorted(ended.values()) == ["COMPLETED", *["FAILED"] * 4], ended
+    assert {i for i, state in ended.items() if state == "COMPLETED"} == owners
+    for task in begun.tasks():
+        if task.id not in owners:
+            (why,) = task.state()["elsewhere"].values()
+            assert re.search(rf"process \d+ on .* \(job {min(owners)}\) is at work on it", why)
+    assert record(run)["resumed"] == []
+    assert [row["epoch"] for row in rows(run)] == list(range(1, 41))
+
+
+def many(place, count):
+    """An exhibit of so many untrained encoders, each with a probe: twice as many jobs."""
+    untrained = {"dataset": "digits", "backbone": "test_resnet", "image_size": 16, "epochs": 0, "perturbation": "none"}
+    grid = f"grid(seed=tuple(range({count})), **{untrained})"
+    text = f'from simclic import Linear, Table, grid\nTABLE = Table(number=2, caption="", protocols=({LINEAR!r},), runs={grid})\n'
+    (place / "small.py").write_text(f'"""Many."""\n{text}')
+
+
+def test_two_hundred_short_jobs_at_once(here):
+    many(here, 100)
+    write_profile(here, least_min=1.5, cpus_per_task=2)
+    assert (tasks := re.search(r"pretrain  100 jobs in (\d+) tasks", submit()))
+    assert 1 < int(tasks[1]) < 10  # packed
+    finished()
+    total = jobs()["total"]
+    assert (total["done"], sum(total.values())) == (200, 200)
+    found = store.results(Path("runs"))
+    assert len(found) == 100
+    assert not found["problem"].any()
+
+
+def node(state):
+    """Set the node to a state. One that a new controller has not heard of yet cannot be resumed at once."""
+    words = ["scontrol", "update", f"nodename={os.uname().nodename}", f"state={state}"]
+    words += ["reason=test"] if state != "resume" else []
+    wait(state, lambda: subprocess.run(words, check=False).returncode == 0)
+
+
+def stop(daemon):
+    """End a part of the cluster; `cluster()` starts it again."""
+    pid = int((Path(os.environ["SIMCLIC_TESTCLUSTER"]) / f"run/{daemon}.pid").read_text())
+    os.kill(pid, signal.SIGTERM)
+    wait(f"the end of {daemon}", lambda: not Path(f"/proc/{pid}").exists())
+
+
+def test_arrays_are_cut_to_what_the_cluster_takes(here, cluster):
+    cluster("--max-array-size", "11")
+    node("drain")
+    many(here, 13)
+    told = submit()
+    assert re.findall(r"(\w+) +(\d+) jobs in (\d+) task", told) == [("pretrain", n, n) for n in ("11",)] + [
+        ("linear", "11", "11"), ("pretrain", "2", "2"), ("linear", "2", "2")
+    ]  # fmt: skip
+    queued = slurm.queue()
+    assert len(queued) == 26
+    assert max(int(i.split("_")[1]) for i in queued) == 10
+    assert "26 jobs wait or run already\nnothing to submit" in submit()
+    slurm.cancel(set(queued))
+    node("resume")
+    cluster()
+
+
+KILLED = """
+import os, signal, sys
+from submitit.core.utils import JobPaths
+move, count = JobPaths.move_temporary_file, [0]
+def die(self, *a, **k):
+    count[0] += 1
+    if count[0] == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    move(self, *a, **k)
+JobPaths.move_temporary_file = die
+from simclic.__main__ import main
+main(sys.argv[1:])
+"""
+
+
+def test_a_submitter_killed_between_sbatch_and_the_end(here):
+    exhibit(here, "seed=(0, 1)")
+    done = subprocess.run([sys.executable, "-c", KILLED, "submit", "small.py", "--on", "profile.toml"], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len({job.id for job in slurm.queue().values()}) == 2  # Slurm has them, one without what they are to do
+    (lost,) = records.launches(Path("runs"))
+    assert not lost.number("pretrain-0")
+    assert "pretrain  2 jobs in 2 tasks" in submit()
+    assert not [job for job in slurm.queue().values() if lost.folder.name in job.name and job.state == "PENDING"]
+    finished()
+    assert jobs()["total"]["done"] == 4
+    assert all(record(tiny(seed=seed))["resumed"] in ([], [0]) or record(tiny(seed=seed))["resumed"][0] > 0 for seed in (0, 1))
+
+
+def test_code_that_is_edited_after_submission_does_not_run(here, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "simclic", source / "simclic", ignore=shutil.ignore_patterns("__pycache__"))
+    there = {**os.environ, "PYTHONPATH": str(source)}
+    exhibit(here)
+    submit(env=there)
+    for path in source.rglob("*.py"):
+        path.write_text("raise RuntimeError('edited')\n")
+    finished()
+    assert store.result(Path("runs"), tiny(), LINEAR)["error"] < 90
+
+    exhibit(here, "seed=7")
+    node("drain")
+    submit()
+    code = records.launches(Path("runs"))[0].code
+    (code / "simclic/metrics.py").write_text("raise RuntimeError('edited')\n")
+    node("resume")
+    finished()
+    told = "".join(p.read_text() for p in (here / "runs/.launches").glob("2*/*/*_log.err"))
+    assert "is not the code that was submitted any more: metrics.py differs; submit again" in told
+    assert record(tiny(seed=7)) is None
+
+
+def test_what_slurm_refuses_is_told_and_nothing_is_lost(here):
+    exhibit(here, "seed=(0, 1)")
+    write_profile(here, slurm_partition='"gpux"')
+    told = submit(code=1)
+    assert "error: Slurm refused: " in told
+    assert "invalid partition specified: gpux" in told
+    assert "Traceback" not in told
+    write_profile(here)
+    assert "pretrain  2 jobs in 2 tasks" in submit()
+
+
+def test_slurm_that_does_not_answer_loses_nothing(here, cluster):
+    exhibit(here)
+    node("drain")
+    submit()
+    stop("slurmctld")
+    told = submit(code=2)
+    assert told.startswith("error: squeue: ")
+    assert told.count("\n") == 1
+    states = jobs()
+    assert {job["word"] for job in states["jobs"]} == {"unknown"}
+    assert "what waits and what runs is not known, and nothing is taken for lost" in states["silent"][0]
+    cluster()
+    assert "2 jobs wait or run already\nnothing to submit" in submit()
+    node("resume")
+
+
+def test_the_doctor_asks_a_node(here):
+    exhibit(here)
+    told = simclic("doctor", "small.py", "--on", "profile.toml")
+    for line in ("every stage: torch: 2.", "every stage: runs: ", "every stage: data digits: is there", "all is well"):
+        assert line in told
+    write_profile(here, slurm_account='"nobody"', slurm_partition='"none"')
+    assert "invalid partition specified: none" in simclic("doctor", "--on", "profile.toml", code=1)
+    assert not list((here / "runs/.launches").glob("doctor-*"))
+    wait("the end of the first probe", lambda: not slurm.queue())
