@@ -1,6 +1,7 @@
 """The verbs as a user meets them: answers, and one clear line for each mistake."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -115,8 +116,12 @@ def test_plan_and_status_answer_for_people_and_programs(here, capsys):
         "exhibit": "", "stage": "pretrain", "asked": 3, "shared": 0, "done": 0, "failed": 0, "missing": 3
     }  # fmt: skip
     assert len(answer["missing"]) == 3
+    code, out, _ = told(capsys, "status", "table2.py", "--json")
+    assert (code, json.loads(out)["total"]["missing"]) == (0, 9)
     code, out, _ = told(capsys, "status", "table2.py")
-    assert (code, "0 of 3 done" in out) == (0, True)
+    assert re.search(r"all, each job once +│ +│ +· │ +9 │", out)
+    (here / "table2.py").write_text(EXHIBIT.replace("digits", "cifar10"))
+    assert "pretrain of 3 runs: data/cifar-10-batches-py: CIFAR10 is not there" in told(capsys, "status", "table2.py")[1]
 
 
 def test_data_list_needs_no_torch(here, capsys):

@@ -315,7 +315,14 @@ def node(state):
     """Set the node to a state. One that a new controller has not heard of yet cannot be resumed at once."""
     words = ["scontrol", "update", f"nodename={os.uname().nodename}", f"state={state}"]
     words += ["reason=test"] if state != "resume" else []
-    wait(state, lambda: subprocess.run(words, check=False).returncode == 0)
+    up = ["sinfo", "--noheader", "--states=idle,mixed,allocated", "--format=%N"]  # what is up cannot be resumed
+
+    def done():
+        return subprocess.run(words, check=False, stderr=subprocess.DEVNULL).returncode == 0 or (
+            state == "resume" and subprocess.run(up, capture_output=True, check=True).stdout.strip()
+        )
+
+    wait(state, done)
 
 
 def stop(daemon):

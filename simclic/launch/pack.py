@@ -9,7 +9,7 @@ from simclic import store
 from simclic.launch.profile import Profile
 from simclic.launch.work import Work
 from simclic.plan import cost
-from simclic.spec import Protocol, Run
+from simclic.spec import Run
 
 PIXELS = 224 * 224
 
@@ -23,6 +23,12 @@ class Array:
     tasks: list[list[Work]]
     after: "Array | str" = ""
     minutes: float = field(default=0.0, compare=False)  # an estimate, of all tasks
+    along: int = 0  # encoders that are made along with results
+
+    @property
+    def jobs(self) -> int:
+        """How many encoders and results."""
+        return self.along + sum(len(protocols) or 1 for task in self.tasks for _, protocols in task)
 
 
 class Prices:
@@ -120,8 +126,3 @@ def _bins(jobs: list[Work], stage: str, profile: Profile, prices: Prices) -> lis
 def _cut(array: Array, largest: int) -> list[Array]:
     """Arrays of at most so many tasks."""
     return [Array(array.stage, array.tasks[i : i + largest], array.after) for i in range(0, len(array.tasks), largest)]
-
-
-def protocols_of(tasks: Iterable[Iterable[Work]]) -> set[tuple[Run, Protocol | None]]:
-    """Every job in some tasks: a Run with None for its encoder, or with a protocol."""
-    return {(run, p) for task in tasks for run, protocols in task for p in (protocols or (None,))}

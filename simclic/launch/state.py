@@ -1,11 +1,11 @@
 """What has become of every job: its result says most, then what its task tells of itself, then what Slurm says."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from simclic import plan, slurm, store
+from simclic import data, plan, slurm, store
 from simclic.claim import owner
 from simclic.launch import records
 from simclic.launch.records import Key, Task
@@ -56,8 +56,8 @@ class States:
 Asked = dict[Key, tuple[Run, Protocol | None, str]]  # with the stage
 
 
-def states(suites: Iterable[Suite], runs: Path) -> States:
-    """Look at everything. Raises InputError for a run.json that disagrees with its Run."""
+def states(suites: Iterable[Suite], runs: Path, root: Path) -> States:
+    """Look at everything; data sets are looked for under `root`. Raises InputError for a run.json that disagrees with its Run."""
     told, asked = States(), Asked()
     for suite in suites:
         for exhibit in suite.exhibits:
@@ -72,6 +72,10 @@ def states(suites: Iterable[Suite], runs: Path) -> States:
     left = _looked(asked, runs, told)
     if left:
         _ask(left, runs, told)
+    absent = {name: data.missing(name, root) for name in dict.fromkeys(run.dataset for run, _, _ in left.values())}
+    for key, (run, _, _) in left.items():
+        if told.jobs[key].word == "missing" and absent[run.dataset]:
+            told.jobs[key] = replace(told.jobs[key], why=absent[run.dataset])
     return told
 
 

@@ -31,11 +31,6 @@ class Submitted:
     refused: str = ""  # Slurm's complaint
     left: list[Array] = field(default_factory=list)  # what that kept out
 
-    @property
-    def jobs(self) -> int:
-        """How many jobs were submitted."""
-        return sum(len(protocols) or 1 for array, _ in self.arrays for task in array.tasks for _, protocols in task)
-
 
 def submit(work: list[Work], profile: Profile, runs: Path, root: Path, retry: bool = False) -> Submitted:
     """Submit what is missing. work: each Run with the protocols whose result is not there. retry: what failed before, too.
@@ -50,7 +45,7 @@ def submit(work: list[Work], profile: Profile, runs: Path, root: Path, retry: bo
             return told
         if profile.cluster == "local":
             merged = dict.fromkeys(encoders, ()) | dict(results)
-            made = [Array("all", [list(merged.items())])]
+            made = [Array("all", [list(merged.items())], along=sum(bool(merged[run]) for run in encoders))]
         else:
             prices = Prices(runs, profile)
             prices.learn(run for run, _ in work)

@@ -145,8 +145,8 @@ class _Told:
         runs, found = Path(self.task.launch.values["runs"]), []
         for one, protocols in work:
             folder = store.folder(runs, one)
-            with suppress(OSError):
-                found.append((folder / "checkpoint").open("rb").read(32).hex())
+            with suppress(OSError), open(folder / "checkpoint", "rb") as f:
+                found.append(f.read(32).hex())
             found += [p.name for p in protocols if store.result_path(runs, one, p).exists()]
             found.append(str((folder / "pretrain.json").exists()))
         return " ".join(found)

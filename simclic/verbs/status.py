@@ -43,7 +43,7 @@ def status(arguments: argparse.Namespace) -> int:
         from simclic.verbs import submit
 
         return submit.submitted(arguments, retry=True)
-    told = states(suites, arguments.runs)
+    told = states(suites, arguments.runs, arguments.data)
     if arguments.json:
         print(json.dumps(as_json(told), indent=1))
     elif arguments.watch:
@@ -73,7 +73,7 @@ def _watched(console: "Console", arguments: argparse.Namespace, told: "States") 
             if not counts["running"] + counts["queued"] + counts["unknown"]:
                 break
             time.sleep(EVERY)
-            told = states(suites, arguments.runs)
+            told = states(suites, arguments.runs, arguments.data)
     if not live:
         console.print(drawn(told))
     return told
@@ -95,8 +95,15 @@ def drawn(told: "States") -> "Group":
 
     parts: list[object] = [_table(told)]
     jobs = list(told.jobs.values())
-    for word, line in (("running", _running), ("queued", None), ("waiting", None), ("stopped", _stopped), ("failed", _failed)):
-        those = [job for job in jobs if job.word == word]
+    for word, line in (
+        ("running", _running),
+        ("queued", None),
+        ("waiting", None),
+        ("missing", None),
+        ("stopped", _gone),
+        ("failed", _gone),
+    ):
+        those = [job for job in jobs if job.word == word and (job.why or word != "missing")]
         if not those:
             continue
         lines = [line(job) for job in those] if line else _grouped(those)
@@ -137,11 +144,7 @@ def _running(job: "State") -> str:
     return f"  {job.name}: {job.note or 'starting'}{speed}{left}{_where(job)}"
 
 
-def _stopped(job: "State") -> str:
-    return f"  {job.name}: {job.why}{_where(job)}" + _tail(job)
-
-
-def _failed(job: "State") -> str:
+def _gone(job: "State") -> str:
     return f"  {job.name}: {job.why}{_where(job)}" + _tail(job)
 
 

@@ -41,7 +41,7 @@ def submitted(arguments: argparse.Namespace, retry: bool = False) -> int:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     for array, number in told.arrays:
-        many, jobs = len(array.tasks), sum(len(protocols) or 1 for task in array.tasks for _, protocols in task)
+        many, jobs = len(array.tasks), array.jobs
         about = f", about {array.minutes / 60:.1f} device-hours" if array.minutes else ""
         say(f"{array.stage:9} {jobs:,} jobs in {many:,} task{'s' * (many > 1)}{about}: {number}")
     if told.queued:

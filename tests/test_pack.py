@@ -1,0 +1,84 @@
+"""Jobs in tasks: each exactly once, each waiting for what it needs and for nothing else."""
+
+import pytest
+from conftest import tiny
+
+from simclic import Finetune, Linear, Run
+from simclic.launch.pack import Array, Prices, arrays
+from simclic.launch.profile import parse
+
+PROTOCOLS = (Linear(), Finetune())
+LONG = Run(dataset="food", perturbation="noise")
+
+
+def packed(tmp_path, encoders, results, queued=(), largest=1001, **values):
+    profile = parse("p", {"timeout_min": 60, "pack": {"least_min": 10, "images_per_second": 600}, **values})
+    return arrays(encoders, results, dict(queued), profile, Prices(tmp_path, profile), largest)
+
+
+def jobs(made):
+    return [(run.name, p.name if p else "") for a in made for task in a.tasks for run, ps in task for p in (ps or (None,))]
+
+
+def runs(count, **fields):
+    return [tiny(seed=seed, **fields) for seed in range(count)]
+
+
+@pytest.mark.parametrize("largest", [1001, 11, 1])
+def test_every_job_once_and_behind_its_own_encoder(tmp_path, largest):
+    new, there, elsewhere = runs(40), runs(30, perturbation="dropout"), runs(7, perturbation="history")
+    results = [(run, PROTOCOLS) for run in (*new, *there, *elsewhere)]
+    queued = {run: f"77_{i % 3}" for i, run in enumerate(elsewhere)}
+    made = packed(tmp_path, new, results, queued, largest, slurm_array_parallelism=8)
+    wanted = [(run.name, "") for run in new] + [(run.name, p.name) for run, ps in results for p in ps]
+    assert sorted(jobs(made)) == sorted(wanted)
+    assert all(len(array.tasks) <= largest for array in made)
+    for i, array in enumerate(made):
+        for k, task in enumerate(array.tasks):
+            inside = {run for run, _ in task}
+            if isinstance(array.after, Array):
+                assert any(array.after is earlier for earlier in made[:i])
+                assert len(array.after.tasks) == len(array.tasks)
+                assert inside <= {run for run, _ in array.after.tasks[k]}
+            elif array.after:
+                assert {queued[run] for run in inside} == {array.after}
+            elif array.stage != "pretrain":
+                assert inside <= set(there)
+
+
+def test_short_jobs_share_a_task_and_long_ones_do_not(tmp_path):
+    (short,) = packed(tmp_path, runs(50), [])
+    assert len(short.tasks) == 1
+    (long,) = packed(tmp_path, [Run(dataset="food", perturbation=g) for g in ("noise", "dropout", "history")], [])
+    assert [len(task) for task in long.tasks] == [1, 1, 1]
+
+
+def test_tasks_fill_the_least_time_and_no_more_than_the_profile_gives(tmp_path):
+    results = [(run, (Linear(),)) for run in runs(400, image_size=224)]
+    for least, at_once in ((1, 256), (10, 256), (10, 2)):
+        made = packed(tmp_path, [], results, slurm_array_parallelism=at_once, pack={"least_min": least, "images_per_second": 60})
+        profile = parse("p", {"pack": {"images_per_second": 60}})
+        prices = Prices(tmp_path, profile)
+        minutes = [sum(prices.minutes(work) for work in task) for array in made for task in array.tasks]
+        assert max(minutes) <= 0.8 * 60
+        assert min(minutes) >= 0.8 * least or len(minutes) <= at_once
+
+
+def test_a_task_of_many_cores_takes_more(tmp_path):
+    results = [(run, (Linear(),)) for run in runs(400, image_size=224)]
+    one, eight = (
+        packed(tmp_path, [], results, cpus_per_task=n, pack={"least_min": 10, "images_per_second": 60})[0] for n in (1, 8)
+    )
+    assert len(one.tasks) > 4 * len(eight.tasks)
+
+
+def test_finished_runs_tell_better_than_the_profile(tmp_path):
+    from simclic import store
+
+    done, prices = tiny(), Prices(tmp_path, parse("p", {}))
+    guess = prices.minutes((done, ()))
+    folder = store.enter(tmp_path, done, "d")
+    store.write_json(folder / "pretrain.json", {"seconds": 600.0})
+    prices.learn([done])
+    assert guess < 1
+    assert prices.minutes((tiny(seed=1), ())) == pytest.approx(10, abs=0.1)

@@ -1,0 +1,67 @@
+"""Profiles: submitit's keys unchanged, and one line for every mistake."""
+
+import re
+
+import pytest
+from conftest import ROOT
+
+from simclic import InputError
+from simclic.launch import profile
+
+
+def read(tmp_path, text):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return profile.read(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('slurm_partion = "gpu"', "'slurm_partion' is no key of submitit's; did you mean 'slurm_partition'?"),
+        ("[pretrain]\nmem_bg = 8", "'mem_bg' is no key of submitit's; did you mean 'mem_gb'?"),
+        ("[pretran]\nmem_gb = 8", "'pretran' is no section; did you mean 'pretrain'?"),
+        ("[how]\nminuts = 8", "'minuts' is no key of [how]; did you mean 'minutes'?"),
+        ("[pack]\nleast = 8", "'least' is no key of [pack]; did you mean 'least_min'?"),
+        ("[how]\nper_gpu = 0", "per_gpu=0 is out of range: 1 or more"),
+        ("[how]\ncompile = 1", "compile=1 is neither true nor false"),
+        ("[pack]\nleast_min = -1", "least_min=-1 is out of range: more than 0"),
+        ('timeout_min = "60"', "timeout_min='60' is not a whole number"),
+        ("timeout_min = 0", "timeout_min=0 is out of range: 1 or more"),
+        ("mem_gb = true", "mem_gb=True is not a number"),
+        ('slurm_setup = "module load cuda"', "slurm_setup='module load cuda' is not a list"),
+        ('slurm_dependency = "afterok:1"', "'slurm_dependency' is no key for a profile to say"),
+        ("tasks_per_node = 2", "'tasks_per_node' is no key for a profile to say"),
+        ("slurm_use_srun = false", "'slurm_use_srun' is no key for a profile to say"),
+        ('slurm_additional_parameters = {array = "0-3"}', "slurm_additional_parameters: 'array' is for simclic to say"),
+        ('cluster = "pbs"', "cluster='pbs' is not one of slurm, local"),
+        ('cluster = "local"\nmem_gb = 3', "'mem_gb' says nothing about local processes"),
+        ("mem_gb = 3\nmem_gb = 4", "Cannot overwrite a value"),
+    ],
+)
+def test_a_mistake_in_a_profile_is_one_line(tmp_path, text, message):
+    with pytest.raises(InputError, match=re.escape(message)) as told:
+        read(tmp_path, text)
+    assert str(told.value).startswith(f"{tmp_path / 'mine.toml'}: ")
+    assert "\n" not in str(told.value)
+
+
+def test_a_profile_that_is_not_there():
+    with pytest.raises(InputError, match=re.escape("gppu.toml: no such profile; did you mean")):
+        profile.read(ROOT / "slurm/gppu.toml")
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("slurm/**/*.toml")), ids=lambda p: p.stem)
+def test_the_profiles_that_come_with_it(path, tmp_path):
+    assert profile.read(path)
+    text = path.read_text()
+    spoken = re.sub(r"^# (slurm_\w+ = )", r"\1", text, flags=re.MULTILINE)  # what stands there as a comment is right, too
+    assert spoken != text or path.stem in ("local", "profile")
+    read(tmp_path, spoken)
+
+
+def test_a_section_adds_to_what_holds_for_every_stage(tmp_path):
+    found = read(tmp_path, 'slurm_partition = "a"\ntimeout_min = 60\n[linear]\nslurm_partition = "b"\ncpus_per_task = 4')
+    assert found.stages["pretrain"] == {"slurm_partition": "a", "timeout_min": 60}
+    assert found.stages["linear"] == {"slurm_partition": "b", "timeout_min": 60, "cpus_per_task": 4}
+    assert (found.minutes("finetune"), found.width("pretrain"), found.width("linear")) == (60, 1, 4)

@@ -1,0 +1,238 @@
+"""Submitting to this machine, stopping and giving up: what needs no Slurm to be shown."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import tiny
+from rich.console import Console
+
+from simclic import InputError, Linear, launch, slurm, store
+from simclic.claim import Busy, claimed, owner
+from simclic.launch import records, snapshot, task
+from simclic.launch.pack import Array
+from simclic.launch.profile import parse
+from simclic.launch.state import states
+from simclic.spec import load
+
+LINEAR = Linear(l2_count=2, tolerance=1e-2)
+LONG = tiny(epochs=3000)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, exhibit):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "local.toml").write_text('cluster = "local"\n')
+    return tmp_path
+
+
+def simclic(*words, code=0):
+    command = [sys.executable, "-m", "simclic", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def wait(happened, seconds=120):
+    ends = time.monotonic() + seconds
+    while not (found := happened()):
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+    return found
+
+
+def counts():
+    told = states([load(Path("table2.py"))], Path("runs"), Path("data"))
+    return {word: n for word, n in told.counts(told.jobs).items() if n}
+
+
+def test_in_the_background_of_this_machine(here):
+    assert "9 jobs in 1 task: process " in simclic("submit", "table2.py", "--on", "local.toml")
+    assert "9 jobs wait or run already\nnothing to submit" in simclic("submit", "table2.py", "--on", "local.toml")
+    first = wait(lambda: "running" in counts() and counts())
+    assert first["running"] <= len(os.sched_getaffinity(0))
+    wait(lambda: counts() == {"done": 9})
+    wait(lambda: not list((here / "runs/.launches").glob("*.json")))
+    assert "nothing to submit: every result is there" in simclic("submit", "table2.py", "--on", "local.toml")
+    assert "│ all, each job once │" in simclic("status", "table2.py")
+
+
+def test_killed_in_the_background_it_is_told_and_goes_on(here):
+    text = (here / "table2.py").read_text().replace("epochs=2", "epochs=20")
+    (here / "table2.py").write_text(text)
+    simclic("submit", "table2.py", "--on", "local.toml")
+    run = next(run for run, _ in load(here / "table2.py").exhibits[0].jobs)
+    wait(lambda: len(store.epochs(here / "runs" / run.name)) > 2)
+    (begun,) = records.launches(Path("runs"))
+    os.kill(owner(begun.folder)["pid"], signal.SIGTERM)
+    wait(lambda: owner(begun.folder) is None)
+    told = json.loads(simclic("status", "table2.py", "--json"))
+    (state,) = [job for job in told["jobs"] if (job["run"], job["stage"]) == (run.name, "pretrain")]
+    assert (state["word"], state["why"]) == ("stopped", "stopped by SIGTERM, as scancel does")
+    assert (here / "runs" / run.name / "checkpoint").exists()
+    at = len(store.epochs(here / "runs" / run.name))
+    assert at < 20
+    simclic("submit", "table2.py", "--on", "local.toml")
+    record = wait(lambda: store.read_json(here / "runs" / run.name / "pretrain.json"))
+    assert record["resumed"][0] >= 11 * at
+    os.kill(owner(records.launches(Path("runs"))[0].folder)["pid"], signal.SIGTERM)
+    wait(lambda: not list((here / "runs/.launches").glob("*.json")))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
+def test_run_saves_at_a_step_boundary_when_it_is_asked_to_stop(here, number):
+    """Each process of the tree gets the signal, more than once, as Slurm and terminals send it."""
+    (here / "table2.py").write_text((here / "table2.py").read_text().replace("epochs=2", "epochs=3000"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "simclic", "run", "table2.py"], start_new_session=True, stderr=subprocess.PIPE
+    )
+    names = [run.name for run, _ in load(here / "table2.py").exhibits[0].jobs]
+    wait(lambda: sum(len(store.epochs(here / "runs" / name)) > 1 for name in names) >= min(2, len(os.sched_getaffinity(0))))
+    for _ in range(1 if number == signal.SIGINT else 3):  # a second Ctrl-C does not wait for anything
+        os.killpg(process.pid, number)
+        time.sleep(0.02)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert b"stopped; what is done is kept" in told
+    assert b"Traceback" not in told
+    from simclic.pretrain import checkpoint
+
+    trained = [name for name in names if store.epochs(here / "runs" / name)]
+    for name in trained:
+        at = checkpoint.load(here / "runs" / name / "checkpoint", name)["step"]
+        assert 0 <= at - 11 * len(store.epochs(here / "runs" / name)) < 11  # not a step is lost
+    assert not list(here.glob("runs/*/.*"))
+    assert not list(here.glob("runs/*/owner.json"))
+    assert not list(here.glob("runs/*/failed-*"))
+
+
+def begun(runs, jobs, **values):
+    """The only task of a launch, and what it tells."""
+    profile = parse("p", {"timeout_min": 60, **values})
+    made = records.begin([Array("pretrain", [jobs])], profile, snapshot.take(records.place(runs)), runs, runs)
+    return made.task("pretrain-0", 0)
+
+
+def test_too_many_timeouts_are_a_failure_that_says_how_to_go_on(here, monkeypatch, capsys):
+    one, asked = begun(Path("runs"), [(tiny(), ())], slurm_max_num_timeout=1), []
+    monkeypatch.setattr(slurm, "requeue", lambda: asked.append(1))
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    work = one.work()
+    assert task._stop(signal.SIGUSR2, task._Told(one), Path("runs"), work) == task.AGAIN
+    assert asked == [1]
+    assert task._stop(signal.SIGUSR2, task._Told(one), Path("runs"), work) == 1
+    assert asked == [1]
+    told = "pretrain: stopped 2 times, and slurm_max_num_timeout is 1; raise it, and: simclic status --retry-failed"
+    assert store.failure(Path("runs"), tiny()) == told
+
+
+def test_a_time_limit_that_brings_nothing_further_is_no_loop(here):
+    one = begun(Path("runs"), [(tiny(), ())])
+    state = task._Told(one)
+    assert not state.stuck(Path("runs"), one.work())
+    state.began -= 3600  # as if an hour had passed
+    state.end("requeued")
+    assert task._Told(one).stuck(Path("runs"), one.work())
+    assert "a time limit of 60 minutes brings it no further; raise timeout_min" in store.failure(Path("runs"), tiny())
+    store.forgive(Path("runs"), tiny(), "pretrain")
+    state.end("requeued")
+    (here / "runs" / tiny().name / "checkpoint").write_bytes(b"another")
+    assert not task._Told(one).stuck(Path("runs"), one.work())
+
+
+def test_a_requeue_that_slurm_refuses_is_told(here, monkeypatch, capsys):
+    one = begun(Path("runs"), [(tiny(), ())])
+
+    def refuse():
+        raise slurm.Silent("scontrol: Requested operation is presently disabled")
+
+    monkeypatch.setattr(slurm, "requeue", refuse)
+    assert task._stop(signal.SIGUSR2, task._Told(one), Path("runs"), one.work()) == task.AGAIN
+    assert "cannot be put back into the queue (scontrol: Requested operation" in capsys.readouterr().err
+    assert one.state()["word"] == "stopped"
+
+
+def test_what_is_half_written_by_submitit_is_swept(here, monkeypatch):
+    one = begun(Path("runs"), [(tiny(), ())])
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    left, other = (one.launch.folder / one.array / f"{n}_0_result.pkl.save_tmp" for n in (7, 71))
+    left.touch()
+    other.touch()
+    task._sweep(one)
+    assert (left.exists(), other.exists()) == (False, True)
+
+
+def test_a_copy_of_the_code_that_was_changed_is_refused(tmp_path):
+    folder = snapshot.take(tmp_path)
+    assert snapshot.take(tmp_path) == folder
+    (folder / "simclic/plan.py").write_text("raise RuntimeError")
+    (folder / "simclic/another.py").write_text("")
+    with pytest.raises(
+        InputError, match=r"is not the code that was submitted any more: another.py, plan.py differ; submit again"
+    ):
+        snapshot.check(folder)
+    other = snapshot.take(tmp_path / "other")
+    with pytest.raises(InputError, match=r"is imported here and not"):
+        snapshot.running(other)
+
+
+def test_a_claim_of_the_same_job_before_its_restart_is_taken_over(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    with claimed(tmp_path) as before:
+        with pytest.raises(Busy), claimed(tmp_path):
+            pass
+        monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+        with claimed(tmp_path), pytest.raises(Busy, match="was taken over by process"):
+            before()  # the old process, alive after all, publishes nothing
+
+
+def test_of_another_machine_slurm_is_asked(tmp_path, monkeypatch):
+    with claimed(tmp_path):
+        there = json.loads((tmp_path / "owner.json").read_text()) | {"host": "elsewhere", "job": "12_3"}
+    for lives, taken in ((True, False), (None, False), (False, True)):
+        (tmp_path / "owner.json").write_text(json.dumps(there))
+        monkeypatch.setattr(slurm, "lives", lambda job, lives=lives: lives if job == "12_3" else None)
+        if taken:
+            with claimed(tmp_path):
+                pass
+        else:
+            with pytest.raises(Busy, match=re.escape("on elsewhere (job 12_3) is at work on it")), claimed(tmp_path):
+                pass
+
+
+@pytest.mark.parametrize("name", ["50%", "a\nb"])
+def test_a_place_that_slurm_cannot_name(tmp_path, name):
+    with pytest.raises(InputError, match="choose another place with --runs DIR"):
+        records.place(tmp_path / name)
+
+
+def test_two_processes_never_compute_one_result(tmp_path):
+    launch.here([(tiny(), ())], tmp_path, tmp_path, Console(file=io.StringIO()))
+    with claimed(tmp_path / tiny().name, f"owner-{LINEAR.name}"):
+        outcome = launch.here([(tiny(), (LINEAR,))], tmp_path, tmp_path, Console(file=io.StringIO()))
+    assert "is at work on it" in outcome.elsewhere[tiny().name]
+    assert not outcome.failures
+    assert not store.failure(tmp_path, tiny())
+
+
+def test_without_slurm_it_says_so(here, monkeypatch):
+    (here / "profile.toml").write_text("timeout_min = 5\n")
+    monkeypatch.setenv("PATH", str(here))
+    told = simclic("submit", "table2.py", "--on", "profile.toml", code=2)
+    assert told == "error: squeue: not found; is this a machine that can reach a Slurm cluster?\n"
+
+
+def test_sbatch_variables_do_not_reach_a_job(monkeypatch):
+    for name in ("SBATCH_PARTITION", "SLURM_JOB_ID", "SLURM_CPU_BIND"):
+        monkeypatch.setenv(name, "leak")
+    monkeypatch.setenv("SLURM_CONF", "kept")
+    found = slurm.environment()
+    assert found["SLURM_CONF"] == "kept"
+    assert not [name for name, value in found.items() if value == "leak"]
