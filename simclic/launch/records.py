@@ -33,7 +33,8 @@ class Task:
     @property
     def keys(self) -> tuple[Key, ...]:
         """Its jobs."""
-        return tuple((job["name"], p) for job in self.content for p in ([p["name"] for p in job["protocols"]] or [""]))
+        along = ("",) if self.stage in ("pretrain", "all") else ()
+        return tuple((job["name"], p) for job in self.content for p in (*along, *(p["name"] for p in job["protocols"])))
 
     @property
     def stage(self) -> str:

@@ -109,8 +109,6 @@ def _ask(left: Asked, runs: Path, told: States) -> None:
             for key in task.keys:
                 if key in left:
                     tasks.setdefault(key, task)  # the newest launch comes first
-                if task.stage == "all" and key[1] and (key[0], "") in left:
-                    tasks.setdefault((key[0], ""), task)
     known = _slurm({task.id: task.launch.title(task.array) for task in tasks.values() if task.id}, told)
     for key in sorted(left, key=lambda key: bool(key[1])):  # encoders first: results wait for them
         run, protocol, stage = left[key]
