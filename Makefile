@@ -7,7 +7,7 @@ digits: .venv/installed
 	$(BIN)/simclic run benchmarks/digits.py
 
 test: .venv/installed
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

@@ -1,13 +1,19 @@
-"""Files that are whole or not there: temporary name in the same folder, fsync, rename."""
+"""Files that are whole or not there: temporary name in the same folder, fsync, rename; JSON with a SHA-256 of itself inside."""
 
+import hashlib
+import json
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from simclic.spec import InputError
+
+
+class Broken(InputError):
+    """A file that is there but not what it should be."""
 
 
 @contextmanager
@@ -52,3 +58,29 @@ def readable() -> Iterator[None]:
         yield
     except OSError as e:
         raise InputError(f"{e.filename}: cannot be read ({e.strerror})") from e
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write atomically, with a SHA-256 of the content inside. NaN and infinity are refused."""
+    text = json.dumps({**values, "sha256": _digest(values)}, indent=1, allow_nan=False)
+    write_bytes(path, (text + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What `write_json` wrote, or None if there is no such file. Raises Broken if it is not whole."""
+    try:
+        values = json.loads(path.read_bytes())
+        whole = values.pop("sha256") == _digest(values)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as e:
+        raise Broken(f"{path}: cannot be read ({e.strerror})") from e
+    except (ValueError, AttributeError, KeyError, TypeError) as e:
+        raise Broken(f"{path}: is not a whole JSON file; move it away to compute it again") from e
+    if not whole:
+        raise Broken(f"{path}: was altered after it was written (SHA-256 differs); move it away to compute it again")
+    return dict(values)
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()

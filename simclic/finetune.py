@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,24 +20,29 @@ from simclic.spec import Diverged, Finetune, Tell
 from simclic.store import Scored
 
 
-def finetune(protocol: Finetune, f: nn.Module, dataset: Dataset, images: Images, seed: int, tell: Tell) -> Scored:
+def finetune(
+    protocol: Finetune, f: nn.Module, dataset: Dataset, images: Images, seed: int, tell: Tell,
+    before: Sequence[dict[str, Any]] = (), keep: Callable[[list[dict[str, Any]]], None] = lambda curve: None,
+) -> Scored:  # fmt: skip
     """Train every setting on train, choose on val, train the best again on train + val from the same start, score test once.
 
-    f: the pre-trained backbone; it stays as it is. A setting that diverges loses; Diverged is raised if all do.
+    f: the pre-trained backbone; it stays as it is. before: rows of the curve that are finished already. keep: called with the
+    rows after each setting. A setting that diverges loses; Diverged is raised if all do.
     """
     started, splits = time.monotonic(), dataset.splits
     labels = torch.from_numpy(dataset.labels).to(images.device)
     task = Task(f, images, labels, dataset.facts.classes, seed)
     metric, total = METRICS[dataset.facts.metric], len(protocol.settings) + 1
 
-    curve: list[dict[str, Any]] = []
-    for lr, decay in protocol.settings:
+    curve = [dict(row) for row in before]
+    for lr, decay in protocol.settings[len(curve) :]:
         tell(len(curve) / total, f"lr {lr:.1e}, decay {decay:.1e}")
         model = train(protocol, lr, decay, task, splits.train)
         scored = scores(model, images, splits.val)
         finite = bool(np.isfinite(scored).all())
         error = metric(dataset.labels[splits.val], scored) if finite else None
         curve.append({"lr": lr, "decay": decay, "error": error})
+        keep(curve)
     kept = [row for row in curve if row["error"] is not None]
     if not kept:
         raise Diverged(f"all {len(curve)} settings of the fine-tuning grid diverged")

@@ -1,6 +1,5 @@
 """What Slurm says: of this process, of the queue, of jobs that have ended, of its own settings."""
 
-import getpass
 import os
 import re
 import subprocess
@@ -58,7 +57,7 @@ def restarts() -> int:
 
 def queue() -> dict[str, Job]:
     """Every job of this user that has not ended, array tasks one by one. Raises Silent."""
-    text = _told("squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i|%T|%r|%N|%j")
+    text = _told("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i|%T|%r|%N|%j")
     rows = (line.split("|", 4) for line in text.splitlines())
     return {i: Job(i, state, reason, node, name) for i, state, reason, node, name in rows if state not in ENDED}
 

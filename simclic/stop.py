@@ -14,6 +14,14 @@ class Stopped(Exception):
     """Work was asked to stop and is saved."""
 
 
+def noted() -> list[int]:
+    """A list to which each of these signals is appended from now on; nothing else happens."""
+    found: list[int] = []
+    for number in SIGNALS:
+        signal.signal(number, lambda n, _: found.append(n))
+    return found
+
+
 class _Asked:
     """What a signal leaves behind: handlers do nothing else, since they run between any two instructions."""
 

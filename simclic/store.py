@@ -32,6 +32,8 @@ LOG = "SIMCLIC_LOG"  # the environment's word for the file that a process's mess
 DIVERGED = "diverged:"  # how the reason of a failure begins that is a finding
 RUNS = Path("runs")
 
+Broken, read_json, write_json = files.Broken, files.read_json, files.write_json
+
 Scored = tuple[dict[str, Any], "np.ndarray", "np.ndarray"]  # what a result records; truth and scores of the test images
 
 # What a result must hold, and of what kind.
@@ -44,10 +46,6 @@ RESULT: dict[str, type | tuple[type, ...]] = {
 # Which of that goes into the table of all results.
 KEPT = ("error", "metric", "chosen", "sizes", "data", "seconds", "device", "threads", "versions", "commit")
 WHERE = ("job", "node", "collapsed")  # what results of earlier versions do not hold
-
-
-class Broken(InputError):
-    """A file that is there but not what it should be."""
 
 
 def folder(runs: Path, run: Run) -> Path:
@@ -155,6 +153,22 @@ def write_result(runs: Path, run: Run, protocol: Protocol, scored: Scored, **mea
     what = {"schema": SCHEMA, "run": run.values, "stage": protocol.stage, "protocol": protocol.values}
     kept = {"predictions": predictions.name, "predictions_sha256": hashlib.sha256(payload).hexdigest()}
     write_json(path, {**what, **values, **measured, **kept, **provenance()})
+    path.with_name(f"partial-{path.name}").unlink(missing_ok=True)
+
+
+def partial(runs: Path, run: Run, protocol: Protocol, of: str = "") -> list[dict[str, Any]]:
+    """The rows of a result's curve that a process finished before it was stopped. of: what they have to come from; nothing
+    for all."""
+    try:
+        found = read_json(folder(runs, run) / f"partial-{protocol.name}.json") or {}
+    except Broken:
+        return []  # computed again
+    return list(found.get("curve", [])) if found and of in ("", found.get("of")) else []
+
+
+def keep(runs: Path, run: Run, protocol: Protocol, of: str, curve: list[dict[str, Any]]) -> None:
+    """Keep the rows that are finished; once the result is written they go."""
+    write_json(folder(runs, run) / f"partial-{protocol.name}.json", {"of": of, "curve": curve})
 
 
 def predictions(runs: Path, run: str, protocol: str) -> "tuple[np.ndarray, np.ndarray]":
@@ -240,28 +254,6 @@ def forgive(runs: Path, run: Run, stage: str) -> None:
         failed(runs, run, stage).unlink()
 
 
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write atomically, with a SHA-256 of the content inside. NaN and infinity are refused."""
-    text = json.dumps({**values, "sha256": _digest(values)}, indent=1, allow_nan=False)
-    files.write_bytes(path, (text + "\n").encode())
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """What `write_json` wrote, or None if there is no such file. Raises Broken if it is not whole."""
-    try:
-        values = json.loads(path.read_bytes())
-        whole = values.pop("sha256") == _digest(values)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as e:
-        raise Broken(f"{path}: cannot be read ({e.strerror})") from e
-    except (ValueError, AttributeError, KeyError, TypeError) as e:
-        raise Broken(f"{path}: is not a whole JSON file; move it away to compute it again") from e
-    if not whole:
-        raise Broken(f"{path}: was altered after it was written (SHA-256 differs); move it away to compute it again")
-    return dict(values)
-
-
 @cache
 def provenance() -> dict[str, Any]:
     """Versions and commit of what computes here."""
@@ -285,10 +277,6 @@ def _commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def _digest(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

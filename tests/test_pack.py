@@ -55,13 +55,16 @@ def test_short_jobs_share_a_task_and_long_ones_do_not(tmp_path):
 
 def test_tasks_fill_the_least_time_and_no_more_than_the_profile_gives(tmp_path):
     results = [(run, (Linear(),)) for run in runs(400, image_size=224)]
-    for least, at_once in ((1, 256), (10, 256), (10, 2)):
+    for least, at_once in ((5, 256), (10, 256), (10, 2)):
         made = packed(tmp_path, [], results, slurm_array_parallelism=at_once, pack={"least_min": least, "images_per_second": 60})
         profile = parse("p", {"pack": {"images_per_second": 60}})
         prices = Prices(tmp_path, profile)
         minutes = [sum(prices.minutes(work) for work in task) for array in made for task in array.tasks]
         assert max(minutes) <= 0.8 * 60
-        assert min(minutes) >= 0.8 * least or len(minutes) <= at_once
+        if at_once == 256:
+            assert 0.7 * least <= min(minutes) <= max(minutes) <= 1.3 * least
+        else:
+            assert len(minutes) > at_once  # the profile's time asks for more tasks than may run at once
 
 
 def test_a_task_of_many_cores_takes_more(tmp_path):

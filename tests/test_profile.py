@@ -27,6 +27,9 @@ def read(tmp_path, text):
         ("[how]\ncompile = 1", "compile=1 is neither true nor false"),
         ("[pack]\nleast_min = -1", "least_min=-1 is out of range: more than 0"),
         ('timeout_min = "60"', "timeout_min='60' is not a whole number"),
+        ('slurm_time = "24:00:00"', "'slurm_time' is no key for a profile to say"),
+        ('slurm_array_parallelism = "32"', "slurm_array_parallelism='32' is not a whole number"),
+        ("how = 3", "how=3 is no section; write [how] and its keys below"),
         ("timeout_min = 0", "timeout_min=0 is out of range: 1 or more"),
         ("mem_gb = true", "mem_gb=True is not a number"),
         ('slurm_setup = "module load cuda"', "slurm_setup='module load cuda' is not a list"),
@@ -64,4 +67,7 @@ def test_a_section_adds_to_what_holds_for_every_stage(tmp_path):
     found = read(tmp_path, 'slurm_partition = "a"\ntimeout_min = 60\n[linear]\nslurm_partition = "b"\ncpus_per_task = 4')
     assert found.stages["pretrain"] == {"slurm_partition": "a", "timeout_min": 60}
     assert found.stages["linear"] == {"slurm_partition": "b", "timeout_min": 60, "cpus_per_task": 4}
+    for text, count in (('slurm_gres = "gpu:a100:2"', 2), ('slurm_gres = "gpu"', 1), ("slurm_gpus_per_task = 3", 3), ("", 0)):
+        asked = read(tmp_path, f"{text}\ncpus_per_task = 8")
+        assert (asked.gpus("linear"), asked.width("linear")) == (count, count or 8)
     assert (found.minutes("finetune"), found.width("pretrain"), found.width("linear")) == (60, 1, 4)

@@ -20,6 +20,7 @@ from simclic.launch import records, snapshot, task
 from simclic.launch.pack import Array
 from simclic.launch.profile import parse
 from simclic.launch.state import states
+from simclic.launch.submit import Submitted, _forgiven, _missing
 from simclic.spec import load
 
 LINEAR = Linear(l2_count=2, tolerance=1e-2)
@@ -120,31 +121,59 @@ def begun(runs, jobs, **values):
     return made.task("pretrain-0", 0)
 
 
-def test_too_many_timeouts_are_a_failure_that_says_how_to_go_on(here, monkeypatch, capsys):
-    one, asked = begun(Path("runs"), [(tiny(), ())], slurm_max_num_timeout=1), []
+def stopped(one, minutes):
+    """What becomes of a task that USR2 reaches after so many minutes."""
+    state = task._Told(one)
+    state.began -= 60 * minutes
+    return task._stop(signal.SIGUSR2, state, Path("runs"), one.work())
+
+
+@pytest.fixture
+def requeued(monkeypatch):
+    """How often Slurm was asked to start this job again."""
+    asked = []
     monkeypatch.setattr(slurm, "requeue", lambda: asked.append(1))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    work = one.work()
-    assert task._stop(signal.SIGUSR2, task._Told(one), Path("runs"), work) == task.AGAIN
-    assert asked == [1]
-    assert task._stop(signal.SIGUSR2, task._Told(one), Path("runs"), work) == 1
-    assert asked == [1]
-    told = "pretrain: stopped 2 times, and slurm_max_num_timeout is 1; raise it, and: simclic status --retry-failed"
-    assert store.failure(Path("runs"), tiny()) == told
+    return asked
 
 
-def test_a_time_limit_that_brings_nothing_further_is_no_loop(here):
+def progress(n):
+    (Path("runs") / tiny().name).mkdir(exist_ok=True)
+    (Path("runs") / tiny().name / "checkpoint").write_bytes(f"state {n}".encode())
+
+
+def test_too_many_time_limits_are_a_failure_that_says_how_to_go_on(here, requeued):
+    one = begun(Path("runs"), [(tiny(), ())], slurm_max_num_timeout=1)
+    assert stopped(one, minutes=20) == task.AGAIN  # a preemption, which counts for nothing
+    for n in range(2):
+        state = task._Told(one)
+        state.began -= 60 * 59
+        progress(n)
+        assert task._stop(signal.SIGUSR2, state, Path("runs"), one.work()) == (task.AGAIN, 1)[n]
+    assert len(requeued) == 2
+    told = "pretrain: met its time limit 2 times, and slurm_max_num_timeout is 1; raise it in the profile"
+    assert store.failure(Path("runs"), tiny(), "pretrain") == told
+
+
+def test_two_time_limits_that_bring_nothing_further_are_no_loop(here, requeued):
     one = begun(Path("runs"), [(tiny(), ())])
-    state = task._Told(one)
-    assert not state.stuck(Path("runs"), one.work())
-    state.began -= 3600  # as if an hour had passed
-    state.end("requeued")
-    assert task._Told(one).stuck(Path("runs"), one.work())
-    assert "a time limit of 60 minutes brings it no further; raise timeout_min" in store.failure(Path("runs"), tiny())
-    store.forgive(Path("runs"), tiny(), "pretrain")
-    state.end("requeued")
-    (here / "runs" / tiny().name / "checkpoint").write_bytes(b"another")
-    assert not task._Told(one).stuck(Path("runs"), one.work())
+    assert [stopped(one, minutes=m) for m in (59, 31, 20)] == [task.AGAIN] * 3  # once, and two preemptions
+    assert not store.failure(Path("runs"), tiny(), "pretrain")
+    assert stopped(one, minutes=59) == 1
+    assert len(requeued) == 3
+    told = "pretrain: two time limits of 60 minutes brought it no further; raise timeout_min in the profile"
+    assert store.failure(Path("runs"), tiny(), "pretrain") == told
+
+
+def test_a_time_limit_after_progress_is_none_too_many(here, requeued):
+    one = begun(Path("runs"), [(tiny(), ())])
+    for n in range(5):
+        state = task._Told(one)
+        state.began -= 60 * 59
+        if n % 2:
+            progress(n)
+        assert task._stop(signal.SIGUSR2, state, Path("runs"), one.work()) == task.AGAIN
+    assert len(requeued) == 5
 
 
 def test_a_requeue_that_slurm_refuses_is_told(here, monkeypatch, capsys):
@@ -211,6 +240,93 @@ def test_of_another_machine_slurm_is_asked(tmp_path, monkeypatch):
 def test_a_place_that_slurm_cannot_name(tmp_path, name):
     with pytest.raises(InputError, match="choose another place with --runs DIR"):
         records.place(tmp_path / name)
+
+
+def missing(queued=(), cluster="slurm", retry=False, work=None):
+    """What would be submitted of an encoder and its probe."""
+    told = Submitted()
+    found = _missing(work or [(tiny(), (LINEAR,))], Path("runs"), dict(queued), cluster, retry, told)
+    return found, told
+
+
+ENCODER, PROBE = (tiny().name, ""), (tiny().name, LINEAR.name)
+BOTH = ([tiny()], [(tiny(), (LINEAR,))])
+
+
+def test_what_is_queued_is_left_alone(here):
+    assert missing()[0] == BOTH
+    assert missing({ENCODER: "1", PROBE: "2"})[0] == ([], [])
+    assert missing({ENCODER: "1"})[0] == ([], BOTH[1])
+    assert missing({PROBE: "2"})[0] == BOTH  # its encoder has gone: it will never do anything
+
+
+def test_an_encoder_that_is_made_elsewhere_is_not_waited_for(here):
+    for cluster, job in (("slurm", "local"), ("local", "1")):
+        found, told = missing({ENCODER: job}, cluster)
+        assert (found, told.later) == (([], []), 1)
+    assert missing({ENCODER: "local"}, "local")[0] == ([], BOTH[1])
+
+
+def test_what_failed_is_left_alone_until_it_is_asked_for(here):
+    other = tiny(seed=1)
+    work = [(tiny(), (LINEAR,)), (other, (LINEAR,))]
+    store.fail(Path("runs"), tiny(), "pretrain", "diverged")
+    found, told = missing(work=work)
+    assert (found, told.failed) == (([other], [(other, (LINEAR,))]), 2)
+    assert missing(work=work, retry=True)[0] == BOTH  # that and no more, even while its probe waits in vain
+    assert missing({PROBE: "2"}, work=work, retry=True)[0] == BOTH
+    assert store.failure(Path("runs"), tiny(), "pretrain")  # it is forgotten once it is submitted
+    before = _forgiven(Path("runs"), *BOTH)
+    assert list(before) == [store.failed(Path("runs"), tiny(), "pretrain")]
+    assert not store.failure(Path("runs"), tiny(), "pretrain")
+
+
+def test_a_damaged_record_is_named_and_nothing_is_submitted(here):
+    one = begun(Path("runs"), [(tiny(), ())])
+    path = one.launch.folder / "launch.json"
+    path.write_text(path.read_text()[:-30])
+    told = simclic("submit", "table2.py", "--on", "local.toml", code=2)
+    assert "launch.json: is not a whole JSON file; scancel what squeue calls simclic-" in told
+    assert told.count("\n") == 1
+    failed = store.failed(Path("runs"), tiny(), "pretrain")
+    path.unlink()
+    failed.parent.mkdir(parents=True, exist_ok=True)
+    failed.write_text("half")
+    assert "is not a whole JSON file" in simclic("status", "table2.py", code=1)
+
+
+def test_finished_settings_of_a_grid_are_kept_when_it_is_stopped(tmp_path):
+    """Killed in the middle of a fine-tuning grid, it goes on with the next setting and ends with the same numbers."""
+    from simclic import Finetune, finetune
+
+    grid = Finetune(steps=3, lr_low=0.03, lr_count=2, decay_count=1, augment="none")
+    folders = [tmp_path / name for name in ("whole", "stopped")]
+    for folder in folders:
+        launch.work(tiny(), (), folder, tmp_path, "cpu", lambda share, note: None)
+    train, trained = finetune.train, []
+
+    def killed(protocol, lr, decay, *more):
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        trained.append((lr, decay))
+        return train(protocol, lr, decay, *more)
+
+    launch.work(tiny(), (grid,), folders[0], tmp_path, "cpu", lambda share, note: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetune, "train", killed)
+        with pytest.raises(KeyboardInterrupt):
+            launch.work(tiny(), (grid,), folders[1], tmp_path, "cpu", lambda share, note: None)
+        assert len(store.partial(folders[1], tiny(), grid)) == 2
+        patch.setattr(finetune, "train", lambda *a: trained.append(a[1:3]) or train(*a))
+        launch.work(tiny(), (grid,), folders[1], tmp_path, "cpu", lambda share, note: None)
+    chosen = store.result(folders[0], tiny(), grid)["chosen"]
+    assert trained == [*grid.settings, (chosen["lr"], chosen["decay"])]  # each once, and the refit
+    whole, resumed = (store.result(folder, tiny(), grid) for folder in folders)
+    assert whole["curve"] == resumed["curve"]
+    assert whole["predictions_sha256"] == resumed["predictions_sha256"]
+    assert not list(folders[1].glob("*/partial-*"))
+    store.keep(folders[1], tiny(), grid, "another encoder", [{}])
+    assert store.partial(folders[1], tiny(), grid, "this one") == []
 
 
 def test_two_processes_never_compute_one_result(tmp_path):

@@ -95,7 +95,7 @@ def _nodes(
     runs, root, datasets = asked
     for stages in kinds.values():
         title = ", ".join(stages) if len(kinds) > 1 else "every stage"
-        gpus = int(profile.stages[stages[0]].get("gpus_per_node", 0))
+        gpus = profile.gpus(stages[0])
         answer = folder / f"{stages[0]}.json"
         try:
             with asking():

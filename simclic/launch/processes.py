@@ -61,16 +61,17 @@ Watch = Callable[[list[Process], Outcome], None]
 
 def here(
     jobs: list[Work], runs: Path, root: Path, console: Console, how: How = USUAL, trains: bool = True,
-    watch: Watch = lambda running, outcome: None,
+    watch: Watch = lambda running, outcome: None, stopped: list[int] | None = None,
 ) -> Outcome:  # fmt: skip
     """Do the work on this machine, how.per_gpu processes on each GPU, or one single-threaded process per core without a GPU.
 
     One failure does not stop the others. On SIGINT, SIGTERM or SIGUSR2 the processes save what can be saved and end;
     outcome.signal says which it was. trains: make encoders that are not there. watch: called now and then with what is running.
+    stopped: signals that came before this was called.
     """
     outcome = Outcome()
     # As an exception that may come anywhere, Ctrl-C can be swallowed by a callback; as a flag it cannot.
-    stopped: list[int] = []
+    stopped = [] if stopped is None else stopped
     numbers = (signal.SIGINT, *stop.SIGNALS)
     before = {n: signal.signal(n, lambda number, _: stopped.append(number)) for n in numbers}
     try:

@@ -1,5 +1,6 @@
 """A kind of machine, read from slurm/*.toml: submitit's own keys unchanged, for every stage or for one."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -13,7 +14,22 @@ from simclic.spec import How, InputError
 STAGES = ("pretrain", "linear", "finetune")
 
 # What is ours to say: one process per job, where it writes, what it waits for, and the signal that stops it.
-OURS = {"name", "nodes", "tasks_per_node", "slurm_dependency", "slurm_job_name", "slurm_use_srun", "slurm_ntasks_per_node"}
+OURS = {
+    "name",
+    "slurm_time",
+    "nodes",
+    "tasks_per_node",
+    "slurm_dependency",
+    "slurm_job_name",
+    "slurm_use_srun",
+    "slurm_ntasks_per_node",
+}
+
+
+LEAST = {
+    "timeout_min": 1, "cpus_per_task": 1, "gpus_per_node": 0, "slurm_gpus_per_node": 0, "slurm_gpus_per_task": 0,
+    "slurm_num_gpus": 0, "slurm_array_parallelism": 1, "slurm_max_num_timeout": 0, "slurm_signal_delay_s": 0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,13 +54,20 @@ class Profile:
 
     def minutes(self, stage: str) -> float:
         """How long a task of a stage may take until it is stopped and put back into the queue."""
-        return float(self.stages[stage].get("slurm_time") or self.stages[stage].get("timeout_min") or 5)
+        return float(self.stages[stage].get("timeout_min", 5))
 
     def width(self, stage: str) -> int:
         """How many jobs a task does at a time: one per process on a GPU, or one per core."""
-        given = self.stages[stage]
-        gpus = int(given.get("gpus_per_node", 0))
-        return gpus * self.how.per_gpu or int(given.get("cpus_per_task", 1))
+        return self.gpus(stage) * self.how.per_gpu or int(self.stages[stage].get("cpus_per_task", 1))
+
+    def gpus(self, stage: str) -> int:
+        """How many GPUs a task asks for, in whichever of Slurm's ways."""
+        given, found = self.stages[stage], 0
+        for key in ("gpus_per_node", "slurm_gpus_per_node", "slurm_gpus_per_task", "slurm_num_gpus"):
+            found = max(found, int(given.get(key) or 0))
+        for count in re.findall(r"gpu(?::[A-Za-z][^:,]*)?(?::(\d+))?", str(given.get("slurm_gres", ""))):
+            found = max(found, int(count or 1))
+        return found
 
 
 def read(path: Path) -> Profile:
@@ -69,6 +92,9 @@ def parse(name: str, values: Mapping[str, Any]) -> Profile:
     sections = {key: value for key, value in values.items() if isinstance(value, dict) and key != "slurm_additional_parameters"}
     every = {key: value for key, value in values.items() if key not in sections and key != "cluster"}
     _known(sections, (*STAGES, "how", "pack"), "section")
+    for key in every:
+        if key in (*STAGES, "how", "pack"):
+            raise InputError(f"{key}={every[key]!r} is no section; write [{key}] and its keys below")
     cluster = values.get("cluster", "slurm")
     if cluster not in ("slurm", "local"):
         raise InputError(f"cluster={cluster!r} is not one of slurm, local")
@@ -116,11 +142,23 @@ def _check(key: str, value: Any) -> None:
     if kind and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
         words = {int: "a whole number", str: "a string", bool: "true or false", list: "a list", dict: "a table"}
         raise InputError(f"{key}={value!r} is not {'a number' if isinstance(kind, tuple) else words[kind]}")
-    low = {"timeout_min": 1, "cpus_per_task": 1, "gpus_per_node": 0, "slurm_array_parallelism": 1, "slurm_max_num_timeout": 0}
-    if key in low and value < low[key]:
-        raise InputError(f"{key}={value!r} is out of range: {low[key]} or more")
+    low = LEAST.get(key)
+    if low is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise InputError(f"{key}={value!r} is not a whole number")
+    if low is not None and value < low:
+        raise InputError(f"{key}={value!r} is out of range: {low} or more")
     if key == "slurm_additional_parameters":
-        for name in {"array", "dependency", "chdir", "output", "error", "open-mode", "job-name", "requeue"} & value.keys():
+        for name in {
+            "array",
+            "dependency",
+            "chdir",
+            "output",
+            "error",
+            "open-mode",
+            "job-name",
+            "requeue",
+            "time",
+        } & value.keys():
             raise InputError(f"{key}: {name!r} is for simclic to say")
 
 

@@ -83,7 +83,11 @@ class Launch:
     """One call of submit. Raises InputError if its file is not whole."""
 
     def __init__(self, folder: Path):
-        found = store.read_json(folder / "launch.json")
+        try:
+            found = store.read_json(folder / "launch.json")
+        except store.Broken as e:
+            way = f"scancel what squeue calls simclic-{folder.name}-..., then delete {folder}"
+            raise InputError(f"{str(e).split(';')[0]}; {way}") from e
         if found is None:
             raise InputError(f"{folder}: has no launch.json")
         self.folder, self.values = folder, found
@@ -146,7 +150,11 @@ def begin(arrays: list[Array], profile: Profile, code: Path, runs: Path, root: P
         for a in arrays
     ]
     limits = {
-        stage: {"minutes": profile.minutes(stage), "timeouts": given.get("slurm_max_num_timeout")}
+        stage: {
+            "minutes": profile.minutes(stage),
+            "signal": given.get("slurm_signal_delay_s", 90),
+            "timeouts": given.get("slurm_max_num_timeout"),
+        }
         for stage, given in profile.stages.items()
     }
     where = {"cwd": str(Path.cwd()), "runs": str(runs.absolute()), "data": str(root.absolute())}

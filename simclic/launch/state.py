@@ -1,6 +1,7 @@
 """What has become of every job: its result says most, then what its task tells of itself, then what Slurm says."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,9 @@ def _looked(asked: Asked, runs: Path, told: States) -> Asked:
             continue
         log = job = ""
         if word == "failed":
-            record = store.read_json(store.failed(runs, run, protocol.stage if protocol else "pretrain")) or {}
-            log, job, why = record.get("log", ""), record.get("job", ""), record.get("reason", why)
+            with suppress(store.Broken):
+                record = store.read_json(store.failed(runs, run, protocol.stage if protocol else "pretrain")) or {}
+                log, job, why = record.get("log", ""), record.get("job", ""), record.get("reason", why)
         told.jobs[key] = State(run.name, stage, "failed" if word == "broken" else word, why, job=job, log=log)
     return left
 
@@ -160,6 +162,8 @@ def _of_task(task: Task, key: Key, known: dict[str, slurm.Job] | None, encoder: 
     else:
         job = known.get(task.id) or slurm.Job(task.id, "")
         where["node"] = job.node or where["node"]
+    if job.stuck:
+        return {"word": "stopped", "why": "what it waited for has failed", **where, "node": ""}
     if job.state == "PENDING":
         return {"word": "queued", "why": job.reason, **where, "node": ""}
     if job.state and job.state not in slurm.ENDED:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simclic import slurm, store
+from simclic import files, slurm, store
 from simclic.claim import claimed, owner
 from simclic.launch import records, snapshot, task
 from simclic.launch.pack import Array, Prices, arrays
@@ -18,6 +18,8 @@ from simclic.launch.profile import Profile
 from simclic.launch.records import Key, Launch
 from simclic.launch.work import Work
 from simclic.spec import InputError, Run
+
+LOCAL = "local"
 
 
 @dataclass
@@ -27,6 +29,7 @@ class Submitted:
     arrays: list[tuple[Array, str]] = field(default_factory=list)  # with Slurm's number
     queued: int = 0  # jobs that were in the queue already
     failed: int = 0  # jobs that failed before and are left alone, with all that waits for them
+    later: int = 0  # results of encoders that are made elsewhere: on this machine, or by Slurm
     folder: Path | None = None
     refused: str = ""  # Slurm's complaint
     left: list[Array] = field(default_factory=list)  # what that kept out
@@ -40,10 +43,10 @@ def submit(work: list[Work], profile: Profile, runs: Path, root: Path, retry: bo
     with claimed(records.place(runs), "submitting"):
         queued = in_queue(runs, profile.cluster)
         told = Submitted()
-        encoders, results = _missing(work, runs, queued, retry, told)
+        encoders, results = _missing(work, runs, queued, profile.cluster, retry, told)
         if not encoders and not results:
             return told
-        if profile.cluster == "local":
+        if profile.cluster == LOCAL:
             merged = dict.fromkeys(encoders, ()) | dict(results)
             made = [Array("all", [list(merged.items())], along=sum(bool(merged[run]) for run in encoders))]
         else:
@@ -52,8 +55,12 @@ def submit(work: list[Work], profile: Profile, runs: Path, root: Path, retry: bo
             waiting = {run: queued[run.name, ""] for run, _ in results if (run.name, "") in queued}
             made = arrays(encoders, results, waiting, profile, prices, _largest())
         launch = records.begin(made, profile, snapshot.take(records.place(runs)), runs, root)
-        told.folder = launch.folder
-        (_start if profile.cluster == "local" else _sbatch)(launch, made, profile, told)
+        told.folder, before = launch.folder, _forgiven(runs, encoders, results)
+        (_start if profile.cluster == LOCAL else _sbatch)(launch, made, profile, told)
+        out = {run.name for array in told.left for task in array.tasks for run, _ in task}
+        for path, content in before.items():
+            if path.parent.name in out and not path.exists():  # it was not submitted after all
+                files.write_bytes(path, content)
         return told
 
 
@@ -67,7 +74,7 @@ def in_queue(runs: Path, cluster: str = "slurm") -> dict[Key, str]:
     queued: dict[Key, str] = {}
     stuck = set()
     for launch in found:
-        alive = launch.values["cluster"] == "local" and owner(launch.folder) is not None
+        alive = launch.values["cluster"] == LOCAL and owner(launch.folder) is not None
         for one in launch.tasks():
             job = known.get(one.id) if one.id else None
             job = job if job and job.name == launch.title(one.array) else None  # a Slurm set up afresh counts from 1 again
@@ -75,37 +82,51 @@ def in_queue(runs: Path, cluster: str = "slurm") -> dict[Key, str]:
                 stuck.add(job.id)
             elif job or alive:
                 over = one.state().get("failures", {})
-                queued |= {key: one.id or "local" for key in one.keys if key[0] not in over}
+                queued |= {key: one.id or LOCAL for key in one.keys if key[0] not in over}
     slurm.cancel(stuck)
     return queued
 
 
-def _missing(work: list[Work], runs: Path, queued: dict[Key, str], retry: bool, told: Submitted) -> tuple[list[Run], list[Work]]:
+def _missing(
+    work: list[Work], runs: Path, queued: dict[Key, str], cluster: str, retry: bool, told: Submitted
+) -> tuple[list[Run], list[Work]]:
     """Encoders and results to submit, and in `told` how many are not, and why."""
     encoders, results = [], []
     for run, protocols in work:
         made = (store.folder(runs, run) / "pretrain.json").exists()
-        there = made or (run.name, "") in queued
-        told.queued += not made and there
-        if retry:
-            for stage in {p.stage for p in protocols} | ({"pretrain"} if not there else set()):
-                store.forgive(runs, run, stage)
-        if not there and store.failure(runs, run, "pretrain"):
+        coming = "" if made else queued.get((run.name, ""), "")
+        failed = not made and not coming and bool(store.failure(runs, run, "pretrain"))
+        told.queued += bool(coming)
+        if failed and not retry:
             told.failed += 1 + len(protocols)
             continue
         wanted = []
         for p in protocols:
-            if (run.name, p.name) in queued:
+            before = bool(store.failure(runs, run, p.stage))
+            if (run.name, p.name) in queued and (made or coming):  # else what it waits for has gone, and so will it
                 told.queued += 1
-            elif store.failure(runs, run, p.stage):
+            elif before and not retry:
                 told.failed += 1
-            else:
+            elif before or failed or not retry:
                 wanted.append(p)
-        if not there and (wanted or not protocols):
+        if coming and (coming == LOCAL) != (cluster == LOCAL):  # one cannot wait for the other
+            told.later += len(wanted)
+            continue
+        if not made and not coming and (failed or not retry):
             encoders.append(run)
         if wanted:
             results.append((run, tuple(wanted)))
     return encoders, results
+
+
+def _forgiven(runs: Path, encoders: list[Run], results: list[Work]) -> dict[Path, bytes]:
+    """Forget the failures of what is submitted once more; returns what was forgotten."""
+    stages = [(run, "pretrain") for run in encoders] + [(run, p.stage) for run, protocols in results for p in protocols]
+    paths = [path for run, stage in stages if (path := store.failed(runs, run, stage)).is_file()]
+    before = {path: path.read_bytes() for path in paths}
+    for path in paths:
+        path.unlink(missing_ok=True)
+    return before
 
 
 def _largest() -> int:

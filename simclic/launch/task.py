@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from simclic import slurm, store
+from simclic import slurm, stop, store
 from simclic.claim import Busy, claimed
 from simclic.launch import snapshot
 from simclic.launch.processes import Outcome, Process, here
@@ -29,9 +29,10 @@ EVERY = 5.0  # seconds between two words about how far a task is
 
 def run(folder: str, array: str, index: int) -> None:
     """Do a task. Exits 0 once all its jobs have been tried: what became of each stands beside its Run."""
+    stopped = stop.noted()  # from here on; submitit's own handlers would requeue at once
     task, code = Launch(Path(folder)).task(array, index), 1
     try:
-        code = _run(task)
+        code = _run(task, stopped)
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         code = 78
@@ -49,7 +50,7 @@ def _let_go(task: Task) -> None:
         slurm.cancel({f"{n}_{task.index}" if task.launch.sizes[name] > 1 else n for name, n in numbers if n})
 
 
-def _run(task: Task) -> int:
+def _run(task: Task, stopped: list[int]) -> int:
     launch = task.launch
     _sweep(task)
     snapshot.running(launch.code)
@@ -57,11 +58,8 @@ def _run(task: Task) -> int:
     os.environ |= {"PYTHONPATH": str(launch.code), "PYTHONSAFEPATH": "1", store.LOG: str(task.messages(slurm.job()))}
     os.chdir(launch.values["cwd"])
     runs, root = Path(launch.values["runs"]), Path(launch.values["data"])
-    work, state = task.work(), _Told(task)
-    if state.stuck(runs, work):
-        return 1
-    console = Console(width=120)
-    outcome = here(work, runs, root, console, launch.how, trains=task.stage in ("pretrain", "all"), watch=state.watch)
+    work, state, trains = task.work(), _Told(task), task.stage in ("pretrain", "all")
+    outcome = here(work, runs, root, Console(width=120), launch.how, trains, state.watch, stopped)
     for name, why in (outcome.failures | outcome.elsewhere).items():
         print(f"error: {name}: {why}", file=sys.stderr)
     for name, trace in outcome.crashes.items():
@@ -77,13 +75,8 @@ def _stop(number: int, state: "_Told", runs: Path, work: list[Work]) -> int:
     if number != signal.SIGUSR2:
         state.end("stopped", why=f"stopped by {signal.Signals(number).name}, as scancel does")
         return AGAIN
-    limit = state.task.launch.values["limits"].get(state.task.stage, {}).get("timeouts")
-    state.timeouts += 1
-    if limit is not None and state.timeouts > limit:
-        told = (
-            f"stopped {state.timeouts} times, and slurm_max_num_timeout is {limit}; raise it, and: simclic status --retry-failed"
-        )
-        state.give_up(runs, work, told)
+    if why := state.enough():
+        state.give_up(runs, work, why)
         return 1
     try:
         state.end("requeued", why="saved ahead of a time limit or a preemption")
@@ -99,9 +92,11 @@ class _Told:
 
     def __init__(self, task: Task):
         before = task.state()
-        self.task, self.before, self.began, self.last = task, before, time.monotonic(), 0.0
-        self.timeouts = int(before.get("timeouts", 0)) if before.get("job") == slurm.job() else 0
-        self.stood = self._standing(task.work())
+        before = before if before.get("job") == slurm.job() else {}
+        self.task, self.began, self.last = task, time.monotonic(), 0.0
+        self.limits = task.launch.values["limits"].get(task.stage, {})
+        self.timeouts, self.fruitless = (int(before.get(key, 0)) for key in ("timeouts", "fruitless"))
+        self.stood = self._standing()
 
     def watch(self, running: list[Process], outcome: Outcome) -> None:
         """Tell how far each process is, now and then."""
@@ -113,13 +108,20 @@ class _Told:
         """Tell the last of it."""
         self._write(word, outcome or Outcome(), {}, why)
 
-    def stuck(self, runs: Path, work: list[Work]) -> bool:
-        """Did the last two starts, each as long as the profile allows, bring it nowhere? Then it fails, and does not go on so."""
-        if self.before.get("word") != "requeued" or self.before.get("stood") != self.stood or not self.before.get("whole"):
-            return False
-        minutes = self.task.launch.values["limits"].get(self.task.stage, {}).get("minutes")
-        self.give_up(runs, work, f"a time limit of {minutes:g} minutes brings it no further; raise timeout_min in the profile")
-        return True
+    def enough(self) -> str:
+        """Why it should not be started again, or nothing: as many time limits as the profile allows, or two in a row that brought
+        it no further. Slurm's word may come a minute early, and a preemption is no time limit."""
+        minutes, delay = self.limits.get("minutes", 1e9), self.limits.get("signal", 90)
+        if time.monotonic() - self.began < max(60 * minutes - delay - 90, 30 * minutes):
+            return ""
+        self.timeouts += 1
+        self.fruitless = self.fruitless + 1 if self._standing() == self.stood else 0
+        if self.fruitless >= 2:
+            return f"two time limits of {minutes:g} minutes brought it no further; raise timeout_min in the profile"
+        most = self.limits.get("timeouts")
+        if most is not None and self.timeouts > most:
+            return f"met its time limit {self.timeouts} times, and slurm_max_num_timeout is {most}; raise it in the profile"
+        return ""
 
     def give_up(self, runs: Path, work: list[Work], why: str) -> None:
         """Record a failure of whatever is not done."""
@@ -130,25 +132,23 @@ class _Told:
         self.end("failed", why=why)
 
     def _write(self, word: str, outcome: Outcome, jobs: dict[str, Any], why: str = "") -> None:
-        took = time.monotonic() - self.began
-        limits = self.task.launch.values["limits"].get(self.task.stage, {})
         told = {
             "word": word, "why": why, "job": slurm.job(), "restarts": slurm.restarts(), "node": os.uname().nodename,
-            "seconds": took, "timeouts": self.timeouts, "jobs": jobs, "failures": outcome.failures,
-            "elsewhere": outcome.elsewhere, "stood": self.stood, "whole": took > 30 * limits.get("minutes", 1e9),
+            "seconds": time.monotonic() - self.began, "timeouts": self.timeouts, "fruitless": self.fruitless,
+            "jobs": jobs, "failures": outcome.failures, "elsewhere": outcome.elsewhere,
         }  # fmt: skip
         with suppress(OSError):  # a full disk must not end the work
             self.task.tell(told)
 
-    def _standing(self, work: list[Work]) -> str:
-        """What there is of it: results, and the digests of checkpoints."""
+    def _standing(self) -> str:
+        """What there is of it: results, what there is of results, and the digests of checkpoints."""
         runs, found = Path(self.task.launch.values["runs"]), []
-        for one, protocols in work:
+        for one, protocols in self.task.work():
             folder = store.folder(runs, one)
             with suppress(OSError), open(folder / "checkpoint", "rb") as f:
                 found.append(f.read(32).hex())
             found += [p.name for p in protocols if store.result_path(runs, one, p).exists()]
-            found.append(str((folder / "pretrain.json").exists()))
+            found += [str((folder / "pretrain.json").exists()), *(str(len(store.partial(runs, one, p))) for p in protocols)]
         return " ".join(found)
 
 

@@ -44,13 +44,23 @@ def work(
             _must_be_there(runs, run)
         f = pretrain(run, dataset, runs, where, _part(tell, "pretrain", shares), how)
     images, errors = Images(dataset, run.image_size, where), {}
-    collapsed = (store.read_json(store.folder(runs, run) / "pretrain.json") or {}).get("collapsed", "")
+    made = store.read_json(store.folder(runs, run) / "pretrain.json") or {}
+    collapsed, of = made.get("collapsed", ""), f"{dataset.digest} {made.get('backbone_sha256')}"
     for protocol in protocols:
         stop.check()
         with _recorded(runs, run, protocol.stage), claimed(store.folder(runs, run), f"owner-{protocol.name}") as still_ours:
             found = store.result(runs, run, protocol)  # somebody may have been faster
             if found is None:
-                record, truth, scores = _scored(protocol, f, dataset, images, run.seed, _part(tell, protocol.name, shares))
+                before = store.partial(runs, run, protocol, of)
+
+                def keep(
+                    curve: list[dict[str, Any]], p: Protocol = protocol, still_ours: Callable[[], None] = still_ours
+                ) -> None:
+                    still_ours()
+                    store.keep(runs, run, p, of, curve)
+
+                part = _part(tell, protocol.name, shares)
+                record, truth, scores = _scored(protocol, f, dataset, images, run.seed, part, before, keep)
                 measured = {"data": dataset.digest, "seed": run.seed, "collapsed": collapsed, **described(where)}
                 still_ours()
                 store.write_result(runs, run, protocol, (record, truth, scores), **measured)
@@ -59,15 +69,18 @@ def work(
     return errors
 
 
-def _scored(protocol: Protocol, f: Any, dataset: data.Dataset, images: Any, seed: int, tell: Tell) -> store.Scored:
-    """The encoder under one protocol."""
+def _scored(
+    protocol: Protocol, f: Any, dataset: data.Dataset, images: Any, seed: int, tell: Tell, before: list[dict[str, Any]],
+    keep: Callable[[list[dict[str, Any]]], None],
+) -> store.Scored:  # fmt: skip
+    """The encoder under one protocol. before, keep: what is finished of a grid."""
     from simclic.finetune import finetune
     from simclic.linear import probe
 
     if isinstance(protocol, Linear):
         return probe(protocol, f, dataset, images, tell)
     assert isinstance(protocol, Finetune)
-    return finetune(protocol, f, dataset, images, seed, tell)
+    return finetune(protocol, f, dataset, images, seed, tell, before, keep)
 
 
 @contextlib.contextmanager

@@ -49,7 +49,7 @@ def status(arguments: argparse.Namespace) -> int:
     elif arguments.watch:
         told = _watched(console, arguments, told)
     else:
-        console.print(drawn(told))
+        console.print(drawn(told), soft_wrap=True)
     return int(any(job.word == "failed" for job in told.jobs.values()))
 
 
@@ -75,7 +75,7 @@ def _watched(console: "Console", arguments: argparse.Namespace, told: "States") 
             time.sleep(EVERY)
             told = states(suites, arguments.runs, arguments.data)
     if not live:
-        console.print(drawn(told))
+        console.print(drawn(told), soft_wrap=True)
     return told
 
 

@@ -46,13 +46,18 @@ def submitted(arguments: argparse.Namespace, retry: bool = False) -> int:
         say(f"{array.stage:9} {jobs:,} jobs in {many:,} task{'s' * (many > 1)}{about}: {number}")
     if told.queued:
         say(f"{told.queued:,} jobs wait or run already")
-    if told.failed:
+    if told.later:
+        say(f"{told.later:,} jobs wait for encoders that are made elsewhere: submit again once those are there")
+    if told.failed and not retry:
         say(f"{told.failed:,} jobs failed before, or wait for one that did: simclic status ... --retry-failed")
     if told.refused:
         left = sum(len(array.tasks) for array in told.left)
         print(f"error: Slurm refused: {told.refused}; {left:,} tasks are left: submit again once that is mended", file=sys.stderr)
     if not told.arrays and not told.refused:
-        say("nothing to submit" + ("" if told.queued or told.failed or problems else ": every result is there"))
+        say(
+            "nothing to submit"
+            + ("" if told.queued or told.failed or told.later or problems or retry else ": every result is there")
+        )
     elif told.arrays:
         say(f"submitted; how it goes: simclic status {' '.join(map(str, arguments.exhibits))}")
     return int(bool(told.refused or problems))
@@ -64,7 +69,8 @@ def _profile(arguments: argparse.Namespace) -> "Profile":
 
     if arguments.on:
         return profile.read(arguments.on)
-    found = records.launches(arguments.runs)
-    if not found:
-        raise InputError("nothing was submitted yet; say where with --on PROFILE")
-    return profile.parse(found[0].values["profile"], found[0].values["words"])
+    names = {run.name for path in arguments.exhibits for exhibit in load(path).exhibits for run, _ in exhibit.jobs}
+    for launch in records.launches(arguments.runs):
+        if any(job["name"] in names for task in launch.tasks() for job in task.content):
+            return profile.parse(launch.values["profile"], launch.values["words"])
+    raise InputError("nothing of this was submitted yet; say where with --on PROFILE")
