@@ -7,7 +7,7 @@ digits: .venv/installed
 	$(BIN)/simclic run benchmarks/digits.py
 
 test: .venv/installed
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist worksteal
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

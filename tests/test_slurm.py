@@ -38,7 +38,8 @@ def cluster(tmp_path_factory):
         pytest.skip("no Slurm here: apt-get install what slurm/testcluster/up names")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIMCLIC_TESTCLUSTER", f"/tmp/simclic-tests-{os.getpid()}")  # a socket's path must be short
-        patch.setenv("SIMCLIC_TESTCLUSTER_PORT", "31817")
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+        patch.setenv("SIMCLIC_TESTCLUSTER_PORT", str(31817 + 10 * int(worker)))
 
         def up(*words):
             done = subprocess.run([UP, "--cpus", "8", *words], stdout=subprocess.PIPE, text=True, check=True, timeout=120)
