@@ -67,8 +67,13 @@ def submit(work: list[Work], profile: Profile, runs: Path, root: Path, retry: bo
 def in_queue(runs: Path, cluster: str = "slurm") -> dict[Key, str]:
     """The jobs that wait or run, with the number of their task. What can never start is cancelled, and so is what a submitter
     that was killed left incomplete. Raises slurm.Silent."""
-    found = records.launches(runs)
-    known = slurm.queue() if any(launch.values["cluster"] == "slurm" for launch in found) or cluster == "slurm" else {}
+    found, known = records.launches(runs), dict[str, slurm.Job]()
+    try:
+        if cluster != LOCAL or any(launch.values["cluster"] != LOCAL for launch in found):
+            known = slurm.queue()
+    except slurm.Silent:
+        if cluster != LOCAL:
+            raise  # on this machine, with runs that came from a cluster, claims have to do
     lost = {title for launch in found for name in launch.sizes if not launch.number(name) for title in [launch.title(name)]}
     slurm.cancel({job.id for job in known.values() if job.name in lost})
     queued: dict[Key, str] = {}
