@@ -1,5 +1,6 @@
 # The README's commands.
 PYTHON ?= python3
+WORKERS ?= auto
 BIN := .venv/bin
 
 .PHONY: digits test check
@@ -7,7 +8,7 @@ digits: .venv/installed
 	$(BIN)/simclic run benchmarks/digits.py
 
 test: .venv/installed
-	$(BIN)/pytest -n auto --dist worksteal
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

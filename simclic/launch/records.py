@@ -5,10 +5,10 @@ and logs of submitit and a state file of each task. Numbers are never read from 
 """
 
 import os
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +140,8 @@ def launches(runs: Path) -> list[Launch]:
 
 def begin(arrays: list[Array], profile: Profile, code: Path, runs: Path, root: Path) -> Launch:
     """Write down what is going to be submitted, before it is."""
-    folder = place(runs) / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+    now = datetime.now()  # whose names, sorted, say which came last
+    folder = place(runs) / f"{now:%Y%m%d-%H%M%S-%f}-{uuid.uuid4().hex[:6]}"
     folder.mkdir(mode=0o700)
     names = {id(array): f"{array.stage}-{i}" for i, array in enumerate(arrays)}
     for name in names.values():

@@ -116,7 +116,7 @@ def train(
                 still_ours()
                 speed = (epoch + 1) * per_epoch * size / training.seconds
                 log.write({"epoch": epoch + 1, **training.watch.row(dataset), "lr": lr, "images/s": speed})
-            if last or step % LOOK == 0:
+            if last or training.step % LOOK == 0:
                 tell(training.step / steps, f"epoch {epoch + 1}/{run.epochs}")
             if due and training.step < steps:
                 if not finite(training.model):
