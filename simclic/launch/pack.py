@@ -9,7 +9,7 @@ from simclic import store
 from simclic.launch.profile import Profile
 from simclic.launch.work import Work
 from simclic.plan import cost
-from simclic.spec import Run
+from simclic.spec import Protocol, Run
 
 PIXELS = 224 * 224
 
@@ -120,7 +120,15 @@ def _bins(jobs: list[Work], stage: str, profile: Profile, prices: Prices) -> lis
             bins.append((0.0, []))
             k = len(bins) - 1
         bins[k] = (bins[k][0] + minutes, [*bins[k][1], i])
-    return [[jobs[i] for i in sorted(members)] for _, members in bins if members]
+    return [_together([jobs[i] for i in sorted(members)]) for _, members in bins if members]
+
+
+def _together(jobs: list[Work]) -> list[Work]:
+    """What is to be done with one Run is done by one process."""
+    found: dict[Run, tuple[Protocol, ...]] = {}
+    for run, protocols in jobs:
+        found[run] = (*found.get(run, ()), *protocols)
+    return list(found.items())
 
 
 def _cut(array: Array, largest: int) -> list[Array]:
