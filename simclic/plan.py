@@ -73,10 +73,10 @@ def plan(suites: Iterable[Suite], runs: Path, root: Path) -> Plan:
     return made
 
 
-def look(runs: Path, run: Run, protocol: Protocol) -> tuple[str, str]:
-    """The state of one result (done, failed, broken, missing) and why."""
+def look(runs: Path, run: Run, protocol: Protocol, verify: bool = True) -> tuple[str, str]:
+    """The state of one result (done, failed, broken, missing) and why. verify: as in store.result."""
     try:
-        if store.result(runs, run, protocol) is not None:
+        if store.result(runs, run, protocol, verify) is not None:
             return "done", ""
     except store.Broken as e:
         return "broken", str(e)

@@ -72,7 +72,7 @@ def history(ids: set[str]) -> dict[str, Job]:
     for line in text.splitlines():
         i, state, node, name = line.split("|")
         word = state.split()[0] if state else ""
-        found[i] = Job(i, word, state.removeprefix(word).strip(), node, name)
+        found[i] = Job(i, word, state.removeprefix(word).strip(), "" if node == "None assigned" else node, name)
     return found
 
 
