@@ -125,3 +125,19 @@ def test_writing_fails_whole(tmp_path, monkeypatch):
 def test_nan_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         store.write_json(tmp_path / "a.json", {"a": float("nan")})
+
+
+def test_looking_without_verifying_still_sees_what_is_missing(tmp_path):
+    path = publish(tmp_path, tiny(), Linear())
+    assert store.result(tmp_path, tiny(), Linear(), verify=False)
+    predictions = path.with_suffix(".npz")
+    predictions.write_bytes(predictions.read_bytes()[:-1] + b"x")
+    assert store.result(tmp_path, tiny(), Linear(), verify=False)
+    with pytest.raises(store.Broken, match="are missing or altered"):
+        store.result(tmp_path, tiny(), Linear())
+    predictions.unlink()
+    with pytest.raises(store.Broken, match="are missing or altered"):
+        store.result(tmp_path, tiny(), Linear(), verify=False)
+    path.write_text(path.read_text()[:-40])
+    with pytest.raises(store.Broken, match="is not a whole JSON file"):
+        store.result(tmp_path, tiny(), Linear(), verify=False)
