@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import tiny
 
-from simclic import InputError, files, store
+from simclic import InputError, Linear, files, store
 
 
 def publish(runs, run, protocol, error=12.5, data="d1", truth=(0, 1)):
