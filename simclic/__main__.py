@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simclic.spec import How, InputError, Suite, load
-from simclic.verbs import data, doctor, status, submit, watch
+from simclic.verbs import data, doctor, places, status, submit, watch
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,8 +45,7 @@ def parser() -> argparse.ArgumentParser:
         p = verbs.add_parser(verb.__name__, help=text, description=text)
         p.set_defaults(verb=verb)
         p.add_argument("exhibits", nargs="+", type=Path, metavar="EXHIBIT", help="a file such as benchmarks/table2.py")
-        p.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs and results lie (%(default)s)")
-        p.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="where the data sets lie (%(default)s)")
+        places(p)
         if verb in (run, report):
             p.add_argument(
                 "--out", type=Path, default=Path("reports/out"), metavar="DIR", help="where the report goes (%(default)s)"

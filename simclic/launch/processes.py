@@ -52,6 +52,7 @@ class Outcome:
     failures: dict[str, str] = field(default_factory=dict)
     crashes: dict[str, str] = field(default_factory=dict)  # programming errors: the traceback
     elsewhere: dict[str, str] = field(default_factory=dict)  # another process is at work on it, or has yet to
+    busy: bool = False  # is any of that being done by another process right now?
     saved: list[str] = field(default_factory=list)  # asked to stop before the end
     signal: int = 0  # what stopped it
 
@@ -195,7 +196,7 @@ def _child(
     except stop.Stopped:
         pipe.send(("saved", ""))
     except (Busy, Waits) as e:
-        pipe.send(("elsewhere", str(e)))
+        pipe.send(("busy" if isinstance(e, Busy) else "waits", str(e)))
     except InputError as e:
         pipe.send(("failed", str(e)))
     except Diverged as e:
@@ -250,8 +251,9 @@ def _conclude(process: Process, outcome: Outcome, runs: Path, progress: "_Progre
         progress.say(process, ", ".join(f"{title} {error:.2f} %" for title, error in content.items()) or "done")
     elif kind == "saved":
         outcome.saved.append(name)
-    elif kind == "elsewhere":
+    elif kind in ("busy", "waits"):
         outcome.elsewhere[name] = content
+        outcome.busy |= kind == "busy"
         progress.say(process, content)
     else:
         if kind == "crashed":

@@ -67,7 +67,7 @@ def _run(task: Task, stopped: list[int]) -> int:
     if outcome.signal:
         return _stop(outcome.signal, state, runs, work)
     state.end("ended", outcome)
-    return AGAIN if any("is at work on it" in why or "was taken over" in why for why in outcome.elsewhere.values()) else 0
+    return AGAIN if outcome.busy else 0
 
 
 def _stop(number: int, state: "_Told", runs: Path, work: list[Work]) -> int:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from simclic.spec import load
+from simclic.verbs import places
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -11,8 +12,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(verb=doctor)
     parser.add_argument("exhibits", nargs="*", type=Path, metavar="EXHIBIT", help="whose data sets have to be there")
     parser.add_argument("--on", type=Path, metavar="PROFILE", help="a file such as slurm/gpu.toml: look at that cluster's nodes")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs and results lie (%(default)s)")
-    parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="where the data sets lie (%(default)s)")
+    places(parser)
     parser.add_argument("--wait", type=float, default=120, metavar="SECONDS", help="for a node to answer (%(default)s)")
 
 

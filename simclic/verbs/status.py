@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simclic.spec import load
+from simclic.verbs import places
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -22,8 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The words after `simclic status`."""
     parser.set_defaults(verb=status)
     parser.add_argument("exhibits", nargs="+", type=Path, metavar="EXHIBIT", help="a file such as benchmarks/table2.py")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs and results lie (%(default)s)")
-    parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="where the data sets lie (%(default)s)")
+    places(parser)
     parser.add_argument("--watch", action="store_true", help=f"look again every {EVERY} seconds, until nothing runs or waits")
     parser.add_argument("--retry-failed", action="store_true", help="submit what failed, and what waits for it, once more")
     parser.add_argument(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simclic.spec import InputError, load
+from simclic.verbs import places
 
 if TYPE_CHECKING:
     from simclic.launch.profile import Profile
@@ -16,8 +17,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(verb=submitted)
     parser.add_argument("exhibits", nargs="+", type=Path, metavar="EXHIBIT", help="a file such as benchmarks/table2.py")
     parser.add_argument("--on", type=Path, required=True, metavar="PROFILE", help="a file such as slurm/gpu.toml")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs and results lie (%(default)s)")
-    parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="where the data sets lie (%(default)s)")
+    places(parser)
 
 
 def submitted(arguments: argparse.Namespace, retry: bool = False) -> int:
