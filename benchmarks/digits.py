@@ -23,7 +23,6 @@ SMALL = {
     "epochs": lambda epochs: epochs // 150,
     "base_lr": 0.4,
     "precision": "float32",
-    "linear": {"tolerance": 1e-4},
     "finetune": {"steps": 16, "lr_low": 0.03, "lr_count": 2, "decay_count": 1, "augment": "none"},  # a mirrored 2 is no digit
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simclic.spec import How, InputError, Suite, load
-from simclic.verbs import data, doctor, places, status, submit, watch
+from simclic.verbs import data, doctor, places, probe, status, submit, watch
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
         ("doctor", doctor, "what works here and on a cluster, and what does not"),
     ):
         module.add(verbs.add_parser(name, help=text, description=text))
+    text = "the linear probe of any encoder, given as a file of weights"
+    probe.add(verbs.add_parser("probe", help=text, description=text))
     data.add(verbs.add_parser("data", help="the data sets: list, check, prepare", description="the data sets"))
     watch.add(verbs.add_parser("watch", help="the curves of a pre-training", description="the curves of a pre-training"))
     return top

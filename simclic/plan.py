@@ -105,7 +105,7 @@ def cost(run: Run, protocols: Iterable[Protocol]) -> float:
         if isinstance(protocol, Finetune):
             price += (len(protocol.settings) + 1) * protocol.steps * protocol.batch_size
         elif isinstance(protocol, Linear):
-            price += 0.1 * protocol.l2_count * (train + val)
+            price += (0.1 if protocol.solver == "converged" else 0.5) * protocol.l2_count * (train + val)
     return price
 
 

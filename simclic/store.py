@@ -43,9 +43,10 @@ RESULT: dict[str, type | tuple[type, ...]] = {
     "commit": str, "predictions": str, "predictions_sha256": str,
 }  # fmt: skip
 
-# Which of that goes into the table of all results.
+# Which of that goes into the table of all results, after what names it.
+NAMES = ("name", "method", "stage", "protocol", "title")
 KEPT = ("error", "metric", "chosen", "sizes", "data", "seconds", "device", "threads", "versions", "commit")
-WHERE = ("job", "node", "collapsed")  # what results of earlier versions do not hold
+WHERE = ("job", "node", "collapsed")  # what not every result holds
 
 
 def folder(runs: Path, run: Run) -> Path:
@@ -195,7 +196,8 @@ def epochs(folder: Path) -> list[dict[str, Any]]:
 
 
 def results(runs: Path = RUNS) -> "pd.DataFrame":
-    """Every result as one row: all fields of its Run, `name`, `method`, `stage`, `protocol`, `error`, `chosen`, and where from.
+    """Every result as one row: all fields of its Run, `name`, `method`, `stage`, `protocol` and its `title`, `error`, `chosen`,
+    how many values of l2 did not converge, and where from.
 
     A file that cannot be trusted is a row with `problem` set and no error.
     """
@@ -204,7 +206,7 @@ def results(runs: Path = RUNS) -> "pd.DataFrame":
     rows = [_row(path) for path in sorted(runs.glob("*/*.json")) if path.stem.split("-")[0] in PROTOCOLS]
     return pd.DataFrame(
         rows,
-        columns=["name", "method", "stage", "protocol", *(f.name for f in fields(Run)), *KEPT, *WHERE, "problem", "path"],
+        columns=[*NAMES, *(f.name for f in fields(Run)), *KEPT, *WHERE, "unconverged", "problem", "path"],
     )
 
 
@@ -221,13 +223,16 @@ def _row(path: Path) -> dict[str, Any]:
             "name": path.parent.name,
             "stage": stage,
             "protocol": path.stem,
+            "title": "",
             "error": math.nan,
             **dict.fromkeys(WHERE, ""),
+            "unconverged": 0,
             "problem": str(e),
             "path": str(path),
         }
-    row = {"name": run.name, "method": run.method, "stage": stage, "protocol": path.stem, **run.values}
-    return {**row, **{k: found[k] for k in KEPT}, **{k: found.get(k, "") for k in WHERE}, "problem": "", "path": str(path)}
+    row = dict(zip(NAMES, (run.name, run.method, stage, path.stem, PROTOCOLS[stage].parse(found["protocol"]).title), strict=True))
+    told = {k: found.get(k, "") for k in WHERE} | {"unconverged": found.get("unconverged", 0)}
+    return {**row, **run.values, **{k: found[k] for k in KEPT}, **told, "problem": "", "path": str(path)}
 
 
 def fail(runs: Path, run: Run, stage: str, reason: str) -> None:

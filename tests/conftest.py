@@ -31,8 +31,10 @@ def tiny(**changes):
 def one_thread():
     """As in the processes that launch starts: the last bits depend on the number of threads."""
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(1)
+    threadpool_limits(1)
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ def test_run_reports_and_a_second_run_trains_nothing(exhibit, tmp_path):
     assert first.stdout.rstrip().endswith("reports/out/index.html")
     assert (tmp_path / "reports/out/index.html").is_file()
     before = stamps(tmp_path / "runs")
-    assert len(before) == 3 * (4 + 2 * 2)  # run, log, weights, record; two results with predictions
+    assert len(before) == 3 * (5 + 2 * 2)  # run, log, weights, features, record; two results with predictions
     second = command("run", exhibit, cwd=tmp_path)
     assert second.returncode == 0
     assert "nothing to train" in second.stdout

@@ -139,7 +139,7 @@ def test_the_report_has_a_page_for_each_run_with_its_curves(exhibit, tmp_path):
     assert done.returncode == 0, done.stderr
     (page,) = (tmp_path / "reports/out/runs").glob("*.html")
     text = page.read_text()
-    assert text.count("<polyline points=") == 6
+    assert text.count("<polyline points=") == 6 + 1  # and that of the linear probe
     assert "Linear evaluation: " in text
     assert ">stop_gradient<" in text
     assert "effective rank of z: between " in text
@@ -167,13 +167,13 @@ def test_diverged_and_collapsed_stand_in_the_tables(tmp_path, linear):
 
 def test_probe_and_fine_tuning_take_images_from_wherever_they_are(digits, small, linear):
     from simclic.finetune import finetune
-    from simclic.linear import probe
+    from simclic.linear.frozen import extract
     from simclic.method import backbone
 
     f = backbone(tiny()).eval().requires_grad_(False)
     silent = lambda share, note: None  # noqa: E731
     scored = [
-        (probe(linear, f, digits, images, silent)[2], finetune(small, f, digits, images, 0, silent)[2])
+        (extract(linear, f, images), finetune(small, f, digits, images, 0, silent)[2])
         for images in (Images(digits, 16, CPU), Images(digits, 16, CPU, resident=False))
     ]
     assert all((a == b).all() for a, b in zip(*scored, strict=True))

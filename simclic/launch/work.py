@@ -60,7 +60,7 @@ def work(
                     store.keep(runs, run, p, of, curve)
 
                 part = _part(tell, protocol.name, shares)
-                record, truth, scores = _scored(protocol, f, dataset, images, run.seed, part, before, keep)
+                record, truth, scores = _scored(protocol, run, f, dataset, images, runs, part, before, keep)
                 measured = {"data": dataset.digest, "seed": run.seed, "collapsed": collapsed, **described(where)}
                 still_ours()
                 store.write_result(runs, run, protocol, (record, truth, scores), **measured)
@@ -70,17 +70,18 @@ def work(
 
 
 def _scored(
-    protocol: Protocol, f: Any, dataset: data.Dataset, images: Any, seed: int, tell: Tell, before: list[dict[str, Any]],
-    keep: Callable[[list[dict[str, Any]]], None],
+    protocol: Protocol, run: Run, f: Any, dataset: data.Dataset, images: Any, runs: Path, tell: Tell,
+    before: list[dict[str, Any]], keep: Callable[[list[dict[str, Any]]], None],
 ) -> store.Scored:  # fmt: skip
     """The encoder under one protocol. before, keep: what is finished of a grid."""
     from simclic.finetune import finetune
-    from simclic.linear import probe
+    from simclic.linear import features, probe
 
     if isinstance(protocol, Linear):
-        return probe(protocol, f, dataset, images, tell)
+        x = features(protocol, run, f, images, runs, lambda share, note: tell(share / 2, note))
+        return probe(protocol, x, dataset, lambda share, note: tell((1 + share) / 2, note))
     assert isinstance(protocol, Finetune)
-    return finetune(protocol, f, dataset, images, seed, tell, before, keep)
+    return finetune(protocol, f, dataset, images, run.seed, tell, before, keep)
 
 
 @contextlib.contextmanager

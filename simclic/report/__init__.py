@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from simclic import store
-from simclic.report.page import page
+from simclic.report import curve
+from simclic.report.page import check_source, page
 from simclic.spec import Suite
 
 SOURCE = Path(__file__).parents[2]  # where baselines/ and reports/ lie beside the package
@@ -27,3 +29,9 @@ def render(suites: Iterable[Suite], runs: Path, out: Path) -> tuple[list[Path], 
         pages.append(path)
         problems |= dict.fromkeys(wrong)
     return pages, list(problems)
+
+
+def probe(result: dict[str, Any], title: str, stem: Path) -> list[Path]:
+    """The picture of one linear probe's result, error against l2, as stem.svg and stem.png. Returns their paths."""
+    check_source(SOURCE)
+    return curve.draw(result, title, stem, SOURCE / "reports" / "simclic.mplstyle")

@@ -3,7 +3,7 @@
 from dataclasses import fields
 from typing import Any, NamedTuple
 
-from simclic.spec import STRENGTHS, Finetune, Run, Suite
+from simclic.spec import STRENGTHS, Finetune, Linear, Run, Suite
 
 
 class Question(NamedTuple):
@@ -88,7 +88,15 @@ QUESTIONS = (
         (),
         "as the cited baselines: 11 points, the one at recall 0 always 1; VOC's own definition gives a slightly higher error",
     ),
-    Question("Precision", "not given", ("precision",), "bf16 halves the time; float32 by choice"),
+    Question(
+        "Where the linear probe's solver stops",
+        "“L-BFGS”",
+        ("solver", "tolerance"),
+        "at a proven share of the minimum, so that a number does not depend on where a solver happened to stop; “as-published” "
+        "stops after 100 iterations, as the source of the stored rows does",
+    ),
+    Question("Precision of the frozen features", "not given", ("features",), "as exact as the images"),
+    Question("Precision of the training", "not given", ("precision",), "bf16 halves the time; float32 by choice"),
     Question(
         "Weight decay in fine-tuning",
         "seven values and none",
@@ -109,7 +117,7 @@ QUESTIONS = (
 def choices(suites: list[Suite]) -> list[dict[str, str]]:
     """One row per question: question, paper, choice (the default, and what else these exhibits use), why."""
     jobs = [job for suite in suites for job in suite.jobs]
-    specs = [*(run for run, _ in jobs), *(p for _, p in jobs if isinstance(p, Finetune))]
+    specs = [spec for job in jobs for spec in job]
     rows = []
     for q in QUESTIONS:
         told = []
@@ -126,4 +134,4 @@ def _default(name: str) -> Any:
     strengths = dict(STRENGTHS.values())
     if name in strengths:
         return strengths[name]
-    return next(f.default for spec in (Run, Finetune) for f in fields(spec) if f.name == name)
+    return next(f.default for spec in (Run, Linear, Finetune) for f in fields(spec) if f.name == name)

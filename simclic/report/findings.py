@@ -9,7 +9,7 @@ import pandas as pd
 
 from simclic import data, store
 from simclic.report.tables import of_jobs
-from simclic.spec import Table
+from simclic.spec import Linear, Table
 
 UNTRAINED, IDENTITY, PIXELS = CONTROLS = ("Untrained backbone", "SimCLIC (no perturbation)", "Raw pixels")
 
@@ -70,7 +70,8 @@ def findings(table: Table, frame: pd.DataFrame, runs: Path) -> list[Finding]:
     """One per data set of Table 2 that has results of SimCLIC under linear evaluation; one for all that lack the control."""
     told, untold = [], list[str]()
     for dataset in dict.fromkeys(run.dataset for run in table.runs):
-        jobs = [(run, p) for run, p in table.jobs if p.stage == "linear" and run.dataset == dataset]
+        linear = [p for p in table.protocols if isinstance(p, Linear)][:1]
+        jobs = [(run, p) for run, p in table.jobs if p in linear and run.dataset == dataset]
         found = of_jobs(frame, jobs)
         found = found[found["error"].notna()].sort_values("seed")
         most = found["data"].mode().head(1)  # what most were measured on; other images cannot be paired with these

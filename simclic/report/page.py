@@ -16,7 +16,7 @@ from simclic.report.choices import choices
 from simclic.report.figures import BARS, draw
 from simclic.report.findings import findings
 from simclic.report.runs import pages as run_pages
-from simclic.report.tables import Sheet, fallen, gaps, mixed, of_jobs, sheet
+from simclic.report.tables import Sheet, fallen, gaps, mixed, of_jobs, sheet, unsolved
 from simclic.spec import Figure, InputError, Run, Suite, Table
 
 TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -28,17 +28,14 @@ def page(suites: list[Suite], frame: pd.DataFrame, runs: Path, folder: Path, sou
 
     Raises InputError if the source tree with baselines/ and reports/ is not there.
     """
-    if not (source / "baselines").is_dir() or not (source / "reports" / "templates").is_dir():
-        raise InputError(
-            f"{source}: baselines/ and reports/ are not there; install simclic from its source tree with pip install -e"
-        )
+    check_source(source)
     html, text = environments(source / "reports" / "templates")
     shown, problems = [], list[str]()
     order = sorted(((e, s) for s in suites for e in s.exhibits), key=lambda pair: (isinstance(pair[0], Figure), pair[0].number))
     for exhibit, suite in order:
         failures = {run.name: why for run in exhibit.runs if (why := _failure(runs, run))}
         missing = [*gaps(exhibit, frame, failures, f"simclic run {suite.path}"), *mixed(exhibit, frame)]
-        missing += fallen(exhibit, frame)
+        missing += [*fallen(exhibit, frame), *unsolved(exhibit, frame)]
         found = of_jobs(frame, exhibit.jobs)
         problems += list(found.loc[found["problem"] != "", "problem"])
         if isinstance(exhibit, Figure):
@@ -61,11 +58,20 @@ def page(suites: list[Suite], frame: pd.DataFrame, runs: Path, folder: Path, sou
         "exhibits": shown,
         "choices": choices(suites),
         "encoders": run_pages(asked, runs, folder, html),
+        "protocols": list(dict.fromkeys(p.title for suite in suites for _, p in suite.jobs)),
         "provenance": provenance(asked),
     }
     path = folder / "index.html"
     files.write_bytes(path, html.get_template("index.html.j2").render(values).encode())
     return path, problems
+
+
+def check_source(source: Path) -> None:
+    """Raise InputError if the source tree with baselines/ and reports/ is not there."""
+    if not (source / "baselines").is_dir() or not (source / "reports" / "templates").is_dir():
+        raise InputError(
+            f"{source}: baselines/ and reports/ are not there; install simclic from its source tree with pip install -e"
+        )
 
 
 def environments(templates: Path) -> tuple[Environment, Environment]:

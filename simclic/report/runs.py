@@ -1,5 +1,7 @@
 """A page per encoder: how its training went, epoch by epoch, what it is, and what became of it."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +29,23 @@ def pages(found: pd.DataFrame, runs: Path, folder: Path, html: Environment) -> l
             run = (store.read_json(runs / str(name) / "run.json") or {}).get("run", {})
         except store.Broken:
             record, run = {}, {}
-        errors = dict(zip(results["stage"], results["error"], strict=True))
+        errors = dict(zip(results["title"], results["error"], strict=True))
         row = {"name": name, "last": record.get("last", {}), "seconds": record.get("seconds"), "errors": errors}
         row["collapsed"] = record.get("collapsed", "")
         panels = curves(store.epochs(runs / str(name)))
+        linear = results[results["stage"] == "linear"].sort_values("title")
+        probes = [probe(title, Path(path)) for title, path in zip(linear["title"], linear["path"], strict=True)]
+        probes = [panel for panel in probes if panel]
         (folder / "runs").mkdir(exist_ok=True)
-        values = {"title": str(name), "row": row, "run": run, "record": record, "panels": panels, "size": (WIDTH, HEIGHT)}
+        values = {
+            "title": str(name),
+            "row": row,
+            "run": run,
+            "record": record,
+            "panels": panels,
+            "probes": probes,
+            "size": (WIDTH, HEIGHT),
+        }
         page = html.get_template("run.html.j2").render(values)
         files.write_bytes(folder / "runs" / f"{name}.html", page.encode())
         rows.append(row)
@@ -49,12 +62,35 @@ def curves(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
         drawn = [(row["epoch"], row[key]) for row in log if row.get(key) is not None]
         if not drawn:
             continue
-        last, low, high = log[-1]["epoch"], min(v for _, v in drawn), max(v for _, v in drawn)
-        xs = [WIDTH * (epoch - 1) / max(1, last - 1) for epoch, _ in drawn]
-        ys = [HEIGHT * (1 - (value - low) / (high - low or 1)) for _, value in drawn]
-        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
-        panels.append({"title": title, "points": points, "low": _short(low), "high": _short(high), "last": last})
+        last = log[-1]["epoch"]
+        panels.append(_panel(title, [(epoch - 1) / max(1, last - 1) for epoch, _ in drawn], [value for _, value in drawn]))
+        panels[-1] |= {"left": "1", "right": f"{last} epochs"}
     return panels
+
+
+def probe(title: str, path: Path) -> dict[str, Any] | None:
+    """The panel of a linear probe: validation error against l2, the value that was chosen, and those that did not converge."""
+    found = store.read_json(path, verify=False) or {}
+    curve = sorted(found["curve"], key=lambda row: row["l2"])
+    if not curve:
+        return None
+    low, high = (math.log10(curve[i]["l2"]) for i in (0, -1))
+    panel = _panel(title, [(math.log10(row["l2"]) - low) / (high - low or 1) for row in curve], [row["error"] for row in curve])
+    rows = list(zip(curve, panel["points"].split(), strict=True))
+    chosen = found["chosen"]["l2"]
+    return panel | {
+        "left": f"{curve[0]['l2']:.0e}", "right": f"l2 = {curve[-1]['l2']:.0e}", "l2": f"{chosen:.3g}",
+        "chosen": next((p.split(",") for row, p in rows if row["l2"] == chosen), None),
+        "open": [p.split(",") for row, p in rows if row.get("converged") is False],
+    }  # fmt: skip
+
+
+def _panel(title: str, xs: Sequence[float], values: Sequence[float]) -> dict[str, Any]:
+    """A curve in its frame. xs: from 0, the left edge, to 1."""
+    low, high = min(values), max(values)
+    ys = [HEIGHT * (1 - (value - low) / (high - low or 1)) for value in values]
+    points = " ".join(f"{WIDTH * x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
+    return {"title": title, "points": points, "low": _short(low), "high": _short(high), "open": [], "chosen": None}
 
 
 def _short(value: float) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from simclic import store
 from simclic.data import PAPER, title
-from simclic.spec import Exhibit, Protocol, Run, Table
+from simclic.spec import Exhibit, Linear, Protocol, Run, Table
 
 DASH = "–"
 
@@ -108,6 +108,14 @@ def fallen(exhibit: Exhibit, frame: pd.DataFrame) -> list[str]:
     found = of_jobs(frame, exhibit.jobs)
     found = found[found["collapsed"].fillna("") != ""].drop_duplicates("name")
     return [f"collapsed: {name}, {why}" for name, why in zip(found["name"], found["collapsed"], strict=True)]
+
+
+def unsolved(exhibit: Exhibit, frame: pd.DataFrame) -> list[str]:
+    """Whose linear probe was not solved at every l2, though its protocol says converged: its number may be a little off."""
+    converged = [(run, p) for run, p in exhibit.jobs if isinstance(p, Linear) and p.solver == "converged"]
+    found = of_jobs(frame, converged)
+    found = found[found["unconverged"] > 0]
+    return [f"not converged: {name}, at {n} values of l2" for name, n in zip(found["name"], found["unconverged"], strict=True)]
 
 
 def mixed(exhibit: Exhibit, frame: pd.DataFrame) -> list[str]:

@@ -29,7 +29,7 @@ class Exhibit:
         for values, kind, example in kinds:
             if not isinstance(values, tuple) or not all(isinstance(v, kind) for v in values):
                 raise InputError(f"{self.title}: {values!r} is no tuple such as ({example})")
-        if len({p.stage for p in self.protocols}) < len(self.protocols):
+        if len({p.title for p in self.protocols}) < len(self.protocols):
             raise InputError(f"{self.title}: two protocols of one kind; give each a table of its own")
         cells: dict[Any, Run] = {}
         for run in self.runs:

@@ -36,6 +36,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "similarity": ("cosine", "cross-entropy"),
     "lr_rule": ("linear", "as-is"),
     "precision": ("bf16", "float32"),
+    "solver": ("converged", "as-published"),
+    "features": ("float32", "bf16"),
     "augment": ("crop+flip", "none"),
 }
 

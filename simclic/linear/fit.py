@@ -1,0 +1,84 @@
+"""What a solver of the probe gives, and what it needs: features and labels that a classifier can be learned from."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from simclic.spec import InputError
+
+ROWS = 4096  # images whose decision values are computed at a time
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A solution at one l2. weights: (d, K) float64. intercept: (K,) float64.
+
+    iterations: gradients and products with the Hessian, two passes over the features each; L-BFGS's own under the other
+    protocol. objective: sum of losses + l2/2 |W|^2. gap: how far at most the objective is above
+    its minimum, as a share of it; None where nothing is known. converged: is that as near as was asked for?
+    """
+
+    l2: float
+    weights: Tensor
+    intercept: Tensor
+    iterations: int
+    objective: float
+    converged: bool
+    gap: float | None = None
+
+    def scores(self, x: Tensor) -> np.ndarray:
+        """Decision values. x: (n, d) float32 on any device. Returns (n, K) float64."""
+        rows = x.split(ROWS)
+        return torch.cat([torch.addmm(self.intercept, part.to(self.weights), self.weights) for part in rows]).cpu().numpy()
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a result keeps of how this was found."""
+        return {k: getattr(self, k) for k in ("iterations", "objective", "gap", "converged")}
+
+
+def check(x: Tensor, y: np.ndarray, classes: int) -> None:
+    """Raise InputError unless a classifier of `classes` classes can be learned from these training images.
+
+    x: (n, d). y: (n,) class indices, or (n, K) with 1, 0 or -1 for each class.
+    """
+    finite(x)
+    check_labels(y, classes)
+    if y.ndim == 2:
+        for k in range(y.shape[1]):
+            judged = y[y[:, k] >= 0, k]
+            if judged.min(initial=1) == judged.max(initial=0):
+                shown = "all show it" if judged.any() else "none shows it"
+                raise InputError(f"class {k}: of {len(judged)} training images {shown}; its problem needs both kinds")
+        return
+    counts = np.bincount(y, minlength=classes)
+    if (counts > 0).sum() < 2:
+        raise InputError(f"all {len(y)} training images are of class {counts.argmax()}; a classifier needs two classes")
+    absent = np.flatnonzero(counts == 0)
+    if len(y) < classes:
+        raise InputError(f"{len(y)} training images for {classes} classes; each class needs one, class {absent[0]} has none")
+    if len(absent):
+        more = f" (nor have {len(absent) - 1} others)" if len(absent) > 1 else ""
+        raise InputError(f"class {absent[0]} has no training image{more}; add one, leave the class out, or choose another split")
+
+
+def check_labels(y: np.ndarray, classes: int) -> None:
+    """Raise InputError if a label is none of `classes` classes, or none of 1, 0 and -1 where an image shows several."""
+    low, high = (0, classes - 1) if y.ndim == 1 else (-1, 1)
+    wrong = np.argwhere((y < low) | (y > high))
+    if len(wrong):
+        rule = f"{classes} classes are 0 to {high}" if y.ndim == 1 else "1 is shown, 0 is not, -1 is not to be judged"
+        raise InputError(f"label {y[tuple(wrong[0])]} of image {wrong[0][0]} is out of range: {rule}")
+
+
+def finite(x: Tensor) -> None:
+    """Raise InputError if a feature is NaN or infinite."""
+    bad = (~torch.isfinite(x)).any(dim=1).nonzero()
+    if len(bad):
+        raise InputError(
+            f"the backbone's features are not finite for {len(bad):,} of {len(x):,} images; "
+            "train it again with a smaller base_lr, or choose features='float32'"
+        )
