@@ -29,11 +29,12 @@ def pages(found: pd.DataFrame, runs: Path, folder: Path, html: Environment) -> l
             run = (store.read_json(runs / str(name) / "run.json") or {}).get("run", {})
         except store.Broken:
             record, run = {}, {}
+        results = results.sort_values(["stage", "title"], ascending=[False, True])
         errors = dict(zip(results["title"], results["error"], strict=True))
         row = {"name": name, "last": record.get("last", {}), "seconds": record.get("seconds"), "errors": errors}
         row["collapsed"] = record.get("collapsed", "")
         panels = curves(store.epochs(runs / str(name)))
-        linear = results[results["stage"] == "linear"].sort_values("title")
+        linear = results[results["stage"] == "linear"]
         probes = [probe(title, Path(path)) for title, path in zip(linear["title"], linear["path"], strict=True)]
         probes = [panel for panel in probes if panel]
         (folder / "runs").mkdir(exist_ok=True)

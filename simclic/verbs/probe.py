@@ -78,6 +78,8 @@ def declared(arguments: argparse.Namespace) -> tuple[Run, Linear]:
     weights = arguments.weights
     if Path(weights).expanduser().is_file():
         weights = weights if "/" in weights else f"./{weights}"  # a path, whatever it ends with
+    elif Path(weights).is_dir():
+        raise InputError(f"--weights {weights}: is a folder, not a file of weights")
     elif "/" in weights or not Path(weights).suffix or Path(weights).suffix in (".safetensors", ".pth", ".pt", ".bin"):
         raise InputError(f"--weights {weights}: no such file; name one, or weights of timm by name and tag")
     run = Run(

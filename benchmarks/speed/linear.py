@@ -1,0 +1,258 @@
+"""Seconds of the linear probe's whole path of 45 values of l2: ours, every value proven converged, and what others take.
+
+On the same features in one run:
+  as published   the cited baselines' loop (100 iterations, warm-started from weak to strong) in today's scikit-learn: with its
+                 tolerance as it is now, and as it was then, for the summed loss
+  converged      scikit-learn given as long as it needs to come within 1 % of our objective at every value, warm-started from
+                 strong to weak, the kindest order; cut at 20 times our time
+  torch          torch.optim.LBFGS, value by value from zero, likewise to within 1 %, likewise cut
+scikit-learn gets as many threads as it is fastest with. On a GPU ours and torch's run there, at CIFAR100's size, too. Last, the
+peak memory at SUN397's size (19,850 x 2,048, 397 classes) in a process of its own; that takes minutes.
+
+    python benchmarks/speed/linear.py [--quick]
+"""
+
+import argparse
+import math
+import multiprocessing
+import platform
+import resource
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import sklearn
+import torch
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
+
+from simclic import Linear, Run, data
+from simclic.data.images import Images
+from simclic.linear import newton
+from simclic.linear.frozen import extract
+from simclic.method import backbone
+from simclic.spec import cores
+
+GPU = torch.cuda.is_available()
+CUT = 20  # times our time
+NEAR = 1.01
+PROTOCOL = Linear()
+
+
+def main():
+    """Measure each problem, print a table and the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="ends within a minute on two cores")
+    quick = parser.parse_args().quick
+    torch.set_num_threads(cores())
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}, scikit-learn {sklearn.__version__}"
+    print(f"{torch.cuda.get_device_name() if GPU else platform.machine()}, {cores()} cores; {versions}", flush=True)
+    problems = {"photographs": (1200, 256, 20)} if quick else {"photographs": (2400, 512, 40), "overlapping": (2400, 512, 40)}
+    given = {name: made(*size, overlap=3.0 if name == "overlapping" else 1.0) for name, size in problems.items()}
+    if not quick:
+        given["digits, ResNet-18"] = digits()
+    ratios = {}
+    for name, (x, y) in given.items():
+        for peer, ratio in compare(name, x, y, torch.device("cpu"), quick).items():
+            ratios.setdefault(peer, []).append(ratio)
+    if GPU:
+        x, y = made(5000 if quick else 50_000, 2048, 100)
+        torch.cuda.reset_peak_memory_stats()
+        ours, fits = timed(lambda: path(x.cuda(), y))
+        print(f"on the GPU, {shape(x, y)}: {told(ours, fits)}, {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB at most")
+        ratios["torch-on-gpu"] = [until_near("torch L-BFGS", torchs(x.cuda(), y), fits, ours)]
+    if not quick:
+        memory()
+    for peer, found in ratios.items():
+        print(f"ratio {peer} {math.prod(found) ** (1 / len(found)):.2f}" + (" (geometric mean)" if len(found) > 1 else ""))
+
+
+def made(n, d, classes, overlap=1.0):
+    """Features in the shape of a network's on a set of photographs: a spectrum that falls, none below zero. (n, d), (n,)."""
+    rng = np.random.default_rng(0)
+    y = np.concatenate([np.arange(classes), rng.integers(0, classes, n - classes)])
+    hidden = (rng.normal(size=(classes, 64))[y] + overlap * rng.normal(size=(n, 64))) / np.arange(1, 65) ** 0.5
+    for width, noise in ((256, 0.3), (d, 0.1)):
+        mixed = hidden @ rng.normal(size=(hidden.shape[1], width)) * (3 / hidden.shape[1] ** 0.5)
+        hidden = np.maximum(mixed + noise * rng.normal(size=mixed.shape), 0)
+    return torch.from_numpy(hidden.astype(np.float32)), y
+
+
+def digits():
+    """Features of real images: scikit-learn's digits through an untrained ResNet-18."""
+    found = data.load("digits", "ericsson", Path())
+    f = backbone(Run(dataset="digits", backbone="resnet18", perturbation="none", epochs=0, image_size=32)).eval()
+    fit = torch.from_numpy(found.splits.fit)
+    return extract(PROTOCOL, f, Images(found, 32, torch.device("cpu")))[fit], found.labels[found.splits.fit]
+
+
+def compare(name, x, y, device, quick):
+    """One problem on the CPU: a line for each contender. Returns by how much we are ahead of each."""
+    runs = [timed(lambda: path(x.to(device), y)) for _ in range(3)]
+    ours, fits = sorted(runs, key=lambda run: run[0])[1]
+    print(f"{name}, {shape(x, y)}: {told(ours, fits)}", flush=True)
+    threads = fastest_threads(x, y)
+    wide, ratios = x.double().numpy(), {}
+    with threadpool_limits(threads), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for peer, tolerance in (("as-published", 1e-4), ("as-published-then", 1e-4 / len(y))):
+            took, (iterations, weakest) = timed(lambda tolerance=tolerance: published(wide, y, tolerance))
+            print(
+                f"  {'scikit-learn, ' + peer:34}{took:9.2f} s  {iterations:6,} iterations, objective at the weakest l2 "
+                f"{weakest:.2e} (ours {fits[-1].objective:.2e}), {threads} threads",
+                flush=True,
+            )
+            ratios[peer] = took / ours
+        ratios["converged"] = until_near("scikit-learn, converged", sklearns(wide, y), fits, ours)
+    if not quick:
+        ratios["torch"] = until_near("torch L-BFGS", torchs(x, y), fits, ours)
+    return ratios
+
+
+def path(x, y):
+    """Our path, all of it."""
+    fits = list(newton.path(x, y, int(y.max()) + 1, PROTOCOL.order, PROTOCOL))
+    if x.is_cuda:
+        torch.cuda.synchronize()
+    return fits
+
+
+def published(x, y, tolerance):
+    """The baselines' loop. Returns its iterations, and the objective at the weakest l2."""
+    estimator, iterations, weakest = LogisticRegression(max_iter=100, tol=tolerance, warm_start=True), 0, 0.0
+    for l2 in PROTOCOL.l2:
+        estimator.set_params(C=1 / l2).fit(x, y)
+        iterations += int(estimator.n_iter_[0])
+        weakest = weakest or objective(x, y, estimator.coef_.T, estimator.intercept_, l2)
+    return iterations, weakest
+
+
+def sklearns(x, y):
+    """A step of scikit-learn's: 100 iterations more at an l2, from wherever it stands. Returns the objective."""
+    estimator = LogisticRegression(max_iter=100, tol=1e-14, warm_start=True)
+
+    def step(l2, first):
+        took, _ = timed(lambda: estimator.set_params(C=1 / l2).fit(x, y))
+        return took, objective(x, y, estimator.coef_.T, estimator.intercept_, l2)
+
+    return step
+
+
+def torchs(x, y):
+    """A step of torch's: 100 iterations more at an l2, each l2 from zero."""
+    held, truth = {}, torch.from_numpy(y).to(x.device)
+
+    def step(l2, first):
+        if first:
+            held["w"] = torch.zeros(x.shape[1] + 1, int(y.max()) + 1, device=x.device, requires_grad=True)
+            held["optimizer"] = torch.optim.LBFGS(
+                [held["w"]], max_iter=100, tolerance_grad=0, tolerance_change=0, history_size=10, line_search_fn="strong_wolfe"
+            )
+        w = held["w"]
+
+        def closure():
+            held["optimizer"].zero_grad()
+            loss = torch.nn.functional.cross_entropy(x @ w[:-1] + w[-1], truth) + l2 / len(y) / 2 * w[:-1].square().sum()
+            loss.backward()
+            return loss
+
+        def run():
+            held["optimizer"].step(closure)
+            if x.is_cuda:
+                torch.cuda.synchronize()
+
+        took, _ = timed(run)
+        found = w.detach().double()
+        return took, objective(x, truth, found[:-1], found[-1], l2)
+
+    return step
+
+
+def until_near(name, step, fits, ours):
+    """Seconds until a solver is near our objective at every value, cut at CUT times ours; prints a line, returns the ratio."""
+    spent, reached = 0.0, 0
+    for fit in fits:
+        first = True
+        while True:
+            took, value = step(fit.l2, first)
+            spent, first = spent + took, False
+            if value <= NEAR * fit.objective or spent > CUT * ours:
+                break
+        if value > NEAR * fit.objective:
+            break
+        reached += 1
+    cut = "" if reached == len(fits) else f", cut there: {reached} of {len(fits)} values reached"
+    print(f"  {name:34}{spent:9.2f} s  to within {NEAR - 1:.0%} of our objective{cut}", flush=True)
+    return spent / ours
+
+
+def fastest_threads(x, y):
+    """With how many threads scikit-learn is fastest here: more can be slower."""
+    found = {}
+    for threads in dict.fromkeys((1, cores())):
+        with threadpool_limits(threads), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            estimator, wide = LogisticRegression(max_iter=20, tol=1e-14), x.double().numpy()
+            found[threads] = min(timed(lambda e=estimator, w=wide: e.fit(w, y))[0] for _ in range(2))
+    return min(found, key=found.get)
+
+
+def objective(x, y, weights, intercept, l2):
+    """Sum of losses + l2/2 |W|^2, float64. NumPy arrays or tensors."""
+    x, y, weights, intercept = (torch.as_tensor(v) for v in (x, y, weights, intercept))
+    rows = zip(x.split(4096), y.split(4096), strict=True)
+    loss = sum(torch.nn.functional.cross_entropy(a.double() @ weights + intercept, b, reduction="sum") for a, b in rows)
+    return float(loss + l2 / 2 * weights.square().sum())
+
+
+def memory():
+    """Peak memory of the path at SUN397's size, in a process that does nothing else."""
+    context = multiprocessing.get_context("spawn")
+    mine, theirs = context.Pipe()
+    process = context.Process(target=large, args=(theirs,))
+    process.start()
+    theirs.close()
+    before, peak, took, worst = mine.recv()
+    process.join()
+    print(
+        f"SUN397's size, 19,850 x 2,048, 397 classes: {took:.0f} s, largest gap {worst:.1e}; {peak:.2f} GiB at most, "
+        f"{before:.2f} GiB of it before the path, features among them",
+        flush=True,
+    )
+
+
+def large(pipe):
+    """The path, and what the kernel says of this process's memory, in GiB."""
+    torch.set_num_threads(cores())
+    rng = torch.Generator().manual_seed(0)
+    y = torch.arange(19_850) % 397
+    x = torch.randn(397, 2048, generator=rng)[y].add_(torch.randn(19_850, 2048, generator=rng), alpha=3).relu_()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    took, fits = timed(lambda: path(x, y.numpy()))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    pipe.send((before, peak, took, max(fit.gap for fit in fits)))
+
+
+def told(took, fits):
+    """What our path did, in words."""
+    count, worst = sum(fit.iterations for fit in fits), max(fit.gap for fit in fits)
+    return f"ours {took:.2f} s, {count:,} iterations, all {len(fits)} values converged, largest gap {worst:.1e}" + (
+        "" if all(fit.converged for fit in fits) else "  BUT NOT ALL"
+    )
+
+
+def shape(x, y):
+    """Sizes, in words."""
+    return f"{len(x):,} x {x.shape[1]:,}, {int(y.max()) + 1} classes"
+
+
+def timed(work):
+    """Seconds, and what the work returned."""
+    started = time.perf_counter()
+    value = work()
+    return time.perf_counter() - started, value
+
+
+if __name__ == "__main__":
+    main()

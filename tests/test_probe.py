@@ -1,0 +1,95 @@
+"""simclic probe: any encoder, as a table, a picture and the same result file; bad input is one line."""
+
+import json
+import pickle
+
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import save_file
+
+from simclic import Linear, Run, store
+from simclic.__main__ import main
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder to work in, with weights of torchvision's ResNet-18, its classifier included."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    torch.save(torchvision.models.resnet18(num_classes=7).state_dict(), "r18.pth")
+    return tmp_path
+
+
+def words(weights="r18.pth", dataset="digits", backbone="resnet18", size="16", **more):
+    options = {"weights": weights, "dataset": dataset, "backbone": backbone, "size": size, **more}
+    return ["probe", *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+
+def test_a_file_becomes_a_table_a_picture_and_a_result(place, capsys):
+    assert main(words()) == 0
+    text = capsys.readouterr().out
+    run = Run(dataset="digits", backbone="resnet18", image_size=16, init="./r18.pth", perturbation="none", epochs=0)
+    found = store.result(place / "runs", run, Linear())
+    assert len(found["curve"]) == 45
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
+    assert [row[:2] for row in rows] == [[f"{row['l2']:.2e}", f"{row['error']:.2f}"] for row in found["curve"]]
+    assert [float(row[0]) for row in rows if row[-1] == "chosen"] == [pytest.approx(found["chosen"]["l2"], rel=1e-2)]
+    assert f"test error {found['error']:.2f} % (top-1, 360 images" in text
+    (picture,) = (place / "reports/out/probe").glob("*.png")
+    assert picture.stem == f"{run.name}-{Linear().name}"
+    with Image.open(picture) as image:
+        assert image.size[0] > 500
+    made = store.read_json(place / "runs" / run.name / "pretrain.json")
+    assert made["init_dropped"] == ["fc.bias", "fc.weight"]
+
+    save_file(torch.load("r18.pth", weights_only=True), "r18.safetensors")  # the same weights in the other format
+    assert main([*words("r18.safetensors"), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert [row["error"] for row in again["curve"]] == [row["error"] for row in found["curve"]]
+    assert main(words()) == 0  # nothing to do: shown from what is there
+    assert f"test error {found['error']:.2f} %" in capsys.readouterr().out
+
+
+def test_bad_input_is_one_line_before_anything_is_computed(place, capsys):
+    (place / "folder.pth").mkdir()
+    for given, told in (
+        (words("r19.pth"), "--weights r19.pth: no such file; name one, or weights of timm by name and tag"),
+        (words("there/r18"), "--weights there/r18: no such file"),
+        (words("folder.pth"), "--weights folder.pth: is a folder, not a file of weights"),
+        (words(dataset="digit"), "dataset='digit' is not one of"),
+        (words(dataset="cifar10"), "CIFAR10 is not there"),
+        (words(dataset="./birds"), "./birds: no such folder"),
+        (words(size="0"), "image_size=0 is out of range"),
+        (words(solver="exact"), "solver='exact' is not one of converged, as-published"),
+        (words(features="fp16"), "features='fp16' is not one of float32, bf16"),
+        (words(split="half"), "split='half' is not one of"),
+    ):
+        assert main(given) == 2
+        captured = capsys.readouterr()
+        assert told in captured.err
+        assert captured.err.count("\n") == 1
+        assert not captured.out
+    assert not (place / "runs").exists()
+
+
+def test_weights_that_do_not_fit_are_one_line(place, capsys):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(place / "harm"), "w"))
+
+    (place / "evil.pth").write_bytes(pickle.dumps({"conv1.weight": Evil()}))
+    (place / "short.pth").write_bytes((place / "r18.pth").read_bytes()[:5000])
+    for given, told in (
+        (words(backbone="resnet34"), "init='./r18.pth' does not fit backbone='resnet34': layer1.2.bn1.bias is missing"),
+        (words("evil.pth"), "init='evil.pth': is no file of weights"),
+        (words("short.pth"), "init='short.pth': is no file of weights"),
+        (words(backbone="resnet99"), "backbone='resnet99' is no timm model"),
+    ):
+        assert main(given) == 1
+        error = capsys.readouterr().err
+        assert told in error.replace("'./evil", "'evil").replace("'./short", "'short")
+        assert error.count("\n") == 1
+    assert not (place / "harm").exists()
+    assert not list(place.glob("runs/*/linear-*"))
