@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,9 +79,17 @@ def _from_file(path: Path) -> tuple[str, dict[str, Tensor]]:
     """Nothing in the file is executed: safetensors cannot, and torch reads tensors alone."""
     try:
         payload = path.read_bytes()
-        found: Any = load(payload) if path.suffix == ".safetensors" else torch.load(io.BytesIO(payload), "cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about how a file was written
+            found: Any = (
+                load(payload) if path.suffix == ".safetensors" else torch.load(io.BytesIO(payload), "cpu", weights_only=True)
+            )
     except OSError as e:
         raise InputError(f"init={str(path)!r}: cannot be read ({e.strerror})") from e
+    except pickle.UnpicklingError as e:
+        raise InputError(
+            f"init={str(path)!r}: is no file of weights (not a whole one of tensors alone, and nothing else is read)"
+        ) from e
     except Exception as e:  # bytes that are something else make these readers raise almost anything
         why = (str(e).splitlines() or [type(e).__name__])[0][:160]
         raise InputError(f"init={str(path)!r}: is no file of weights ({why})") from e
@@ -87,6 +97,9 @@ def _from_file(path: Path) -> tuple[str, dict[str, Tensor]]:
         found = found["state_dict"]
     if not isinstance(found, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items()):
         raise InputError(f"init={str(path)!r}: holds no tensors by name, under torchvision's or timm's keys")
+    for name, tensor in found.items():
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_complex() or tensor.is_quantized:
+            raise InputError(f"init={str(path)!r}: {name} is no ordinary tensor of real numbers")
     return hashlib.sha256(payload).hexdigest(), found
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 
 from simclic import InputError, Linear, data, launch, store
 from simclic.data.images import Images
-from simclic.linear import features, newton, probe, published
+from simclic.linear import SOLVERS, features, newton, probe, published
 from simclic.linear.frozen import extract
 from simclic.method import Pixels
 
@@ -115,6 +116,59 @@ def test_parity_with_scikit_learn_and_a_proven_gap(kind):
         theirs.append((sk.predict(held.astype(np.float64)) != y[n:]).mean())
     assert np.mean(same) >= 0.999
     assert VALUES[int(np.argmin(ours))] == VALUES[int(np.argmin(theirs))]
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0, 1e6])
+def test_all_45_values_of_separable_problems_converge(scale):
+    """Where every class is nearly sure the curvature is made of tiny numbers, which must keep their digits."""
+    rng = np.random.default_rng(1)
+    for n, d, classes in ((60, 80, 3), (150, 30, 5)):
+        y = np.arange(n) % classes
+        x = torch.from_numpy((scale * (rng.normal(size=(classes, d))[y] + rng.normal(size=(n, d)))).astype(np.float32))
+        fits = list(newton.path(x, y, classes, Linear().order, Linear()))
+        assert all(fit.converged for fit in fits)
+        assert sum(fit.iterations for fit in fits) < 1000
+        if scale < 1e6:  # as if l2 were 1e-18 there: too weak for NumPy's least squares
+            value, gap = by_hand(fits[-1], x.numpy(), y)
+            assert fits[-1].objective == pytest.approx(value, rel=1e-9)
+            assert gap <= 1.001e-6 * value + 1e-9
+
+
+def test_what_is_left_of_the_intercept_is_in_the_gap(monkeypatch):
+    x, y, n = problem("tall")
+    monkeypatch.setattr(newton._Solver, "search", lambda self, logits, along, loss, *_: torch.zeros_like(loss))
+    space, losses = newton.rotated(torch.from_numpy(x[:n])), newton.OneOf(torch.from_numpy(y[:n]))
+    theta = torch.zeros(21, 4, dtype=torch.float64)
+    theta[-1, 0] = 0.5  # far from the best intercept, which cannot be reached here; with so strong an l2 W hardly matters
+    state = newton._Solver(space, losses, 1e6, Linear()).evaluate(theta, 0)
+    best = -np.log(np.bincount(y[:n]) / n)[y[:n]].sum()
+    assert state.gap > 0.9 * (state.value - best)
+    assert state.gap < 2 * (state.value - best)
+
+
+def test_a_step_that_is_not_finite_is_not_taken(monkeypatch):
+    direction, spoilt = newton._Solver.direction, []
+
+    def spoil(self, state, precision):
+        v, along, count = direction(self, state, precision)
+        if precision == torch.float32:
+            spoilt.append(1)
+            v = v * math.nan
+        return v, along, count
+
+    monkeypatch.setattr(newton._Solver, "direction", spoil)
+    x, y, n = problem("tall")
+    (fit,) = newton.path(torch.from_numpy(x[:n]), y[:n], 4, [1.0], Linear())
+    assert spoilt
+    assert fit.converged  # in float64
+
+
+def test_the_iterations_are_a_limit():
+    x, y, n = problem("badly scaled")
+    for limit in range(1, 9):
+        (fit,) = newton.path(torch.from_numpy(x[:n]), y[:n], 3, [1e-4], Linear(iterations=limit))
+        assert fit.iterations <= limit
+        assert not fit.converged
 
 
 def test_the_proof_sees_what_is_not_solved():
@@ -219,6 +273,10 @@ def test_several_classes_an_image_are_scikit_learns_binary_problems_at_twice_c()
         assert fit.converged
         objective = 0.0
         for k in range(3):
+            w, b = fit.weights[:, k : k + 1] / 2, fit.intercept[k : k + 1] / 2  # as the two opposite vectors that it stands for
+            pair = replace(fit, weights=torch.cat([-w, w], dim=1), intercept=torch.cat([-b, b]))
+            value, gap = by_hand(pair, x, y[:, k])
+            assert gap <= 1.001e-10 * value + 1e-9
             sk, least = scikit_learns(x, y[:, k], fit.l2)
             objective += least
             assert np.allclose(fit.scores(torch.from_numpy(x))[:, k], sk.decision_function(x.astype(np.float64)), atol=1e-3)
@@ -253,6 +311,21 @@ def test_as_published_is_the_loop_of_the_baselines_source():
     (refit,) = published.path(torch.from_numpy(x), y, 3, values[1:2], protocol, start=fits[-1])
     assert np.array_equal(refit.weights.numpy().T, clf.coef_)
     assert not fits[0].converged
+
+
+def test_as_published_goes_through_the_classes_of_an_image_with_one_estimator():
+    x, y, n = problem("badly scaled")
+    x, y, protocol = x[:n], np.stack([y == 0, y <= 1], axis=1).astype(int)[:n], Linear(solver="as-published")
+    clf, wide = LogisticRegression(max_iter=100, tol=1e-4 / n, warm_start=True), x.astype(np.float64)
+    fits = list(published.path(torch.from_numpy(x), y, 2, (1e-6, 1.0), protocol))
+    (refit,) = published.path(torch.from_numpy(x), y, 2, [1e-6], protocol, start=fits[-1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for l2, fit in zip((1e-6, 1.0, 1e-6), (*fits, refit), strict=True):
+            for k in range(2):
+                clf.set_params(C=2 / l2).fit(wide, y[:, k])
+                assert np.array_equal(fit.weights.numpy()[:, k], clf.coef_[0])
+    assert not fits[0].converged  # so that it matters where a fit begins
 
 
 def test_as_published_takes_two_outcomes_at_twice_c():
@@ -292,6 +365,32 @@ def test_probe_on_raw_digits(digits, pixels, solver):
     assert (record["unconverged"], stopped > 0) == (stopped, solver == "as-published")
 
 
+@pytest.mark.parametrize("solver", ["converged", "as-published"])
+def test_the_refit_sees_train_and_val_and_begins_where_its_protocol_says(digits, pixels, solver, monkeypatch):
+    asked, given = [], []
+    solve = SOLVERS[solver]
+
+    def seen(x, y, classes, values, protocol, start=None):
+        asked.append((x, y, list(values), start))
+        for fit in solve(x, y, classes, values, protocol, start):
+            given.append(fit)
+            yield fit
+
+    monkeypatch.setitem(SOLVERS, solver, seen)
+    record, _, scores = probe(Linear(l2_count=5, solver=solver), pixels, digits)
+    (x, _, values, start), (x_fit, y_fit, chosen, start_fit) = asked
+    assert start is None
+    assert values == list(Linear(l2_count=5, solver=solver).order)
+    assert x.equal(pixels[digits.splits.train])
+    assert x_fit.equal(pixels[digits.splits.fit])
+    assert (y_fit == digits.labels[digits.splits.fit]).all()
+    assert chosen == [record["chosen"]["l2"]]
+    best = next(fit for fit in given if fit.l2 == chosen[0])
+    assert best is not given[-2]  # so that the two protocols differ here
+    assert start_fit is (best if solver == "converged" else given[-2])
+    assert np.array_equal(scores, given[-1].scores(pixels[digits.splits.test]))
+
+
 def test_on_equal_error_the_stronger_l2_wins(digits):
     """Features of the true class and nothing else: every l2 that is not too strong is right everywhere."""
     x = torch.nn.functional.one_hot(torch.from_numpy(digits.labels), 10).float()
@@ -301,7 +400,6 @@ def test_on_equal_error_the_stronger_l2_wins(digits):
 
 
 def test_labels_that_no_class_has_are_refused_before_anything_is_fitted(digits, pixels, monkeypatch):
-    monkeypatch.setattr("simclic.linear.SOLVERS", {})
     wrong = digits.labels.copy()
     wrong[digits.splits.test[0]] = 10
     monkeypatch.setattr("simclic.linear.SOLVERS", {"converged": None})
@@ -347,14 +445,15 @@ def test_features_are_computed_once_and_read_by_every_protocol(tmp_path, monkeyp
     assert len(passes) == 2
 
 
-def test_features_of_other_weights_are_not_taken(tmp_path, digits):
-    run = tiny()
+def test_features_of_other_weights_or_data_are_not_taken(tmp_path, digits):
     images = Images(digits, 8, CPU)
-    store.enter(tmp_path, run, "d1")
-    for sha256 in ("a", "b"):
-        store.write_json(store.folder(tmp_path, run) / "pretrain.json", {"backbone_sha256": sha256})
-        f = Pixels(8).eval() if sha256 == "a" else torch.nn.Sequential(Pixels(8), torch.nn.Linear(192, 3)).eval()
-        assert features(Linear(), run, f, images, tmp_path).shape == (1797, 192 if sha256 == "a" else 3)
+    for width, (digest, sha256) in enumerate((("d1", "a"), ("d1", "b"), ("d2", "b")), 1):
+        path = store.folder(tmp_path, tiny())
+        path.mkdir(exist_ok=True)
+        store.write_json(path / "run.json", {"data": digest})
+        store.write_json(path / "pretrain.json", {"backbone_sha256": sha256})
+        f = torch.nn.Sequential(Pixels(8), torch.nn.Linear(192, width)).eval()
+        assert features(Linear(), tiny(), f, images, tmp_path).shape == (1797, width)
 
 
 def test_features_that_are_not_finite_are_not_kept(tmp_path, digits):

@@ -74,22 +74,43 @@ def test_bad_input_is_one_line_before_anything_is_computed(place, capsys):
     assert not (place / "runs").exists()
 
 
-def test_weights_that_do_not_fit_are_one_line(place, capsys):
+def test_weights_or_images_that_have_changed_are_not_passed_off_as_the_old_ones(place, capfd):
+    assert main(words()) == 0
+    capfd.readouterr()
+    torch.manual_seed(1)
+    torch.save(torchvision.models.resnet18(num_classes=7).state_dict(), "r18.pth")
+    assert main(words()) == 1
+    captured = capfd.readouterr()
+    assert "init='./r18.pth': is another file than the one that" in captured.err
+    assert "test error" not in captured.out
+
+
+def test_a_name_may_hold_anything(place, capfd):
+    (place / "r18.pth").rename(place / "a$_$[red]b.pth")
+    assert main(words("a$_$[red]b.pth")) == 0
+    assert "Digits: a$_$[red]b.pth, linear evaluation" in capfd.readouterr().out
+
+
+def test_weights_that_do_not_fit_are_one_line(place, capfd):
     class Evil:
         def __reduce__(self):
             return (open, (str(place / "harm"), "w"))
 
     (place / "evil.pth").write_bytes(pickle.dumps({"conv1.weight": Evil()}))
+    torch.save({"conv1.weight": torch.ones(3).to_sparse()}, "sparse.pth")
+    torch.save({"conv1.weight": torch.ones(3, dtype=torch.complex64)}, "complex.pth")
     (place / "short.pth").write_bytes((place / "r18.pth").read_bytes()[:5000])
     for given, told in (
         (words(backbone="resnet34"), "init='./r18.pth' does not fit backbone='resnet34': layer1.2.bn1.bias is missing"),
         (words("evil.pth"), "init='evil.pth': is no file of weights"),
         (words("short.pth"), "init='short.pth': is no file of weights"),
+        (words("sparse.pth"), "init='sparse.pth': conv1.weight is no ordinary tensor of real numbers"),
+        (words("complex.pth"), "init='complex.pth': conv1.weight is no ordinary tensor of real numbers"),
         (words(backbone="resnet99"), "backbone='resnet99' is no timm model"),
     ):
         assert main(given) == 1
-        error = capsys.readouterr().err
-        assert told in error.replace("'./evil", "'evil").replace("'./short", "'short")
+        error = capfd.readouterr().err
+        assert told.replace("./", "") in error.replace("./", "")
         assert error.count("\n") == 1
     assert not (place / "harm").exists()
     assert not list(place.glob("runs/*/linear-*"))

@@ -80,5 +80,5 @@ def finite(x: Tensor) -> None:
     if len(bad):
         raise InputError(
             f"the backbone's features are not finite for {len(bad):,} of {len(x):,} images; "
-            "train it again with a smaller base_lr, or choose features='float32'"
+            "its weights are of no use (train it again with a smaller base_lr), or bf16 is too coarse (features='float32')"
         )

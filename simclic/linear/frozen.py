@@ -1,6 +1,8 @@
 """Frozen features: one pass over a data set's images, kept beside the encoder and read by every protocol."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -43,11 +45,21 @@ def extract(protocol: Linear, f: nn.Module, images: Images, tell: Tell = lambda 
     Returns (N, d) float32 on the device.
     """
     rows, half = [], protocol.features == "bf16"
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=half), torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=half), _not_rounded():
         for x, _ in images.stream(torch.arange(len(images)).split(BATCH)):
             rows.append(f(x).float())
             tell(min(1.0, len(rows) * BATCH / len(images)), f"features of {len(rows) * BATCH:,} images")
     return torch.cat(rows)
+
+
+@contextmanager
+def _not_rounded() -> Iterator[None]:
+    """float32 as it is, also where a GPU would round the factors of convolutions to TF32."""
+    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def read(path: Path, of: dict[str, str]) -> Tensor | None:

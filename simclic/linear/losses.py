@@ -1,9 +1,12 @@
 """The losses of a linear probe as functions of its logits: one class an image, or several."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+Product = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -39,24 +42,34 @@ class OneOf:
         loss = torch.where(others < 0.5, -torch.log1p(-others), sums.log() + highest - logits.gather(1, true))
         return Point(self.total(loss), p, residual)
 
-    def weight(self, p: Tensor) -> Tensor:
-        """The diagonal of the loss's second derivative by the logits. p: (n, C). Returns (n, C)."""
-        return p * (1 - p)
+    def curvature(self, p: Tensor) -> tuple[Tensor, Product]:
+        """The loss's second derivative by the logits: its diagonal, (n, C), and its product with any a, (n, C). p: (n, C).
 
-    def curved(self, p: Tensor, weight: Tensor, a: Tensor) -> Tensor:
-        """The loss's second derivative by the logits, times a. p, weight, a: (n, C). Returns (n, C)."""
-        pa = p * a
-        return pa.sub_(p * pa.sum(dim=1, keepdim=True))
+        Of an image whose class is nearly sure 1 - p and p a - p <p, a> have no digits left. The same to all of a changes nothing,
+        so a is taken relative to that class, and what is left are sums of small numbers.
+        """
+        top = p.argmax(dim=1, keepdim=True)
+        others = p.scatter(1, top, 0.0).sum(dim=1, keepdim=True)
+
+        def product(a: Tensor) -> Tensor:
+            pa = (a - a.gather(1, top)).mul_(p)
+            return pa.sub_(p * pa.sum(dim=1, keepdim=True))
+
+        return (p * (1 - p)).scatter_(1, top, p.gather(1, top) * others), product
 
     def intercept(self, point: Point) -> tuple[Tensor, Tensor]:
         """Newton's step in b alone, (1, C), and half its squared decrement, (1, 1)."""
         apart = (point.p.T @ point.p).fill_diagonal_(0)
         hessian = torch.diag(apart.sum(dim=1)) - apart  # rows sum to 0: exact where 1 - p would not be
-        hessian.diagonal().add_(1e-15 * apart.mean())
-        gradient, step = point.residual.sum(dim=0)[:-1, None], torch.zeros_like(point.p[:1])
-        # All b alike changes nothing, so the last may stay.
-        step[0, :-1] = -torch.cholesky_solve(gradient, torch.linalg.cholesky(hessian[:-1, :-1]))[:, 0]
-        return step, -(gradient[:, 0] @ step[0, :-1]).reshape(1, 1) / 2
+        gradient, step = point.residual.sum(dim=0)[:-1], torch.zeros_like(point.p[:1])
+        scale = hessian.diagonal()[:-1].clamp_min(1e-300).rsqrt()
+        scaled = hessian[:-1, :-1] * scale * scale[:, None]  # all b alike changes nothing, so the last may stay
+        scaled.diagonal().add_(1e-15)
+        factor, failed = torch.linalg.cholesky_ex(scaled)
+        if failed:
+            return step, torch.full_like(point.loss, torch.inf)  # nothing is proven
+        step[0, :-1] = -scale * torch.cholesky_solve((scale * gradient)[:, None], factor)[:, 0]
+        return step, -(gradient @ step[0, :-1]).reshape(1, 1) / 2
 
 
 @dataclass(frozen=True)
@@ -82,19 +95,16 @@ class Shown:
     def at(self, logits: Tensor) -> Point:
         """As OneOf's."""
         wrong = torch.sigmoid(self.sign * logits)  # how likely what is not so is held to be
-        loss = torch.nn.functional.softplus(self.sign * logits) * self.sign.abs()
+        loss = torch.logaddexp(self.sign * logits, torch.zeros_like(logits)) * self.sign.abs()
         return Point(self.total(loss), wrong, wrong * self.sign)
 
-    def weight(self, p: Tensor) -> Tensor:
-        """As OneOf's."""
-        return p * (1 - p) * self.sign.abs().to(p)
-
-    def curved(self, p: Tensor, weight: Tensor, a: Tensor) -> Tensor:
-        """As OneOf's."""
-        return weight * a
+    def curvature(self, p: Tensor) -> tuple[Tensor, Product]:
+        """As OneOf's; p is small where a class is nearly sure, and exact."""
+        diagonal = p * (1 - p) * self.sign.abs().to(p)
+        return diagonal, lambda a: diagonal * a
 
     def intercept(self, point: Point) -> tuple[Tensor, Tensor]:
         """As OneOf's: (1, C) both."""
-        gradient, hessian = self.total(point.residual), self.total(self.weight(point.p))
+        gradient, hessian = self.total(point.residual), self.total(self.curvature(point.p)[0])
         step = -gradient / hessian.clamp_min(1e-300)
         return step, -gradient * step / 2

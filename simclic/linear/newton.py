@@ -29,6 +29,7 @@ from simclic.linear.losses import OneOf, Point, Shown
 from simclic.spec import Linear
 
 REDUCE = 0.02  # by how much one step reduces the gradient, unless less will do
+STALLED = 100  # products with float32 that halve nothing: rounding is all that is left
 SURE = 0.5  # of the gap that is asked for, the part that a step aims at; and by how much each step has to reduce the gap
 
 
@@ -61,7 +62,9 @@ def rotated(x: Tensor) -> Space:
     mean = x.mean(dim=0, dtype=torch.float64)
     centred = x.double() - mean
     if n > d:
-        half = centred.float()  # any orthonormal basis is exact; this one need only be close to the eigenvectors
+        half = (
+            centred / centred.abs().max().clamp_min(1e-300)
+        ).float()  # any orthonormal basis is exact; this one need only be close to the eigenvectors
         basis = torch.linalg.eigh((half.T @ half).double()).eigenvectors
     else:
         q, r = torch.linalg.qr(centred.T)
@@ -90,8 +93,9 @@ def path(
         theta = _begin(space, losses, l2 * losses.scale, found, math.log(l2), classes)
         solved = _Solver(space, losses, l2 * losses.scale, protocol).solve(theta)
         found = [*found[-1:], (math.log(l2), solved.theta, solved.logits)]
-        gap = float((solved.gap / solved.value).max())
-        yield Fit(l2, *space.full(solved.theta), solved.count, float(solved.value.sum()), gap <= protocol.tolerance, gap)
+        gap, value = float((solved.gap / solved.value).max()), float(solved.value.sum())
+        known = gap if math.isfinite(gap) else None
+        yield Fit(l2, *space.full(solved.theta), solved.count, value, gap <= protocol.tolerance, known)
 
 
 def _begin(
@@ -107,7 +111,7 @@ def _begin(
         share = (at - last[0]) / (last[0] - found[0][0])
         starts.append(tuple(new + share * (new - old) for new, old in zip(last[1:], found[0][1:], strict=True)))  # type: ignore[arg-type]
     values = torch.cat([losses.at(logits).loss + l2 / 2 * losses.total(t[:-1] ** 2) for t, logits in starts])
-    best = values.argmin(dim=0)  # per problem
+    best = values.nan_to_num(nan=math.inf).argmin(dim=0)  # per problem
     return torch.stack([t for t, _ in starts]).gather(0, best.expand(len(zero), classes)[None])[0]
 
 
@@ -147,14 +151,16 @@ class _Solver:
 
     def improved(self, state: _State, precision: torch.dtype) -> _State:
         """`solve` from where it stands."""
-        while state.count < self.protocol.iterations:
-            left = (state.gap > self.protocol.tolerance * state.value)[0]
+        while state.count + 2 <= self.protocol.iterations:
+            left = ~(state.gap <= self.protocol.tolerance * state.value)[0]  # what is not a number is not solved
             if not left.any():
                 break
             if not left.all():  # of several problems those that are solved are put aside
                 return self.joined(state, left, precision)
             before, state = state, self.step(state, precision)
-            if (state.gap > SURE * before.gap).any():
+            if precision == torch.float64 and not ((state.gap < before.gap) | (state.value < before.value)).any():
+                break  # rounding is all that is left
+            if not (state.gap <= SURE * before.gap).all():
                 precision = torch.float64
         return state
 
@@ -170,9 +176,11 @@ class _Solver:
             slack = steepest * short  # the square of what the best intercept would add to the gradient, at most
             if (slack <= 1e-4 * 2 * self.l2 * self.protocol.tolerance * value).all():
                 break
-            t = self.search(logits, step.expand_as(logits), point.loss, -2 * short, torch.zeros_like)
-            theta[-1:] += t * step
-            logits += t * step
+            moved = self.search(logits, step.expand_as(logits), point.loss, -2 * short, torch.zeros_like) * step
+            if not moved.any():
+                break
+            theta[-1:] += moved
+            logits += moved
         gradient = z.T @ point.residual
         gradient[:-1] += self.l2 * theta[:-1]
         gap = (total(gradient[:-1] ** 2).sqrt() + slack.clamp_min(0).sqrt()) ** 2 / (2 * self.l2) + short
@@ -195,6 +203,8 @@ class _Solver:
     def step(self, state: _State, precision: torch.dtype) -> _State:
         """One step of Newton's method."""
         v, along, count = self.direction(state, precision)
+        if not (v.isfinite().all() and along.isfinite().all()):
+            v, along = torch.zeros_like(v), torch.zeros_like(along)
         total, w, dw = self.losses.total, state.theta[:-1], v[:-1]
         inner, square = total(w * dw), total(dw * dw)
 
@@ -214,23 +224,26 @@ class _Solver:
         p = torch.where(
             p > torch.finfo(precision).tiny ** 0.4, p, 0
         )  # products of what is left are no subnormal numbers, slow ones
-        weight, penalty = self.losses.weight(p), torch.full_like(r[:, :1], self.l2)
+        (weights, curved), penalty = self.losses.curvature(p), torch.full_like(r[:, :1], self.l2)
         penalty[-1] = 0
-        diagonal = self.space.energy.to(precision) * weight.mean(dim=0) + penalty
+        diagonal = self.space.energy.to(precision) * weights.mean(dim=0) + penalty
         diagonal.clamp_min_(torch.finfo(precision).tiny)
         wanted = SURE * 2 * self.l2 * self.protocol.tolerance * state.value
         target = torch.maximum(wanted, REDUCE**2 * total(state.gradient[:-1] ** 2))
         v, along, y = torch.zeros_like(r), torch.zeros_like(p), r / diagonal
         q, ry = y, total(r * y)
-        count = 0
-        while count < self.protocol.iterations - state.count:
+        count, idle, least = 0, 0, torch.full_like(ry, torch.inf)
+        while count < self.protocol.iterations - state.count - 1:
             count += 1
             zq = z @ q
-            hq = (z.T @ self.losses.curved(p, weight, zq)).addcmul_(penalty, q)
+            hq = (z.T @ curved(zq)).addcmul_(penalty, q)
             bent = total(q * hq)
             a = torch.where(bent > 0, ry / bent, 0)
             v, along, r = v.addcmul_(a, q), along.addcmul_(a, zq), r.addcmul_(a, hq, value=-1)
-            if bool(((total(r[:-1] ** 2) <= target) | (bent <= 0)).all()):
+            rest = total(r[:-1] ** 2)
+            done, better = torch.stack([((rest <= target) | (bent <= 0)).all(), (rest < least / 2).any()]).tolist()
+            least, idle = torch.minimum(least, rest), 0 if better else idle + 1
+            if done or (idle > STALLED and precision == torch.float32):
                 break
             y = r / diagonal
             ry, before = total(r * y), ry

@@ -39,7 +39,7 @@ def draw(result: dict[str, Any], title: str, stem: Path, style: Path) -> list[Pa
         ax.set_xlabel("l2 (on half the squared weights, beside the summed loss)")
         ax.set_ylabel(f"Error, {result['metric']} (%)")
         ax.set_ylim(0, 1.08 * max(*error, result["error"]))
-        ax.set_title(title)
+        ax.set_title(title, parse_math=False)  # a file's name may hold anything
         ax.legend()
         paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png")]
         canvas.savefig(paths[0], metadata={"Date": None})

@@ -23,7 +23,7 @@ class Linear(Spec):
     l2_low: float = 1e-6
     l2_high: float = 1e5
     l2_count: int = 45
-    iterations: int = 5000  # converged: at most, per value
+    iterations: int = 2000  # converged: at most, per value
     tolerance: float = 1e-6  # converged: how far above its minimum an objective may be, as a share of it
 
     def __post_init__(self) -> None:

@@ -51,15 +51,16 @@ def probe(arguments: argparse.Namespace) -> int:
     files.writable(arguments.runs, "--runs")
     files.writable(arguments.out / "probe", "--out")
     told = Console(stderr=arguments.json)
-    if store.result(arguments.runs, run, protocol) is None:
-        outcome = launch.here([(run, (protocol,))], arguments.runs, arguments.data, told)
-        if outcome.signal:
-            print("\nstopped; what is done is kept, and the same command goes on from there", file=sys.stderr)
-            return 128 + outcome.signal
-        for why in (outcome.failures | outcome.elsewhere | outcome.crashes).values():
-            print(f"error: {why}", file=sys.stderr)
+    # What is there is not computed again, but weights and data are looked at: they may be others by now.
+    outcome = launch.here([(run, (protocol,))], arguments.runs, arguments.data, told)
+    if outcome.signal:
+        print("\nstopped; what is done is kept, and the same command goes on from there", file=sys.stderr)
+        return 128 + outcome.signal
+    reasons = outcome.failures | outcome.elsewhere | outcome.crashes
+    for why in reasons.values():
+        print(f"error: {why}", file=sys.stderr)
     result = store.result(arguments.runs, run, protocol)
-    if result is None:
+    if reasons or result is None:
         return 1
     path = store.result_path(arguments.runs, run, protocol)
     title = f"{data.title(run.dataset)}: {Path(run.init).name}, {protocol.title.lower()}"
