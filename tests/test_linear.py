@@ -20,6 +20,8 @@ from simclic import InputError, Linear, data, launch, store
 from simclic.data.images import Images
 from simclic.linear import SOLVERS, features, newton, probe, published
 from simclic.linear.frozen import extract
+from simclic.linear.losses import OneOf
+from simclic.linear.space import Preconditioner, rotated
 from simclic.method import Pixels
 
 CPU = torch.device("cpu")
@@ -134,13 +136,32 @@ def test_all_45_values_of_separable_problems_converge(scale):
             assert gap <= 1.001e-6 * value + 1e-9
 
 
+def test_blocks_solve_what_the_diagonal_does_not(monkeypatch):
+    """Features of two dimensions bent into forty, as an untrained network does it."""
+    rng = np.random.default_rng(0)
+    hidden, y = rng.normal(size=(400, 2)), rng.integers(0, 4, 400)
+    hidden += np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])[y]
+    x = torch.from_numpy(np.tanh(hidden @ rng.normal(size=(2, 40)) + rng.normal(size=40)).astype(np.float32))
+    made, inverted = [], Preconditioner.inverted
+    monkeypatch.setattr(Preconditioner, "inverted", lambda *a: made.append(1) or inverted(*a))
+    with_blocks = list(newton.path(x, y, 4, Linear().order, Linear()))
+    assert made
+    assert all(fit.converged for fit in with_blocks)
+    monkeypatch.setattr("simclic.linear.space.memory", lambda device: 0)  # no room for them
+    without = list(newton.path(x, y, 4, Linear().order, Linear()))
+    assert sum(fit.iterations for fit in without) > 3 * sum(fit.iterations for fit in with_blocks)
+    for one, other in zip(with_blocks, without, strict=True):
+        if other.converged:
+            assert one.objective == pytest.approx(other.objective, rel=2e-6)
+
+
 def test_what_is_left_of_the_intercept_is_in_the_gap(monkeypatch):
     x, y, n = problem("tall")
     monkeypatch.setattr(newton._Solver, "search", lambda self, logits, along, loss, *_: torch.zeros_like(loss))
-    space, losses = newton.rotated(torch.from_numpy(x[:n])), newton.OneOf(torch.from_numpy(y[:n]))
+    space, losses = rotated(torch.from_numpy(x[:n])), OneOf(torch.from_numpy(y[:n]))
     theta = torch.zeros(21, 4, dtype=torch.float64)
     theta[-1, 0] = 0.5  # far from the best intercept, which cannot be reached here; with so strong an l2 W hardly matters
-    state = newton._Solver(space, losses, 1e6, Linear()).evaluate(theta, 0)
+    state = newton._Solver(space, losses, 1e6, Linear(), Preconditioner(space, 4), torch.arange(4)).evaluate(theta, 0)
     best = -np.log(np.bincount(y[:n]) / n)[y[:n]].sum()
     assert state.gap > 0.9 * (state.value - best)
     assert state.gap < 2 * (state.value - best)
@@ -196,6 +217,7 @@ def test_a_small_gradient_is_no_proof_when_l2_is_weak():
 
 
 def test_the_order_of_the_values_does_not_matter():
+    same = []
     for kind in ("tall", "digits"):
         x, y, n = problem(kind)
         x, y, classes = torch.from_numpy(x[:n]), y[:n], len(np.unique(y))
@@ -205,7 +227,8 @@ def test_the_order_of_the_values_does_not_matter():
         for fits in zip(down, up, alone, strict=True):
             objectives = [fit.objective for fit in fits]
             assert max(objectives) <= min(objectives) * (1 + 1e-6)
-            assert all((fit.scores(x).argmax(1) == fits[0].scores(x).argmax(1)).mean() > 0.998 for fit in fits)
+            same += [(fit.scores(x).argmax(1) == fits[0].scores(x).argmax(1)).mean() for fit in fits[1:]]
+    assert np.mean(same) > 0.999
 
 
 def test_where_float32_does_not_reach_float64_takes_over(monkeypatch):
@@ -214,12 +237,12 @@ def test_where_float32_does_not_reach_float64_takes_over(monkeypatch):
     monkeypatch.setattr(
         newton._Solver, "direction", lambda self, s, precision: used.append(precision) or direction(self, s, precision)
     )
-    x, y, n = problem("badly scaled")
-    (fit,) = newton.path(torch.from_numpy(x[:n]), y[:n], 3, [1e-6], Linear(tolerance=1e-12))
+    x, y, n = problem("100 classes")
+    (fit,) = newton.path(torch.from_numpy(x[:n]), y[:n], 100, [0.01], Linear(tolerance=1e-8))
     assert fit.converged
     assert {torch.float32, torch.float64} == set(used)
     value, gap = by_hand(fit, x[:n], y[:n])
-    assert gap <= 1e-11 * value
+    assert gap <= 1.001e-8 * value + 1e-9
 
 
 def test_a_solution_to_begin_at_saves_most_of_the_work():

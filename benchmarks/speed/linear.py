@@ -50,7 +50,7 @@ def main():
     problems = {"photographs": (1200, 256, 20)} if quick else {"photographs": (2400, 512, 40), "overlapping": (2400, 512, 40)}
     given = {name: made(*size, overlap=3.0 if name == "overlapping" else 1.0) for name, size in problems.items()}
     if not quick:
-        given["digits"] = digits()
+        given |= {"digits": digits("test_resnet", 16), "bent": digits("resnet18", 32)}
     ratios = {}
     for name, (x, y) in given.items():
         ratios |= {f"{peer} {name}": ratio for peer, ratio in compare(name, x, y, quick).items()}
@@ -77,10 +77,11 @@ def made(n, d, classes, overlap=1.0):
     return torch.from_numpy(hidden.astype(np.float32)), y
 
 
-def digits():
-    """Features of real images: scikit-learn's digits through the untrained backbone of the miniature paper."""
+def digits(name, size):
+    """Features of real images: scikit-learn's digits through an untrained backbone. The larger it is, the more of them are bent
+    from few dimensions, and the worse the problem is conditioned."""
     found = data.load("digits", "ericsson", Path())
-    run, fit = Run(dataset="digits", backbone="test_resnet", perturbation="none", epochs=0, image_size=16), found.splits.fit
+    run, fit = Run(dataset="digits", backbone=name, perturbation="none", epochs=0, image_size=size), found.splits.fit
     images = Images(found, run.image_size, torch.device("cpu"))
     f, _ = calibrate(run, images, torch.from_numpy(fit))
     return extract(PROTOCOL, f.eval(), images)[fit], found.labels[fit]

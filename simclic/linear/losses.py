@@ -30,6 +30,10 @@ class OneOf:
         """Sums over what belongs to one problem. t: (m, C). Returns (1, 1)."""
         return t.sum().reshape(1, 1)
 
+    def centred(self, t: Tensor) -> Tensor:
+        """Without what is the same for all classes, which changes no loss and is 0 in a solution. t: (m, C). Returns (m, C)."""
+        return t - t.mean(dim=1, keepdim=True)
+
     def at(self, logits: Tensor) -> Point:
         """logits: (n, C). Where the true class is nearly sure, loss and residual are summed up from the others."""
         highest = logits.amax(dim=1, keepdim=True)
@@ -91,6 +95,10 @@ class Shown:
     def total(self, t: Tensor) -> Tensor:
         """As OneOf's: (1, C)."""
         return t.sum(dim=0, keepdim=True)
+
+    def centred(self, t: Tensor) -> Tensor:
+        """As OneOf's: nothing is the same for all, each class is a problem of its own."""
+        return t
 
     def at(self, logits: Tensor) -> Point:
         """As OneOf's."""

@@ -10,10 +10,11 @@ guessed, and a small gradient with a weak l2 does not pass for convergence. b is
 that leaves is in the bound, by its decrement and by the most that it can add to the gradient.
 
 Where the time goes. F, gradient and gap are float64. A step solves H v = -gradient by conjugate gradients with float32
-products; what they get wrong the next gradient sees, and if they bring it no further,
-float64 takes over. Features are centred and rotated into the eigenbasis of their covariance (at most n dimensions of it if
-there are fewer images than that), where the Hessian is close to diagonal: dividing by the diagonal leaves few steps to be made.
-Each l2 begins where the two before it point to, as the solution is nearly linear in log l2.
+products; what they get wrong the next gradient sees, and if they bring it no further, float64 takes over. Features are centred
+and rotated into the eigenbasis of their covariance (at most n dimensions of it if there are fewer images than that), where the
+Hessian is close to diagonal: dividing by the diagonal leaves few steps to be made, and where it does not, dividing by the
+Hessian's block of each class does (see space.py). Each l2 begins where the two before it point to, as the solution is nearly
+linear in log l2.
 """
 
 import math
@@ -26,51 +27,12 @@ from torch import Tensor
 
 from simclic.linear.fit import Fit, check
 from simclic.linear.losses import OneOf, Point, Shown
+from simclic.linear.space import Preconditioner, Space, rotated
 from simclic.spec import Linear
 
 REDUCE = 0.02  # by how much one step reduces the gradient, unless less will do
 STALLED = 100  # products with float32 that halve nothing: rounding is all that is left
 SURE = 0.5  # of the gap that is asked for, the part that a step aims at; and by how much each step has to reduce the gap
-
-
-@dataclass(frozen=True)
-class Space:
-    """Features as the solver sees them: centred, rotated, and a column of ones for the intercept.
-
-    mean: (d,). basis: (d, r), orthonormal columns, so that |W| stays what it is; r = min(n, d). z: (n, r + 1), in two precisions.
-    energy: (r + 1, 1), sum of squares of each column.
-    """
-
-    mean: Tensor
-    basis: Tensor
-    z: dict[torch.dtype, Tensor]
-    energy: Tensor
-
-    def full(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights (d, C) and intercept (C,) for features as they came. theta: (r + 1, C)."""
-        weights = self.basis @ theta[:-1]
-        return weights, theta[-1] - self.mean @ weights
-
-    def theta(self, weights: Tensor, intercept: Tensor) -> Tensor:
-        """The inverse of `full`, as far as this space reaches."""
-        return torch.cat([self.basis.T @ weights, (intercept + self.mean @ weights)[None]])
-
-
-def rotated(x: Tensor) -> Space:
-    """The space of features x, (n, d) float32, which must be finite."""
-    n, d = x.shape
-    mean = x.mean(dim=0, dtype=torch.float64)
-    centred = x.double() - mean
-    if n > d:
-        half = (
-            centred / centred.abs().max().clamp_min(1e-300)
-        ).float()  # any orthonormal basis is exact; this one need only be close to the eigenvectors
-        basis = torch.linalg.eigh((half.T @ half).double()).eigenvectors
-    else:
-        q, r = torch.linalg.qr(centred.T)
-        basis = q @ torch.linalg.eigh(r @ r.T).eigenvectors
-    z = torch.cat([centred @ basis, centred.new_ones(n, 1)], dim=1)
-    return Space(mean, basis, {torch.float64: z, torch.float32: z.float()}, (z * z).sum(dim=0)[:, None])
 
 
 def path(
@@ -85,13 +47,14 @@ def path(
     check(x, y, classes)
     space, truth = rotated(x), torch.from_numpy(y).to(x.device)
     losses: OneOf | Shown = OneOf(truth) if y.ndim == 1 else Shown(truth)
+    divided, columns = Preconditioner(space, classes), torch.arange(classes, device=x.device)
     found: list[tuple[float, Tensor, Tensor]] = []  # of the last two values: log l2, theta, logits
     if start is not None:
         theta = space.theta(start.weights.to(x.device), start.intercept.to(x.device))
         found.append((math.log(start.l2), theta, space.z[torch.float64] @ theta))
     for l2 in values:
         theta = _begin(space, losses, l2 * losses.scale, found, math.log(l2), classes)
-        solved = _Solver(space, losses, l2 * losses.scale, protocol).solve(theta)
+        solved = _Solver(space, losses, l2 * losses.scale, protocol, divided, columns).solve(theta)
         found = [*found[-1:], (math.log(l2), solved.theta, solved.logits)]
         gap, value = float((solved.gap / solved.value).max()), float(solved.value.sum())
         known = gap if math.isfinite(gap) else None
@@ -144,6 +107,8 @@ class _Solver:
     losses: OneOf | Shown
     l2: float
     protocol: Linear
+    divided: Preconditioner
+    columns: Tensor  # which of the classes these are, (C,)
 
     def solve(self, theta: Tensor) -> _State:
         """Newton's method from theta, until the gap of every problem is small enough or the iterations are used up."""
@@ -221,16 +186,14 @@ class _Solver:
         """
         z, total = self.space.z[precision], self.losses.total
         p, r = state.point.p.to(precision), -state.gradient.to(precision)
-        p = torch.where(
-            p > torch.finfo(precision).tiny ** 0.4, p, 0
-        )  # products of what is left are no subnormal numbers, slow ones
-        (weights, curved), penalty = self.losses.curvature(p), torch.full_like(r[:, :1], self.l2)
+        p = torch.where(p > torch.finfo(precision).tiny ** 0.4, p, 0)  # so that no product is a subnormal number, a slow one
+        weights, curved = self.losses.curvature(p)
+        divide = self.divided.at(weights, self.l2, self.columns)
+        penalty = torch.full_like(r[:, :1], self.l2)
         penalty[-1] = 0
-        diagonal = self.space.energy.to(precision) * weights.mean(dim=0) + penalty
-        diagonal.clamp_min_(torch.finfo(precision).tiny)
         wanted = SURE * 2 * self.l2 * self.protocol.tolerance * state.value
         target = torch.maximum(wanted, REDUCE**2 * total(state.gradient[:-1] ** 2))
-        v, along, y = torch.zeros_like(r), torch.zeros_like(p), r / diagonal
+        v, along, y = torch.zeros_like(r), torch.zeros_like(p), self.losses.centred(divide(r))
         q, ry = y, total(r * y)
         count, idle, least = 0, 0, torch.full_like(ry, torch.inf)
         while count < self.protocol.iterations - state.count - 1:
@@ -243,17 +206,18 @@ class _Solver:
             rest = total(r[:-1] ** 2)
             done, better = torch.stack([((rest <= target) | (bent <= 0)).all(), (rest < least / 2).any()]).tolist()
             least, idle = torch.minimum(least, rest), 0 if better else idle + 1
-            if done or (idle > STALLED and precision == torch.float32):
+            if done or self.divided.due(count) or (idle > STALLED and precision == torch.float32):
                 break
-            y = r / diagonal
+            y = self.losses.centred(divide(r))
             ry, before = total(r * y), ry
             q = y.addcmul(torch.where(before > 0, ry / before, 0), q)
+        self.divided.took(count)
         return v.double(), along.double(), count
 
     def joined(self, state: _State, left: Tensor, precision: torch.dtype) -> _State:
         """The problems that are left, solved, beside those that are."""
         assert isinstance(self.losses, Shown)
-        rest = replace(self, losses=self.losses.of(left)).improved(state.of(left), precision)
+        rest = replace(self, losses=self.losses.of(left), columns=self.columns[left]).improved(state.of(left), precision)
         for name in ("theta", "logits", "value", "gap"):
             getattr(state, name)[:, left] = getattr(rest, name)
         return replace(state, count=rest.count)

@@ -1,0 +1,114 @@
+"""Features as the solver of the linear probe sees them, and what its systems are divided by to leave few steps to be made."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+USUAL = 20  # products that a step may take before they count as too many
+SHARE = 1 / 8  # of a machine's or a GPU's memory, that blocks may take; not of what is free, so that bits do not depend on it
+
+
+@dataclass(frozen=True)
+class Space:
+    """Features as the solver sees them: centred, rotated, and a column of ones for the intercept.
+
+    mean: (d,). basis: (d, r), orthonormal columns, so that |W| stays what it is; r = min(n, d). z: (n, r + 1), in two precisions.
+    energy: (r + 1, 1), sum of squares of each column.
+    """
+
+    mean: Tensor
+    basis: Tensor
+    z: dict[torch.dtype, Tensor]
+    energy: Tensor
+
+    def full(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (d, C) and intercept (C,) for features as they came. theta: (r + 1, C)."""
+        weights = self.basis @ theta[:-1]
+        return weights, theta[-1] - self.mean @ weights
+
+    def theta(self, weights: Tensor, intercept: Tensor) -> Tensor:
+        """The inverse of `full`, as far as this space reaches."""
+        return torch.cat([self.basis.T @ weights, (intercept + self.mean @ weights)[None]])
+
+
+def rotated(x: Tensor) -> Space:
+    """The space of features x, (n, d) float32, which must be finite."""
+    n, d = x.shape
+    mean = x.mean(dim=0, dtype=torch.float64)
+    centred = x.double() - mean
+    if n > d:
+        # Any orthonormal basis is exact; this one need only be close to the eigenvectors.
+        half = (centred / centred.abs().max().clamp_min(1e-300)).float()
+        basis = torch.linalg.eigh((half.T @ half).double()).eigenvectors
+    else:
+        q, r = torch.linalg.qr(centred.T)
+        basis = q @ torch.linalg.eigh(r @ r.T).eigenvectors
+    z = torch.cat([centred @ basis, centred.new_ones(n, 1)], dim=1)
+    return Space(mean, basis, {torch.float64: z, torch.float32: z.float()}, (z * z).sum(dim=0)[:, None])
+
+
+@dataclass
+class Preconditioner:
+    """An approximate inverse of the Hessian: of its diagonal, and where that takes too many products, of its block of each class.
+
+    Blocks cost about as much as (r + 1) / 4 products. They are made once so many products too many were spent, kept as long as
+    they do, and made anew by the same rule, so that never more than twice the least is paid. Where features of few dimensions are
+    bent into many, as those of an untrained network, a step needs a dozen products with blocks and thousands with the diagonal.
+    """
+
+    space: Space
+    classes: int
+    blocks: Tensor | None = None  # (C, r + 1, r + 1) float64, inverse
+    spent: int = 0  # products too many since the last blocks
+
+    def at(self, weights: Tensor, l2: float, columns: Tensor) -> Callable[[Tensor], Tensor]:
+        """What divides an (r + 1, C) gradient. weights: (n, C), the losses' curvature; columns: (C,) which of the classes."""
+        if self.due(0):
+            self.blocks, self.spent = self.inverted(weights, l2, columns), 0
+        if self.blocks is not None:
+            blocks = self.blocks if len(columns) == self.classes else self.blocks[columns]
+            return lambda r: torch.bmm(blocks, r.T.double()[:, :, None])[:, :, 0].T.to(r)
+        diagonal = self.space.energy.to(weights) * weights.mean(dim=0)
+        diagonal[:-1] += l2
+        diagonal.clamp_min_(torch.finfo(weights.dtype).tiny)
+        return lambda r: r / diagonal
+
+    def due(self, count: int) -> bool:
+        """Would blocks have paid by now, in a step that has taken so many products? Never where there is no room for them."""
+        size = len(self.space.energy)
+        room = SHARE * memory(self.space.mean.device)
+        return self.spent + max(0, count - USUAL) > size / 4 and 8 * self.classes * size**2 < room
+
+    def took(self, count: int) -> None:
+        """Count the products of a step."""
+        self.spent += max(0, count - USUAL)
+
+    def inverted(self, weights: Tensor, l2: float, columns: Tensor) -> Tensor:
+        """The inverse of each class's block. Those of other classes stay what they were, or are diagonal at first."""
+        z = self.space.z[torch.float64]
+        found = self.blocks
+        if found is None:
+            found = torch.diag(1 / (0.1 * self.space.energy[:, 0] + l2)).repeat(self.classes, 1, 1)
+        for k, weight in zip(columns.tolist(), weights.double().T, strict=True):
+            half = z * weight.sqrt()[:, None]
+            block = half.T @ half
+            block.diagonal()[:-1].add_(l2)
+            scale = block.diagonal().clamp_min(1e-30).rsqrt()
+            block.mul_(scale).mul_(scale[:, None])
+            for ridge in (1e-13, 1e-10, 1e-7, 1e-4, 1.0):  # rounding may make it singular
+                block.diagonal().add_(ridge)
+                factor, failed = torch.linalg.cholesky_ex(block)
+                if not failed:
+                    break
+            found[k] = torch.cholesky_inverse(factor).mul_(scale).mul_(scale[:, None])
+        return found
+
+
+def memory(device: torch.device) -> int:
+    """Bytes of memory that a GPU has, or this machine."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
