@@ -156,54 +156,56 @@ def test_submitted_finished_reported_and_equal_to_run(here):
         assert folder.stat().st_mode & 0o777 == 0o700, folder
 
 
-LONG = tiny(epochs=50)
-
-
 @pytest.fixture(scope="module")
 def whole(cluster, tmp_path_factory):
-    """A long training that nothing interrupted."""
+    """A training that nothing interrupted, and where it lies. It takes a minute and a half, however fast this machine is: Slurm
+    tells of a time limit of one minute in the first half of it."""
     import torch
     from threadpoolctl import threadpool_limits
 
     runs = tmp_path_factory.mktemp("whole")
     torch.set_num_threads(1)
     with threadpool_limits(1):
-        launch.work(LONG, (LINEAR,), runs, runs, "cpu", lambda share, note: None)
-    return runs
+        for run in (tiny(epochs=2), tiny(epochs=8)):  # the first one warms up
+            launch.work(run, (), runs, runs, "cpu", lambda share, note: None)
+        long = tiny(epochs=max(50, round(90 * 8 / record(run, runs)["seconds"])))
+        launch.work(long, (LINEAR,), runs, runs, "cpu", lambda share, note: None)
+    return long, runs
 
 
 def test_whatever_interrupts_a_training_it_ends_bit_identical(here, whole):
     """USR2 as ahead of a preemption, scontrol requeue, a node that goes down, and a real time limit, one after the other."""
-    exhibit(here, epochs=50)
+    long, runs = whole
+    exhibit(here, epochs=long.epochs)
     write_profile(here, timeout_min=1)
     submit()
     job = wait("the job", lambda: [j for j in slurm.queue().values() if j.name.endswith("pretrain-0")])[0].id
 
     def interrupted(*command):
         """Do something to it; it goes back into the queue, and on from where it was."""
-        begun = len(rows(LONG))
+        begun = len(rows(long))
         if command:
             subprocess.run(command, check=True)
         wait("the requeue", lambda: slurm.queue()[job].state == "PENDING")
-        assert len(rows(LONG)) >= begun
+        assert len(rows(long)) >= begun
 
     wait("its start", lambda: slurm.queue()[job].state == "RUNNING")
     interrupted()  # the time limit comes by itself
     assert (task := records.launches(Path("runs"))[0].task("pretrain-0", 0)).state()["word"] == "requeued"
     subprocess.run(["scontrol", "update", f"jobid={job}", "timelimit=20"], check=True)
-    epochs(LONG, len(rows(LONG)) + 1)
+    epochs(long, len(rows(long)) + 1)
     interrupted("scancel", "--signal=USR2", job)
     assert task.state()["word"] == "requeued"
-    assert (Path("runs") / LONG.name / "checkpoint").exists()
-    epochs(LONG, len(rows(LONG)) + 1)
+    assert (Path("runs") / long.name / "checkpoint").exists()
+    epochs(long, len(rows(long)) + 1)
     interrupted("scontrol", "requeue", job)
-    epochs(LONG, len(rows(LONG)) + 1)
+    epochs(long, len(rows(long)) + 1)
     node("down")
     interrupted()
     node("resume")
     finished()
-    found = record(LONG)
-    equal(LONG, here / "runs", whole)
+    found = record(long)
+    equal(long, here / "runs", runs)
     assert found["restarts"] == 4
     assert len(found["resumed"]) >= 3
     assert all(step > 0 for step in found["resumed"])

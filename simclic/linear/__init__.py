@@ -39,24 +39,23 @@ def probe(protocol: Linear, x: Tensor, dataset: Dataset, tell: Tell = lambda sha
 
     val, val_truth = part("val")
     curve: list[dict[str, Any]] = []
-    last = best = None
-    for fit in solve(*part("train"), classes, protocol.order, protocol):
-        error = metric(val_truth, fit.scores(val))
-        if best is None or error < min(row["error"] for row in curve):
-            best = fit
-        curve.append({"l2": fit.l2, "error": error, **fit.record})
-        last = fit
-        tell(len(curve) / (len(protocol.l2) + 1), f"l2 {fit.l2:.1e}")
+    best: tuple[float, Fit] | None = None
+    for last in solve(*part("train"), classes, protocol.order, protocol):
+        error = metric(val_truth, last.scores(val))
+        if best is None or error < best[0]:
+            best = error, last
+        curve.append({"l2": last.l2, "error": error, **last.record})
+        tell(len(curve) / (len(protocol.l2) + 1), f"l2 {last.l2:.1e}")
     assert best is not None
-    chosen = next(row for row in curve if row["l2"] == best.l2)
 
-    start = best if protocol.solver == "converged" else last  # there the refit went on from the last fit of the search
-    (refit,) = solve(*part("fit"), classes, [best.l2], protocol, start)
+    lowest, chosen = best
+    start = chosen if protocol.solver == "converged" else last  # there the refit went on from the last fit of the search
+    (refit,) = solve(*part("fit"), classes, [chosen.l2], protocol, start)
     x_test, truth = part("test")
     test = refit.scores(x_test)
     record = {
         "error": metric(truth, test), "metric": dataset.facts.metric, "curve": curve, "sizes": splits.sizes,
-        "chosen": {"l2": best.l2, "val_error": chosen["error"], **refit.record},
+        "chosen": {"l2": chosen.l2, "val_error": lowest, **refit.record},
         "unconverged": sum(not row["converged"] for row in curve) + (not refit.converged),
         "seconds": time.monotonic() - started,
     }  # fmt: skip

@@ -110,9 +110,6 @@ def _show(console: "Console", title: str, result: dict[str, Any]) -> None:
     basis = f"{result['metric']}, {result['sizes']['test']:,} images, after a refit on train + val at l2 = {chosen:.3g}"
     console.print(f"test error {result['error']:.2f} % ({basis})", highlight=False, soft_wrap=True)
     if result["unconverged"]:
-        told = (
-            f"{result['unconverged']} of {len(curve) + 1} fits, the refit among them,"
-            if not result["chosen"]["converged"]
-            else (f"{result['unconverged']} of {len(curve) + 1} fits")
-        )
-        console.print(f"{told} were stopped before they had converged", highlight=False, soft_wrap=True)
+        among = "" if result["chosen"]["converged"] else ", the refit among them,"
+        told = f"{result['unconverged']} of {len(curve) + 1} fits{among} were stopped before they had converged"
+        console.print(told, highlight=False, soft_wrap=True)
