@@ -2,12 +2,13 @@
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simclic.spec import How, InputError, Suite, load
-from simclic.verbs import data, doctor, places, probe, status, submit, watch
+from simclic.verbs import data, doctor, places, probe, status, stopped, submit, watch
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,8 +28,7 @@ def main(words: list[str] | None = None) -> int:
         print(f"error: {e.filename}: may not be read or written by this user ({e.strerror})", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nstopped; what is done is kept, and the same command goes on from there", file=sys.stderr)
-        return 130
+        return stopped(signal.SIGINT)
     except BrokenPipeError:
         return 1  # whoever read our output has gone
 
@@ -100,8 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     if ready:
         outcome = launch.here(ready, arguments.runs, arguments.data, console, how)
     if outcome.signal:
-        print("\nstopped; what is done is kept, and the same command goes on from there", file=sys.stderr)
-        return 128 + outcome.signal
+        return stopped(outcome.signal)
     if not ready and not made.absent:
         console.print("nothing to train" + ("" if made.reasons else ": every result is there"), highlight=False)
     told = outcome.failures | outcome.elsewhere

@@ -13,8 +13,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from simclic.spec import InputError
+from simclic.spec.run import is_file
 
-FILES = (".safetensors", ".pth", ".pt", ".bin")
 HEADS = ("fc.", "head.", "classifier.")  # what classifies, and is left out
 
 
@@ -27,11 +27,6 @@ def unpack(payload: bytes, backbone: nn.Module) -> nn.Module:
     """Load what `pack` wrote into a backbone of the same kind; every key is used, every shape matches. Returns it."""
     backbone.load_state_dict(load(payload))
     return backbone
-
-
-def is_file(init: str) -> bool:
-    """Is a starting point named by its path?"""
-    return "/" in init or init.endswith(FILES)
 
 
 def start(init: str, name: str, backbone: nn.Module) -> dict[str, Any]:

@@ -16,9 +16,9 @@ ROWS = 4096  # images whose decision values are computed at a time
 class Fit:
     """A solution at one l2. weights: (d, K) float64. intercept: (K,) float64.
 
-    iterations: gradients and products with the Hessian, two passes over the features each; L-BFGS's own under the other
-    protocol. objective: sum of losses + l2/2 |W|^2. gap: how far at most the objective is above
-    its minimum, as a share of it; None where nothing is known. converged: is that as near as was asked for?
+    iterations: gradients and products with the Hessian, two passes over the features each; L-BFGS's own under the other protocol.
+    objective: sum of losses + l2/2 |W|^2. gap: how far at most the objective is above its minimum, as a share of it; None where
+    nothing is known. converged: is that as near as was asked for?
     """
 
     l2: float

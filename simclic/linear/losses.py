@@ -116,3 +116,8 @@ class Shown:
         gradient, hessian = self.total(point.residual), self.total(self.curvature(point.p)[0])
         step = -gradient / hessian.clamp_min(1e-300)
         return step, -gradient * step / 2
+
+
+def of_labels(y: Tensor) -> OneOf | Shown:
+    """The losses that labels ask for. y: (n,) class indices, or (n, C) with 1, 0 or -1 for each class."""
+    return OneOf(y) if y.ndim == 1 else Shown(y)

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from simclic.linear.fit import Fit, check
-from simclic.linear.losses import OneOf, Point, Shown
+from simclic.linear.losses import OneOf, Point, Shown, of_labels
 from simclic.linear.space import Preconditioner, Space, rotated
 from simclic.spec import Linear
 
@@ -45,8 +45,7 @@ def path(
     is, not converged. Raises InputError for what no classifier can be learned from.
     """
     check(x, y, classes)
-    space, truth = rotated(x), torch.from_numpy(y).to(x.device)
-    losses: OneOf | Shown = OneOf(truth) if y.ndim == 1 else Shown(truth)
+    space, losses = rotated(x), of_labels(torch.from_numpy(y).to(x.device))
     divided, columns = Preconditioner(space, classes), torch.arange(classes, device=x.device)
     found: list[tuple[float, Tensor, Tensor]] = []  # of the last two values: log l2, theta, logits
     if start is not None:

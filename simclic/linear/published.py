@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from simclic.linear.fit import Fit, check
+from simclic.linear.losses import of_labels
 from simclic.spec import Linear
 
 ITERATIONS = 100
@@ -57,7 +58,9 @@ def path(
         if binary and not several:
             vectors = np.vstack([-vectors / 2, vectors / 2])
         weights, intercept = torch.from_numpy(vectors[:, :-1].T.copy()), torch.from_numpy(vectors[:, -1].copy())
-        objective = _objective(features @ vectors[:, :-1].T + vectors[:, -1], y, vectors[:, :-1], l2)
+        losses = of_labels(torch.from_numpy(y))
+        loss = losses.at(torch.from_numpy(features) @ weights + intercept).loss.sum()
+        objective = float(loss + l2 * losses.scale / 2 * weights.square().sum())
         yield Fit(l2, weights, intercept, iterations, objective, iterations < ITERATIONS)
 
 
@@ -65,12 +68,3 @@ def _vectors(fit: Fit, several: bool) -> np.ndarray:
     """What scikit-learn keeps, weights and intercept in rows: one row for two classes."""
     vectors = torch.cat([fit.weights, fit.intercept[None]]).T.cpu().numpy()
     return np.diff(vectors, axis=0) if len(vectors) == 2 and not several else vectors
-
-
-def _objective(logits: np.ndarray, y: np.ndarray, weights: np.ndarray, l2: float) -> float:
-    """Sum of losses + l2/2 |W|^2; with several classes an image, of the pairs of vectors that each one stands for."""
-    if y.ndim == 2:
-        losses = np.logaddexp(0, np.where(y == 1, -logits, logits))[y >= 0]
-        return float(losses.sum() + l2 / 4 * (weights**2).sum())
-    losses = np.logaddexp.reduce(logits, axis=1) - logits[np.arange(len(y)), y]
-    return float(losses.sum() + l2 / 2 * (weights**2).sum())

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -63,6 +63,10 @@ class Preconditioner:
     classes: int
     blocks: Tensor | None = None  # (C, r + 1, r + 1) float64, inverse
     spent: int = 0  # products too many since the last blocks
+    affordable: bool = field(init=False)  # is there room for blocks?
+
+    def __post_init__(self) -> None:
+        self.affordable = 8 * self.classes * len(self.space.energy) ** 2 < SHARE * memory(self.space.mean.device)
 
     def at(self, weights: Tensor, l2: float, columns: Tensor) -> Callable[[Tensor], Tensor]:
         """What divides an (r + 1, C) gradient. weights: (n, C), the losses' curvature; columns: (C,) which of the classes."""
@@ -78,9 +82,7 @@ class Preconditioner:
 
     def due(self, count: int) -> bool:
         """Would blocks have paid by now, in a step that has taken so many products? Never where there is no room for them."""
-        size = len(self.space.energy)
-        room = SHARE * memory(self.space.mean.device)
-        return self.spent + max(0, count - USUAL) > size / 4 and 8 * self.classes * size**2 < room
+        return self.affordable and self.spent + max(0, count - USUAL) > len(self.space.energy) / 4
 
     def took(self, count: int) -> None:
         """Count the products of a step."""

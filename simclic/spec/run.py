@@ -16,6 +16,14 @@ TRAINING = frozenset(
 )
 
 
+FILES = (".safetensors", ".pth", ".pt", ".bin")
+
+
+def is_file(init: str) -> bool:
+    """Is a starting point named by its path?"""
+    return "/" in init or init.endswith(FILES)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run(Spec):
     """One encoder and how it came about. The defaults are Section 3.4 and the paper's 5.92: CIFAR10, noise.

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simclic.spec import InputError, Linear, Run
+from simclic.spec.run import is_file
+from simclic.verbs import places, stopped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,8 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--features", default="float32", metavar="NAME", help="float32 or bf16, the backbone's precision (%(default)s)"
     )
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs and results lie (%(default)s)")
-    parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="where the data sets lie (%(default)s)")
+    places(parser)
     parser.add_argument(
         "--out", type=Path, default=Path("reports/out"), metavar="DIR", help="where the picture goes (%(default)s)"
     )
@@ -54,8 +55,7 @@ def probe(arguments: argparse.Namespace) -> int:
     # What is there is not computed again, but weights and data are looked at: they may be others by now.
     outcome = launch.here([(run, (protocol,))], arguments.runs, arguments.data, told)
     if outcome.signal:
-        print("\nstopped; what is done is kept, and the same command goes on from there", file=sys.stderr)
-        return 128 + outcome.signal
+        return stopped(outcome.signal)
     reasons = outcome.failures | outcome.elsewhere | outcome.crashes
     for why in reasons.values():
         print(f"error: {why}", file=sys.stderr)
@@ -81,7 +81,7 @@ def declared(arguments: argparse.Namespace) -> tuple[Run, Linear]:
         weights = weights if "/" in weights else f"./{weights}"  # a path, whatever it ends with
     elif Path(weights).is_dir():
         raise InputError(f"--weights {weights}: is a folder, not a file of weights")
-    elif "/" in weights or not Path(weights).suffix or Path(weights).suffix in (".safetensors", ".pth", ".pt", ".bin"):
+    elif is_file(weights) or not Path(weights).suffix:
         raise InputError(f"--weights {weights}: no such file; name one, or weights of timm by name and tag")
     run = Run(
         dataset=arguments.dataset, split=arguments.split, image_size=arguments.size, backbone=arguments.backbone, init=weights,
