@@ -17,11 +17,11 @@ import pytest
 import torch
 from conftest import tiny
 
-from simclic import InputError, data, files, pretrain
+from simclic import InputError, checkpoint, data, files, pretrain
 from simclic.claim import Busy, claimed
 from simclic.data import Splits
 from simclic.data.images import Images
-from simclic.pretrain import checkpoint, loop
+from simclic.pretrain import loop
 from simclic.spec import Diverged, How
 
 CPU = torch.device("cpu")

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import torch
 
-from simclic import Run, data
+from simclic import Run, checkpoint, data
 from simclic.data.images import Images
-from simclic.pretrain import checkpoint, loop
+from simclic.pretrain import loop
 from simclic.spec import USUAL, How
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

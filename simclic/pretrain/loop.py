@@ -1,10 +1,8 @@
 """Algorithm 1, step by step, from the first or from wherever it was stopped."""
 
-import copy
 import json
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -14,15 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simclic import files, stop, weights
+from simclic import checkpoint, files, stop, weights
 from simclic.data import Dataset
 from simclic.data.images import Images, seed_of, seeded
+from simclic.loops import LOOK, autocast, finite, fused, looks, nonfinite
 from simclic.method import SimCLIC, width
-from simclic.pretrain import checkpoint
-from simclic.pretrain.watch import Watch, collapsed, finite, nonfinite
+from simclic.pretrain.watch import Watch, collapsed
 from simclic.spec import USUAL, Diverged, How, InputError, Run, Tell
-
-LOOK = 50  # steps between looks at whether the loss is finite, where looking means waiting for the device
 
 
 class Training:
@@ -63,7 +59,7 @@ class Training:
         torch.manual_seed(seed_of(self.run.seed, "model", self.step))  # for backbones that draw, as with stochastic depth
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.run.precision == "bf16"):
+        with autocast(self.device, self.run.precision):
             out = self.model(x, index, seeded(self.device, self.run.seed, "g", self.step))
         self.optimizer.zero_grad()
         out.loss.backward()
@@ -109,7 +105,7 @@ def train(
             training.step = step + 1
             stopping, last = asked(), position == per_epoch - 1
             due = stopping or time.monotonic() - saved > 60 * how.minutes
-            if due or last or device.type == "cpu" or step % LOOK == 0:
+            if due or last or looks(device, step):
                 _stop_if(int(bad), run, per_epoch, steps)
             if last:
                 training.seconds = time.monotonic() - started
@@ -141,22 +137,6 @@ def order(run: Run, fit: Tensor, steps: range, per_epoch: int) -> Iterator[Tenso
         if position == 0 or step == steps.start:
             shuffled = fit[torch.randperm(len(fit), generator=seeded("cpu", run.seed, "order", epoch))]
         yield shuffled[position * run.batch_size : (position + 1) * run.batch_size]
-
-
-def fused(f: nn.Module, x: Tensor, precision: str) -> str:
-    """Let torch.compile fuse a backbone if a copy of it survives a step with x; "yes", or why it stays as it is."""
-    trial = copy.deepcopy(f)
-    try:
-        trial.compile()
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
-            y = trial(x)
-        y.float().sum().backward()
-    except Exception as e:  # whatever a compiler stumbles over: without it all is as before
-        why = (str(e).strip().splitlines() or [type(e).__name__])[0]
-        print(f"warning: torch.compile does not work here ({why}); going on without it", file=sys.stderr)
-        return f"no: {why}"
-    f.compile()
-    return "yes"
 
 
 def _stop_if(bad: int, run: Run, per_epoch: int, steps: int, what: str = "the loss") -> None:

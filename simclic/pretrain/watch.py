@@ -107,13 +107,3 @@ def collapsed(row: dict[str, Any]) -> str:
     if row["rank"] < 0.05 * row["rank_of"]:
         return f"the representations fill few dimensions: effective rank {row['rank']:.1f} of {row['rank_of']}"
     return ""
-
-
-def finite(model: nn.Module) -> bool:
-    """Are all weights and statistics finite? Waits for the device."""
-    return all(bool(v.isfinite().all()) for v in model.state_dict().values() if v.is_floating_point())
-
-
-def nonfinite(loss: Tensor, step: int, first: Tensor) -> Tensor:
-    """The first step whose loss was not finite, -1 if there was none; stays on the device. first: () int64 so far."""
-    return torch.where((first < 0) & ~loss.detach().isfinite(), step, first)

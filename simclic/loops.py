@@ -1,0 +1,73 @@
+"""What pre-training and fine-tuning share: precision, compilation, whether numbers are still finite, whether memory sufficed."""
+
+import copy
+import os
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from simclic.spec import cores
+
+LOOK = 50  # steps between looks at whether the loss is finite, where looking means waiting for the device
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Where a model computes in bf16, if that is its precision; what is kept stays float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def fused(f: nn.Module, x: Tensor, precision: str) -> str:
+    """Let torch.compile fuse a backbone if a copy of it survives a step with x; "yes", or why it stays as it is."""
+    trial = copy.deepcopy(f).requires_grad_(True)
+    try:
+        trial.compile()
+        with autocast(x.device, precision):
+            y = trial(x)
+        y.float().sum().backward()
+    except Exception as e:  # whatever a compiler stumbles over: without it all is as before
+        why = (str(e).strip().splitlines() or [type(e).__name__])[0]
+        print(f"warning: torch.compile does not work here ({why}); going on without it", file=sys.stderr)
+        return f"no: {why}"
+    f.compile()
+    return "yes"
+
+
+def looks(device: torch.device, step: int) -> bool:
+    """Is it time to look whether the loss is finite? On a CPU always, since looking waits for nothing there."""
+    return device.type == "cpu" or step % LOOK == 0
+
+
+def finite(model: nn.Module) -> bool:
+    """Are all weights and statistics finite? Waits for the device."""
+    return all(bool(v.isfinite().all()) for v in model.state_dict().values() if v.is_floating_point())
+
+
+def nonfinite(loss: Tensor, step: int, first: Tensor) -> Tensor:
+    """The first step whose loss was not finite, -1 if there was none; stays on the device. first: () int64 so far."""
+    return torch.where((first < 0) & ~loss.detach().isfinite(), step, first)
+
+
+def full(e: BaseException) -> bool:
+    """Did memory run out, on a GPU or on the CPU, where torch says so in words alone?"""
+    return isinstance(e, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator: can't allocate memory" in str(e)
+
+
+def memory(device: torch.device) -> int:
+    """Bytes that this process may still take: of a GPU what is free; of the CPU's memory its share of what is available, as
+    one of as many processes as its threads leave cores for, and in a job of Slurm's no more than that was given."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    given = os.environ.get("SLURM_MEM_PER_NODE", "")
+    limit = int(given) << 20 if given.isdigit() and given != "0" else 1 << 62
+    return min(_available(), limit) // max(1, cores() // torch.get_num_threads())
+
+
+def _available() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
