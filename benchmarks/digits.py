@@ -23,7 +23,14 @@ SMALL = {
     "epochs": lambda epochs: epochs // 150,
     "base_lr": 0.4,
     "precision": "float32",
-    "finetune": {"steps": 16, "lr_low": 0.03, "lr_count": 2, "decay_count": 1, "augment": "none"},  # a mirrored 2 is no digit
+    "finetune": {
+        "steps": 16,
+        "lr_low": 0.03,
+        "lr_count": 2,
+        "decay_count": 1,
+        "augment": "none",
+        "precision": "float32",
+    },  # a mirrored 2 is no digit
 }
 
 

@@ -57,6 +57,8 @@ def parser() -> argparse.ArgumentParser:
             p.add_argument("--deterministic", action="store_true", help="the same bits every time on a GPU too, at a cost")
             p.add_argument("--minutes", type=float, default=10, metavar="N", help="between checkpoints (%(default)s)")
             p.add_argument("--per-gpu", type=int, default=1, metavar="N", help="processes that share a GPU (%(default)s)")
+            text = "of a fine-tuning grid, trained at a time; numbers do not depend on it (as many as fit)"
+            p.add_argument("--members", type=int, default=0, metavar="N", help=text)
     for name, module, text in (
         ("submit", submit, "the same through Slurm; returns at once"),
         ("status", status, "what is done, running, queued, waiting and failed, and why"),
@@ -95,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     console = _console()
     for problem in dict.fromkeys((*made.absent.values(), *made.broken.values())):
         print(f"error: {problem}", file=sys.stderr)
-    how = How(arguments.compile, arguments.deterministic, arguments.minutes, arguments.per_gpu)
+    how = How(arguments.compile, arguments.deterministic, arguments.minutes, arguments.per_gpu, arguments.members)
     outcome = launch.Outcome()
     if ready:
         outcome = launch.here(ready, arguments.runs, arguments.data, console, how)

@@ -163,19 +163,22 @@ def write_result(runs: Path, run: Run, protocol: Protocol, scored: Scored, **mea
     path.with_name(f"partial-{path.name}").unlink(missing_ok=True)
 
 
-def partial(runs: Path, run: Run, protocol: Protocol, of: str = "") -> list[dict[str, Any]]:
-    """The rows of a result's curve that a process finished before it was stopped. of: what they have to come from; nothing
-    for all."""
+def partial(runs: Path, run: Run, protocol: Protocol, of: str = "") -> tuple[list[dict[str, Any]], float]:
+    """The rows of a result's curve that processes finished before they were stopped, and the seconds they took.
+
+    of: what they have to come from; nothing for all.
+    """
     try:
         found = read_json(folder(runs, run) / f"partial-{protocol.name}.json") or {}
     except Broken:
-        return []  # computed again
-    return list(found.get("curve", [])) if found and of in ("", found.get("of")) else []
+        return [], 0.0  # computed again
+    return (list(found["curve"]), found["seconds"]) if found and of in ("", found.get("of")) else ([], 0.0)
 
 
-def keep(runs: Path, run: Run, protocol: Protocol, of: str, curve: list[dict[str, Any]]) -> None:
+def keep(runs: Path, run: Run, protocol: Protocol, of: str, curve: list[dict[str, Any]], seconds: float) -> None:
     """Keep the rows that are finished; once the result is written they go."""
-    write_json(folder(runs, run) / f"partial-{protocol.name}.json", {"of": of, "curve": curve})
+    values = {"of": of, "curve": curve, "seconds": seconds}
+    write_json(folder(runs, run) / f"partial-{protocol.name}.json", values)
 
 
 def predictions(runs: Path, run: str, protocol: str) -> "tuple[np.ndarray, np.ndarray]":

@@ -49,7 +49,7 @@ def linear():
 
 @pytest.fixture
 def small():
-    return Finetune(steps=3, lr_low=0.03, lr_count=2, decay_count=1, augment="none")
+    return Finetune(steps=3, lr_low=0.03, lr_count=2, decay_count=1, augment="none", precision="float32")
 
 
 EXHIBIT = '''"""A small exhibit."""
@@ -60,7 +60,8 @@ TABLE = Table(
     caption="Small",
     runs=grid(dataset="digits", backbone="test_resnet", image_size=16, projector_dim=32, predictor_dim=8, epochs=2,
               precision="float32", perturbation=("noise", "dropout", "history")),
-    protocols=(Linear(l2_count=3, tolerance=1e-3), Finetune(steps=3, lr_count=1, decay_count=0, augment="none")),
+    protocols=(Linear(l2_count=3, tolerance=1e-3),
+               Finetune(steps=3, lr_count=1, decay_count=0, augment="none", precision="float32")),
 )
 '''
 

@@ -20,7 +20,8 @@ TABLE = Table(
     number=2, caption="All eleven",
     runs=grid(dataset=PAPER, backbone="test_resnet", image_size=16, projector_dim=16, predictor_dim=8, epochs=2, batch_size=4,
               precision="float32"),
-    protocols=(Linear(l2_count=3, tolerance=1e-3), Finetune(steps=2, batch_size=4, lr_count=1, decay_count=1)),
+    protocols=(Linear(l2_count=3, tolerance=1e-3),
+               Finetune(steps=2, batch_size=4, lr_count=1, decay_count=1, precision="float32")),
 )
 '''
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from layouts import photograph
 from PIL import Image
 
 from simclic import InputError, data
-from simclic.data import published
+from simclic.data import FACTS, published
 
 
 def kinds(found, part):
@@ -41,17 +42,20 @@ def test_aircraft_reads_variants_with_blanks_in_their_names(eleven):
     assert kinds(found, "val") == dict(zip(numbers, ["707-320"] * 2 + ["Cessna 172"] * 2 + ["Yak-42"] * 2, strict=True))
 
 
-def test_caltech101_has_no_background_and_does_not_rely_on_numbers(eleven):
+def test_caltech101_has_no_background_and_does_not_rely_on_numbers(eleven, monkeypatch):
     home = eleven / "caltech101/101_ObjectCategories"
     (home / "Faces/image_0003.jpg").rename(home / "Faces/image_0099.jpg")  # torchvision would look for number 3
     (home / "Faces/.DS_Store").write_text("")
+    for i in range(2, 9):
+        (home / f"accordion/image_{i:04d}.jpg").unlink()
+    monkeypatch.setitem(FACTS, "caltech101", replace(FACTS["caltech101"], sizes=(12, 3, 3), images=18))
     found = published.listing("caltech101", eleven)
     assert found.classes == ("Faces", "accordion", "airplanes")
     assert "caltech101/101_ObjectCategories/Faces/image_0099.jpg" in found.paths
     assert found.others == ("caltech101/101_ObjectCategories/Faces/.DS_Store",)
     made = data.load("caltech101", "ericsson", eleven, 16)
-    assert [int((made.labels[made.splits.fit] == k).sum()) for k in range(3)] == [4, 1, 4]  # four a class, one has but one
-    assert [int((made.labels[made.splits.test] == k).sum()) for k in range(3)] == [2, 0, 3]
+    assert [int((made.labels[made.splits.fit] == k).sum()) for k in range(3)] == [7, 1, 7]  # seven a class, one has but one
+    assert [int((made.labels[made.splits.test] == k).sum()) for k in range(3)] == [1, 0, 2]
 
 
 def test_cars_classes_start_at_zero(eleven):
@@ -69,22 +73,22 @@ def test_flowers_ids_are_not_swapped_and_classes_start_at_zero(eleven):
 def test_food_is_in_the_order_of_class_names(eleven):
     found = published.listing("food", eleven)
     assert found.classes == ("apple_pie", "churros", "ramen")
-    assert [found.classes[y] for y in found.labels[:15:5]] == ["apple_pie", "churros", "ramen"]
+    assert [found.classes[y] for y in found.labels[:21:7]] == ["apple_pie", "churros", "ramen"]
     assert found.paths[0] == "food-101/images/apple_pie/train0.jpg"
 
 
 def test_pets_ids_name_breeds(eleven):
-    assert kinds(published.listing("pets", eleven), "test")["american_bulldog_6.jpg"] == "American Bulldog"
+    assert kinds(published.listing("pets", eleven), "test")["american_bulldog_8.jpg"] == "American Bulldog"
 
 
 def test_sun397_takes_partition_1_and_nested_classes(eleven):
     found = published.listing("sun397", eleven)
     lines = (eleven / "SUN397/Training_01.txt").read_text().splitlines()
-    assert [f"SUN397{line}" for line in lines] == list(found.paths[:15])
+    assert [f"SUN397{line}" for line in lines] == list(found.paths[:21])
     assert found.classes[1] == "apartment_building/outdoor"
     assert found.parts.count("") == 3
-    assert len(data.load("sun397", "ericsson", eleven, 16).images) == 21
-    assert len(data.load("sun397", "paper", eleven, 16).images) == 24  # all that were published, as Table 1 counts
+    assert len(data.load("sun397", "ericsson", eleven, 16).images) == 27
+    assert len(data.load("sun397", "paper", eleven, 16).images) == 30  # all that were published, as Table 1 counts
 
 
 def test_voc_counts_difficult_objects_as_not_shown_or_leaves_them_out(eleven):
@@ -184,7 +188,7 @@ def test_lists_that_disagree_are_told(eleven):
 def test_another_number_of_images_than_published_is_told(eleven):
     lines = (eleven / "oxford-iiit-pet/annotations/test.txt").read_text().splitlines()
     (eleven / "oxford-iiit-pet/annotations/test.txt").write_text("\n".join(lines[1:]))
-    told = refused("pets", eleven, "20 images, published are 21")
+    told = refused("pets", eleven, "26 images, published are 27")
     assert "5 test images, published are 6" in told
 
 

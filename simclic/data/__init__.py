@@ -23,7 +23,8 @@ class Dataset:
     """Decoded images and what is known of them.
 
     images: (N, 3, H, W) uint8. labels: (N,) int64 in [0, classes); (N, classes) with several per image, 1 shown, 0 not shown,
-    -1 not to be judged. digest: sixteen hex digits; numbers with different digests are not comparable.
+    -1 not to be judged. digest: sixteen hex digits; numbers with different digests are not comparable. files: (N,) where each
+    image lies whole, nothing if `images` are all there is of them.
     """
 
     facts: Facts
@@ -31,6 +32,7 @@ class Dataset:
     labels: "np.ndarray"
     splits: Splits
     digest: str
+    files: tuple[Path, ...] = ()
 
 
 @files.readable()
@@ -117,7 +119,8 @@ def load(
     if difficult == "negative":
         labels = np.maximum(labels, 0)
     where = Splits(*(np.searchsorted(used, part) for part in (splits.train, splits.val, splits.test)))
-    return Dataset(known, images, labels, where, manifest.digest(found, splits, sums))
+    whole = () if found.holders else tuple(found.base / found.paths[i] for i in used)
+    return Dataset(known, images, labels, where, manifest.digest(found, splits, sums), whole)
 
 
 def _digits(split: str) -> Dataset:

@@ -60,8 +60,32 @@ def look(path: Path, decode: bool = True, size: int | None = None) -> Look:
                 return seen._replace(mode=image.mode, problem=f"{path}: has mode {image.mode}, not 8 bits a channel")
             return seen._replace(mode=image.mode, pixels=None if size is None else square(image, size))
     except UNDECODABLE as e:
-        told = "no image" if isinstance(e, UnidentifiedImageError) else str(e) or type(e).__name__
-        return seen._replace(problem=f"{path}: cannot be decoded ({told})")
+        return seen._replace(problem=f"{path}: cannot be decoded ({_why(e)})")
+
+
+def whole(path: Path) -> np.ndarray:
+    """All of an image as RGB, (H, W, 3) uint8, which may be written. Raises InputError if it cannot be decoded."""
+    with _told(path), Image.open(path) as image:
+        return np.array(image.convert("RGB"))
+
+
+def extent(path: Path) -> tuple[int, int]:
+    """Height and width of an image, from its header. Raises InputError if it has none."""
+    with _told(path), Image.open(path) as image:
+        return image.height, image.width
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What makes an image undecodable becomes a line."""
+    try:
+        yield
+    except UNDECODABLE as e:
+        raise InputError(f"{path}: cannot be decoded ({_why(e)}); put it back, or run: simclic data check") from e
+
+
+def _why(e: BaseException) -> str:
+    return "no image" if isinstance(e, UnidentifiedImageError) else str(e) or type(e).__name__
 
 
 def _cut_short(jpeg: bytes) -> bool:

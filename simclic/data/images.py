@@ -16,12 +16,13 @@ from simclic.data import Dataset
 class Images:
     """A data set's images, batch by batch as a network wants them.
 
-    size: pixels along each side of what comes out. They are held on the device if they fill no more than 60 % of what is free
+    size: pixels along each side of what comes out. side: pixels of the shorter side before that is cut out of the centre; size
+    if None. They are held on the device if they fill no more than 60 % of what is free
     there, else they stay in the mapped file and a thread fetches ahead. resident: decides that instead.
     Called with (B,) indices, returns (B, 3, size, size) float32.
     """
 
-    def __init__(self, dataset: Dataset, size: int, device: torch.device, resident: bool | None = None):
+    def __init__(self, dataset: Dataset, size: int, device: torch.device, resident: bool | None = None, side: int | None = None):
         if resident is None:
             resident = device.type != "cuda" or dataset.images.nbytes <= 0.6 * torch.cuda.mem_get_info(device)[0]
         with warnings.catch_warnings():  # the mapped file may not be written, and never is
@@ -29,7 +30,7 @@ class Images:
             self.uint8 = torch.from_numpy(dataset.images)
         if resident:
             self.uint8 = self.uint8.to(device)
-        self.size, self.device, self.resident = size, device, resident
+        self.size, self.side, self.device, self.resident = size, side or size, device, resident
         shape = (1, 3, 1, 1)
         self.mean = torch.tensor(dataset.facts.mean, device=device).reshape(shape)
         self.std = torch.tensor(dataset.facts.std, device=device).reshape(shape)
@@ -72,15 +73,15 @@ class Images:
         return self.normalise(self.resize(x.float())), index.to(self.device, non_blocking=True)
 
     def resize(self, x: Tensor) -> Tensor:
-        """Shorter side to `size`, bicubic, antialiased when shrinking; then the centre.
+        """Shorter side to `side`, bicubic, antialiased when shrinking; then the centre.
 
         x: (B, 3, H, W) in [0, 255]. Returns (B, 3, size, size) in [0, 255].
         """
         height, width = x.shape[-2:]
         shorter = min(height, width)
-        if shorter != self.size:
-            sides = (round(height * self.size / shorter), round(width * self.size / shorter))
-            x = F.interpolate(x, sides, mode="bicubic", antialias=shorter > self.size).clamp_(0, 255)
+        if shorter != self.side:
+            sides = (round(height * self.side / shorter), round(width * self.side / shorter))
+            x = F.interpolate(x, sides, mode="bicubic", antialias=shorter > self.side).clamp_(0, 255)
         top, left = (x.shape[-2] - self.size) // 2, (x.shape[-1] - self.size) // 2
         return x[..., top : top + self.size, left : left + self.size]
 
@@ -90,23 +91,6 @@ class Images:
         x: (B, 3, H, W) float32; it is overwritten, which halves the time.
         """
         return x.div_(255).sub_(self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
-
-    def random_crops(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Random resized crops (area 8-100 %, aspect 3/4-4/3), half of them mirrored, one per image.
-
-        Bicubic without antialiasing: crops are enlarged, as a rule. index: (B,). Returns (B, 3, size, size).
-        """
-        x = self.fetch(index).float()
-        u = torch.rand(5, len(index), generator=generator, device=x.device)
-        area, aspect = 0.08 + 0.92 * u[0], torch.exp((2 * u[1] - 1) * torch.tensor(4 / 3).log())
-        width, height = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
-        theta = torch.zeros(len(index), 2, 3, device=x.device)
-        theta[:, 0, 0] = torch.where(u[4] < 0.5, width, -width)
-        theta[:, 1, 1] = height
-        theta[:, 0, 2], theta[:, 1, 2] = (2 * u[2] - 1) * (1 - width), (2 * u[3] - 1) * (1 - height)
-        where = F.affine_grid(theta, [len(index), 3, self.size, self.size], align_corners=False)
-        x = F.grid_sample(x, where, mode="bicubic", padding_mode="reflection", align_corners=False)
-        return self.normalise(x.clamp_(0, 255))
 
 
 def seeded(device: str | torch.device, *key: int | str) -> torch.Generator:

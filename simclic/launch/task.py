@@ -145,10 +145,11 @@ class _Told:
         runs, found = Path(self.task.launch.values["runs"]), []
         for one, protocols in self.task.work():
             folder = store.folder(runs, one)
-            with suppress(OSError), open(folder / "checkpoint", "rb") as f:
-                found.append(f.read(32).hex())
+            for path in sorted(folder.glob("checkpoint*")):
+                with suppress(OSError), open(path, "rb") as f:
+                    found.append(f.read(32).hex())
             found += [p.name for p in protocols if store.result_path(runs, one, p).exists()]
-            found += [str((folder / "pretrain.json").exists()), *(str(len(store.partial(runs, one, p))) for p in protocols)]
+            found += [str((folder / "pretrain.json").exists()), *(str(len(store.partial(runs, one, p)[0])) for p in protocols)]
         return " ".join(found)
 
 

@@ -34,6 +34,7 @@ def work(
     import torch
 
     from simclic.data.images import Images
+    from simclic.finetune import Kept, Task, finetune
     from simclic.pretrain import described, pretrain
 
     shares, where = _shares(run, protocols, trains), torch.device(device)
@@ -51,37 +52,40 @@ def work(
         with _recorded(runs, run, protocol.stage), claimed(store.folder(runs, run), f"owner-{protocol.name}") as still_ours:
             found = store.result(runs, run, protocol)  # somebody may have been faster
             if found is None:
-                before = store.partial(runs, run, protocol, of)
-
-                def keep(
-                    curve: list[dict[str, Any]], p: Protocol = protocol, still_ours: Callable[[], None] = still_ours
-                ) -> None:
-                    still_ours()
-                    store.keep(runs, run, p, of, curve)
-
                 part = _part(tell, protocol.name, shares)
-                record, truth, scores = _scored(protocol, run, f, dataset, images, runs, part, before, keep)
+                if isinstance(protocol, Finetune):
+                    seen = _seen(protocol, run, dataset, images, root)
+                    kept = Kept(runs, run, protocol, of, still_ours)
+                    scored = finetune(Task(protocol, f, dataset, seen, run.seed, how), kept, part)
+                else:
+                    scored = _probed(protocol, run, f, dataset, images, runs, part)
                 measured = {"data": dataset.digest, "seed": run.seed, "collapsed": collapsed, **described(where)}
                 still_ours()
-                store.write_result(runs, run, protocol, (record, truth, scores), **measured)
-                found = record
+                store.write_result(runs, run, protocol, scored, **measured)
+                if isinstance(protocol, Finetune):
+                    kept.drop()
+                found = scored[0]
             errors[protocol.title.lower()] = found["error"]
     return errors
 
 
-def _scored(
-    protocol: Protocol, run: Run, f: Any, dataset: data.Dataset, images: Any, runs: Path, tell: Tell,
-    before: list[dict[str, Any]], keep: Callable[[list[dict[str, Any]]], None],
-) -> store.Scored:  # fmt: skip
-    """The encoder under one protocol. before, keep: what is finished of a grid."""
-    from simclic.finetune import finetune
+def _probed(protocol: Linear, run: Run, f: Any, dataset: data.Dataset, images: Any, runs: Path, tell: Tell) -> store.Scored:
     from simclic.linear import features, probe
 
-    if isinstance(protocol, Linear):
-        x = features(protocol, run, f, images, runs, lambda share, note: tell(share / 2, note))
-        return probe(protocol, x, dataset, lambda share, note: tell((1 + share) / 2, note))
-    assert isinstance(protocol, Finetune)
-    return finetune(protocol, f, dataset, images, run.seed, tell, before, keep)
+    x = features(protocol, run, f, images, runs, lambda share, note: tell(share / 2, note))
+    return probe(protocol, x, dataset, lambda share, note: tell((1 + share) / 2, note))
+
+
+def _seen(protocol: Finetune, run: Run, dataset: data.Dataset, images: Any, root: Path) -> Any:
+    """Whole images as the protocol evaluates them: others than `images` if they are resized to something larger first."""
+    from simclic.data.images import Images
+
+    side = protocol.side(run.image_size)
+    if side == run.image_size:
+        return images
+    if dataset.files:
+        dataset = data.load(run.dataset, run.split, root, side, run.difficult)
+    return Images(dataset, run.image_size, images.device, side=side)
 
 
 @contextlib.contextmanager
@@ -133,7 +137,7 @@ def decoded(
         show(share, note)
 
     broken: dict[tuple[str, str, int], str] = {}
-    for name, split, size in dict.fromkeys(_data(run) for run, _ in jobs):
+    for name, split, size in dict.fromkeys(one for job in jobs for one in _data(*job)):
         try:
             with shown(console) as show:
                 data.load(name, split, root, size, tell=look)
@@ -141,15 +145,17 @@ def decoded(
             first, *more = str(e).splitlines()
             broken[name, split, size] = first + (f" (and {len(more):,} more: simclic data check {name})" if more else "")
     for run, protocols in jobs:
-        if why := broken.get(_data(run)):
+        if why := next((broken[one] for one in _data(run, protocols) if one in broken), ""):
             failures[run.name] = why
             with contextlib.suppress(OSError):
                 store.fail(runs, run, stage(runs, run, protocols), why)
-    return [job for job in jobs if _data(job[0]) not in broken]
+    return [job for job in jobs if not any(one in broken for one in _data(*job))]
 
 
-def _data(run: Run) -> tuple[str, str, int]:
-    return run.dataset, run.split, run.image_size
+def _data(run: Run, protocols: tuple[Protocol, ...]) -> list[tuple[str, str, int]]:
+    """Data set, split and size of what some work sees."""
+    sizes = [run.image_size, *(p.side(run.image_size) for p in protocols if isinstance(p, Finetune))]
+    return [(run.dataset, run.split, size) for size in dict.fromkeys(sizes)]
 
 
 def _shares(run: Run, protocols: tuple[Protocol, ...], trains: bool) -> dict[str, tuple[float, float]]:

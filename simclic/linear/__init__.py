@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from simclic.data import Dataset
+from simclic.data import Dataset, labels
 from simclic.linear import newton, published
-from simclic.linear.fit import Fit, check_labels
+from simclic.linear.fit import Fit
 from simclic.linear.frozen import features
 from simclic.metrics import METRICS
 from simclic.spec import Linear, Tell
@@ -31,7 +31,7 @@ def probe(protocol: Linear, x: Tensor, dataset: Dataset, tell: Tell = lambda sha
     """
     started, splits, classes = time.monotonic(), dataset.splits, dataset.facts.classes
     metric, solve = METRICS[dataset.facts.metric], SOLVERS[protocol.solver]
-    check_labels(dataset.labels, classes)
+    labels.valid(dataset.labels, classes)
 
     def part(name: str) -> tuple[Tensor, np.ndarray]:
         index = getattr(splits, name)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from simclic.data import labels
 from simclic.spec import InputError
 
 ROWS = 4096  # images whose decision values are computed at a time
@@ -46,32 +47,8 @@ def check(x: Tensor, y: np.ndarray, classes: int) -> None:
     x: (n, d). y: (n,) class indices, or (n, K) with 1, 0 or -1 for each class.
     """
     finite(x)
-    check_labels(y, classes)
-    if y.ndim == 2:
-        for k in range(y.shape[1]):
-            judged = y[y[:, k] >= 0, k]
-            if judged.min(initial=1) == judged.max(initial=0):
-                shown = "all show it" if judged.any() else "none shows it"
-                raise InputError(f"class {k}: of {len(judged)} training images {shown}; its problem needs both kinds")
-        return
-    counts = np.bincount(y, minlength=classes)
-    if (counts > 0).sum() < 2:
-        raise InputError(f"all {len(y)} training images are of class {counts.argmax()}; a classifier needs two classes")
-    absent = np.flatnonzero(counts == 0)
-    if len(y) < classes:
-        raise InputError(f"{len(y)} training images for {classes} classes; each class needs one, class {absent[0]} has none")
-    if len(absent):
-        more = f" (nor have {len(absent) - 1} others)" if len(absent) > 1 else ""
-        raise InputError(f"class {absent[0]} has no training image{more}; add one, leave the class out, or choose another split")
-
-
-def check_labels(y: np.ndarray, classes: int) -> None:
-    """Raise InputError if a label is none of `classes` classes, or none of 1, 0 and -1 where an image shows several."""
-    low, high = (0, classes - 1) if y.ndim == 1 else (-1, 1)
-    wrong = np.argwhere((y < low) | (y > high))
-    if len(wrong):
-        rule = f"{classes} classes are 0 to {high}" if y.ndim == 1 else "1 is shown, 0 is not, -1 is not to be judged"
-        raise InputError(f"label {y[tuple(wrong[0])]} of image {wrong[0][0]} is out of range: {rule}")
+    labels.valid(y, classes)
+    labels.learnable(y, classes)
 
 
 def finite(x: Tensor) -> None:

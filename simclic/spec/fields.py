@@ -39,6 +39,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "solver": ("converged", "as-published"),
     "features": ("float32", "bf16"),
     "augment": ("crop+flip", "none"),
+    "batch_norm": ("train", "eval"),
 }
 
 # Lowest and highest value, both allowed. Eq. 1 has tau in [0, 1).
@@ -67,6 +68,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "decay_low": (1e-300, math.inf),
     "decay_high": (1e-300, math.inf),
     "decay_count": (0, 1000),
+    "eval_resize": (1.0, 4.0),
 }
 
 

@@ -10,17 +10,18 @@ from simclic.spec.fields import InputError
 class How:
     """compile: let torch.compile fuse the backbone, if it can here. deterministic: only algorithms that give the same bits every
     time on a GPU, at a cost that benchmarks/speed/pretrain.py tells; a CPU gives them anyway. minutes: between checkpoints.
-    per_gpu: processes that share a GPU."""
+    per_gpu: processes that share a GPU. members: of a fine-tuning grid, trained at a time; 0 for as many as fit."""
 
     compile: bool = False
     deterministic: bool = False
     minutes: float = 10.0
     per_gpu: int = 1
+    members: int = 0
 
     def __post_init__(self) -> None:
-        for name, low in (("minutes", 0.0), ("per_gpu", 1)):
+        for name, low in (("minutes", 0.0), ("per_gpu", 1), ("members", 0)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int if name == "per_gpu" else (int, float)) or not value >= low:
+            if isinstance(value, bool) or not isinstance(value, (int, float) if name == "minutes" else int) or not value >= low:
                 raise InputError(f"{name}={value!r} is out of range: {low:g} or more")
         for name in ("compile", "deterministic"):
             if not isinstance(getattr(self, name), bool):

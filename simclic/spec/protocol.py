@@ -71,6 +71,13 @@ class Finetune(Spec):
     decay_over_lr: bool = True  # SGD is handed decay / lr, as the cited protocols do; the paper does not say
     momentum: float = 0.9
     augment: str = "crop+flip"  # of the training images; the paper says "slight modifications" of [11, 47]
+    eval_resize: float = 1.0  # shorter side before the centre crop, in image sizes: 1 in [47], 256 / 224 in [11, 49]
+    batch_norm: str = "train"  # "eval": its statistics stay those of the pre-training
+    precision: str = "bf16"
+
+    def side(self, image_size: int) -> int:
+        """The shorter side, in pixels, to which images are resized before the centre crop."""
+        return round(self.eval_resize * image_size)
 
     @property
     def settings(self) -> tuple[tuple[float, float], ...]:

@@ -1,0 +1,110 @@
+"""Random resized crops, half of them mirrored, cut from whole images: those lie decoded in memory, or are decoded each time."""
+
+import math
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from simclic.data import Dataset
+from simclic.data.decoded import extent, in_order, whole
+from simclic.data.images import Images
+from simclic.spec import Tell
+
+AREA = (0.08, 1.0)  # of a crop, as a share of the image
+ASPECT = (3 / 4, 4 / 3)  # its width over its height
+TRIES = 10  # to find one that fits into the image
+DRAWS = 4 * TRIES + 1  # numbers that decide a crop
+CHUNK = 8  # crops that a thread cuts at a time
+AHEAD = 2  # batches
+
+
+class Crops:
+    """The images of `index`, whole, to cut from.
+
+    index: (n,) of the data set's images. images: normalises what comes out and says how large it is and where it goes. room:
+    bytes of memory that decoded images may fill; if they are more they are decoded from their files each time, to the same bits.
+    Crops are cut on the CPU, some batches ahead: the same bits on every machine, and a device has better things to do.
+    """
+
+    def __init__(self, dataset: Dataset, images: Images, index: np.ndarray, room: float, tell: Tell = lambda share, note: None):
+        self.images, self.files, self.kept = images, dataset.files, dict[int, Tensor]()
+        with warnings.catch_warnings():  # the mapped file may not be written, and never is
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            self.stored = torch.from_numpy(dataset.images)
+        if self.files:
+            paths = [self.files[i] for i in index]
+            if 3 * sum(height * width for height, width in in_order(extent, paths)) <= room:
+                for n, (i, pixels) in enumerate(zip(index.tolist(), in_order(whole, paths), strict=True), 1):
+                    self.kept[i] = torch.from_numpy(pixels)
+                    tell(n / len(index), f"decoding {n:,} of {len(index):,} whole images")
+
+    @property
+    def decoding(self) -> bool:
+        """Are files decoded each time?"""
+        return bool(self.files) and not self.kept
+
+    def stream(self, batches: Iterable[Tensor], draws: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """(crops, indices) of each batch on the device: (B, 3, size, size) normalised float32, (B,).
+
+        batches: (B,) indices on the CPU. draws: (B, DRAWS) of [0, 1) for each of them, which decide everything.
+        """
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            ahead: deque[tuple[list[Future[None]], Tensor, Tensor]] = deque()
+            for index, u in zip(batches, draws, strict=True):
+                ahead.append(self._begin(pool, index, u))
+                if len(ahead) > AHEAD:
+                    yield self._arrived(*ahead.popleft())
+            while ahead:
+                yield self._arrived(*ahead.popleft())
+
+    def _begin(self, pool: ThreadPoolExecutor, index: Tensor, u: Tensor) -> tuple[list[Future[None]], Tensor, Tensor]:
+        size, those, numbers = self.images.size, index.tolist(), u.tolist()
+        shape = (len(those), 3, size, size)
+        out = torch.empty(shape, dtype=torch.uint8, pin_memory=self.images.device.type == "cuda")
+        rows = [slice(start, start + CHUNK) for start in range(0, len(those), CHUNK)]
+        return [pool.submit(self._cut, out[part], those[part], numbers[part]) for part in rows], out, index
+
+    def _arrived(self, work: list[Future[None]], out: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        for part in work:
+            part.result()
+        device = self.images.device
+        x = out.to(device, non_blocking=True).float()
+        return self.images.normalise(x), index.to(device, non_blocking=True)
+
+    def _cut(self, out: Tensor, index: list[int], numbers: list[list[float]]) -> None:
+        """Fill `out` with the crops of some images."""
+        for row, i, u in zip(out, index, numbers, strict=True):
+            pixels = self._pixels(i)
+            top, left, height, width = window(pixels.shape[1], pixels.shape[2], u)
+            cut = pixels[None, :, top : top + height, left : left + width]
+            crop = F.interpolate(cut, (self.images.size, self.images.size), mode="bicubic", antialias=True)[0]
+            row.copy_(crop.flip(-1) if u[-1] < 0.5 else crop)
+
+    def _pixels(self, i: int) -> Tensor:
+        """An image, whole: (3, H, W) uint8."""
+        if not self.files:
+            return self.stored[i]
+        pixels = self.kept[i] if self.kept else torch.from_numpy(whole(self.files[i]))
+        return pixels.permute(2, 0, 1)
+
+
+def window(height: int, width: int, u: Sequence[float]) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a random crop, distributed as torchvision's RandomResizedCrop has it.
+
+    u: DRAWS numbers of [0, 1), four for each try. If no try fits, the largest crop of an allowed aspect in the centre.
+    """
+    log_low, log_high = math.log(ASPECT[0]), math.log(ASPECT[1])
+    for n in range(0, 4 * TRIES, 4):
+        area = height * width * (AREA[0] + (AREA[1] - AREA[0]) * u[n])
+        aspect = math.exp(log_low + (log_high - log_low) * u[n + 1])
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(u[n + 2] * (height - h + 1)), int(u[n + 3] * (width - w + 1)), h, w
+    w, h = min(width, round(height * ASPECT[1])), min(height, round(width / ASPECT[0]))
+    return (height - h) // 2, (width - w) // 2, h, w

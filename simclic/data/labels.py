@@ -1,0 +1,49 @@
+"""Labels that something can be learned from, and judged by."""
+
+import numpy as np
+
+from simclic.spec import InputError
+
+
+def valid(y: np.ndarray, classes: int) -> None:
+    """Raise InputError if a label is none of `classes` classes, or none of 1, 0 and -1 where an image shows several.
+
+    y: (n,) class indices, or (n, K) with 1, 0 or -1 for each class.
+    """
+    if y.ndim == 2 and y.shape[1] != classes:
+        raise InputError(f"labels of {y.shape[1]} classes, but there are {classes}")
+    low, high = (0, classes - 1) if y.ndim == 1 else (-1, 1)
+    wrong = np.argwhere((y < low) | (y > high))
+    if len(wrong):
+        rule = f"{classes} classes are 0 to {high}" if y.ndim == 1 else "1 is shown, 0 is not, -1 is not to be judged"
+        raise InputError(f"label {y[tuple(wrong[0])]} of image {wrong[0][0]} is out of range: {rule}")
+
+
+def learnable(y: np.ndarray, classes: int) -> None:
+    """Raise InputError unless a classifier of `classes` classes can be learned from training images with these labels."""
+    if y.ndim == 2:
+        for k in range(y.shape[1]):
+            judged = y[y[:, k] >= 0, k]
+            if judged.min(initial=1) == judged.max(initial=0):
+                shown = "all show it" if judged.any() else "none shows it"
+                raise InputError(f"class {k}: of {len(judged)} training images {shown}; its problem needs both kinds")
+        return
+    counts = np.bincount(y, minlength=classes)
+    if (counts > 0).sum() < 2:
+        raise InputError(f"all {len(y)} training images are of class {counts.argmax()}; a classifier needs two classes")
+    absent = np.flatnonzero(counts == 0)
+    if len(y) < classes:
+        raise InputError(f"{len(y)} training images for {classes} classes; each class needs one, class {absent[0]} has none")
+    if len(absent):
+        more = f" (nor have {len(absent) - 1} others)" if len(absent) > 1 else ""
+        raise InputError(f"class {absent[0]} has no training image{more}; add one, leave the class out, or choose another split")
+
+
+def judging(y: np.ndarray, classes: int) -> None:
+    """Raise InputError unless every class is shown by one of the val images, since settings are chosen by their error."""
+    shown = np.bincount(y, minlength=classes) if y.ndim == 1 else (y == 1).sum(axis=0)
+    absent = np.flatnonzero(shown == 0)
+    if len(absent):
+        more = f" (nor have {len(absent) - 1} others)" if len(absent) > 1 else ""
+        way = "put one into val, leave the class out, or choose another split"
+        raise InputError(f"class {absent[0]} has no val image{more}, so that nothing would be chosen for it; {way}")
