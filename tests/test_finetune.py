@@ -1,18 +1,28 @@
-"""The grid: what is chosen, what is handed to SGD, and that the backbone stays what it was."""
+"""The grid: what is chosen, what is handed to SGD, that a bundle changes nothing, and that a killed one loses nothing."""
 
 import copy
+import multiprocessing
+import os
+import resource
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import tiny
 
-from simclic import Finetune, finetune
+from simclic import Finetune, InputError, checkpoint, data, finetune, launch, stop, store
+from simclic.data import Splits
 from simclic.data.images import Images
+from simclic.finetune import Grid, Kept, Member, Task
 from simclic.method import backbone
-from simclic.spec import Diverged
+from simclic.spec import Diverged, How
 
 CPU = torch.device("cpu")
+GRID = Finetune(steps=6, batch_size=32, lr_low=0.01, lr_count=2, decay_count=1, precision="float32")
 
 
 @pytest.fixture
@@ -21,9 +31,29 @@ def f():
     return backbone(tiny()).eval().requires_grad_(False)
 
 
-def test_chosen_on_val_refitted_on_both_scored_on_test(digits, f, small):
+@pytest.fixture
+def run(tmp_path, digits, f):
+    """Fine-tune on digits in a folder of its own. Returns the result and what is kept of it."""
+
+    def tuned(protocol, how=None, dataset=digits, folder="one", backbone=f):
+        path = tmp_path / folder
+        store.enter(path, tiny(), "data")
+        task = Task(protocol, backbone, dataset, Images(dataset, 16, CPU), 0, how or How())
+        return finetune.finetune(task, Kept(path, tiny(), protocol))
+
+    return tuned
+
+
+def bits(found):
+    """All that a result says, but for how long it took and in how many pieces."""
+    record, truth, scores = found
+    told = {k: v for k, v in record.items() if k not in ("seconds", "members", "resumed")}
+    return told, truth.tobytes(), scores.tobytes()
+
+
+def test_chosen_on_val_refitted_on_both_scored_on_test(run, digits, f, small):
     before = copy.deepcopy(f.state_dict())
-    record, truth, scores = finetune.finetune(small, f, digits, Images(digits, 16, CPU), 0, lambda share, note: None)
+    record, truth, scores = run(small)
     assert [(row["lr"], row["decay"]) for row in record["curve"]] == list(small.settings)
     assert record["chosen"]["val_error"] == min(row["error"] for row in record["curve"])
     assert (truth == digits.labels[digits.splits.test]).all()
@@ -32,49 +62,283 @@ def test_chosen_on_val_refitted_on_both_scored_on_test(digits, f, small):
     assert all(a.equal(b) for a, b in zip(before.values(), f.state_dict().values(), strict=True))
 
 
-def test_the_refit_sees_train_and_val_and_nobody_sees_test(digits, f, small, monkeypatch):
+def test_the_paper_asks_for_56_settings():
+    settings = Finetune().settings
+    rates, decays = ({s[i] for s in settings} for i in (0, 1))
+    assert (len(settings), len(set(settings)), len(rates), len(decays)) == (56, 56, 7, 8)
+    assert sorted(rates) == pytest.approx([10 ** (-4 + i / 2) for i in range(7)])
+    assert sorted(decays) == pytest.approx([0, *(10 ** (-6 + i / 2) for i in range(7))])
+
+
+def test_each_setting_is_trained_on_train_and_the_chosen_one_again_on_train_and_val(run, digits, small, monkeypatch):
     seen = []
-    train = finetune.train
-    monkeypatch.setattr(finetune, "train", lambda *a: seen.append(a[4]) or train(*a))
-    finetune.finetune(small, f, digits, Images(digits, 16, CPU), 0, lambda share, note: None)
-    assert all(s is digits.splits.train for s in seen[:-1])
-    assert len(seen) == len(small.settings) + 1
-    assert (seen[-1] == digits.splits.fit).all()
+    bundles = Grid.bundles
+    monkeypatch.setattr(Grid, "bundles", lambda *a: seen.append(a[1:]) or bundles(*a))
+    record = run(small)[0]
+    (grid, settings), (refit, chosen) = seen
+    assert tuple(settings) == small.settings
+    assert chosen == [(record["chosen"]["lr"], record["chosen"]["decay"])]
+    assert (grid.train is digits.splits.train, grid.judged is digits.splits.val) == (True, True)
+    assert (refit.train == digits.splits.fit).all()
+    assert refit.judged is digits.splits.test
+
+
+def test_the_refit_is_what_a_member_trained_on_train_and_val_is(run, digits, f, small):
+    record, _, scores = run(small)
+    task = Task(small, f, digits, Images(digits, 16, CPU), 0)
+    alone = Member(task, (record["chosen"]["lr"], record["chosen"]["decay"]))
+    for step, (x, y) in enumerate(finetune.Feed(small, digits, task.images, 0)(digits.splits.fit)):
+        alone.step(x, y, step)
+    assert (alone.scores(task.images(torch.from_numpy(digits.splits.test))) == scores).all()
 
 
 @pytest.mark.parametrize(("over", "handed"), [(True, 0.01), (False, 0.001)])
-def test_weight_decay_is_handed_to_sgd_divided_by_the_learning_rate(digits, f, over, handed, monkeypatch):
-    made = []
-    sgd = torch.optim.SGD
-    monkeypatch.setattr(torch.optim, "SGD", lambda *a, **k: made.append((a[1], k)) or sgd(*a, **k))
-    protocol = Finetune(steps=1, decay_over_lr=over, augment="none")
-    images, labels = Images(digits, 16, CPU), torch.from_numpy(digits.labels)
-    finetune.train(protocol, 0.1, 0.001, finetune.Task(f, images, labels, 10, 0), digits.splits.train)
-    ((lr, options),) = made
-    assert (lr, options["weight_decay"], options["nesterov"], options["momentum"]) == (0.1, pytest.approx(handed), True, 0.9)
+def test_weight_decay_is_handed_to_sgd_divided_by_the_learning_rate(digits, f, over, handed):
+    task = Task(Finetune(steps=1, decay_over_lr=over), f, digits, Images(digits, 16, CPU), 0)
+    (group,) = Member(task, (0.1, 0.001)).optimizer.param_groups
+    assert (group["lr"], group["weight_decay"], group["nesterov"], group["momentum"]) == (0.1, pytest.approx(handed), True, 0.9)
 
 
-def test_members_see_the_same_images_with_the_same_crops(digits, f, monkeypatch):
-    drawn = {}
-    crops = Images.random_crops
-    images, labels = Images(digits, 16, CPU), torch.from_numpy(digits.labels)
-    for lr in (0.1, 0.01):
-        kept = drawn.setdefault(lr, [])
-        monkeypatch.setattr(Images, "random_crops", lambda *a, kept=kept: kept.append(crops(*a)) or kept[-1])
-        finetune.train(Finetune(steps=2), lr, 0.0, finetune.Task(f, images, labels, 10, 0), digits.splits.train)
-    assert all(a.equal(b) for a, b in zip(drawn[0.1], drawn[0.01], strict=True))
-    assert not drawn[0.1][0].equal(drawn[0.1][1])
+@pytest.mark.parametrize("augment", ["none", "crop+flip"])
+def test_a_member_alone_is_the_member_in_a_bundle_bit_for_bit(run, augment):
+    protocol = replace(GRID, augment=augment)
+    four, two, one = (run(protocol, How(members=n), folder=str(n)) for n in (4, 2, 1))
+    assert [found[0]["members"] for found in (four, two, one)] == [4, 2, 1]
+    assert bits(four) == bits(two) == bits(one)
 
 
-def test_a_member_that_diverges_loses(digits, f):
-    wild = Finetune(steps=12, lr_low=0.01, lr_high=1e30, lr_count=2, decay_count=0, augment="none")
-    record, _, scores = finetune.finetune(wild, f, digits, Images(digits, 16, CPU), 0, lambda share, note: None)
-    assert record["curve"][0] == {"lr": 1e30, "decay": 0.0, "error": None}
+def test_backbones_that_draw_draw_the_same_in_a_bundle(run):
+    class Dropping(torch.nn.Module):
+        num_features = 192
+
+        def forward(self, x):
+            return torch.nn.functional.dropout(x.flatten(1)[:, :192], 0.3, self.training)
+
+    drops = Dropping()
+    assert bits(run(GRID, How(members=4), folder="a", backbone=drops)) == bits(
+        run(GRID, How(members=1), folder="b", backbone=drops)
+    )
+
+
+def test_batch_norm_in_train_mode_or_as_it_was(digits, f):
+    for mode, moved in (("train", True), ("eval", False)):
+        task = Task(replace(GRID, batch_norm=mode), f, digits, Images(digits, 16, CPU), 0)
+        member = Member(task, (0.1, 0.0))
+        x, y = next(iter(finetune.Feed(task.protocol, digits, task.images, 0)(digits.splits.train)))
+        member.step(x, y, 0)
+        (name,) = [n for n in f.state_dict() if n.endswith("running_mean")][:1]
+        assert member.model[0].state_dict()[name].equal(f.state_dict()[name]) is not moved
+        assert not next(member.model[0].parameters()).equal(next(f.parameters()))
+
+
+def test_a_member_that_diverges_is_marked_and_loses(run):
+    wild = Finetune(steps=12, lr_low=0.01, lr_high=1e30, lr_count=2, decay_count=0, augment="none", precision="float32")
+    record, _, scores = run(wild)
+    first, second = record["curve"]
+    assert (first["lr"], first["error"]) == (1e30, None)
+    assert 2 <= first["diverged"] <= 12
+    assert second["diverged"] is None
     assert record["chosen"]["lr"] == 0.01
     assert np.isfinite(scores).all()
-    wild = Finetune(steps=12, lr_high=1e30, lr_count=1, decay_count=0, augment="none")
+    calm = replace(wild, lr_high=0.01, lr_count=1)
+    alone = run(calm, folder="alone")[0]
+    assert alone["curve"] == [second]  # the other did not disturb it
     with pytest.raises(Diverged, match="all 1 settings of the fine-tuning grid diverged"):
-        finetune.finetune(wild, f, digits, Images(digits, 16, CPU), 0, lambda share, note: None)
+        run(replace(wild, lr_low=1e30, lr_count=1), folder="all")
+
+
+def test_a_finished_bundle_is_not_trained_again(run, tmp_path, monkeypatch):
+    whole = run(GRID, How(members=4), folder="whole")
+    add, trained = Kept.add, []
+
+    def stop(kept, rows):
+        add(kept, rows)
+        if len(kept.rows) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Kept, "add", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(GRID, How(members=1))
+    init = Member.__init__
+    monkeypatch.setattr(Member, "__init__", lambda m, task, setting, *a: trained.append(setting) or init(m, task, setting, *a))
+    resumed = run(GRID, How(members=1))
+    assert trained == [*GRID.settings[2:], (whole[0]["chosen"]["lr"], whole[0]["chosen"]["decay"])]
+    assert bits(resumed) == bits(whole)
+
+
+# Killed in the middle of a bundle: in a process of its own, through the same door as in `simclic run`.
+KILLED = Finetune(steps=12, batch_size=16, lr_low=0.01, lr_count=2, decay_count=1, precision="float32")
+EVERY = How(minutes=0.0, members=3)
+
+
+def child(runs, die_at):
+    """Do the work of one Run; die at the `die_at`-th step of all members, if that is asked for."""
+    torch.set_num_threads(1)
+    step, count = Member.step, [0]
+
+    def counted(*a):
+        if count[0] == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        count[0] += 1
+        step(*a)
+
+    Member.step = counted
+    launch.work(tiny(), (KILLED,), runs, runs, "cpu", lambda share, note: None, EVERY)
+
+
+def worked(runs, die_at=-1):
+    process = multiprocessing.get_context("spawn").Process(target=child, args=(runs, die_at))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def test_kill_9_in_a_bundle_and_in_the_refit_resumes_bit_for_bit(tmp_path):
+    """4 settings x 12 steps in bundles of 2, then 12 of the refit: 60 in all."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert worked(whole) == 0
+    resumed = []
+    for die_at in (7, 11, 20, 5, 13):  # counted from wherever it begins again
+        assert worked(broken, die_at) == -signal.SIGKILL
+        assert store.result(broken, tiny(), KILLED) is None
+        (saved,) = (broken / tiny().name).glob("checkpoint-finetune-*[0-9a-f]")
+        content = checkpoint.load(saved, f"{tiny().name}/{KILLED.name}")
+        resumed.append((content["part"], len(store.partial(broken, tiny(), KILLED)[0]), content["step"]))
+    assert worked(broken) == 0
+    assert [part for part, _, _ in resumed] == ["grid"] * 4 + ["refit"]
+    assert all(step > 0 for _, _, step in resumed)
+    assert len({rows for _, rows, _ in resumed}) > 1
+    a, b = (store.result(folder, tiny(), KILLED) for folder in (whole, broken))
+    assert (a["resumed"], bool(b["resumed"])) == ([], True)
+    assert a["curve"] == b["curve"]
+    assert a["predictions_sha256"] == b["predictions_sha256"]
+    assert not [p for p in (broken / tiny().name).iterdir() if p.name.startswith(("checkpoint", "partial"))]
+
+
+def test_asked_to_stop_it_saves_and_loses_no_step(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    long = replace(KILLED, steps=2000, lr_count=1, decay_count=0)
+    ready, mine = context.Pipe()
+    process = context.Process(target=listening, args=(tmp_path, long, mine))
+    process.start()
+    assert ready.poll(60)
+    time.sleep(1)
+    process.terminate()
+    process.join()
+    (saved,) = (tmp_path / tiny().name).glob("checkpoint-finetune-*")
+    assert process.exitcode == 42
+    assert saved.stat().st_size > 1000
+
+
+def listening(runs, protocol, pipe):
+    torch.set_num_threads(1)
+    stop.listen()
+    step = Member.step
+
+    def told(*a):
+        step(*a)
+        pipe.send("stepping")
+        Member.step = step
+
+    Member.step = told
+    try:
+        launch.work(tiny(), (protocol,), runs, runs, "cpu", lambda share, note: None)
+    except stop.Stopped:
+        os._exit(42)
+
+
+def scarce(runs, members, room, pipe):
+    """Fine-tune where no more than `room` bytes can be had: really, by the kernel's word."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    digits = data.load("digits", "ericsson", runs)
+    f = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 4000)).requires_grad_(False)
+    f.num_features = 4000
+    store.enter(runs, tiny(), "data")
+    protocol = Finetune(steps=2, batch_size=16, lr_count=4, decay_count=1, augment="none", precision="float32")
+    images = Images(digits, 16, CPU)
+    images(torch.arange(16))
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    if room:
+        resource.setrlimit(resource.RLIMIT_AS, (now + room, now + room))
+    try:
+        found = finetune.finetune(Task(protocol, f, digits, images, 0, How(members=members)), Kept(runs, tiny(), protocol))
+        pipe.send((found[0]["members"], found[0]["curve"], found[2].tobytes()))
+    except InputError as e:
+        pipe.send(str(e))
+
+
+def without(tmp_path, room, capfd):
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=scarce, args=(tmp_path / str(room), 8, room, theirs))
+    process.start()
+    theirs.close()
+    told = ours.recv()
+    process.join()
+    return told, capfd.readouterr().err
+
+
+def test_a_bundle_that_does_not_fit_into_memory_splits_itself_and_says_so(tmp_path, capfd):
+    (eight, *plenty), silent = without(tmp_path, 0, capfd)
+    assert (eight, silent) == (8, "")
+    (fewer, *scant), told = without(tmp_path, 180 << 20, capfd)
+    assert fewer in (2, 4)
+    assert told.startswith("warning: cpu has not enough memory for 8 members of the grid at a time; going on with 4\n")
+    assert scant == plenty
+    message, told = without(tmp_path, 10 << 20, capfd)
+    assert message.startswith("cpu has not enough memory for one member of the grid, batches of 16 at 16 pixels; ")
+    assert [line.split("; ")[1] for line in told.splitlines()] == ["going on with 4", "going on with 2", "going on with 1"]
+
+
+def test_half_of_a_bundle_that_was_saved_goes_on_when_it_is_split(run, tmp_path, digits, f):
+    whole = run(GRID, How(members=4), folder="whole")
+    store.enter(tmp_path / "one", tiny(), "data")
+    kept, task = (
+        Kept(tmp_path / "one", tiny(), GRID),
+        Task(GRID, f, digits, Images(digits, 16, CPU), 0, How(minutes=0, members=4)),
+    )
+    saves, save = [], kept.save
+
+    def full(content):
+        save(content)
+        saves.append(content["step"])
+        if content["step"] == 3 and len(saves) == 3:
+            raise MemoryError
+
+    kept.save = full
+    assert bits(finetune.finetune(task, kept)) == bits(whole)
+    assert saves[:6] == [1, 2, 3, 3, 4, 5]  # saved again with half of its members, which go on from there
+
+
+def test_another_encoder_s_rows_and_bundles_are_not_read(run, tmp_path):
+    store.enter(tmp_path, tiny(), "data")
+    kept = Kept(tmp_path, tiny(), GRID, "one encoder")
+    kept.add([{"lr": 0.1}])
+    kept.save({"part": "grid", "settings": [], "step": 1, "members": []})
+    assert Kept(tmp_path, tiny(), GRID, "one encoder").rows
+    assert Kept(tmp_path, tiny(), GRID, "one encoder").load()["step"] == 1
+    assert Kept(tmp_path, tiny(), GRID, "another").rows == []
+    assert Kept(tmp_path, tiny(), GRID, "another").load() is None
+
+
+def test_labels_that_settings_cannot_be_chosen_by_are_refused(run, digits):
+    def refused(message, **changes):
+        with pytest.raises(InputError, match=message):
+            run(GRID, dataset=replace(digits, **changes))
+
+    splits, labels = digits.splits, digits.labels
+    val = splits.val[labels[splits.val] != 7]
+    refused("^class 7 has no val image, so that nothing would be chosen for it; ", splits=Splits(splits.train, val, splits.test))
+    train = splits.train[labels[splits.train] != 3]
+    refused("^class 3 has no training image; ", splits=Splits(train, splits.val, splits.test))
+    refused(
+        "^label 12 of image 5 is out of range: 10 classes are 0 to 9", labels=np.where(np.arange(len(labels)) == 5, 12, labels)
+    )
+    several = np.eye(10, dtype=np.int64)[labels]
+    several[splits.val, 4] = 0
+    refused("^class 4 has no val image", labels=several)
 
 
 def test_several_classes_an_image_take_binary_cross_entropy_without_what_is_not_judged():
@@ -88,3 +352,13 @@ def test_several_classes_an_image_take_binary_cross_entropy_without_what_is_not_
     assert logits.grad[0, 2] == 0
     one = torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1]))
     assert finetune.loss(logits, torch.tensor([0, 1])).equal(one)
+
+
+def test_a_grid_compiles_once_for_all_members(run):
+    from torch._dynamo.utils import counters
+
+    counters.clear()
+    plain, compiled = run(GRID, folder="plain"), run(GRID, How(compile=True), folder="compiled")
+    assert compiled[0]["compiled"] == "yes"
+    assert counters["stats"]["unique_graphs"] == 2  # the trial and one for all members
+    assert compiled[2] == pytest.approx(plain[2], abs=1e-2)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import tiny
@@ -295,38 +296,23 @@ def test_a_damaged_record_is_named_and_nothing_is_submitted(here):
     assert "is not a whole JSON file" in simclic("status", "table2.py", code=1)
 
 
-def test_finished_settings_of_a_grid_are_kept_when_it_is_stopped(tmp_path):
-    """Killed in the middle of a fine-tuning grid, it goes on with the next setting and ends with the same numbers."""
-    from simclic import Finetune, finetune
+def test_a_time_limit_in_a_bundle_brought_it_further(tmp_path):
+    """What a fine-tuning grid has done shows in its checkpoint, before any of its settings is finished."""
+    from simclic import Finetune
+    from simclic.finetune import Kept
 
-    grid = Finetune(steps=3, lr_low=0.03, lr_count=2, decay_count=1, augment="none")
-    folders = [tmp_path / name for name in ("whole", "stopped")]
-    for folder in folders:
-        launch.work(tiny(), (), folder, tmp_path, "cpu", lambda share, note: None)
-    train, trained = finetune.train, []
+    grid = Finetune(steps=3)
+    store.enter(tmp_path, tiny(), "data")
 
-    def killed(protocol, lr, decay, *more):
-        if len(trained) == 2:
-            raise KeyboardInterrupt
-        trained.append((lr, decay))
-        return train(protocol, lr, decay, *more)
+    class Asked:
+        launch = SimpleNamespace(values={"runs": str(tmp_path)})
+        work = staticmethod(lambda: [(tiny(), (grid,))])
 
-    launch.work(tiny(), (grid,), folders[0], tmp_path, "cpu", lambda share, note: None)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune, "train", killed)
-        with pytest.raises(KeyboardInterrupt):
-            launch.work(tiny(), (grid,), folders[1], tmp_path, "cpu", lambda share, note: None)
-        assert len(store.partial(folders[1], tiny(), grid)) == 2
-        patch.setattr(finetune, "train", lambda *a: trained.append(a[1:3]) or train(*a))
-        launch.work(tiny(), (grid,), folders[1], tmp_path, "cpu", lambda share, note: None)
-    chosen = store.result(folders[0], tiny(), grid)["chosen"]
-    assert trained == [*grid.settings, (chosen["lr"], chosen["decay"])]  # each once, and the refit
-    whole, resumed = (store.result(folder, tiny(), grid) for folder in folders)
-    assert whole["curve"] == resumed["curve"]
-    assert whole["predictions_sha256"] == resumed["predictions_sha256"]
-    assert not list(folders[1].glob("*/partial-*"))
-    store.keep(folders[1], tiny(), grid, "another encoder", [{}])
-    assert store.partial(folders[1], tiny(), grid, "this one") == []
+    told = SimpleNamespace(task=Asked)
+    stood = task._Told._standing(told)
+    assert task._Told._standing(told) == stood
+    Kept(tmp_path, tiny(), grid).save({"part": "grid", "settings": [], "step": 1, "members": []})
+    assert task._Told._standing(told) != stood
 
 
 def test_two_processes_never_compute_one_result(tmp_path):

@@ -165,15 +165,16 @@ def test_diverged_and_collapsed_stand_in_the_tables(tmp_path, linear):
     assert f"collapsed: {fallen.name}, the representations fill few dimensions" in text
 
 
-def test_probe_and_fine_tuning_take_images_from_wherever_they_are(digits, small, linear):
-    from simclic.finetune import finetune
+def test_probe_and_fine_tuning_take_images_from_wherever_they_are(digits, small, linear, tmp_path):
+    from simclic.finetune import Kept, Task, finetune
     from simclic.linear.frozen import extract
     from simclic.method import backbone
 
     f = backbone(tiny()).eval().requires_grad_(False)
-    silent = lambda share, note: None  # noqa: E731
-    scored = [
-        (extract(linear, f, images), finetune(small, f, digits, images, 0, silent)[2])
-        for images in (Images(digits, 16, CPU), Images(digits, 16, CPU, resident=False))
-    ]
+    store.enter(tmp_path, tiny(), "data")
+    scored = []
+    for images in (Images(digits, 16, CPU), Images(digits, 16, CPU, resident=False)):
+        tuned = finetune(Task(small, f, digits, images, 0), Kept(tmp_path, tiny(), small))
+        (tmp_path / tiny().name / f"partial-{small.name}.json").unlink()
+        scored.append((extract(linear, f, images), tuned[2]))
     assert all((a == b).all() for a, b in zip(*scored, strict=True))
