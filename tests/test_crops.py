@@ -65,7 +65,7 @@ def test_crops_are_pil_s_of_the_whole_image_and_mirrored_where_drawn(pets):
         crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if numbers[-1] < 0.5 else crop
         theirs = torch.from_numpy(np.array(crop)).permute(2, 0, 1)
         apart = (255 * found - theirs).abs()  # both round between the two directions, not quite in the same way
-        assert apart.mean() < 0.1
+        assert apart.mean() < 0.3
         assert apart.max() < 12
     assert 0 < mirrored < len(index)
 

@@ -125,7 +125,10 @@ def test_a_folder_that_cannot_be_written_fails_that_run_alone(tmp_path):
 
 def test_work_tells_how_far_it_is(tmp_path):
     told = []
-    protocols = (Linear(l2_count=3, tolerance=1e-2), Finetune(steps=2, lr_count=1, decay_count=0, augment="none"))
+    protocols = (
+        Linear(l2_count=3, tolerance=1e-2),
+        Finetune(steps=2, lr_count=1, decay_count=0, augment="none", precision="float32"),
+    )
     errors = launch.work(tiny(), protocols, tmp_path, tmp_path, "cpu", lambda share, note: told.append(share))
     assert told == sorted(told)
     assert 0 < told[0] < told[-1] <= 1

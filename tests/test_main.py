@@ -86,7 +86,7 @@ def test_a_data_set_that_is_not_there_is_one_line_each(here, capsys):
 
 def test_a_corrupt_result_is_listed_under_its_table_and_never_a_number(here, capsys):
     text = EXHIBIT.replace('("noise", "dropout", "history")', '"noise"').replace(
-        ', Finetune(steps=3, lr_count=1, decay_count=0, augment="none")', ","
+        '\n               Finetune(steps=3, lr_count=1, decay_count=0, augment="none", precision="float32")),', "),"
     )
     (here / "table2.py").write_text(text)
     protocol = Linear(l2_count=3, tolerance=1e-3)

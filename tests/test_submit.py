@@ -104,7 +104,7 @@ def test_run_saves_at_a_step_boundary_when_it_is_asked_to_stop(here, number):
     assert process.returncode == 128 + number
     assert b"stopped; what is done is kept" in told
     assert b"Traceback" not in told
-    from simclic.pretrain import checkpoint
+    from simclic import checkpoint
 
     trained = [name for name in names if store.epochs(here / "runs" / name)]
     for name in trained:
