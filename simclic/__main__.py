@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simclic.spec import How, InputError, Suite, load
-from simclic.verbs import data, doctor, places, probe, status, stopped, submit, watch
+from simclic.verbs import data, doctor, finetune, how, places, probe, status, stopped, submit, watch
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,20 +53,18 @@ def parser() -> argparse.ArgumentParser:
         else:
             p.add_argument("--json", action="store_true", help="for programs")
         if verb is run:
-            p.add_argument("--compile", action="store_true", help="let torch.compile fuse the backbone, if it can here")
-            p.add_argument("--deterministic", action="store_true", help="the same bits every time on a GPU too, at a cost")
-            p.add_argument("--minutes", type=float, default=10, metavar="N", help="between checkpoints (%(default)s)")
-            p.add_argument("--per-gpu", type=int, default=1, metavar="N", help="processes that share a GPU (%(default)s)")
-            text = "of a fine-tuning grid, trained at a time; numbers do not depend on it (as many as fit)"
-            p.add_argument("--members", type=int, default=0, metavar="N", help=text)
+            how(p)
     for name, module, text in (
         ("submit", submit, "the same through Slurm; returns at once"),
         ("status", status, "what is done, running, queued, waiting and failed, and why"),
         ("doctor", doctor, "what works here and on a cluster, and what does not"),
     ):
         module.add(verbs.add_parser(name, help=text, description=text))
-    text = "the linear probe of any encoder, given as a file of weights"
-    probe.add(verbs.add_parser("probe", help=text, description=text))
+    for name, module, text in (
+        ("probe", probe, "the linear probe of any encoder, given as a file of weights"),
+        ("finetune", finetune, "the fine-tuning grid of any encoder, given as a file of weights"),
+    ):
+        module.add(verbs.add_parser(name, help=text, description=text))
     data.add(verbs.add_parser("data", help="the data sets: list, check, prepare", description="the data sets"))
     watch.add(verbs.add_parser("watch", help="the curves of a pre-training", description="the curves of a pre-training"))
     return top
@@ -97,10 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
     console = _console()
     for problem in dict.fromkeys((*made.absent.values(), *made.broken.values())):
         print(f"error: {problem}", file=sys.stderr)
-    how = How(arguments.compile, arguments.deterministic, arguments.minutes, arguments.per_gpu, arguments.members)
     outcome = launch.Outcome()
     if ready:
-        outcome = launch.here(ready, arguments.runs, arguments.data, console, how)
+        outcome = launch.here(ready, arguments.runs, arguments.data, console, How.of(arguments))
     if outcome.signal:
         return stopped(outcome.signal)
     if not ready and not made.absent:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from simclic import store
-from simclic.report import curve
+from simclic.report import curve, heat
 from simclic.report.page import check_source, page
 from simclic.spec import Suite
 
@@ -31,7 +31,8 @@ def render(suites: Iterable[Suite], runs: Path, out: Path) -> tuple[list[Path], 
     return pages, list(problems)
 
 
-def probe(result: dict[str, Any], title: str, stem: Path) -> list[Path]:
-    """The picture of one linear probe's result, error against l2, as stem.svg and stem.png. Returns their paths."""
+def picture(result: dict[str, Any], title: str, stem: Path) -> list[Path]:
+    """One result as stem.svg and stem.png: a probe's error against l2, or a fine-tuning grid. Returns their paths."""
     check_source(SOURCE)
-    return curve.draw(result, title, stem, SOURCE / "reports" / "simclic.mplstyle")
+    draw = heat.draw if result["stage"] == "finetune" else curve.draw
+    return draw(result, title, stem, SOURCE / "reports" / "simclic.mplstyle")

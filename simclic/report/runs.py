@@ -9,6 +9,7 @@ import pandas as pd
 from jinja2 import Environment
 
 from simclic import files, store
+from simclic.report.heat import heat
 
 CURVES = {
     "loss": "loss", "probe": "error of a cheap probe (%)", "rank": "effective rank of z", "spread": "spread of z",
@@ -37,6 +38,8 @@ def pages(found: pd.DataFrame, runs: Path, folder: Path, html: Environment) -> l
         linear = results[results["stage"] == "linear"]
         probes = [probe(title, Path(path)) for title, path in zip(linear["title"], linear["path"], strict=True)]
         probes = [panel for panel in probes if panel]
+        tuned = results[results["stage"] == "finetune"]
+        heats = [grid(title, Path(path)) for title, path in zip(tuned["title"], tuned["path"], strict=True)]
         (folder / "runs").mkdir(exist_ok=True)
         values = {
             "title": str(name),
@@ -45,6 +48,7 @@ def pages(found: pd.DataFrame, runs: Path, folder: Path, html: Environment) -> l
             "record": record,
             "panels": panels,
             "probes": probes,
+            "heats": heats,
             "size": (WIDTH, HEIGHT),
         }
         page = html.get_template("run.html.j2").render(values)
@@ -84,6 +88,12 @@ def probe(title: str, path: Path) -> dict[str, Any] | None:
         "chosen": next((p.split(",") for row, p in rows if row["l2"] == chosen), None),
         "open": [p.split(",") for row, p in rows if row.get("converged") is False],
     }  # fmt: skip
+
+
+def grid(title: str, path: Path) -> dict[str, Any]:
+    """The heat map of a fine-tuning grid, as a table whose cells are shaded."""
+    found = store.read_json(path, verify=False) or {}
+    return {"title": title, "heat": heat(found), "steps": found["protocol"]["steps"], "metric": found["metric"]}
 
 
 def _panel(title: str, xs: Sequence[float], values: Sequence[float]) -> dict[str, Any]:

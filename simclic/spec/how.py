@@ -1,7 +1,8 @@
 """How a machine computes: no part of an experiment, and recorded with every encoder."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 from simclic.spec.fields import InputError
 
@@ -17,6 +18,11 @@ class How:
     minutes: float = 10.0
     per_gpu: int = 1
     members: int = 0
+
+    @classmethod
+    def of(cls, words: Any) -> Self:
+        """As words of a command line say it, one for each field."""
+        return cls(**{f.name: getattr(words, f.name) for f in fields(cls)})
 
     def __post_init__(self) -> None:
         for name, low in (("minutes", 0.0), ("per_gpu", 1), ("members", 0)):

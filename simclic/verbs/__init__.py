@@ -11,6 +11,16 @@ def places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="where the data sets lie (%(default)s)")
 
 
+def how(parser: argparse.ArgumentParser) -> None:
+    """How this machine computes, for every verb that trains here: the fields of How."""
+    parser.add_argument("--compile", action="store_true", help="let torch.compile fuse the backbone, if it can here")
+    parser.add_argument("--deterministic", action="store_true", help="the same bits every time on a GPU too, at a cost")
+    parser.add_argument("--minutes", type=float, default=10, metavar="N", help="between checkpoints (%(default)s)")
+    parser.add_argument("--per-gpu", type=int, default=1, metavar="N", help="processes that share a GPU (%(default)s)")
+    text = "of a fine-tuning grid, trained at a time; numbers do not depend on it (as many as fit)"
+    parser.add_argument("--members", type=int, default=0, metavar="N", help=text)
+
+
 def stopped(signal: int) -> int:
     """Say that work was stopped by a signal and can go on. Returns the exit code."""
     print("\nstopped; what is done is kept, and the same command goes on from there", file=sys.stderr)
