@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, tiny
 from test_store import publish
 
-from simclic import Figure, Finetune, Linear, Run, Table, grid, load, store
+from simclic import Figure, Finetune, Linear, Run, Table, grid, load, report, store
 from simclic.report import render
 from simclic.report.choices import choices
 from simclic.report.figures import points
@@ -224,3 +224,28 @@ def test_the_report_says_that_caltech101s_list_differs():
     notes = load(ROOT / "benchmarks/table2.py").exhibits[0].notes
     assert any("Caltech101" in note and "flawed and differs" in note for note in notes)
     assert any(row["question"] == "Caltech101's split" and "without replacement" in row["why"] for row in choices(full()))
+
+
+def test_the_grid_is_a_heat_map_with_its_numbers(tmp_path):
+    tune = Finetune()
+    path = publish(tmp_path / "runs", tiny(), tune)
+    values = store.read_json(path)
+    curve = [{"lr": lr, "decay": decay, "error": 10 + i, "diverged": None} for i, (lr, decay) in enumerate(tune.settings)]
+    curve[0] |= {"error": None, "diverged": 17}
+    store.write_json(
+        path, values | {"curve": curve, "chosen": {"lr": curve[1]["lr"], "decay": curve[1]["decay"], "val_error": 11}}
+    )
+    suite = Suite("", "", (Table(number=2, caption="", runs=(tiny(),), protocols=(tune,)),), "x.py")
+    render([suite], tmp_path / "runs", tmp_path / "out")
+    page = (tmp_path / f"out/runs/{tiny().name}.html").read_text()
+    page = page[page.index('<table class="heat">') :].split("</table>")[0]
+    cells = re.findall(r'<td(?: class="(best)")?(?: style="--heat: (\d+)%")?(?: title="([^"]*)")?>([\d.]+|diverged)<?', page)
+    assert len(cells) == 56
+    assert [c for c in cells if c[3] == "diverged"] == [("", "", "at step 17 of 5000", "diverged")]
+    assert [c for c in cells if c[0]] == [("best", "0", "", "11.00")]
+    shades = {float(text): int(heat) for _, heat, _, text in cells if heat}
+    assert [shades[e] for e in sorted(shades)] == sorted(shades.values())
+    assert (min(shades.values()), max(shades.values())) == (0, 60)
+    pictures = report.picture(store.read_json(path), "<b>Digits", tmp_path / "grid")
+    first = [p.read_bytes() for p in pictures]
+    assert [p.read_bytes() for p in report.picture(store.read_json(path), "<b>Digits", tmp_path / "grid")] == first

@@ -11,11 +11,13 @@ from simclic import InputError, Linear, files, store
 
 def publish(runs, run, protocol, error=12.5, data="d1", truth=(0, 1)):
     store.enter(runs, run, data)
+    setting = {"l2": 1.0} if protocol.stage == "linear" else {"lr": 0.1, "decay": 0.0}
+    lost = [] if protocol.stage == "linear" else [{"lr": 1.0, "decay": 0.0, "error": None, "diverged": 3}]
     record = {
         "error": error,
         "metric": "top-1",
-        "chosen": {"l2": 1.0},
-        "curve": [{"l2": 1.0, "error": error}],
+        "chosen": setting,
+        "curve": [*lost, setting | {"error": error}],
         "sizes": {"train": 2, "val": 1, "test": 2, "fit": 3},
         "seconds": 0.5,
     }

@@ -24,6 +24,7 @@ class Feed:
 
     def __init__(self, protocol: Finetune, dataset: Dataset, images: Images, seed: int, tell: Tell = lambda share, note: None):
         self.protocol, self.dataset, self.images, self.seed, self.tell = protocol, dataset, images, seed, tell
+        self.room = ROOM * memory(torch.device("cpu"))
         self.labels = torch.from_numpy(dataset.labels).to(images.device)
 
     def __call__(self, index: np.ndarray, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
@@ -42,8 +43,7 @@ class Feed:
     @cached_property
     def crops(self) -> Crops:
         """Whole images to cut from, of train and val."""
-        room = ROOM * memory(torch.device("cpu"))
-        return Crops(self.dataset, self.images, self.dataset.splits.fit, room, self.tell)
+        return Crops(self.dataset, self.images, self.dataset.splits.fit, self.room, self.tell)
 
     def _order(self, pool: Tensor, start: int) -> Iterator[Tensor]:
         """The images of each step, (B,): another permutation in every epoch, whose last incomplete batch is left out."""

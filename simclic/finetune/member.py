@@ -12,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from simclic.data import Dataset
 from simclic.data.images import Images, seed_of
-from simclic.loops import autocast, finite, nonfinite
+from simclic.loops import autocast, finite, nonfinite, seed
 from simclic.method import width
 from simclic.spec import USUAL, Finetune, How
 
@@ -44,7 +44,7 @@ class Member:
             torch.manual_seed(task.seed)
             head = nn.Linear(width(task.f), task.dataset.facts.classes)
         model = nn.Sequential(copy.deepcopy(task.f), head).to(task.images.device)
-        self.model = model.to(memory_format=torch.channels_last).requires_grad_(True)
+        self.model = model.to(memory_format=torch.channels_last).requires_grad_(True).eval()
         if compiled:
             self.model[0].compile()  # once for all members: they differ in their weights alone
         # [11, 47, 49] hand SGD the grid's value divided by lr, so that lr x decay is what the grid says.
@@ -57,13 +57,11 @@ class Member:
 
     def step(self, x: Tensor, y: Tensor, step: int) -> None:
         """One step of SGD, its learning rate on a cosine to 0. x: (B, 3, S, S). y: as for `loss`."""
-        self.model.train()
-        if self.protocol.batch_norm == "eval":
-            for norm in (m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)):
-                norm.eval()
+        if not self.model.training:
+            self._into_training()
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * (1 + math.cos(math.pi * step / self.protocol.steps)) / 2
-        torch.manual_seed(seed_of(self.seed, "finetune", step))  # for backbones that draw, such as those with stochastic depth
+        seed(x.device, seed_of(self.seed, "finetune", step))  # for backbones that draw, such as those with stochastic depth
         with autocast(x.device, self.protocol.precision):
             features = self.model[0](x)
         value = loss(self.model[1](features.float()), y)  # logits in bf16 would have ties
@@ -71,6 +69,13 @@ class Member:
         self.optimizer.step()
         self.optimizer.zero_grad()  # now, so that the next member finds room for its own
         self.bad = nonfinite(value, step, self.bad)
+
+    def _into_training(self) -> None:
+        """Train mode, but for batch norms whose statistics stay."""
+        self.model.train()
+        if self.protocol.batch_norm == "eval":
+            for norm in (m for m in self.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)):
+                norm.eval()
 
     @property
     def diverged(self) -> int:

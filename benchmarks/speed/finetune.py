@@ -1,0 +1,193 @@
+"""A fine-tuning grid of 56 settings: ours, in bundles, against one DataLoader and one training per setting, as the baselines do.
+
+All in one run, on the same JPEGs, backbone, batch and number of steps (fewer than the paper's 5,000). The peer, for each
+setting: an ImageFolder with RandomResizedCrop and a flip, a DataLoader with a worker per core, SGD, then the val images resized,
+cut and scored. Ours is what `simclic run` does: whole images decoded once if they fit into memory, else once for all members of
+a bundle. The ceiling is the bare step of the model on a fixed batch.
+
+    python benchmarks/speed/finetune.py [--quick]
+"""
+
+import argparse
+import copy
+import platform
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import torchvision
+from data import SIZES, photographs
+from torch.utils.data import DataLoader, Subset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import (
+    CenterCrop,
+    Compose,
+    InterpolationMode,
+    Normalize,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    Resize,
+    ToTensor,
+)
+
+from simclic import Finetune, Run, data, finetune, store
+from simclic.data.images import Images
+from simclic.finetune import Kept, Member, Part, Task
+from simclic.finetune.bundle import Bundle
+from simclic.loops import autocast
+from simclic.method import backbone, width
+from simclic.spec import How, cores
+
+GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if GPU else "cpu")
+
+
+def main():
+    """Measure each in turn, print a table and the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="ends within a minute on two cores")
+    quick = parser.parse_args().quick
+    torch.set_num_threads(cores() if GPU else 1)  # as many as a process of `simclic run` has
+    if GPU:
+        name, size, batch, precision, steps, count = "resnet50", 224, 128, "bf16", 4 if quick else 20, 2000
+    else:
+        name, size, batch, precision, steps, count = "test_resnet", 32, 32, "float32", 2 if quick else 8, 300 if quick else 900
+    protocol = Finetune(steps=steps, batch_size=batch, precision=precision)
+    with tempfile.TemporaryDirectory() as folder:
+        photographs(Path(folder) / "photographs", count)
+        made = data.load(f"{folder}/photographs", "ericsson", Path(folder), size)
+        run = Run(dataset=f"{folder}/photographs", backbone=name, image_size=size)
+        torch.manual_seed(0)
+        f = backbone(run).eval().requires_grad_(False).to(DEVICE)
+        task = Task(protocol, f, made, Images(made, size, DEVICE), 0)
+        warm(task)
+        few = protocol.settings[:: 14 if quick else 7]  # the peer's settings take equally long: some of them tell
+        seconds = {
+            "SimCLIC": timed(lambda: grid(task, run)),
+            "SimCLIC, decoding each time": timed(lambda: grid(task, run, room=0)),
+            "SimCLIC, one member at a time": timed(lambda: grid(replaced(task, How(members=1)), run)),
+            "one DataLoader per setting": timed(lambda: [separate(task, folder, *s) for s in few]) * 56 / len(few),
+        }
+        loop, bare = ceiling(task, run)
+    kind = torch.cuda.get_device_name() if GPU else platform.machine()
+    print(f"{kind}, {cores()} cores; torch {torch.__version__}, torchvision {torchvision.__version__}")
+    sides = ", ".join(f"{wide} x {high}" for wide, high in SIZES)
+    print(f"{name}, {size} pixels, batches of {batch}, {precision}; 56 settings x {steps} steps; {count:,} JPEGs of {sides}")
+    for who, took in seconds.items():
+        note = f", from {len(few)} settings" if who.startswith("one DataLoader") else ""
+        print(f"{who:32}{took:9.1f} s  {56 * steps * batch / took:10,.0f} images/s{note}")
+    print(f"{'training alone, in a bundle':32}{'':11}  {loop:10,.0f} images/s, without what is done once")
+    print(f"{'bare steps: its ceiling':32}{'':11}  {bare:10,.0f} images/s")
+    print(f"ratio separate {seconds['one DataLoader per setting'] / seconds['SimCLIC']:.2f}")
+    print(f"ratio decoding {seconds['one DataLoader per setting'] / seconds['SimCLIC, decoding each time']:.2f}")
+    print(f"ratio ceiling {loop / bare:.2f}")
+
+
+def replaced(task, how):
+    """The same task, computed in another way."""
+    return Task(task.protocol, task.f, task.dataset, task.images, task.seed, how)
+
+
+def warm(task):
+    """One step that is not counted."""
+    member = Member(task, (0.01, 0.0))
+    index = torch.from_numpy(task.dataset.splits.train[: task.protocol.batch_size]).to(DEVICE)
+    x, y = task.images(index), torch.from_numpy(task.dataset.labels).to(DEVICE)[index]
+    member.step(x, y, 0)
+    return member, x, y
+
+
+def grid(task, run, room=None):
+    """All 56 settings: decoding, training and val scores; no refit. room: bytes for decoded whole images."""
+    with tempfile.TemporaryDirectory() as place:
+        store.enter(Path(place), run, "data")
+        found = finetune.Grid(task, Kept(Path(place), run, task.protocol))
+        if room is not None:
+            found.feed.room = room
+        splits, count = task.dataset.splits, 0
+        for bundle in found.bundles(Part("grid", splits.train, splits.val), task.protocol.settings):
+            count += len(bundle)
+        assert count == 56
+
+
+def separate(task, folder, lr, decay):
+    """One setting as the baselines' source trains it: a loader of its own."""
+    known, size, protocol = task.dataset.facts, task.images.size, task.protocol
+    bicubic, tail = InterpolationMode.BICUBIC, [ToTensor(), Normalize(known.mean, known.std)]
+    cut = Compose([RandomResizedCrop(size, interpolation=bicubic), RandomHorizontalFlip(), *tail])
+    whole = Compose([Resize(size, bicubic), CenterCrop(size), *tail])
+    options = {"batch_size": protocol.batch_size, "num_workers": cores(), "pin_memory": GPU}
+
+    def loader(transform, index, **more):
+        images = Subset(ImageFolder(f"{folder}/photographs", transform), index.tolist())
+        return DataLoader(images, **options, **more)
+
+    f = copy.deepcopy(task.f).requires_grad_(True).to(memory_format=torch.channels_last).train()
+    head = torch.nn.Linear(width(f), known.classes).to(DEVICE)
+    model = torch.nn.Sequential(f, head)
+    optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, nesterov=True, weight_decay=decay / lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, protocol.steps)
+    done, batches = 0, loader(cut, task.dataset.splits.train, shuffle=True, drop_last=True)
+    while done < protocol.steps:
+        for x, y in batches:
+            x, y = x.to(DEVICE, non_blocking=True, memory_format=torch.channels_last), y.to(DEVICE, non_blocking=True)
+            with autocast(DEVICE, protocol.precision):
+                loss = torch.nn.functional.cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            done += 1
+            if done == protocol.steps:
+                break
+    model.eval()
+    with torch.no_grad(), autocast(DEVICE, protocol.precision):
+        for x, _ in loader(whole, task.dataset.splits.val):
+            model(x.to(DEVICE)).argmax(1).cpu()
+
+
+def ceiling(task, run, rounds=5):
+    """Images per second of the loop that trains a bundle, crops included, and of the bare step on one fixed batch: in turns,
+    since a machine's speed varies; medians. What is done once in 5,000 steps (decoding, copies, val) is left out."""
+    _, x, y = warm(task)
+    feed, train, size = finetune.Feed(task.protocol, task.dataset, task.images, 0), task.dataset.splits.train, len(x)
+    f = copy.deepcopy(task.f).requires_grad_(True).to(memory_format=torch.channels_last).train()
+    head = torch.nn.Linear(width(f), task.dataset.facts.classes).to(DEVICE)
+    optimizer = torch.optim.SGD([*f.parameters(), *head.parameters()], 0.01, momentum=0.9, nesterov=True, fused=True)
+    members, steps = 8, task.protocol.steps
+
+    def loop():
+        with tempfile.TemporaryDirectory() as place:
+            store.enter(Path(place), run, "data")
+            bundle, kept = Bundle(task, task.protocol.settings[-members:], "grid"), Kept(Path(place), run, task.protocol)
+            return members * steps * size / timed(lambda: bundle.train(feed, train, kept))
+
+    def bare():
+        def step():
+            with autocast(DEVICE, task.protocol.precision):
+                features = f(x)
+            torch.nn.functional.cross_entropy(head(features.float()), y).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return members * steps * size / timed(lambda: [step() for _ in range(members * steps)])
+
+    loop(), bare()
+    speeds = [(loop(), bare()) for _ in range(rounds)]
+    return tuple(sorted(column)[rounds // 2] for column in zip(*speeds, strict=True))
+
+
+def timed(work):
+    """Seconds of some work, to its end on the device."""
+    if GPU:
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    work()
+    if GPU:
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
