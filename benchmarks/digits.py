@@ -24,7 +24,7 @@ SMALL = {
     "base_lr": 0.4,
     "precision": "float32",
     "finetune": {
-        "steps": 16,
+        "steps": 48,
         "lr_low": 0.03,
         "lr_count": 2,
         "decay_count": 1,
