@@ -323,6 +323,18 @@ def test_another_encoder_s_rows_and_bundles_are_not_read(run, tmp_path):
     assert Kept(tmp_path, tiny(), GRID, "another").load() is None
 
 
+def test_evaluation_sees_what_the_protocol_resizes_to(eleven, tmp_path):
+    """Twice as large before the same 16 pixels are cut out of the centre: other images, in another decoded file."""
+    run = tiny(dataset="pets", epochs=1, batch_size=4)
+    plain = Finetune(steps=2, batch_size=4, lr_count=1, decay_count=0, precision="float32")
+    larger = replace(plain, eval_resize=2.0)
+    launch.work(run, (plain, larger), tmp_path, eleven, "cpu", lambda share, note: None)
+    assert {p.name.split("-")[1] for p in (eleven / "prepared").glob("pets-*.npy")} == {"16", "32"}
+    a, b = (store.predictions(tmp_path, run.name, protocol.name)[1] for protocol in (plain, larger))
+    assert a.shape == b.shape
+    assert not np.allclose(a, b, atol=1e-3)
+
+
 def test_labels_that_settings_cannot_be_chosen_by_are_refused(run, digits):
     def refused(message, **changes):
         with pytest.raises(InputError, match=message):
