@@ -163,22 +163,21 @@ def write_result(runs: Path, run: Run, protocol: Protocol, scored: Scored, **mea
     path.with_name(f"partial-{path.name}").unlink(missing_ok=True)
 
 
-def partial(runs: Path, run: Run, protocol: Protocol, of: str = "") -> tuple[list[dict[str, Any]], float]:
-    """The rows of a result's curve that processes finished before they were stopped, and the seconds they took.
-
-    of: what they have to come from; nothing for all.
+def partial(runs: Path, run: Run, protocol: Protocol, of: str = "") -> dict[str, Any]:
+    """What processes finished of a result before they were stopped: rows of its curve, the seconds they took, and the steps at
+    which they themselves had gone on. of: what it has to come from; nothing for all.
     """
+    nothing: dict[str, Any] = {"curve": [], "seconds": 0.0, "resumed": []}
     try:
-        found = read_json(folder(runs, run) / f"partial-{protocol.name}.json") or {}
+        found = read_json(folder(runs, run) / f"partial-{protocol.name}.json")
     except Broken:
-        return [], 0.0  # computed again
-    return (list(found["curve"]), found["seconds"]) if found and of in ("", found.get("of")) else ([], 0.0)
+        return nothing  # computed again
+    return found if found and of in ("", found["of"]) else nothing
 
 
-def keep(runs: Path, run: Run, protocol: Protocol, of: str, curve: list[dict[str, Any]], seconds: float) -> None:
-    """Keep the rows that are finished; once the result is written they go."""
-    values = {"of": of, "curve": curve, "seconds": seconds}
-    write_json(folder(runs, run) / f"partial-{protocol.name}.json", values)
+def keep(runs: Path, run: Run, protocol: Protocol, of: str, finished: dict[str, Any]) -> None:
+    """Keep what `partial` returns; once the result is written it goes."""
+    write_json(folder(runs, run) / f"partial-{protocol.name}.json", {"of": of, **finished})
 
 
 def predictions(runs: Path, run: str, protocol: str) -> "tuple[np.ndarray, np.ndarray]":

@@ -15,9 +15,10 @@ import torch
 from conftest import tiny
 
 from simclic import Finetune, InputError, checkpoint, data, finetune, launch, stop, store
+from simclic.claim import Busy
 from simclic.data import Splits
 from simclic.data.images import Images
-from simclic.finetune import Grid, Kept, Member, Task
+from simclic.finetune import Grid, Kept, Member, Task, grid
 from simclic.method import backbone
 from simclic.spec import Diverged, How
 
@@ -204,13 +205,14 @@ def test_kill_9_in_a_bundle_and_in_the_refit_resumes_bit_for_bit(tmp_path):
         assert store.result(broken, tiny(), KILLED) is None
         (saved,) = (broken / tiny().name).glob("checkpoint-finetune-*[0-9a-f]")
         content = checkpoint.load(saved, f"{tiny().name}/{KILLED.name}")
-        resumed.append((content["part"], len(store.partial(broken, tiny(), KILLED)[0]), content["step"]))
+        resumed.append((content["part"], len(store.partial(broken, tiny(), KILLED)["curve"]), content["step"]))
     assert worked(broken) == 0
     assert [part for part, _, _ in resumed] == ["grid"] * 4 + ["refit"]
     assert all(step > 0 for _, _, step in resumed)
     assert len({rows for _, rows, _ in resumed}) > 1
     a, b = (store.result(folder, tiny(), KILLED) for folder in (whole, broken))
-    assert (a["resumed"], bool(b["resumed"])) == ([], True)
+    assert a["resumed"] == []
+    assert b["resumed"] == [step for _, _, step in resumed]
     assert a["curve"] == b["curve"]
     assert a["predictions_sha256"] == b["predictions_sha256"]
     assert not [p for p in (broken / tiny().name).iterdir() if p.name.startswith(("checkpoint", "partial"))]
@@ -310,6 +312,88 @@ def test_half_of_a_bundle_that_was_saved_goes_on_when_it_is_split(run, tmp_path,
     kept.save = full
     assert bits(finetune.finetune(task, kept)) == bits(whole)
     assert saves[:6] == [1, 2, 3, 3, 4, 5]  # saved again with half of its members, which go on from there
+
+
+class Spy(torch.nn.Module):
+    """A small backbone that notes in which precision it computed."""
+
+    num_features = 8
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.seen = torch.nn.Linear(768, 8), []
+
+    def forward(self, x):
+        z = self.linear(x.flatten(1))
+        self.seen.append((self.training, z.dtype))
+        return z
+
+
+@pytest.mark.parametrize(("precision", "inside"), [("bf16", torch.bfloat16), ("float32", torch.float32)])
+def test_the_backbone_computes_in_its_precision_and_logits_are_float32(digits, precision, inside):
+    task = Task(replace(GRID, precision=precision), Spy(), digits, Images(digits, 16, CPU), 0)
+    member, heads = Member(task, (0.01, 0.0)), []
+    member.model[1].register_forward_hook(lambda module, given, logits: heads.append((given[0].dtype, logits.dtype)))
+    x, y = next(iter(finetune.Feed(task.protocol, digits, task.images, 0)(digits.splits.train)))
+    member.step(x, y, 0)
+    member.scores(x)
+    assert member.model[0].seen == [(True, inside), (False, inside)]
+    assert heads == [(torch.float32, torch.float32)] * 2
+
+
+def test_the_new_layer_hangs_on_the_seed(digits, f):
+    heads = [Member(Task(GRID, f, digits, Images(digits, 16, CPU), seed), (0.1, 0.0)).model[1].weight for seed in (0, 1, 0)]
+    assert heads[0].equal(heads[2])
+    assert not heads[0].equal(heads[1])
+
+
+def test_as_many_members_as_fit_into_memory(digits, f, monkeypatch):
+    task = Task(GRID, f, digits, Images(digits, 16, CPU), 0)
+    each = sum(2 * p.nbytes for p in f.parameters()) + sum(b.nbytes for b in f.buffers())
+    for free, count in ((2e12, 56), (20.5 * each, 10), (each, 1), (0, 1)):
+        monkeypatch.setattr("simclic.finetune.grid.memory", lambda device, free=free: free)
+        assert grid.fitting(task, 56) == min(count, int(4e9 // each))
+    monkeypatch.setattr("simclic.finetune.grid.SAVED", 3 * each)
+    monkeypatch.setattr("simclic.finetune.grid.memory", lambda device: 2e12)
+    assert grid.fitting(task, 56) == 3
+    assert grid.fitting(replace(task, how=How(members=5)), 56) == 5
+
+
+def test_a_checkpoint_of_something_else_is_not_gone_on_from(run, tmp_path):
+    whole = run(GRID, How(members=4), folder="whole")
+    for part, settings in (("refit", GRID.settings), ("grid", GRID.settings[1:])):
+        store.enter(tmp_path / "one", tiny(), "data")
+        kept = Kept(tmp_path / "one", tiny(), GRID)
+        kept.save({"part": part, "settings": list(settings), "step": 5, "members": []})
+        found = run(GRID, How(members=4))
+        assert found[0]["resumed"] == []
+        assert bits(found) == bits(whole)
+        kept.drop()
+        (tmp_path / "one" / tiny().name / f"partial-{GRID.name}.json").unlink()
+
+
+def test_what_is_kept_is_written_by_its_owner_alone_and_rows_before_the_checkpoint_goes(tmp_path, monkeypatch):
+    store.enter(tmp_path, tiny(), "data")
+    left = tmp_path / tiny().name / f".checkpoint-{GRID.name}.1234abcd"
+    left.write_bytes(b"half")
+    kept = Kept(tmp_path, tiny(), GRID)
+    assert not left.exists()
+    content = {"part": "grid", "settings": [], "step": 1, "members": []}
+    kept.save(content)
+
+    def lost():
+        raise Busy("taken over")
+
+    other = Kept(tmp_path, tiny(), GRID, still_ours=lost)
+    for write in (lambda: other.save({**content, "step": 2}), lambda: other.add([{"lr": 0.1}])):
+        with pytest.raises(Busy):
+            write()
+    assert Kept(tmp_path, tiny(), GRID).load()["step"] == 1
+    assert Kept(tmp_path, tiny(), GRID).rows == []
+    monkeypatch.setattr(store, "keep", lambda *a: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        kept.add([{"lr": 0.1}])
+    assert Kept(tmp_path, tiny(), GRID).load()["step"] == 1
 
 
 def test_another_encoder_s_rows_and_bundles_are_not_read(run, tmp_path):

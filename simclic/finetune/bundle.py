@@ -25,7 +25,7 @@ class Bundle:
     def __init__(self, task: Task, settings: Sequence[Setting], part: str, compiled: bool = False):
         self.task, self.settings, self.part = task, list(settings), part
         self.members = [Member(task, setting, compiled) for setting in settings]
-        self.step, self.resumed = 0, list[int]()
+        self.step = 0
 
     def train(self, feed: Feed, index: np.ndarray, kept: Kept, show: Callable[[int], None] = lambda step: None) -> None:
         """All steps that are left, on the images `index`; members that diverge are left behind.
@@ -55,7 +55,7 @@ class Bundle:
 
     def scores(self, index: np.ndarray) -> list[np.ndarray | None]:
         """Of each member the logits of whole images, (n, K) float32, or None if it diverged. index: (n,)."""
-        alive = [not m.diverged and m.finite() for m in self.members]
+        alive = [not m.diverged for m in self.members]
         found: list[list[np.ndarray]] = [[] for _ in self.members]
         for x, _ in self.task.images.stream(torch.from_numpy(index).split(BATCH)):
             for i, member in enumerate(self.members):
@@ -67,12 +67,10 @@ class Bundle:
     def content(self) -> dict[str, Any]:
         """What a checkpoint holds: all that is needed to end bit-identically. Images and draws are functions of the step."""
         members = [m.content() for m in self.members]
-        counts = {"part": self.part, "settings": self.settings, "step": self.step, "resumed": self.resumed}
-        return {**counts, "members": members}
+        return {"part": self.part, "settings": self.settings, "step": self.step, "members": members}
 
     def restore(self, content: dict[str, Any]) -> None:
         """Go on from a checkpoint's content."""
         for member, one in zip(self.members, content["members"], strict=True):
             member.restore(one)
         self.step = content["step"]
-        self.resumed = [*content["resumed"], self.step]

@@ -29,13 +29,13 @@ class Part(NamedTuple):
 
 
 class Grid:
-    """What the bundles of a grid share. members: of the largest bundle so far. resumed: steps at which a bundle went on."""
+    """What the bundles of a grid share. members: of the largest bundle so far."""
 
     def __init__(self, task: Task, kept: Kept, tell: Tell = lambda share, note: None):
         self.task, self.kept, self.tell = task, kept, tell
         self.total = len(task.protocol.settings)
         self.feed = Feed(task.protocol, task.dataset, task.images, task.seed, lambda share, note: tell(0.0, note))
-        self.compiled, self.members, self.resumed = self._compiled(), 0, list[int]()
+        self.compiled, self.members = self._compiled(), 0
 
     def bundles(self, part: Part, settings: Sequence[Setting]) -> Iterator[list[tuple[int, np.ndarray | None]]]:
         """Train these settings; for each in turn the step at which it diverged or 0, and the logits of part.judged, (n, K), or
@@ -68,7 +68,6 @@ class Grid:
             if saved is not None:
                 bundle.restore(saved)
                 self.kept.went_on(saved)
-                self.resumed.append(bundle.step)
                 saved = None  # as large as the bundle
             bundle.train(self.feed, part.train, self.kept, lambda step: self._show(part, len(settings), step))
             return list(zip((m.diverged for m in bundle.members), bundle.scores(part.judged), strict=True))

@@ -12,7 +12,7 @@ from simclic.spec import Protocol, Run
 class Kept:
     """Beside a Run's other files. of: data and weights that it has to come from; what comes from others is not read.
 
-    still_ours: called before anything is written, raises if another process has taken over.
+    rows, resumed: rows that are finished, and the steps at which bundles went on. still_ours: called before anything is written, raises if another process has taken over.
     """
 
     def __init__(self, runs: Path, run: Run, protocol: Protocol, of: str = "", still_ours: Callable[[], None] = lambda: None):
@@ -21,7 +21,8 @@ class Kept:
         self.name = f"{run.name}/{protocol.name}"
         for left in self.path.parent.glob(f".{self.path.name}.*"):  # by a process that was killed while it wrote
             left.unlink(missing_ok=True)
-        self.rows, self.before = store.partial(runs, run, protocol, of)
+        found = store.partial(runs, run, protocol, of)
+        self.rows, self.before, self.resumed = found["curve"], found["seconds"], found["resumed"]
         self.began = time.monotonic()
 
     @property
@@ -33,7 +34,8 @@ class Kept:
         """Rows that are finished; the checkpoint they came from goes."""
         self.still_ours()
         self.rows += rows
-        store.keep(self.runs, self.run, self.protocol, self.of, self.rows, self.seconds)
+        finished = {"curve": self.rows, "seconds": self.seconds, "resumed": self.resumed}
+        store.keep(self.runs, self.run, self.protocol, self.of, finished)
         self.drop()
 
     def load(self) -> dict[str, Any] | None:
@@ -44,11 +46,13 @@ class Kept:
     def save(self, content: dict[str, Any]) -> None:
         """The bundle at work. Raises InputError if it cannot be written; the one before is then untouched."""
         self.still_ours()
-        checkpoint.save(self.path, {"run": self.name, "of": self.of, "seconds": self.seconds, **content})
+        told = {"run": self.name, "of": self.of, "seconds": self.seconds, "resumed": self.resumed}
+        checkpoint.save(self.path, {**content, **told})
 
     def went_on(self, content: dict[str, Any]) -> None:
         """A bundle goes on from this: what it took until then counts."""
-        self.before = max(self.before, content["seconds"])
+        self.before, self.began = content["seconds"], time.monotonic()
+        self.resumed = [*content["resumed"], content["step"]]
 
     def drop(self) -> None:
         """No bundle is at work any more."""

@@ -12,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from simclic.data import Dataset
 from simclic.data.images import Images, seed_of
-from simclic.loops import autocast, finite, nonfinite, seed
+from simclic.loops import autocast, nonfinite, seed
 from simclic.method import width
 from simclic.spec import USUAL, Finetune, How
 
@@ -89,10 +89,6 @@ class Member:
         with autocast(x.device, self.protocol.precision):
             features = self.model[0].forward(x)  # past torch.compile: every other batch size would be compiled, too
         return self.model[1](features.float()).cpu().numpy()
-
-    def finite(self) -> bool:
-        """Are its weights and statistics finite? Waits for the device."""
-        return finite(self.model)
 
     def content(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""

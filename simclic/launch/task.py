@@ -149,7 +149,10 @@ class _Told:
                 with suppress(OSError), open(path, "rb") as f:
                     found.append(f.read(32).hex())
             found += [p.name for p in protocols if store.result_path(runs, one, p).exists()]
-            found += [str((folder / "pretrain.json").exists()), *(str(len(store.partial(runs, one, p)[0])) for p in protocols)]
+            found += [
+                str((folder / "pretrain.json").exists()),
+                *(str(len(store.partial(runs, one, p)["curve"])) for p in protocols),
+            ]
         return " ".join(found)
 
 
