@@ -1,7 +1,6 @@
 """Checkpoints: whole or not used. A SHA-256 stands in front, since torch.load would not notice a flipped byte."""
 
 import hashlib
-import io
 import os
 import shutil
 import sys
@@ -56,6 +55,29 @@ class _Hashed:
         self.f.flush()
 
 
+class _Rest:
+    """A file to read from behind the digest: its content need not be in memory twice."""
+
+    def __init__(self, f: BinaryIO):
+        self.f = f
+        f.seek(32)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self.f.seek(offset + 32 * (whence == os.SEEK_SET), whence) - 32
+
+    def tell(self) -> int:
+        return self.f.tell() - 32
+
+    def read(self, count: int = -1) -> bytes:
+        return self.f.read(count)
+
+    def readline(self) -> bytes:
+        return self.f.readline()
+
+    def readinto(self, buffer: Any) -> int:
+        return self.f.readinto(buffer)  # type: ignore[attr-defined]
+
+
 def load(path: Path, run: str) -> dict[str, Any] | None:
     """The newest checkpoint that is whole, in the CPU's memory, or None.
 
@@ -64,12 +86,14 @@ def load(path: Path, run: str) -> dict[str, Any] | None:
     for file in (path, path.with_suffix(".previous")):
         if not file.is_file():
             continue
-        raw = file.read_bytes()
-        if hashlib.sha256(memoryview(raw)[32:]).digest() != raw[:32]:
+        with open(file, "rb") as f:
+            told = f.read(32)
+            whole = hashlib.file_digest(f, "sha256").digest() == told
+            content: dict[str, Any] = torch.load(_Rest(f), "cpu", weights_only=True) if whole else {}  # type: ignore[arg-type]
+        if not whole:
             os.replace(file, file.with_suffix(".damaged"))
             print(f"warning: {file}: damaged (SHA-256 differs), set aside; going on from the one before", file=sys.stderr)
             continue
-        content: dict[str, Any] = torch.load(io.BytesIO(raw[32:]), map_location="cpu", weights_only=True)
         if content.get("schema") != SCHEMA or content.get("run") != run:
             raise InputError(f"{file}: is the checkpoint of {content.get('run')}, not of {run} in this version; delete it")
         return content

@@ -11,6 +11,12 @@ from torch import Tensor, nn
 
 from simclic.spec import cores
 
+FULL = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 LOOK = 50  # steps between looks at whether the loss is finite, where looking means waiting for the device
 
 
@@ -28,6 +34,8 @@ def fused(f: nn.Module, x: Tensor, precision: str) -> str:
             y = trial(x)
         y.float().sum().backward()
     except Exception as e:  # whatever a compiler stumbles over: without it all is as before
+        if full(e):
+            raise
         why = (str(e).strip().splitlines() or [type(e).__name__])[0]
         print(f"warning: torch.compile does not work here ({why}); going on without it", file=sys.stderr)
         return f"no: {why}"
@@ -60,17 +68,26 @@ def nonfinite(loss: Tensor, step: int, first: Tensor) -> Tensor:
 
 def full(e: BaseException) -> bool:
     """Did memory run out, on a GPU or on the CPU, where torch says so in words alone?"""
-    return isinstance(e, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator: can't allocate memory" in str(e)
+    return isinstance(e, (torch.OutOfMemoryError, MemoryError)) or any(words in str(e) for words in FULL)
 
 
 def memory(device: torch.device) -> int:
     """Bytes that this process may still take: of a GPU what is free; of the CPU's memory its share of what is available, as
-    one of as many processes as its threads leave cores for, and in a job of Slurm's no more than that was given."""
+    one of as many processes as its threads leave cores for, and no more than a job of Slurm's or a container was given."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    given = os.environ.get("SLURM_MEM_PER_NODE", "")
-    limit = int(given) << 20 if given.isdigit() and given != "0" else 1 << 62
-    return min(_available(), limit) // max(1, cores() // torch.get_num_threads())
+    node, core = (os.environ.get(f"SLURM_MEM_PER_{unit}", "") for unit in ("NODE", "CPU"))
+    limits = [int(given) * count << 20 for given, count in ((node, 1), (core, cores())) if given.isdigit() and given != "0"]
+    return min(_available(), _container(), *limits) // max(1, cores() // torch.get_num_threads())
+
+
+def _container() -> int:
+    """What a container's limit leaves, where the kernel tells it (control groups, version 2)."""
+    try:
+        most, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current"))
+    except OSError:
+        return 1 << 62
+    return max(0, int(most) - int(used)) if most.isdigit() else 1 << 62
 
 
 def _available() -> int:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 1
+PARTIAL = 2  # of what is finished of a result; changed with how its rows are computed, too
 COMMIT = "COMMIT"  # in a copy of the code: the commit that it was copied from
 LOG = "SIMCLIC_LOG"  # the environment's word for the file that a process's messages go to
 DIVERGED = "diverged:"  # how the reason of a failure begins that is a finding
@@ -164,20 +165,20 @@ def write_result(runs: Path, run: Run, protocol: Protocol, scored: Scored, **mea
 
 
 def partial(runs: Path, run: Run, protocol: Protocol, of: str = "") -> dict[str, Any]:
-    """What processes finished of a result before they were stopped: rows of its curve, the seconds they took, and the steps at
-    which they themselves had gone on. of: what it has to come from; nothing for all.
+    """What processes finished of a result before they were stopped: rows of its curve, the seconds they took, the steps at which
+    they themselves had gone on, members at a time. of: what it has to come from; nothing for all.
     """
-    nothing: dict[str, Any] = {"curve": [], "seconds": 0.0, "resumed": []}
+    nothing: dict[str, Any] = {"curve": [], "seconds": 0.0, "resumed": [], "members": 0}
     try:
         found = read_json(folder(runs, run) / f"partial-{protocol.name}.json")
     except Broken:
         return nothing  # computed again
-    return found if found and of in ("", found["of"]) else nothing
+    return found if found and found.get("schema") == PARTIAL and of in ("", found["of"]) else nothing
 
 
 def keep(runs: Path, run: Run, protocol: Protocol, of: str, finished: dict[str, Any]) -> None:
     """Keep what `partial` returns; once the result is written it goes."""
-    write_json(folder(runs, run) / f"partial-{protocol.name}.json", {"of": of, **finished})
+    write_json(folder(runs, run) / f"partial-{protocol.name}.json", {"schema": PARTIAL, "of": of, **finished})
 
 
 def predictions(runs: Path, run: str, protocol: str) -> "tuple[np.ndarray, np.ndarray]":

@@ -80,6 +80,8 @@ def _told(path: Path) -> Iterator[None]:
     """What makes an image undecodable becomes a line."""
     try:
         yield
+    except MemoryError:
+        raise  # no fault of the file's
     except UNDECODABLE as e:
         raise InputError(f"{path}: cannot be decoded ({_why(e)}); put it back, or run: simclic data check") from e
 

@@ -55,6 +55,6 @@ def finetune(task: Task, kept: Kept, tell: Tell = lambda share, note: None) -> S
     record = {
         "error": metric(truth, test), "metric": dataset.facts.metric, "curve": kept.rows, "sizes": splits.sizes,
         "chosen": {"lr": best["lr"], "decay": best["decay"], "val_error": best["error"]},
-        "members": grid.members, "compiled": grid.compiled, "resumed": kept.resumed, "seconds": kept.seconds,
+        "members": kept.members, "compiled": grid.compiled, "resumed": kept.resumed, "seconds": kept.seconds,
     }  # fmt: skip
     return record, truth, test

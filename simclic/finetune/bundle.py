@@ -17,6 +17,7 @@ from simclic.finetune.member import Member, Setting, Task
 from simclic.loops import looks
 
 BATCH = 256  # whole images at a time
+UNSAVED = 60.0  # seconds of training that scoring may put at risk
 
 
 class Bundle:
@@ -52,6 +53,8 @@ class Bundle:
                         raise stop.Stopped
                 if not alive:
                     break
+        if time.monotonic() - saved > UNSAVED:
+            kept.save(self.content())  # what follows takes its time, and cannot be stopped and saved
 
     def scores(self, index: np.ndarray) -> list[np.ndarray | None]:
         """Of each member the logits of whole images, (n, K) float32, or None if it diverged. index: (n,)."""
@@ -71,6 +74,6 @@ class Bundle:
 
     def restore(self, content: dict[str, Any]) -> None:
         """Go on from a checkpoint's content."""
-        for member, one in zip(self.members, content["members"], strict=True):
+        for member, one in zip(self.members, content["members"], strict=False):  # it may hold more than go on together
             member.restore(one)
         self.step = content["step"]

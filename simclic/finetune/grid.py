@@ -3,6 +3,7 @@
 import copy
 import gc
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,10 @@ from simclic.spec import InputError, Tell
 
 SHARE = 1 / 2  # of the memory that is free, for members; the rest is for what one of them computes
 SAVED = 4e9  # bytes at most in a checkpoint, so that it takes seconds
+EVERY = 0.25  # seconds between two words of how far it is
+
+
+Judged = tuple[int, np.ndarray | None]  # the step at which a member diverged or 0, and logits of the images judged, (n, K)
 
 
 class Part(NamedTuple):
@@ -29,55 +34,58 @@ class Part(NamedTuple):
 
 
 class Grid:
-    """What the bundles of a grid share. members: of the largest bundle so far."""
+    """What the bundles of a grid share."""
 
     def __init__(self, task: Task, kept: Kept, tell: Tell = lambda share, note: None):
         self.task, self.kept, self.tell = task, kept, tell
         self.total = len(task.protocol.settings)
         self.feed = Feed(task.protocol, task.dataset, task.images, task.seed, lambda share, note: tell(0.0, note))
-        self.compiled, self.members = self._compiled(), 0
+        self.compiled, self.told = self._compiled(), 0.0
 
-    def bundles(self, part: Part, settings: Sequence[Setting]) -> Iterator[list[tuple[int, np.ndarray | None]]]:
-        """Train these settings; for each in turn the step at which it diverged or 0, and the logits of part.judged, (n, K), or
-        None. They come a bundle at a time; one that a process before left unfinished goes on.
+    def bundles(self, part: Part, settings: Sequence[Setting]) -> Iterator[list[Judged]]:
+        """Train these settings and judge each. They come a bundle at a time; one that a process before left unfinished goes on.
 
         One for which memory does not suffice is split, with a warning. Raises InputError if a single member is too much.
         """
         left, most = list(settings), fitting(self.task, len(settings))
         while left:
-            count = -(-len(left) // -(-len(left) // most))  # all of about the same size
-            found = self._bundle(part, left[:count], left)
-            if isinstance(found, str):
-                most = self._split(count, found)
+            count, found, why = self._bundle(part, left, most)
+            gc.collect()  # torch.compile ties members into knots that would stay for a while
+            if found is None:
+                most = self._split(count, why)
                 continue
-            self.members = max(self.members, len(found))
-            left = left[len(found) :]
+            self.kept.members = max(self.kept.members, count)
+            left = left[count:]
             yield found
 
-    def _bundle(self, part: Part, settings: list[Setting], left: list[Setting]) -> list[tuple[int, np.ndarray | None]] | str:
-        """One bundle, or why there was not memory enough. left: among which a saved one may be."""
-        saved = self.kept.load()
-        if saved is not None:
-            before = [(lr, decay) for lr, decay in saved["settings"]]
-            if saved["part"] == part.name and before == left[: len(before)]:
-                settings = before
-            else:
-                saved = None
+    def _bundle(self, part: Part, left: list[Setting], most: int) -> tuple[int, list[Judged] | None, str]:
+        """How many members the next bundle has, what is found of them, or why there was not memory enough.
+
+        The first `most` of those that a process before left unfinished go on; otherwise all bundles are about as large.
+        """
+        count = -(-len(left) // -(-len(left) // most))
         try:
-            bundle = Bundle(self.task, settings, part.name, self.compiled == "yes")
-            if saved is not None:
+            saved = self.kept.load()
+            before = [(lr, decay) for lr, decay in saved["settings"]] if saved and saved["part"] == part.name else []
+            if before == left[: len(before)]:
+                count = min(len(before), most) or count
+            bundle = Bundle(self.task, left[:count], part.name, self.compiled == "yes")
+            if saved and before and before == left[: len(before)]:
                 bundle.restore(saved)
                 self.kept.went_on(saved)
-                saved = None  # as large as the bundle
-            bundle.train(self.feed, part.train, self.kept, lambda step: self._show(part, len(settings), step))
-            return list(zip((m.diverged for m in bundle.members), bundle.scores(part.judged), strict=True))
+            saved = None  # as large as the bundle
+            bundle.train(self.feed, part.train, self.kept, lambda step: self._show(part, count, step))
+            return count, list(zip((m.diverged for m in bundle.members), bundle.scores(part.judged), strict=True)), ""
         except (RuntimeError, MemoryError) as e:
             if not full(e):
                 raise
-            return (str(e).splitlines() or [type(e).__name__])[0]
+            return count, None, (str(e).splitlines() or [type(e).__name__])[0]
 
     def _show(self, part: Part, count: int, step: int) -> None:
         first, steps = len(self.kept.rows), self.task.protocol.steps
+        if time.monotonic() - self.told < EVERY and step < steps:
+            return
+        self.told = time.monotonic()
         which = f"settings {first + 1}-{first + count} of {self.total}" if part.name == "grid" else "refit"
         self.tell((first + count * step / steps) / (self.total + 1), f"{which}, step {step:,} of {steps:,}")
 
@@ -91,9 +99,6 @@ class Grid:
             what = f"one member of the grid, batches of {protocol.batch_size} at {self.task.images.size} pixels"
             raise InputError(f"{device} has not enough memory for {what}; use a larger one, or fewer processes on it ({why})")
         most = (count + 1) // 2
-        saved = self.kept.load()
-        if saved is not None:  # half of it can go on
-            self.kept.save({**saved, "settings": saved["settings"][:most], "members": saved["members"][:most]})
         told = f"{device} has not enough memory for {count} members of the grid at a time; going on with {most}"
         print(f"warning: {told}", file=sys.stderr)
         return most
@@ -107,9 +112,10 @@ class Grid:
 
 
 def fitting(task: Task, count: int) -> int:
-    """How many of `count` members to train at a time: as many as task.how says, or as fit into the memory that is free."""
+    """How many of `count` members to train at a time: as many as task.how says, or as fit into the memory that is free and into
+    a checkpoint of 4 GB."""
     if task.how.members:
         return min(count, task.how.members)
     each = sum(2 * p.nbytes for p in task.f.parameters()) + sum(b.nbytes for b in task.f.buffers())  # momentum, too
-    room = min(SHARE * memory(task.images.device), SAVED)
+    room = min(SHARE * memory(task.images.device) / task.how.per_gpu, SAVED)
     return max(1, min(count, int(room // max(1, each))))

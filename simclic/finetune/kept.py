@@ -12,7 +12,8 @@ from simclic.spec import Protocol, Run
 class Kept:
     """Beside a Run's other files. of: data and weights that it has to come from; what comes from others is not read.
 
-    rows, resumed: rows that are finished, and the steps at which bundles went on. still_ours: called before anything is written, raises if another process has taken over.
+    rows: those that are finished. resumed: steps at which bundles went on. members: of the largest bundle. still_ours: called
+    before anything is written, raises if another process has taken over.
     """
 
     def __init__(self, runs: Path, run: Run, protocol: Protocol, of: str = "", still_ours: Callable[[], None] = lambda: None):
@@ -22,7 +23,7 @@ class Kept:
         for left in self.path.parent.glob(f".{self.path.name}.*"):  # by a process that was killed while it wrote
             left.unlink(missing_ok=True)
         found = store.partial(runs, run, protocol, of)
-        self.rows, self.before, self.resumed = found["curve"], found["seconds"], found["resumed"]
+        self.rows, self.before, self.resumed, self.members = (found[k] for k in ("curve", "seconds", "resumed", "members"))
         self.began = time.monotonic()
 
     @property
@@ -34,7 +35,7 @@ class Kept:
         """Rows that are finished; the checkpoint they came from goes."""
         self.still_ours()
         self.rows += rows
-        finished = {"curve": self.rows, "seconds": self.seconds, "resumed": self.resumed}
+        finished = {"curve": self.rows, "seconds": self.seconds, "resumed": self.resumed, "members": self.members}
         store.keep(self.runs, self.run, self.protocol, self.of, finished)
         self.drop()
 

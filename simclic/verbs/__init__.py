@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from simclic.spec import USUAL
+
 
 def places(parser: argparse.ArgumentParser) -> None:
     """Where things lie, for every verb that asks."""
@@ -15,10 +17,12 @@ def how(parser: argparse.ArgumentParser) -> None:
     """How this machine computes, for every verb that trains here: the fields of How."""
     parser.add_argument("--compile", action="store_true", help="let torch.compile fuse the backbone, if it can here")
     parser.add_argument("--deterministic", action="store_true", help="the same bits every time on a GPU too, at a cost")
-    parser.add_argument("--minutes", type=float, default=10, metavar="N", help="between checkpoints (%(default)s)")
-    parser.add_argument("--per-gpu", type=int, default=1, metavar="N", help="processes that share a GPU (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=USUAL.minutes, metavar="N", help="between checkpoints (%(default)g)")
+    parser.add_argument(
+        "--per-gpu", type=int, default=USUAL.per_gpu, metavar="N", help="processes that share a GPU (%(default)s)"
+    )
     text = "of a fine-tuning grid, trained at a time; numbers do not depend on it (as many as fit)"
-    parser.add_argument("--members", type=int, default=0, metavar="N", help=text)
+    parser.add_argument("--members", type=int, default=USUAL.members, metavar="N", help=text)
 
 
 def stopped(signal: int) -> int:

@@ -4,14 +4,11 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from simclic.spec import USUAL, How, InputError, Protocol, Run
 from simclic.spec.run import is_file
 from simclic.verbs import places, stopped
-
-if TYPE_CHECKING:
-    pass
 
 
 def ask(parser: argparse.ArgumentParser) -> None:
