@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simclic.spec import How, InputError, Suite, load
-from simclic.verbs import data, doctor, finetune, how, places, probe, status, stopped, submit, watch
+from simclic.verbs import data, doctor, exports, finetune, how, imports, places, probe, status, stopped, submit, watch
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
     for name, module, text in (
         ("probe", probe, "the linear probe of any encoder, given as a file of weights"),
         ("finetune", finetune, "the fine-tuning grid of any encoder, given as a file of weights"),
+        ("import", imports, "a published method's official ResNet-50, to start from"),
+        ("export", exports, "a trained backbone, under timm's and torchvision's key names"),
     ):
         module.add(verbs.add_parser(name, help=text, description=text))
     data.add(verbs.add_parser("data", help="the data sets: list, check, prepare", description="the data sets"))

@@ -44,7 +44,7 @@ def published(tmp_path):
 def test_torchvisions_keys_are_timms_and_the_classifier_is_left_out(published, file):
     place, model = published
     f = timm.create_model("resnet18", num_classes=0).eval()
-    record = weights.start(str(place / file), "resnet18", f)
+    record = weights.start(str(place / file), "resnet18", f, place)
     assert record["init_dropped"] == ["fc.bias", "fc.weight"]
     assert len(record["init_sha256"]) == 64
     x = torch.randn(2, 3, 64, 64)

@@ -19,10 +19,13 @@ class Images:
     size: pixels along each side of what comes out. side: pixels of the shorter side before that is cut out of the centre; size
     if None. They are held on the device if they fill no more than 60 % of what is free
     there, else they stay in the mapped file and a thread fetches ahead. resident: decides that instead.
+    normal: mean and deviation per channel, of pixels in [0, 1]; the data set's own if None.
     Called with (B,) indices, returns (B, 3, size, size) float32.
     """
 
-    def __init__(self, dataset: Dataset, size: int, device: torch.device, resident: bool | None = None, side: int | None = None):
+    def __init__(self, dataset: Dataset, size: int, device: torch.device, resident: bool | None = None, side: int | None = None,
+        normal: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+    ):  # fmt: skip
         if resident is None:
             resident = device.type != "cuda" or dataset.images.nbytes <= 0.6 * torch.cuda.mem_get_info(device)[0]
         with warnings.catch_warnings():  # the mapped file may not be written, and never is
@@ -32,8 +35,8 @@ class Images:
             self.uint8 = self.uint8.to(device)
         self.size, self.side, self.device, self.resident = size, side or size, device, resident
         shape = (1, 3, 1, 1)
-        self.mean = torch.tensor(dataset.facts.mean, device=device).reshape(shape)
-        self.std = torch.tensor(dataset.facts.std, device=device).reshape(shape)
+        mean, std = normal or (dataset.facts.mean, dataset.facts.std)
+        self.mean, self.std = (torch.tensor(values, device=device).reshape(shape) for values in (mean, std))
 
     def __len__(self) -> int:
         return len(self.uint8)

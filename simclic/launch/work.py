@@ -33,9 +33,8 @@ def work(
     """
     import torch
 
-    from simclic.data.images import Images
     from simclic.finetune import Kept, Task, finetune
-    from simclic.pretrain import described, pretrain
+    from simclic.pretrain import described, prepared, pretrain
 
     shares, where = _shares(run, protocols, trains), torch.device(device)
     with _recorded(runs, run, "pretrain" if trains else protocols[0].stage):
@@ -44,7 +43,7 @@ def work(
         if not trains:
             _must_be_there(runs, run)
         f = pretrain(run, dataset, runs, where, _part(tell, "pretrain", shares), how)
-    images, errors = Images(dataset, run.image_size, where), {}
+    images, errors = prepared(run, dataset, runs, where), {}
     made = store.read_json(store.folder(runs, run) / "pretrain.json") or {}
     collapsed, of = made.get("collapsed", ""), f"{dataset.digest} {made.get('backbone_sha256')}"
     for protocol in protocols:
@@ -54,7 +53,7 @@ def work(
             if found is None:
                 part = _part(tell, protocol.name, shares)
                 if isinstance(protocol, Finetune):
-                    seen = _seen(protocol, run, dataset, images, root)
+                    seen = _seen(protocol, run, dataset, images, runs, root)
                     kept = Kept(runs, run, protocol, of, still_ours)
                     scored = finetune(Task(protocol, f, dataset, seen, run.seed, how), kept, part)
                     kept.drop()  # first: a checkpoint beside a result would stay for ever
@@ -75,16 +74,16 @@ def _probed(protocol: Linear, run: Run, f: Any, dataset: data.Dataset, images: A
     return probe(protocol, x, dataset, lambda share, note: tell((1 + share) / 2, note))
 
 
-def _seen(protocol: Finetune, run: Run, dataset: data.Dataset, images: Any, root: Path) -> Any:
+def _seen(protocol: Finetune, run: Run, dataset: data.Dataset, images: Any, runs: Path, root: Path) -> Any:
     """Whole images as the protocol evaluates them: others than `images` if they are resized to something larger first."""
-    from simclic.data.images import Images
+    from simclic.pretrain import prepared
 
     side = protocol.side(run.image_size)
     if side == run.image_size:
         return images
     if dataset.files:
         dataset = data.load(run.dataset, run.split, root, side, run.difficult)
-    return Images(dataset, run.image_size, images.device, side=side)
+    return prepared(run, dataset, runs, images.device, side)
 
 
 @contextlib.contextmanager

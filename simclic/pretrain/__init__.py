@@ -17,8 +17,9 @@ from simclic.data.images import Images, seeded
 from simclic.method import backbone
 from simclic.pretrain.loop import train
 from simclic.spec import USUAL, How, InputError, Run, Tell
+from simclic.weights import card
 
-__all__ = ["calibrate", "described", "pretrain", "train"]
+__all__ = ["calibrate", "described", "prepared", "pretrain", "restored", "train"]
 
 
 def pretrain(
@@ -40,16 +41,16 @@ def pretrain(
                 done = _made(run, dataset, path, device, tell, still_ours, how)
     weights.unchanged(run.init, done, path)
     # Read back even if it was just made: what follows must not depend on that.
-    return _restored(run, path / "backbone.safetensors", done["backbone_sha256"]).to(device).eval().requires_grad_(False)
+    return restored(run, path, done).to(device).eval().requires_grad_(False)
 
 
 def _made(
     run: Run, dataset: Dataset, path: Path, device: torch.device, tell: Tell, still_ours: Callable[[], None], how: How
 ) -> dict[str, Any]:
     """Train or calibrate, write the weights and what is recorded of them, and clear the checkpoints away."""
-    images, fit = Images(dataset, run.image_size, device), torch.from_numpy(dataset.splits.fit)
+    images, fit = prepared(run, dataset, path.parent, device), torch.from_numpy(dataset.splits.fit)
     if run.epochs == 0:
-        f, record = calibrate(run, images, fit)
+        f, record = calibrate(run, images, fit, path.parent)
     else:
         f, record = train(run, dataset, images, path, tell, still_ours, how)
     payload = weights.pack(f)
@@ -67,17 +68,22 @@ def _made(
     return done
 
 
-def calibrate(run: Run, images: Images, fit: Tensor) -> tuple[nn.Module, dict[str, Any]]:
+def prepared(run: Run, dataset: Dataset, runs: Path, device: torch.device, side: int | None = None) -> Images:
+    """The images of a data set as a Run's backbone expects them. side: before the centre is cut out; image_size if None."""
+    return Images(dataset, run.image_size, device, side=side, normal=weights.normal(run.init, runs))
+
+
+def calibrate(run: Run, images: Images, fit: Tensor, runs: Path = weights.RUNS) -> tuple[nn.Module, dict[str, Any]]:
     """A backbone that is not trained here. One with random weights gets batch norms that know the training images: without
     that the control is unfairly weak. One that was trained elsewhere stays as it came.
 
-    fit: (n,) indices into images. Returns the backbone and what is recorded of it.
+    fit: (n,) indices into images. runs: beside which imported weights lie. Returns the backbone and what is recorded of it.
     """
     started = time.monotonic()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
         f = backbone(run)
-    init = weights.start(run.init, run.backbone, f) if run.init != "random" else {}
+    init = weights.start(run.init, run.backbone, f, runs) if run.init != "random" else {}
     f = f.to(images.device).train()
     norms = [] if init else [m for m in f.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
@@ -97,9 +103,13 @@ def described(device: torch.device) -> dict[str, Any]:
     return {"device": name, "threads": torch.get_num_threads(), **where}
 
 
-def _restored(run: Run, path: Path, sha256: str) -> nn.Module:
+def restored(run: Run, folder: Path, done: dict[str, Any]) -> nn.Module:
+    """The backbone in a Run's folder. done: what pretrain.json holds. Raises InputError if it is not what was written."""
+    path = folder / "backbone.safetensors"
     payload = path.read_bytes() if path.is_file() else b""
-    if hashlib.sha256(payload).hexdigest() != sha256:
-        raise InputError(f"{path}: not the weights that were written (SHA-256 differs); delete {path.parent} to train again")
+    if hashlib.sha256(payload).hexdigest() != done["backbone_sha256"]:
+        raise InputError(f"{path}: not the weights that were written (SHA-256 differs); delete {folder} to train again")
     with torch.random.fork_rng(devices=[]):
-        return weights.unpack(payload, backbone(run))
+        f = weights.unpack(payload, backbone(run))
+    card.pad(f, done.get("padding", "symmetric"))
+    return f

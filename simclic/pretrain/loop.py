@@ -19,6 +19,7 @@ from simclic.loops import LOOK, autocast, finite, fused, looks, nonfinite
 from simclic.method import SimCLIC, width
 from simclic.pretrain.watch import Watch, collapsed
 from simclic.spec import USUAL, Diverged, How, InputError, Run, Tell
+from simclic.weights import card
 
 
 class Training:
@@ -88,8 +89,9 @@ def train(
         training.restore(content)
         del content  # as large as the model and its history
         weights.unchanged(run.init, training.init, path)
+        card.pad(training.model.backbone, training.init.get("padding", "symmetric"))
     elif run.init != "random":
-        training.init = weights.start(run.init, run.backbone, training.model.backbone)
+        training.init = weights.start(run.init, run.backbone, training.model.backbone, path.parent)
     compiled = fused(training.model.backbone, images(fit[:size]), run.precision) if how.compile else "no"
     log = Log(path, before=training.step // per_epoch)
     started, saved, bad = time.monotonic() - training.seconds, time.monotonic(), torch.tensor(-1, device=device)

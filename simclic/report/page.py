@@ -87,6 +87,9 @@ def tex(value: Any) -> str:
     return "".join(TEX.get(c, c) for c in str(value))
 
 
+NUMBER = re.compile(r"[+-]\d+\.\d+")
+
+
 def as_csv(made: Sheet) -> str:
     """The sheet as CSV: protocol, source, name, then a column per value. A cell that a spreadsheet would run is quoted."""
     buffer = io.StringIO()
@@ -96,7 +99,7 @@ def as_csv(made: Sheet) -> str:
         for group in groups:
             for row in group.rows:
                 cells = [block, group.title, row.label, *(cell.text for cell in row.cells)]
-                writer.writerow([f"'{c}" if c.startswith(("=", "+", "-", "@")) else c for c in cells])
+                writer.writerow([f"'{c}" if c.startswith(("=", "+", "-", "@")) and not NUMBER.fullmatch(c) else c for c in cells])
     return buffer.getvalue()
 
 

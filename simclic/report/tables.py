@@ -11,6 +11,7 @@ import pandas as pd
 
 from simclic import store
 from simclic.data import PAPER, title
+from simclic.report.methods import Method, added, standing
 from simclic.spec import Exhibit, Linear, Protocol, Run, Table
 
 DASH = "–"
@@ -59,7 +60,7 @@ def sheet(table: Table, frame: pd.DataFrame, baselines: Path, failures: Mapping[
     if isinstance(table.columns, tuple):
         return _details(table, _shaped(stored, ["method", *table.columns]))
     if table.columns == "dataset":
-        return _comparison(table, frame, _shaped(stored, ["protocol", "method"]), failures)
+        return _comparison(table, frame, _shaped(stored, ["protocol", "method"]), failures, baselines / "methods")
     return _ablation(table, frame, _shaped(stored, [*stored.columns[:1], "error"]), failures)
 
 
@@ -132,14 +133,16 @@ def mixed(exhibit: Exhibit, frame: pd.DataFrame) -> list[str]:
     return told
 
 
-def _comparison(table: Table, frame: pd.DataFrame, stored: pd.DataFrame, failures: Mapping[str, str]) -> Sheet:
-    """Table 2: the paper's rows, then ours, for each protocol; the data sets of the paper and any other."""
+def _comparison(table: Table, frame: pd.DataFrame, stored: pd.DataFrame, failures: Mapping[str, str], folder: Path) -> Sheet:
+    """Table 2: the paper's rows, those that were added in `folder`, then ours, for each protocol; where those stand that the
+    paper does not print, and in what ours differ from theirs. Columns: the data sets of the paper and any other."""
     printed = [c for c in stored.columns if c not in ("protocol", "method", "value")]
     names = {title(name): name for name in PAPER}  # as printed -> data set
     asked = list(dict.fromkeys(run.dataset for run in table.runs))
     ours = [name for name in asked if title(name) not in printed or name not in PAPER]
     columns = ours + [names.get(text, text) for text in printed]
     header, blocks = [title(name) for name in ours] + printed, []
+    new = added(folder, printed) if printed else []
     for protocol in table.protocols:
         rows = stored[stored["protocol"] == protocol.stage]
         paper = [Row(r["method"], [Cell()] * len(ours) + [_printed(r[c]) for c in printed]) for _, r in rows.iterrows()]
@@ -148,11 +151,51 @@ def _comparison(table: Table, frame: pd.DataFrame, stored: pd.DataFrame, failure
         for method in dict.fromkeys(run.method for run, _ in jobs):
             those = [(run, p) for run, p in jobs if run.method == method]
             here.append(Row(method, [_cell(frame, [j for j in those if j[0].dataset == n], failures) for n in columns]))
-        mark(paper)
+        more = [_added(method, protocol.stage, len(ours), printed) for method in new if protocol.stage in method.rows]
+        mark([*paper, *more])
+        marks = [[cell.mark for cell in row.cells] for row in more]
+        mark(paper)  # as the paper has them
         mark(here)
-        blocks.append((protocol.title, _groups(paper, here)))
+        for row, theirs in zip(more, marks, strict=True):
+            for cell, own in zip(row.cells, theirs, strict=True):
+                cell.mark = own
+        names_of_paper = {row.label for row in paper}
+        unprinted = [*more, *(row for row in here if row.label not in names_of_paper)]
+        groups = _groups(paper, here)
+        groups[1:1] = [Group("Added", more)] * bool(more)
+        groups += [Group("Rank among the printed rows, p against the best of them", _standings(unprinted, paper, header))]
+        groups += [Group("Run here less printed", _differences(here, paper))]
+        blocks.append((protocol.title, [group for group in groups if group.rows]))
     remark = "A dash without another reason: the paper prints no number there, or nothing is asked to run there but"
-    return Sheet(table, "", header, blocks, (f"{remark} {', '.join(title(name) for name in asked)}.",) if printed else ())
+    told = (f"{remark} {', '.join(title(name) for name in asked)}.",) if printed else ()
+    return Sheet(table, "", header, blocks, (*told, *(f"Added: {method.note}." for method in new)))
+
+
+def _added(method: Method, stage: str, before: int, printed: Sequence[str]) -> Row:
+    return Row(method.name, [Cell()] * before + [_printed(method.rows[stage].get(name, "")) for name in printed])
+
+
+def _standings(rows: Sequence[Row], paper: Sequence[Row], header: Sequence[str]) -> list[Row]:
+    """Where rows that the paper does not print stand among those that it does; rows without a number are left out."""
+    found = []
+    for row in rows:
+        columns = zip(row.cells, header, zip(*(r.cells for r in paper), strict=True), strict=True) if paper else ()
+        texts = [standing(cell.value, [c.value for c in theirs], name) for cell, name, theirs in columns]
+        if any(texts):
+            found.append(Row(row.label, [Cell(text or DASH) for text in texts]))
+    return found
+
+
+def _differences(here: Sequence[Row], paper: Sequence[Row]) -> list[Row]:
+    """Ours less theirs, for rows of one name, where both have a number."""
+    found, printed = [], {row.label: row for row in paper}
+    for row in here:
+        if row.label in printed:
+            pairs = zip(row.cells, printed[row.label].cells, strict=True)
+            less = [ours.value - round(theirs.value, 2) for ours, theirs in pairs]
+            if any(map(math.isfinite, less)):
+                found.append(Row(row.label, [Cell(f"{v:+.2f}") if math.isfinite(v) else Cell() for v in less]))
+    return found
 
 
 def _ablation(table: Table, frame: pd.DataFrame, stored: pd.DataFrame, failures: Mapping[str, str]) -> Sheet:

@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any, ClassVar
 
 from simclic.spec.fields import STRENGTHS, InputError, Spec, check_names
+from simclic.spec.methods import IMPORTED
 
 # What nothing reads when nothing is trained.
 TRAINING = frozenset(
@@ -39,7 +40,7 @@ class Run(Spec):
     image_size: int = 224  # pixels; the paper gives it for evaluation only
     # Encoder f = backbone + projector, predictor h (Section 3.4); widths are SimSiam's, the paper gives none
     backbone: str = "resnet50"  # a timm name, or "pixels": the image itself
-    init: str = "random"  # or trained weights: a timm name with its tag, or a file; the paper does not say
+    init: str = "random"  # or trained weights: a method that was imported, a timm name with its tag, a file; the paper is silent
     projector_dim: int = 2048
     predictor: str = "2-layer"
     predictor_dim: int = 512
@@ -136,9 +137,11 @@ class Run(Spec):
     def method(self) -> str:
         """The row of Table 2."""
         if self.epochs:
-            start = "" if self.init == "random" else f" from {_last(self.init)}"
+            start = "" if self.init == "random" else f" from {IMPORTED.get(self.init, _last(self.init))}"
             return f"SimCLIC ({'no perturbation' if self.perturbation == 'none' else self.perturbation}){start}"
-        return {"untrained": "Untrained backbone", "pixels": "Raw pixels"}.get(self.kind, _last(self.init))
+        return {"untrained": "Untrained backbone", "pixels": "Raw pixels"}.get(
+            self.kind, IMPORTED.get(self.init, _last(self.init))
+        )
 
     @property
     def lr(self) -> float:

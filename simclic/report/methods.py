@@ -1,0 +1,92 @@
+"""Rows that Table 2 can have beside the paper's: new methods from a file of numbers, where each stands, and what differs."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from simclic.data import FACTS, PAPER, title
+from simclic.spec import InputError
+
+NEEDED = ("method", "source", "pretrained_on", "split")
+IMAGENET = 50_000  # its validation images, on which the column of that name is measured
+TEST = {title(name): FACTS[name].sizes[2] for name in PAPER} | {"ImageNet": IMAGENET}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method from baselines/methods/*.csv. rows: protocol -> column as printed in Table 2 -> error in percent, as text."""
+
+    name: str
+    note: str
+    rows: Mapping[str, Mapping[str, str]]
+
+
+def added(folder: Path, columns: Sequence[str]) -> list[Method]:
+    """The methods in a folder, by file name. Raises InputError for a file that is not as it should be."""
+    return [read(path, columns) for path in sorted(folder.glob("*.csv"))]
+
+
+def read(path: Path, columns: Sequence[str]) -> Method:
+    """A method's file: lines `# key: value` for where the numbers come from, then protocol and columns as Table 2 prints them.
+
+    Raises InputError, naming the line, unless every key of NEEDED is there and every number is a percentage.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise InputError(f"{path}: cannot be read ({e})") from e
+    head = dict(line[1:].split(":", 1) for line in lines if line.startswith("#") and ":" in line)
+    told = {key.strip(): value.strip() for key, value in head.items()}
+    for key in NEEDED:
+        if not told.get(key):
+            raise InputError(f"{path}: says no {key}; add a line '# {key}: ...'")
+    rows: dict[str, dict[str, str]] = {}
+    body = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
+    if not body:
+        raise InputError(f"{path}: holds no numbers; its first row is protocol,{','.join(columns[:3])},...")
+    header = [name.strip() for name in next(csv.reader([body[0][1]]))]
+    if header[0] != "protocol" or (odd := [name for name in header[1:] if name not in columns]):
+        what = f"{odd[0]!r} is no column of Table 2" if header[0] == "protocol" else "its first column is not protocol"
+        raise InputError(f"{path}:{body[0][0]}: {what}; they are protocol, {', '.join(columns)}")
+    for n, line in body[1:]:
+        values = [value.strip() for value in next(csv.reader([line]))]
+        if len(values) != len(header) or values[0] not in ("linear", "finetune") or values[0] in rows:
+            raise InputError(f"{path}:{n}: is no row of linear or finetune with {len(header) - 1} values, each protocol once")
+        for name, value in zip(header[1:], values[1:], strict=True):
+            if value and not _percentage(value):
+                raise InputError(f"{path}:{n}: {name}={value!r} is no error in percent, 0 to 100")
+        rows[values[0]] = dict(zip(header[1:], values[1:], strict=True))
+    note = f"{told['method']}: {told['source']}; pre-trained on {told['pretrained_on']}; {told['split']}"
+    return Method(told["method"], note, rows)
+
+
+def _percentage(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 100
+    except ValueError:
+        return False
+
+
+def standing(error: float, others: Sequence[float], column: str) -> str:
+    """The rank of an error among others, ties sharing the better one, and the p-value against the best of them: "3 of 17, p .04".
+
+    Two-sided, for two proportions measured on as many test images as the column's data set has; the other may be the better.
+    For mean per class and mAP that is a rough measure.
+    """
+    known = sorted(value for value in others if math.isfinite(value))
+    if not known or not math.isfinite(error):
+        return ""
+    rank = 1 + sum(round(value, 2) < round(error, 2) for value in known)
+    return f"{rank} of {len(known) + 1}, p {two_proportions(error, known[0], TEST[column])}"
+
+
+def two_proportions(a: float, b: float, n: int) -> str:
+    """The p-value of two error rates in percent being one, each of n images; to two digits, or < .001."""
+    pooled = (a + b) / 200
+    if pooled in (0.0, 1.0):
+        return "1.0"
+    z = (a - b) / 100 / math.sqrt(2 * pooled * (1 - pooled) / n)
+    p = math.erfc(abs(z) / math.sqrt(2))
+    return "< .001" if p < 0.001 else f"{p:.2g}".lstrip("0") or "0"

@@ -1,0 +1,22 @@
+"""The 13 published methods of Table 2, in its order: the name that a Run starts from, and how the paper calls it."""
+
+METHODS = {
+    "insdis": "InsDis",
+    "moco-v1": "MoCo v1",
+    "pcl-v1": "PCL",
+    "pirl": "PIRL",
+    "pcl-v2": "PCL v2",
+    "simclr-v1": "SimCLR v1",
+    "moco-v2": "MoCo v2",
+    "simclr-v2": "SimCLR v2",
+    "sela-v2": "SeLa v2",
+    "infomin": "InfoMin",
+    "byol": "BYOL",
+    "deepcluster-v2": "DeepCluster v2",
+    "swav": "SwAV",
+}
+
+# The stored rows of three of them come from conversions that pad as torchvision does, where the method pads otherwise.
+AS_STORED = {f"{name}-as-stored": f"{METHODS[name]} (padded as stored)" for name in ("byol", "simclr-v1", "simclr-v2")}
+
+IMPORTED = METHODS | AS_STORED  # what a Run may start from once it was imported

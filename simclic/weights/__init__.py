@@ -1,0 +1,174 @@
+"""Backbones as bytes: what was trained here out, and what was trained elsewhere in, under torchvision's and timm's key names."""
+
+import argparse
+import hashlib
+import io
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from simclic import files
+from simclic.spec import InputError
+from simclic.spec.methods import IMPORTED
+from simclic.spec.run import is_file
+from simclic.weights import card
+from simclic.weights.card import Card
+
+HEADS = ("fc.", "head.", "classifier.")  # what classifies, and is left out
+RUNS = Path("runs")
+PLACE = "imported"  # the folder beside the Runs for what `simclic import` makes
+
+# What files of PyTorch's hold beside tensors, and is as inert as these: options of a command line, a learning rate of numpy's.
+INERT = [argparse.Namespace, np.dtype, np.float64, type(np.dtype("float64")), type(np.dtype("float32")), type(np.dtype("int64"))]
+
+
+def pack(backbone: nn.Module) -> bytes:
+    """The backbone's parameters and buffers, in safetensors' format."""
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()})
+
+
+def unpack(payload: bytes, backbone: nn.Module) -> nn.Module:
+    """Load what `pack` wrote into a backbone of the same kind; every key is used, every shape matches. Returns it."""
+    backbone.load_state_dict(load(payload))
+    return backbone
+
+
+def start(init: str, name: str, backbone: nn.Module, runs: Path = RUNS) -> dict[str, Any]:
+    """Load a starting point into a backbone: a file, what `simclic import` made, or trained weights of timm by name and tag.
+
+    name: the backbone's own name in timm. runs: beside which imported weights lie. Every key is used or recorded as left out,
+    every shape matches, weights change, and the backbone pads as its card says. Returns what is recorded: SHA-256 of what was
+    loaded, the keys left out, the card. Raises InputError otherwise.
+    """
+    path = located(init, runs)
+    told = card.read(path) if path and path.is_file() else None
+    sha256, found = _from_file(init, path) if path else _from_timm(init, name)
+    wanted = backbone.state_dict()
+    dropped = sorted(k for k in found if k not in wanted and k.startswith(HEADS))
+    odd = [f"{k} is left over" for k in sorted(found.keys() - wanted.keys() - set(dropped))]
+    odd += [f"{k} is missing" for k in sorted(wanted.keys() - found.keys()) if not k.endswith("num_batches_tracked")]
+    odd += [
+        f"{k} is {tuple(found[k].shape)}, not {tuple(wanted[k].shape)}"
+        for k in sorted(found.keys() & wanted.keys()) if found[k].shape != wanted[k].shape
+    ]  # fmt: skip
+    if odd:
+        more = f" and {len(odd) - 3:,} more" if len(odd) > 3 else ""
+        raise InputError(f"init={init!r} does not fit backbone={name!r}: {'; '.join(odd[:3])}{more}")
+    used = {k: found[k].to(v) for k, v in wanted.items() if k in found}  # its type, and its device
+    if all(torch.equal(wanted[k], v) for k, v in used.items()):
+        raise InputError(f"init={init!r} holds exactly the random weights that are there already; it is no starting point")
+    backbone.load_state_dict(wanted | used)
+    record: dict[str, Any] = {"init_sha256": sha256, "init_dropped": dropped, "padding": told.padding if told else "symmetric"}
+    card.pad(backbone, record["padding"])
+    return record
+
+
+def located(init: str, runs: Path) -> Path | None:
+    """Where a starting point lies that is a file, named by its path or by the method it was imported as; None for others."""
+    if init in IMPORTED:
+        return runs / PLACE / f"{init}.safetensors"
+    return Path(init).expanduser() if is_file(init) else None
+
+
+def normal(init: str, runs: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and deviation of the input that a starting point expects, if its card says so."""
+    path = located(init, runs)
+    told = card.read(path) if path and path.is_file() else None
+    return (told.mean, told.std) if told else None
+
+
+def keep(name: str, tensors: dict[str, Tensor], told: Card, runs: Path) -> Path:
+    """Write an imported backbone with its card, for Runs that start from `name`. Returns the path."""
+    path = runs / PLACE / f"{name}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_bytes(path, save({k: v.contiguous() for k, v in tensors.items()}, told.metadata))
+    return path
+
+
+def sha256_of(init: str, runs: Path) -> str:
+    """The SHA-256 of a file to start from, or nothing for weights by name or a file that is gone."""
+    path = located(init, runs)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path and path.is_file() else ""
+
+
+def unchanged(init: str, record: Mapping[str, Any], path: Path) -> None:
+    """Raise InputError if the file to start from is another one by now than what is recorded of it in `path`."""
+    now = sha256_of(init, path.parent)
+    if now and now != record.get("init_sha256"):
+        raise InputError(f"init={init!r}: is another file than the one that {path} started from; move that folder away")
+
+
+def tensors(path: Path) -> tuple[bytes, Any]:
+    """A file's bytes and what they hold, of safetensors' format or PyTorch's. Nothing in it is executed: safetensors cannot, and
+    torch reads tensors, numbers and INERT alone. Raises InputError for anything else.
+    """
+    try:
+        payload = path.read_bytes()
+        if path.suffix == ".safetensors":
+            return payload, load(payload)
+        with warnings.catch_warnings(), torch.serialization.safe_globals(INERT + _scalar()):
+            warnings.simplefilter("ignore")  # about how a file was written
+            found = torch.load(io.BytesIO(payload), "cpu", weights_only=True)
+    except OSError as e:
+        raise InputError(f"{path}: cannot be read ({e.strerror})") from e
+    except pickle.UnpicklingError as e:
+        raise InputError(f"{path}: is no file of weights (not a whole one of tensors alone, and nothing else is read)") from e
+    except Exception as e:  # bytes that are something else make these readers raise almost anything
+        raise InputError(f"{path}: is no file of weights ({(str(e).splitlines() or [type(e).__name__])[0][:160]})") from e
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: holds no tensors by name")
+    for name, tensor in found.items():
+        if isinstance(tensor, Tensor):
+            ordinary(path, str(name), tensor)
+    return payload, found
+
+
+def ordinary(path: Path, name: str, tensor: Tensor) -> None:
+    """Raise InputError for a tensor that is not simply an array of real numbers."""
+    if tensor.layout != torch.strided or tensor.is_meta or tensor.is_complex() or tensor.is_quantized:
+        raise InputError(f"{path}: {name} is no ordinary tensor of real numbers")
+
+
+def _scalar() -> list[Any]:
+    """How files written with any version of numpy name its scalars."""
+    scalar = np.float64(0).__reduce__()[0]
+    return [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+
+
+def _from_file(init: str, path: Path) -> tuple[str, dict[str, Tensor]]:
+    if init in IMPORTED and not path.is_file():
+        raise InputError(f"init={init!r}: is not imported yet; run: simclic import {init} FILE --runs {path.parent.parent}")
+    try:
+        payload, found = tensors(path)
+    except InputError as e:
+        raise InputError(f"init={init!r}: {str(e).removeprefix(f'{path}: ')}") from e
+    if isinstance(found.get("state_dict"), dict):
+        found = found["state_dict"]
+    if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items()):
+        raise InputError(f"init={init!r}: holds no tensors by name, under torchvision's or timm's keys")
+    for name, tensor in found.items():
+        ordinary(Path(init), name, tensor)
+    return hashlib.sha256(payload).hexdigest(), found
+
+
+def _from_timm(init: str, name: str) -> tuple[str, dict[str, Tensor]]:
+    import timm
+
+    if init.split(".")[0] != name:
+        raise InputError(f"init={init!r} with backbone={name!r}: weights by name are those of the same backbone")
+    if init not in timm.list_pretrained(f"{name}*"):
+        known = ", ".join(timm.list_pretrained(f"{name}.*")[:6]) or "none"
+        raise InputError(f"init={init!r}: timm has no such weights; it has {known}; a file of your own is named by its path")
+    try:
+        found = timm.create_model(init, pretrained=True, num_classes=0).state_dict()
+    except (OSError, RuntimeError, ValueError) as e:
+        why = (str(e).strip().splitlines() or [type(e).__name__])[0][:160]
+        raise InputError(f"init={init!r}: cannot be had ({why}); download it where there is a network, or name a file") from e
+    return hashlib.sha256(b"".join(v.cpu().numpy().tobytes() for v in found.values())).hexdigest(), found

@@ -1,0 +1,78 @@
+"""What weights say of themselves: where they come from, which input they expect, how their network pads."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from simclic.spec import InputError
+
+PADDINGS = ("symmetric", "same", "same-pool")
+
+
+@dataclass(frozen=True)
+class Card:
+    """method: as Table 2 calls it. source: where its authors publish it. sha256: of the file that was imported. mean, std: of the
+    input, three channels each. padding: "symmetric" as torchvision's, "same" as TensorFlow's SAME in every strided layer,
+    "same-pool" in the max-pool alone. top_1: linear accuracy on ImageNet in percent, as its authors report it. dropped: keys that
+    were left out.
+    """
+
+    method: str
+    source: str
+    sha256: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    padding: str
+    top_1: float
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """As it stands in a safetensors file."""
+        return {"card": json.dumps(asdict(self))}
+
+
+def read(path: Path) -> Card | None:
+    """The card in a safetensors file; None if it has none. Raises InputError if it is not whole."""
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            told = (file.metadata() or {}).get("card")
+        return None if told is None else parse(json.loads(told))
+    except (SafetensorError, OSError) as e:
+        raise InputError(f"{path}: is no file of weights ({e})") from e
+    except (ValueError, TypeError, KeyError) as e:
+        raise InputError(f"{path}: its card cannot be read ({e}); import it again") from e
+
+
+def parse(values: dict[str, Any]) -> Card:
+    """A card from what JSON holds. Raises ValueError, TypeError or KeyError if it is none."""
+    mean, std = (tuple(float(v) for v in values[name]) for name in ("mean", "std"))
+    if len(mean) != 3 or len(std) != 3 or not all(std) or values["padding"] not in PADDINGS:
+        raise ValueError("mean, std or padding")
+    return Card(**{**values, "mean": mean, "std": std, "dropped": tuple(values["dropped"])})
+
+
+def pad(f: nn.Module, padding: str) -> None:
+    """Let a timm ResNet pad as `padding` says: other layers over the same parameters. Raises InputError for another network."""
+    if padding == "symmetric":
+        return
+    from timm.layers import Conv2dSame  # type: ignore[attr-defined]
+    from timm.layers.pool2d_same import MaxPool2dSame
+
+    if not isinstance(getattr(f, "maxpool", None), nn.MaxPool2d):
+        raise InputError(f"padding={padding!r} is that of a ResNet, which this backbone is not")
+    f.maxpool = MaxPool2dSame(3, 2)
+    if padding == "same-pool":
+        return
+    for holder in list(f.modules()):
+        for name, layer in list(holder.named_children()):
+            if type(layer) is nn.Conv2d and layer.stride[0] > 1 and layer.kernel_size[0] > 1:
+                same = Conv2dSame(layer.in_channels, layer.out_channels, layer.kernel_size[0], layer.stride[0], device="meta")
+                same.weight, same.bias = layer.weight, layer.bias
+                setattr(holder, name, same)

@@ -1,0 +1,124 @@
+"""A table of facts: how the files of the 13 methods are laid out, what input they expect, and what they are known to reach."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Shapes = Mapping[str, tuple[int | None, ...]]  # None: any size
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+NONE = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # images in [0, 1] as they are
+
+LINEAR = {"weight": (128, 2048), "bias": (128,)}
+MLP = {"0.weight": (2048, 2048), "0.bias": (2048,), "2.weight": (128, 2048), "2.bias": (128,)}
+NORM = {**dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (2048,)), "num_batches_tracked": ()}
+PROJECTION = {
+    "0.weight": (2048, 2048), "0.bias": (2048,), **{f"1.{k}": v for k, v in NORM.items()},
+    "3.weight": (128, 2048), "3.bias": (128,),
+}  # fmt: skip
+JIGSAW = {"fc2.weight": (128, 1152), "fc2.bias": (128,)}
+
+
+def under(prefix: str, shapes: Shapes) -> dict[str, tuple[int | None, ...]]:
+    """The same shapes below a prefix."""
+    return {f"{prefix}{name}": shape for name, shape in shapes.items()}
+
+
+@dataclass(frozen=True)
+class Torch:
+    """A file of PyTorch's. outer: the key that holds the state dict, "" for the file itself. prefix: of the backbone's keys.
+
+    heads: keys that are no backbone's and have to be there. extra: a pattern of further keys that may be there. beside: what may
+    stand beside `outer`. md5: first digits of the published files' MD5.
+    """
+
+    outer: str
+    prefix: str
+    heads: Shapes
+    extra: str = "$^"
+    beside: tuple[str, ...] = ()
+    md5: tuple[str, ...] = ()
+    normal: tuple[Any, Any] = IMAGENET
+    padding: str = field(default="symmetric", init=False)
+
+
+@dataclass(frozen=True)
+class TensorFlow:
+    """A checkpoint of TensorFlow's: variables in the order in which they were made. heads, extra: as for Torch."""
+
+    heads: Shapes
+    extra: str
+    normal: tuple[Any, Any] = NONE
+    padding: str = "same-pool"
+
+
+@dataclass(frozen=True)
+class Haiku:
+    """BYOL's pickle of haiku's parameters and state."""
+
+    normal: tuple[Any, Any] = IMAGENET
+    padding: str = "same"
+
+
+Layout = Torch | TensorFlow | Haiku
+
+MOCO = {
+    "outer": "state_dict", "prefix": "module.encoder_q.", "beside": ("epoch", "arch", "optimizer"),
+    "extra": r"module\.(queue|queue_ptr|encoder_k\..*)",
+}  # fmt: skip
+PYCONTRAST = {
+    "outer": "model", "prefix": "module.encoder.", "beside": ("model_ema", "contrast", "optimizer", "epoch", "amp", "opt"),
+}  # fmt: skip
+SWAV = {"outer": "", "prefix": "module.", "beside": ("epoch", "optimizer", "amp")}
+CLASSIFIER = under("head_supervised/linear_layer/dense/", {"kernel": (2048, 1000), "bias": (1000,)})
+CONTRASTIVE = {
+    **{f"head_contrastive/nl_{i}/dense/kernel": (2048, 128 if i == 2 else 2048) for i in range(3)},
+    **{f"head_contrastive/nl_{i}/batch_normalization/gamma": (128 if i == 2 else 2048,) for i in range(3)},
+}
+SLOTS = r".*/(Momentum|LARSOptimizer)|global_step"
+
+LAYOUTS: dict[str, Layout] = {
+    "insdis": Torch(**PYCONTRAST, heads=under("module.head.0.", LINEAR)),  # type: ignore[arg-type]
+    "moco-v1": Torch(**MOCO, heads=under("module.encoder_q.fc.", LINEAR), md5=("b251726a",)),  # type: ignore[arg-type]
+    "pcl-v1": Torch(**MOCO, heads=under("module.encoder_q.fc.", LINEAR)),  # type: ignore[arg-type]
+    "pirl": Torch(
+        **PYCONTRAST,  # type: ignore[arg-type]
+        heads=under("module.head.0.", LINEAR) | under("module.head_jig.", under("fc1.", LINEAR) | JIGSAW),
+    ),
+    "pcl-v2": Torch(**MOCO, heads=under("module.encoder_q.fc.", MLP)),  # type: ignore[arg-type]
+    "simclr-v1": TensorFlow(CLASSIFIER, SLOTS),
+    "moco-v2": Torch(**MOCO, heads=under("module.encoder_q.fc.", MLP), md5=("59fd9945", "a04e12f8")),  # type: ignore[arg-type]
+    "simclr-v2": TensorFlow(CONTRASTIVE, rf"{SLOTS}|head_contrastive/.*|head_supervised/.*|ema_model/.*|.*memory.*"),
+    "sela-v2": Torch(**SWAV, heads=under("module.projection_head.", PROJECTION), extra=r"module\.prototypes\..*"),  # type: ignore[arg-type]
+    "infomin": Torch(
+        **PYCONTRAST,  # type: ignore[arg-type]
+        heads=under("module.head.", MLP) | under("module.head_jig.", under("fc1.", MLP) | JIGSAW),
+    ),
+    "byol": Haiku(),
+    "deepcluster-v2": Torch(
+        **SWAV,  # type: ignore[arg-type]
+        heads=under("module.projection_head.", PROJECTION)
+        | {f"module.prototypes.prototypes{i}.weight": (3000, 128) for i in range(3)},
+    ),
+    "swav": Torch(
+        **SWAV,  # type: ignore[arg-type]
+        heads=under("module.projection_head.", PROJECTION) | {"module.prototypes.weight": (3000, 128)},
+    ),
+}
+
+# Linear top-1 on ImageNet in percent, and where the file is published.
+FACTS = {
+    "insdis": (59.5, "PyContrast, InsDis.pth"),
+    "moco-v1": (60.6, "facebookresearch/moco, moco_v1_200ep_pretrain.pth.tar"),
+    "pcl-v1": (61.5, "salesforce/PCL, PCL_v1_epoch200.pth.tar"),
+    "pirl": (61.7, "PyContrast, PIRL.pth"),
+    "pcl-v2": (67.6, "salesforce/PCL, PCL_v2_epoch200.pth.tar"),
+    "simclr-v1": (69.3, "google-research/simclr, ResNet50_1x, model.ckpt-225206"),
+    "moco-v2": (71.1, "facebookresearch/moco, moco_v2_800ep_pretrain.pth.tar"),
+    "simclr-v2": (71.7, "google-research/simclr, r50_1x_sk0, model.ckpt-250228"),
+    "sela-v2": (71.8, "facebookresearch/swav, selav2_400ep_pretrain.pth.tar"),
+    "infomin": (73.0, "PyContrast, InfoMin_800.pth"),
+    "byol": (74.3, "deepmind-research/byol, pretrain_res50x1.pkl"),
+    "deepcluster-v2": (75.2, "facebookresearch/swav, deepclusterv2_800ep_pretrain.pth.tar"),
+    "swav": (75.3, "facebookresearch/swav, swav_800ep_pretrain.pth.tar"),
+}

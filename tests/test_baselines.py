@@ -1,0 +1,153 @@
+"""Stored, measured again, and new: the 13 through probe and grid into Table 2, a method of one's own, a backbone to take away."""
+
+import csv
+import json
+import re
+
+import official
+import pytest
+import timm
+import torch
+from conftest import ROOT, tiny
+from safetensors.torch import load_file
+
+from simclic import Finetune, InputError, Linear, Table, grid, launch, load, pretrain, report, store
+from simclic.__main__ import main
+from simclic.report import methods, render
+from simclic.spec import Suite
+from simclic.spec.methods import IMPORTED, METHODS
+
+PROBE = Linear(l2_count=3, tolerance=1e-2)
+TUNE = Finetune(steps=1, batch_size=4, lr_count=1, decay_count=0, augment="none", precision="float32")
+CPU = torch.device("cpu")
+
+
+def sheet(path):
+    """A table's CSV: (protocol, source, method) -> column -> text."""
+    rows = csv.DictReader(path.read_text().splitlines())
+    return {(row["protocol"], row["source"], row["method"]): row for row in rows}
+
+
+def test_all_13_measured_again_stand_beside_what_is_stored(eleven, tmp_path):
+    runs = tmp_path / "runs"
+    for seed, name in enumerate(METHODS):
+        file = official.write(name, tmp_path, official.trained(seed).state_dict())
+        assert main(["import", name, str(file), "--runs", str(runs)]) == 0
+    made = grid(dataset="cifar10", init=tuple(METHODS), perturbation="none", epochs=0, image_size=32)
+    table = Table(number=2, caption="Again", runs=made, protocols=(PROBE, TUNE))
+    for run in made:
+        launch.work(run, table.protocols, runs, eleven, "cpu", lambda share, note: None)
+    render([Suite("", "", (table,), "x.py")], runs, tmp_path / "out")
+    found = sheet(tmp_path / "out/table2.csv")
+    for protocol in table.protocols:
+        for run in made:
+            error = store.result(runs, run, protocol)["error"]
+            stored = found[protocol.title, "As printed in the paper", run.method]["CIFAR10"]
+            assert found[protocol.title, "Run here", run.method]["CIFAR10"] == f"{error:.2f}"
+            less = found[protocol.title, "Run here less printed", run.method]["CIFAR10"]
+            assert float(less) == pytest.approx(error - float(stored), abs=0.006)
+    for kind in ("html", "md", "tex"):
+        assert "Run here less printed" in (tmp_path / f"out/table2.{kind}").read_text()
+
+
+def test_the_exhibit_asks_for_each_of_the_13_and_the_three_as_stored():
+    (table,) = load(ROOT / "benchmarks/baselines.py").exhibits
+    assert {run.init for run in table.runs} == set(IMPORTED)
+    assert len(table.runs) == 16 * 11
+    assert [p.title for p in table.protocols] == ["Linear evaluation", "Fine-tuned", "Linear evaluation, as published"]
+    assert {run.method for run in table.runs if run.init in METHODS} == set(METHODS.values())
+
+
+NUMBERS = """# method: Mine
+# source: Doe 2026, Table 3
+# pretrained_on: ImageNet-1k
+# split: test
+protocol,Aircraft,CIFAR10,Flowers
+linear,45.40,5.98,
+finetune,,2.00,3.00
+"""
+
+
+def test_a_file_of_numbers_is_a_row_of_table_2_with_mark_rank_and_significance(tmp_path, monkeypatch):
+    source = tmp_path / "source"
+    (source / "baselines/methods").mkdir(parents=True)
+    (source / "reports").symlink_to(ROOT / "reports")
+    for path in (ROOT / "baselines").glob("*.csv"):
+        (source / "baselines" / path.name).symlink_to(path)
+    (source / "baselines/methods/mine.csv").write_text(NUMBERS)
+    monkeypatch.setattr(report, "SOURCE", source)
+    render([load(ROOT / "benchmarks/table2.py")], tmp_path / "runs", tmp_path / "out")
+    found = sheet(tmp_path / "out/table2.csv")
+    row = found["Linear evaluation", "Added", "Mine"]
+    assert (row["Aircraft"], row["CIFAR10"], row["Flowers"], row["Cars"]) == ("45.40", "5.98", "–", "–")
+    where = "Rank among the printed rows, p against the best of them"
+    assert found["Linear evaluation", where, "Mine"]["Aircraft"] == f"1 of 17, p {methods.two_proportions(45.40, 45.51, 3333)}"
+    assert found["Linear evaluation", where, "Mine"]["CIFAR10"] == "3 of 17, p .86"  # as for 5.92 and 5.98
+    assert found["Fine-tuned", where, "Mine"]["CIFAR10"].startswith("1 of 17, p ")
+    text = (tmp_path / "out/table2.md").read_text()
+    assert "| Mine | – | **45.40** |" in text
+    assert "**45.51**" in text  # the paper's own marks stay
+    assert "Added: Mine: Doe 2026, Table 3; pre-trained on ImageNet-1k; test." in text
+    for kind in ("html", "tex"):
+        assert "Mine" in (tmp_path / f"out/table2.{kind}").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("# source: Doe 2026, Table 3\n", ""), "says no source; add a line '# source: ...'"),
+        (("CIFAR10", "CIFAR-10"), "mine.csv:5: 'CIFAR-10' is no column of Table 2"),
+        (("protocol,", "stage,"), "mine.csv:5: its first column is not protocol"),
+        (("5.98", "105.98"), "mine.csv:6: CIFAR10='105.98' is no error in percent, 0 to 100"),
+        (("5.98", "nan"), "mine.csv:6: CIFAR10='nan' is no error in percent"),
+        (("finetune", "tuned"), "mine.csv:7: is no row of linear or finetune"),
+        (("5.98,", "5.98"), "mine.csv:6: is no row of linear or finetune with 3 values"),
+    ],
+)
+def test_a_file_of_numbers_that_is_wrong_is_one_line(tmp_path, change, told):
+    path = tmp_path / "mine.csv"
+    path.write_text(NUMBERS.replace(*change))
+    with pytest.raises(InputError, match=re.escape(told)) as e:
+        methods.read(path, ("Aircraft", "CIFAR10", "Flowers"))
+    assert "\n" not in str(e.value)
+
+
+def test_p_values_are_those_of_the_textbook():
+    assert methods.two_proportions(5.92, 5.98, 10000) == ".86"
+    assert methods.two_proportions(4.51, 4.54, 6149) == ".94"
+    assert methods.two_proportions(10, 20, 10000) == "< .001"
+    assert methods.two_proportions(0, 0, 10) == "1.0"
+
+
+def test_what_is_exported_has_equal_features_in_timm(digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run = tiny()
+    f = pretrain.pretrain(run, digits, tmp_path / "runs", CPU)
+    assert main(["export", run.name[:10]]) == 0
+    assert f"{run.name}.safetensors: " in capsys.readouterr().out
+    model = timm.create_model(run.backbone, num_classes=0).eval()
+    model.load_state_dict(load_file(f"{run.name}.safetensors"))
+    x = pretrain.prepared(run, digits, tmp_path / "runs", CPU)(torch.arange(8))
+    with torch.no_grad():
+        assert (model(x) - f(x)).abs().max() < 1e-6
+    (tmp_path / "runs" / run.name / "pretrain.json").unlink()
+    for words, told in (
+        (["export", "nothing"], "'nothing' is none of those in runs; name one"),
+        (["export", run.name], "has no trained backbone yet"),
+    ):
+        assert main(words) == 2
+        assert told in capsys.readouterr().err
+
+
+def test_what_is_exported_is_a_start_for_others(digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = pretrain.pretrain(tiny(), digits, tmp_path / "runs", CPU)
+    assert main(["export", tiny().name, "--out", "mine.safetensors"]) == 0
+    (control,) = grid(
+        dataset="digits", backbone="test_resnet", image_size=16, init="mine.safetensors", perturbation="none", epochs=0
+    )
+    again = pretrain.pretrain(control, digits, tmp_path / "runs", CPU)
+    x = torch.randn(2, 3, 16, 16)
+    assert first(x).equal(again(x))
+    assert tiny(init="mine.safetensors").method == "SimCLIC (noise) from mine.safetensors"
+    assert json.loads((tmp_path / "runs" / control.name / "pretrain.json").read_text())["padding"] == "symmetric"

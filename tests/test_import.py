@@ -1,0 +1,203 @@
+"""simclic import: the 13 methods' official files become backbones with equal features, and what is none of theirs is refused."""
+
+import hashlib
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import official
+import pytest
+import torch
+from layouts import photograph
+from safetensors import safe_open
+
+from simclic import InputError, Run, data, pretrain
+from simclic.__main__ import main
+from simclic.spec.methods import METHODS
+from simclic.weights import published
+
+SIZE = 64
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder of real photographs, as a data set."""
+    root = tmp_path_factory.mktemp("place")
+    for kind in ("wren", "stork"):
+        (root / "birds" / kind).mkdir(parents=True)
+        for i in range(5):
+            photograph((kind, i), (80, 70)).save(root / "birds" / kind / f"{i}.png")
+    return root
+
+
+def features(model, made, mean, std):
+    """What a reference network makes of images in [0, 1], by hand."""
+    x = torch.from_numpy(made.images[:4].astype(np.float32)) / 255
+    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (mean, std))
+    with torch.no_grad():
+        return model((x - mean) / std)
+
+
+def backbone(runs, made, **fields):
+    """What a Run's backbone makes of the same images, by the way that every Run goes."""
+    run = Run(image_size=SIZE, perturbation="none", epochs=0, **fields)
+    f = pretrain.pretrain(run, made, runs, torch.device("cpu"))
+    with torch.no_grad():
+        return f(pretrain.prepared(run, made, runs, torch.device("cpu"))(torch.arange(4)))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_official_file_is_imported_with_equal_features(name, place, tmp_path, capsys):
+    model = official.trained(seed=list(METHODS).index(name))
+    file = official.write(name, tmp_path, model.state_dict(), whole=name in ("moco-v1", "infomin", "insdis"))
+    runs = tmp_path / "runs"
+    assert main(["import", name, str(file), "--runs", str(runs)]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"{METHODS[name]}: ")
+    assert f'init="{name}"' in text
+    with safe_open(runs / "imported" / f"{name}.safetensors", "pt") as kept:
+        card = json.loads(kept.metadata()["card"])
+    raw = name.startswith("simclr")
+    assert card["method"] == METHODS[name]
+    assert card["mean"] == ([0, 0, 0] if raw else list(MEAN))
+    assert card["padding"] == ("same-pool" if raw else "same" if name == "byol" else "symmetric")
+    assert card["top_1"] == published.FACTS[name][0]
+    assert card["dropped"]
+    made = data.load(str(place / "birds"), "ericsson", place, SIZE)
+    ours = backbone(runs, made, dataset=str(place / "birds"), init=name)
+    theirs = features(official.reference(name, model), made, *(((0, 0, 0), (1, 1, 1)) if raw else (MEAN, STD)))
+    assert theirs.std() > 1e-2
+    assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
+
+
+@pytest.mark.parametrize("name", ["byol", "simclr-v1", "simclr-v2"])
+def test_padded_as_stored_the_features_are_torchvision_s(name, place, tmp_path):
+    model = official.trained(seed=77)
+    file = official.write(name, tmp_path, model.state_dict())
+    runs = tmp_path / "runs"
+    for more in ([], ["--as-stored"]):
+        assert main(["import", name, str(file), "--runs", str(runs), *more]) == 0
+    made = data.load(str(place / "birds"), "ericsson", place, SIZE)
+    own, stored = (backbone(runs, made, dataset=str(place / "birds"), init=n) for n in (name, f"{name}-as-stored"))
+    theirs = features(model, made, *(((0, 0, 0), (1, 1, 1)) if name != "byol" else (MEAN, STD)))
+    assert (stored - theirs).abs().max() < 1e-5 * theirs.abs().max()
+    assert (own - theirs).abs().max() > 1e-2 * theirs.abs().max()
+
+
+def refused(name, file, runs, capsys, *more):
+    """What `simclic import` says: one line, and nothing is written."""
+    assert main(["import", name, str(file), "--runs", str(runs), *more]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert not list(runs.glob("imported/*.safetensors"))
+    return captured.err
+
+
+OTHER = {
+    "insdis": "moco-v1", "moco-v1": "moco-v2", "pcl-v1": "pcl-v2", "pirl": "insdis", "pcl-v2": "pcl-v1", "moco-v2": "infomin",
+    "sela-v2": "pirl", "infomin": "pirl", "deepcluster-v2": "swav", "swav": "deepcluster-v2",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", official.TORCH)
+def test_another_method_s_a_cut_an_odd_and_a_hostile_file_are_refused(name, tmp_path, capsys):
+    runs, file = tmp_path / "runs", tmp_path / "file.pth.tar"
+
+    def told(content):
+        torch.save(content, file, _use_new_zipfile_serialization=False)
+        return refused(name, file, runs, capsys)
+
+    for other in (OTHER[name], "moco-v2" if name in ("swav", "sela-v2") else "swav"):
+        assert METHODS[name] in told(official.contents(other, official.light()))
+    state = official.light()
+    del state["layer3.4.conv2.weight"]
+    assert "layer3.4.conv2.weight is missing" in told(official.contents(name, state))
+    assert "is left over" in told(official.contents(name, official.light() | {"layer5.weight": torch.ones(1)}))
+    state = official.light() | {"layer1.0.conv1.weight": torch.ones(64, 64, 3, 3)}
+    assert "layer1.0.conv1.weight is (64, 64, 3, 3), not (64, 64, 1, 1)" in told(official.contents(name, state))
+    state = official.light() | {"bn1.running_var": torch.full((64,), float("nan"))}
+    assert "bn1.running_var is not finite" in told(official.contents(name, state))
+
+    class Code:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    told({**official.contents(name, official.light()), "epoch": Code()})
+    assert not (tmp_path / "executed").exists()
+    torch.save(official.contents(name, official.light()), file, _use_new_zipfile_serialization=False)
+    file.write_bytes(file.read_bytes()[:-3000])
+    assert "is no file of weights" in refused(name, file, runs, capsys)
+
+
+def test_simclr_s_variables_are_all_used_or_dropped(tmp_path, capsys, monkeypatch):
+    runs = tmp_path / "runs"
+    state = {k: v.contiguous() for k, v in official.light().items()}
+
+    def told(name, change, of=None):
+        found = official.variables(of or name, state)
+        change(found)
+        prefix = tmp_path / "model.ckpt-1"
+        official.bundles.write(prefix, found, crc=official.fast)
+        return refused(name, prefix, runs, capsys)
+
+    assert "base_model/conv2d_53/kernel is left over" in told(
+        "simclr-v1", lambda found: found.update({"base_model/conv2d_53/kernel": np.ones((1, 1, 2, 2), "f")})
+    )
+    assert "layer4.2.conv3.weight is missing" in told("simclr-v2", lambda found: found.pop("base_model/conv2d_52/kernel"))
+    assert "head_contrastive/nl_0" in told("simclr-v2", lambda found: None, of="simclr-v1")
+    assert "head_contrastive/nl_0" in told("simclr-v1", lambda found: None, of="simclr-v2")
+    (tmp_path / "model.ckpt-1.data-00000-of-00001").write_bytes(b"cut")
+    refused("simclr-v1", tmp_path / "model.ckpt-1", runs, capsys)
+    refused("simclr-v1", tmp_path / "nothing", runs, capsys)
+
+
+def test_byol_s_parts_are_all_used_or_dropped(tmp_path, capsys):
+    runs = tmp_path / "runs"
+    state = {k: v.contiguous() for k, v in official.light().items()}
+
+    def told(change):
+        return refused("byol", official.bundles.byol(tmp_path / "byol.pkl", state, change), runs, capsys)
+
+    def without(params, averages):
+        params.pop("res_net50/~/block_group_2/~/block_3/~/conv_1")
+
+    def more(params, averages):
+        params["res_net50/~/block_group_4/~/block_0/~/conv_0"] = {"w": np.ones((1, 1, 2, 2), "f")}
+
+    assert "layer3.3.conv2.weight is missing" in told(without)
+    assert "layer5.0.conv1.weight is left over" in told(more)
+    file = official.bundles.byol(tmp_path / "byol.pkl", state)
+    file.write_bytes(file.read_bytes()[:-3000])
+    refused("byol", file, runs, capsys)
+    torch.save(official.contents("moco-v2", official.light()), file)
+    refused("byol", file, runs, capsys)
+
+
+def test_a_file_whose_md5_is_another_method_s(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "file.pth.tar"
+    torch.save(official.contents("pcl-v2", official.light()), file)
+    md5 = hashlib.md5(file.read_bytes()).hexdigest()
+    layout = published.LAYOUTS["moco-v2"]
+    monkeypatch.setitem(published.LAYOUTS, "moco-v2", replace(layout, md5=(md5[:8],)))
+    told = refused("pcl-v2", file, tmp_path / "runs", capsys)
+    assert "is MoCo v2's file by its MD5, not PCL v2's; say: simclic import moco-v2" in told
+
+
+def test_weights_that_were_never_trained_are_refused():
+    wanted = {"conv1.weight": torch.ones(1, 1, 1, 1), "bn1.weight": torch.ones(1)}
+    with pytest.raises(InputError, match=r"conv1\.weight was never trained"):
+        published.fits("swav", Path("x"), dict(wanted), wanted)
+
+
+def test_bad_words_are_one_line(place, tmp_path, capsys):
+    runs = tmp_path / "runs"
+    assert "'moco' is not one of insdis, moco-v1," in refused("moco", "x", runs, capsys)
+    assert "x: cannot be read (No such file or directory)" in refused("swav", "x", runs, capsys)
+    assert "--as-stored with 'swav'" in refused("swav", "x", runs, capsys, "--as-stored")
+    made = data.load(str(place / "birds"), "ericsson", place, SIZE)
+    with pytest.raises(InputError, match="init='swav': is not imported yet; run: simclic import swav FILE --runs "):
+        backbone(runs, made, dataset=str(place / "birds"), init="swav")
