@@ -9,16 +9,18 @@ import pytest
 import timm
 import torch
 from conftest import ROOT, tiny
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
+from test_store import publish
 
-from simclic import Finetune, InputError, Linear, Table, grid, launch, load, pretrain, report, store
+from simclic import Finetune, InputError, Linear, Table, checkpoint, grid, launch, load, pretrain, report, store
 from simclic.__main__ import main
 from simclic.report import methods, render
-from simclic.spec import Suite
+from simclic.spec import How, Suite
 from simclic.spec.methods import IMPORTED, METHODS
+from simclic.weights.card import Card
 
 PROBE = Linear(l2_count=3, tolerance=1e-2)
-TUNE = Finetune(steps=1, batch_size=4, lr_count=1, decay_count=0, augment="none", precision="float32")
+TUNE = Finetune(steps=1, batch_size=4, lr_high=1e-4, lr_count=1, decay_count=0, augment="none", precision="float32")
 CPU = torch.device("cpu")
 
 
@@ -149,5 +151,55 @@ def test_what_is_exported_is_a_start_for_others(digits, tmp_path, monkeypatch):
     again = pretrain.pretrain(control, digits, tmp_path / "runs", CPU)
     x = torch.randn(2, 3, 16, 16)
     assert first(x).equal(again(x))
-    assert tiny(init="mine.safetensors").method == "SimCLIC (noise) from mine.safetensors"
+    assert tiny(init="mine.safetensors").method == "SimCLIC (noise) from mine"
     assert json.loads((tmp_path / "runs" / control.name / "pretrain.json").read_text())["padding"] == "symmetric"
+
+
+def test_the_readme_s_file_for_a_checkpoint_makes_a_ranked_row(tmp_path, monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    (code,) = [block for block in blocks if "with a method of my own" in block]
+    (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
+    (tmp_path / "mine.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    suite = load("mine.py")
+    (run,) = [r for r in suite.exhibits[0].runs if r.method == "mine" and r.dataset == "cifar10"]
+    publish(tmp_path / "runs", run, Linear(), error=5.95)
+    render([suite], tmp_path / "runs", tmp_path / "out")
+    found = sheet(next((tmp_path / "out").rglob("table2.csv")))
+    assert found["Linear evaluation", "Run here", "mine"]["CIFAR10"] == "5.95"
+    where = "Rank among the printed rows, p against the best of them"
+    assert found["Linear evaluation", where, "mine"]["CIFAR10"] == f"2 of 17, p {methods.two_proportions(5.95, 5.92, 10000)}"
+
+
+def test_training_from_weights_with_a_card_pads_as_it_says_and_resumes_so(digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(3)
+    state = timm.create_model("test_resnet", num_classes=0).state_dict()
+    card = Card("Mine", "nowhere", "", (0.0, 0.0, 0.0), (0.5, 0.5, 0.5), "same", 1.0)
+    (tmp_path / "mine.safetensors").write_bytes(save(state, card.metadata))
+    run = tiny(init="mine.safetensors", batch_size=256)
+    whole = pretrain.pretrain(run, digits, tmp_path / "whole", CPU, how=How(minutes=0))
+    pads = [type(m).__name__ for m in whole.modules() if type(m).__name__.endswith("Same")]
+    assert len(pads) > 1
+    assert pretrain.prepared(run, digits, tmp_path / "whole", CPU).std.flatten().tolist() == [0.5] * 3
+    save_one, saves = checkpoint.save, []
+
+    def dies(path, content):
+        save_one(path, content)
+        saves.append(content["step"])
+        if len(saves) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", dies)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain.pretrain(run, digits, tmp_path / "broken", CPU, how=How(minutes=0))
+    resumed = pretrain.pretrain(run, digits, tmp_path / "broken", CPU)
+    assert json.loads((tmp_path / "broken" / run.name / "pretrain.json").read_text())["resumed"] == [3]
+    assert all(a.equal(b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True))
+    x = torch.randn(2, 3, 16, 16)
+    assert whole(x).equal(resumed(x))
+    plain = timm.create_model("test_resnet", num_classes=0).eval()
+    plain.load_state_dict(whole.state_dict())
+    with torch.no_grad():
+        assert not plain(x).allclose(whole(x), atol=1e-3)

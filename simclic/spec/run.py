@@ -137,11 +137,9 @@ class Run(Spec):
     def method(self) -> str:
         """The row of Table 2."""
         if self.epochs:
-            start = "" if self.init == "random" else f" from {IMPORTED.get(self.init, _last(self.init))}"
+            start = "" if self.init == "random" else f" from {_shown(self.init)}"
             return f"SimCLIC ({'no perturbation' if self.perturbation == 'none' else self.perturbation}){start}"
-        return {"untrained": "Untrained backbone", "pixels": "Raw pixels"}.get(
-            self.kind, IMPORTED.get(self.init, _last(self.init))
-        )
+        return {"untrained": "Untrained backbone", "pixels": "Raw pixels"}.get(self.kind, _shown(self.init))
 
     @property
     def lr(self) -> float:
@@ -175,6 +173,11 @@ class Run(Spec):
 def _last(name: str) -> str:
     """The last part of a path."""
     return name.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _shown(init: str) -> str:
+    """What a starting point is called in a table: a published method by its name, a file by its own."""
+    return IMPORTED.get(init) or (_last(init).rsplit(".", 1)[0] if is_file(init) else _last(init))
 
 
 def _slug(name: str) -> str:
