@@ -7,6 +7,7 @@ from typing import Any
 
 from simclic import data, store
 from simclic.spec import Finetune, InputError, Linear, Protocol, Run, Suite
+from simclic.spec.methods import not_imported
 
 STAGES = ("pretrain", "calibrate", "linear", "finetune")
 
@@ -32,7 +33,7 @@ class Plan:
     work: list[tuple[Run, tuple[Protocol, ...]]] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)  # job -> why it failed or cannot be read
     broken: dict[str, str] = field(default_factory=dict)  # of those, the jobs whose files cannot be trusted: left alone
-    absent: dict[str, str] = field(default_factory=dict)  # data set -> what of it is not there
+    absent: dict[str, str] = field(default_factory=dict)  # data set or starting point -> what of it is not there
 
     def totals(self) -> list[Line]:
         """One line per stage over all exhibits, and one over everything."""
@@ -60,6 +61,8 @@ def plan(suites: Iterable[Suite], runs: Path, root: Path) -> Plan:
             for run, protocol in exhibit.jobs:
                 if problem := data.missing(run.dataset, root):
                     made.absent[run.dataset] = problem
+                if problem := not_imported(runs, run.init):
+                    made.absent[run.init] = problem
                 state, reason = look(runs, run, protocol)
                 if state in ("missing", "failed") and protocol not in left.setdefault(run, []):
                     left[run].append(protocol)
@@ -110,8 +113,8 @@ def cost(run: Run, protocols: Iterable[Protocol]) -> float:
 
 
 def runnable(made: Plan) -> list[tuple[Run, tuple[Protocol, ...]]]:
-    """The work whose data set is there. Raises InputError if that leaves nothing of what is missing."""
-    ready = [(run, protocols) for run, protocols in made.work if run.dataset not in made.absent]
+    """The work whose data set and starting point are there. Raises InputError if that leaves nothing of what is missing."""
+    ready = [(run, ps) for run, ps in made.work if run.dataset not in made.absent and run.init not in made.absent]
     if made.work and not ready:
         raise InputError("\n".join(made.absent.values()))
     return ready

@@ -17,7 +17,7 @@ from simclic.__main__ import main
 from simclic.report import methods, render
 from simclic.spec import How, Suite
 from simclic.spec.methods import IMPORTED, METHODS
-from simclic.weights.card import Card
+from simclic.weights.card import Card, pad
 
 PROBE = Linear(l2_count=3, tolerance=1e-2)
 TUNE = Finetune(steps=1, batch_size=4, lr_high=1e-4, lr_count=1, decay_count=0, augment="none", precision="float32")
@@ -83,7 +83,7 @@ def test_a_file_of_numbers_is_a_row_of_table_2_with_mark_rank_and_significance(t
     row = found["Linear evaluation", "Added", "Mine"]
     assert (row["Aircraft"], row["CIFAR10"], row["Flowers"], row["Cars"]) == ("45.40", "5.98", "–", "–")
     where = "Rank among the printed rows, p against the best of them"
-    assert found["Linear evaluation", where, "Mine"]["Aircraft"] == f"1 of 17, p {methods.two_proportions(45.40, 45.51, 3333)}"
+    assert found["Linear evaluation", where, "Mine"]["Aircraft"] == "1 of 17, p .93"
     assert found["Linear evaluation", where, "Mine"]["CIFAR10"] == "3 of 17, p .86"  # as for 5.92 and 5.98
     assert found["Fine-tuned", where, "Mine"]["CIFAR10"].startswith("1 of 17, p ")
     text = (tmp_path / "out/table2.md").read_text()
@@ -101,6 +101,9 @@ def test_a_file_of_numbers_is_a_row_of_table_2_with_mark_rank_and_significance(t
         (("CIFAR10", "CIFAR-10"), "mine.csv:5: 'CIFAR-10' is no column of Table 2"),
         (("protocol,", "stage,"), "mine.csv:5: its first column is not protocol"),
         (("5.98", "105.98"), "mine.csv:6: CIFAR10='105.98' is no error in percent, 0 to 100"),
+        (("5.98", "1_0"), "mine.csv:6: CIFAR10='1_0' is no error in percent"),
+        (("Flowers", "CIFAR10"), "mine.csv:5: has a column twice"),
+        (("# split: test", "# split: test\n# split: val"), "says one thing twice"),
         (("5.98", "nan"), "mine.csv:6: CIFAR10='nan' is no error in percent"),
         (("finetune", "tuned"), "mine.csv:7: is no row of linear or finetune"),
         (("5.98,", "5.98"), "mine.csv:6: is no row of linear or finetune with 3 values"),
@@ -115,10 +118,10 @@ def test_a_file_of_numbers_that_is_wrong_is_one_line(tmp_path, change, told):
 
 
 def test_p_values_are_those_of_the_textbook():
-    assert methods.two_proportions(5.92, 5.98, 10000) == ".86"
-    assert methods.two_proportions(4.51, 4.54, 6149) == ".94"
-    assert methods.two_proportions(10, 20, 10000) == "< .001"
-    assert methods.two_proportions(0, 0, 10) == "1.0"
+    assert methods.two_proportions(5.92, 5.98, 10000, 10000) == ".86"
+    assert methods.two_proportions(4.51, 4.54, 6149, 6149) == ".94"
+    assert methods.two_proportions(10, 20, 10000, 10000) == "< .001"
+    assert methods.two_proportions(0, 0, 10, 10) == "1.0"
 
 
 def test_what_is_exported_has_equal_features_in_timm(digits, tmp_path, monkeypatch, capsys):
@@ -168,16 +171,20 @@ def test_the_readme_s_file_for_a_checkpoint_makes_a_ranked_row(tmp_path, monkeyp
     found = sheet(next((tmp_path / "out").rglob("table2.csv")))
     assert found["Linear evaluation", "Run here", "mine"]["CIFAR10"] == "5.95"
     where = "Rank among the printed rows, p against the best of them"
-    assert found["Linear evaluation", where, "mine"]["CIFAR10"] == f"2 of 17, p {methods.two_proportions(5.95, 5.92, 10000)}"
+    assert found["Linear evaluation", where, "mine"]["CIFAR10"] == "2 of 17, p .93"
 
 
-def test_training_from_weights_with_a_card_pads_as_it_says_and_resumes_so(digits, tmp_path, monkeypatch):
+def test_training_from_weights_with_a_card_pads_as_it_says_and_resumes_so(digits, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(3)
     state = timm.create_model("test_resnet", num_classes=0).state_dict()
     card = Card("Mine", "nowhere", "", (0.0, 0.0, 0.0), (0.5, 0.5, 0.5), "same", 1.0)
     (tmp_path / "mine.safetensors").write_bytes(save(state, card.metadata))
     run = tiny(init="mine.safetensors", batch_size=256)
+    (tmp_path / "mine.safetensors").rename(tmp_path / "away")
+    with pytest.raises(InputError, match=r"init='mine\.safetensors': cannot be read"):
+        pretrain.pretrain(run, digits, tmp_path / "gone", CPU)
+    (tmp_path / "away").rename(tmp_path / "mine.safetensors")
     whole = pretrain.pretrain(run, digits, tmp_path / "whole", CPU, how=How(minutes=0))
     pads = [type(m).__name__ for m in whole.modules() if type(m).__name__.endswith("Same")]
     assert len(pads) > 1
@@ -199,7 +206,15 @@ def test_training_from_weights_with_a_card_pads_as_it_says_and_resumes_so(digits
     assert all(a.equal(b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True))
     x = torch.randn(2, 3, 16, 16)
     assert whole(x).equal(resumed(x))
+    (tmp_path / "mine.safetensors").unlink()  # what it was started from is recorded
+    assert pretrain.prepared(run, digits, tmp_path / "whole", CPU).std.flatten().tolist() == [0.5] * 3
+    assert main(["export", run.name, "--runs", "whole", "--out", "out.safetensors"]) == 0
+    text = capsys.readouterr().out
+    assert "deviation [0.5, 0.5, 0.5]" in text
+    assert 'simclic.weights.card.pad(model, "same")' in text
     plain = timm.create_model("test_resnet", num_classes=0).eval()
-    plain.load_state_dict(whole.state_dict())
+    plain.load_state_dict(load_file("out.safetensors"))
     with torch.no_grad():
         assert not plain(x).allclose(whole(x), atol=1e-3)
+        pad(plain, "same")
+        assert plain(x).equal(whole(x))

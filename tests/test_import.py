@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,14 @@ import numpy as np
 import official
 import pytest
 import torch
+import torchvision
 from layouts import photograph
 from safetensors import safe_open
 
-from simclic import InputError, Run, data, pretrain
+from simclic import InputError, Run, Table, data, pretrain
 from simclic.__main__ import main
+from simclic.plan import plan, runnable
+from simclic.spec import Suite
 from simclic.spec.methods import METHODS
 from simclic.weights import published
 
@@ -59,16 +63,17 @@ def test_an_official_file_is_imported_with_equal_features(name, place, tmp_path,
     assert text.startswith(f"{METHODS[name]}: ")
     assert f'init="{name}"' in text
     with safe_open(runs / "imported" / f"{name}.safetensors", "pt") as kept:
-        card = json.loads(kept.metadata()["card"])
+        card = json.loads(kept.metadata()["simclic.card"])
     raw = name.startswith("simclr")
     assert card["method"] == METHODS[name]
     assert card["mean"] == ([0, 0, 0] if raw else list(MEAN))
+    std = (0.228, *STD[1:]) if name in ("swav", "sela-v2", "deepcluster-v2") else STD
     assert card["padding"] == ("same-pool" if raw else "same" if name == "byol" else "symmetric")
     assert card["top_1"] == published.FACTS[name][0]
     assert card["dropped"]
     made = data.load(str(place / "birds"), "ericsson", place, SIZE)
     ours = backbone(runs, made, dataset=str(place / "birds"), init=name)
-    theirs = features(official.reference(name, model), made, *(((0, 0, 0), (1, 1, 1)) if raw else (MEAN, STD)))
+    theirs = features(official.reference(name, model), made, *(((0, 0, 0), (1, 1, 1)) if raw else (MEAN, std)))
     assert theirs.std() > 1e-2
     assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
 
@@ -121,6 +126,8 @@ def test_another_method_s_a_cut_an_odd_and_a_hostile_file_are_refused(name, tmp_
     assert "layer1.0.conv1.weight is (64, 64, 3, 3), not (64, 64, 1, 1)" in told(official.contents(name, state))
     state = official.light() | {"bn1.running_var": torch.full((64,), float("nan"))}
     assert "bn1.running_var is not finite" in told(official.contents(name, state))
+    state = official.light() | {"bn1.weight": torch.ones(64, dtype=torch.complex64)}
+    assert re.search("bn1.weight is no (ordinary )?tensor of", told(official.contents(name, state)))
 
     class Code:
         def __reduce__(self):
@@ -144,6 +151,9 @@ def test_simclr_s_variables_are_all_used_or_dropped(tmp_path, capsys, monkeypatc
         official.bundles.write(prefix, found, crc=official.fast)
         return refused(name, prefix, runs, capsys)
 
+    assert "base_model/conv2d_0/kernel is left over" in told(
+        "simclr-v1", lambda found: found.update({"base_model/conv2d_0/kernel": np.ones((7, 7, 3, 64), "f")})
+    )
     assert "base_model/conv2d_53/kernel is left over" in told(
         "simclr-v1", lambda found: found.update({"base_model/conv2d_53/kernel": np.ones((1, 1, 2, 2), "f")})
     )
@@ -168,6 +178,11 @@ def test_byol_s_parts_are_all_used_or_dropped(tmp_path, capsys):
     def more(params, averages):
         params["res_net50/~/block_group_4/~/block_0/~/conv_0"] = {"w": np.ones((1, 1, 2, 2), "f")}
 
+    def twice(params, averages):
+        here = "res_net50/~/block_group_0/~/block_0/~/"
+        params[f"{here}shortcut_conv_3"] = params[f"{here}shortcut_conv"]
+
+    assert "shortcut_conv_3 is left over" in told(twice)
     assert "layer3.3.conv2.weight is missing" in told(without)
     assert "layer5.0.conv1.weight is left over" in told(more)
     file = official.bundles.byol(tmp_path / "byol.pkl", state)
@@ -187,10 +202,28 @@ def test_a_file_whose_md5_is_another_method_s(tmp_path, monkeypatch, capsys):
     assert "is MoCo v2's file by its MD5, not PCL v2's; say: simclic import moco-v2" in told
 
 
-def test_weights_that_were_never_trained_are_refused():
-    wanted = {"conv1.weight": torch.ones(1, 1, 1, 1), "bn1.weight": torch.ones(1)}
+def test_weights_that_were_never_trained_are_refused(tmp_path, capsys):
+    fresh = {k: v for k, v in torchvision.models.resnet50().state_dict().items() if not k.startswith("fc.")}
+    torch.save(official.contents("moco-v2", fresh), tmp_path / "file.pth.tar")
+    told = refused("moco-v2", tmp_path / "file.pth.tar", tmp_path / "runs", capsys)
+    assert "bn1.running_mean was never trained; bn1.running_var was never trained" in told
+    wanted = {"conv1.weight": torch.ones(1, 1, 1, 1)}
     with pytest.raises(InputError, match=r"conv1\.weight was never trained"):
         published.fits("swav", Path("x"), dict(wanted), wanted)
+
+
+def test_a_pickle_of_numpy_s_cannot_reach_numpy(tmp_path, capsys):
+    """What stands for numpy's scalars and dtypes in such files is inert: a dtype of objects would crash the interpreter."""
+
+    class Scalar:
+        def __reduce__(self):
+            return np.float64(0).__reduce__()[0], (np.dtype("f8,O"),)
+
+    found = official.contents("insdis", official.light(), whole=True)
+    found["optimizer"]["param_groups"][0]["lr"] = Scalar()
+    torch.save(found, tmp_path / "file.pth", _use_new_zipfile_serialization=False)
+    assert main(["import", "insdis", str(tmp_path / "file.pth"), "--runs", str(tmp_path / "runs")]) in (0, 2)
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_bad_words_are_one_line(place, tmp_path, capsys):
@@ -201,3 +234,9 @@ def test_bad_words_are_one_line(place, tmp_path, capsys):
     made = data.load(str(place / "birds"), "ericsson", place, SIZE)
     with pytest.raises(InputError, match="init='swav': is not imported yet; run: simclic import swav FILE --runs "):
         backbone(runs, made, dataset=str(place / "birds"), init="swav")
+    run = Run(dataset="digits", init="byol-as-stored", perturbation="none", epochs=0)
+    asked = plan([Suite("", "", (Table(number=2, caption="", runs=(run,)),), "x.py")], runs, place)
+    told = f"init='byol-as-stored': is not imported yet; run: simclic import byol FILE --as-stored --runs {runs}"
+    assert asked.absent == {"byol-as-stored": told}
+    with pytest.raises(InputError, match="is not imported yet"):
+        runnable(asked)

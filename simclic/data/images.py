@@ -3,7 +3,7 @@
 import hashlib
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -24,7 +24,7 @@ class Images:
     """
 
     def __init__(self, dataset: Dataset, size: int, device: torch.device, resident: bool | None = None, side: int | None = None,
-        normal: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+        normal: Sequence[Sequence[float]] | None = None,
     ):  # fmt: skip
         if resident is None:
             resident = device.type != "cuda" or dataset.images.nbytes <= 0.6 * torch.cuda.mem_get_info(device)[0]

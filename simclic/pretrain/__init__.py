@@ -70,10 +70,12 @@ def _made(
 
 def prepared(run: Run, dataset: Dataset, runs: Path, device: torch.device, side: int | None = None) -> Images:
     """The images of a data set as a Run's backbone expects them. side: before the centre is cut out; image_size if None."""
-    return Images(dataset, run.image_size, device, side=side, normal=weights.normal(run.init, runs))
+    made = store.read_json(store.folder(runs, run) / "pretrain.json")
+    normal = made.get("normal") if made else weights.normal(run.init, runs)  # the file that it came from may be gone by now
+    return Images(dataset, run.image_size, device, side=side, normal=normal)
 
 
-def calibrate(run: Run, images: Images, fit: Tensor, runs: Path = weights.RUNS) -> tuple[nn.Module, dict[str, Any]]:
+def calibrate(run: Run, images: Images, fit: Tensor, runs: Path = store.RUNS) -> tuple[nn.Module, dict[str, Any]]:
     """A backbone that is not trained here. One with random weights gets batch norms that know the training images: without
     that the control is unfairly weak. One that was trained elsewhere stays as it came.
 

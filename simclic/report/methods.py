@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from simclic.spec import InputError
 NEEDED = ("method", "source", "pretrained_on", "split")
 IMAGENET = 50_000  # its validation images, on which the column of that name is measured
 TEST = {title(name): FACTS[name].sizes[2] for name in PAPER} | {"ImageNet": IMAGENET}
+PRINTED = TEST | {"Caltech101": 6728}  # of the stored rows: their test list is another
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,13 @@ def read(path: Path, columns: Sequence[str]) -> Method:
     Raises InputError, naming the line, unless every key of NEEDED is there and every number is a percentage.
     """
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as e:
         raise InputError(f"{path}: cannot be read ({e})") from e
-    head = dict(line[1:].split(":", 1) for line in lines if line.startswith("#") and ":" in line)
-    told = {key.strip(): value.strip() for key, value in head.items()}
+    head = [line[1:].split(":", 1) for line in lines if line.startswith("#") and ":" in line]
+    told = {key.strip(): value.strip() for key, value in head}
+    if len(told) < len(head):
+        raise InputError(f"{path}: says one thing twice; each '# key: value' stands once")
     for key in NEEDED:
         if not told.get(key):
             raise InputError(f"{path}: says no {key}; add a line '# {key}: ...'")
@@ -46,12 +50,14 @@ def read(path: Path, columns: Sequence[str]) -> Method:
     body = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
     if not body:
         raise InputError(f"{path}: holds no numbers; its first row is protocol,{','.join(columns[:3])},...")
-    header = [name.strip() for name in next(csv.reader([body[0][1]]))]
+    header = _cells(path, *body[0])
+    if len(set(header)) < len(header) or len(body) == 1:
+        raise InputError(f"{path}:{body[0][0]}: has a column twice, or no row below it; each stands once, and a row is needed")
     if header[0] != "protocol" or (odd := [name for name in header[1:] if name not in columns]):
         what = f"{odd[0]!r} is no column of Table 2" if header[0] == "protocol" else "its first column is not protocol"
         raise InputError(f"{path}:{body[0][0]}: {what}; they are protocol, {', '.join(columns)}")
     for n, line in body[1:]:
-        values = [value.strip() for value in next(csv.reader([line]))]
+        values = _cells(path, n, line)
         if len(values) != len(header) or values[0] not in ("linear", "finetune") or values[0] in rows:
             raise InputError(f"{path}:{n}: is no row of linear or finetune with {len(header) - 1} values, each protocol once")
         for name, value in zip(header[1:], values[1:], strict=True):
@@ -62,31 +68,35 @@ def read(path: Path, columns: Sequence[str]) -> Method:
     return Method(told["method"], note, rows)
 
 
-def _percentage(text: str) -> bool:
+def _cells(path: Path, n: int, line: str) -> list[str]:
     try:
-        return 0 <= float(text) <= 100
-    except ValueError:
-        return False
+        return [value.strip() for value in next(csv.reader([line]))]
+    except csv.Error as e:
+        raise InputError(f"{path}:{n}: is no row of a CSV file ({e})") from e
+
+
+def _percentage(text: str) -> bool:
+    return bool(re.fullmatch(r"\d{1,3}(\.\d+)?", text)) and float(text) <= 100
 
 
 def standing(error: float, others: Sequence[float], column: str) -> str:
     """The rank of an error among others, ties sharing the better one, and the p-value against the best of them: "3 of 17, p .04".
 
-    Two-sided, for two proportions measured on as many test images as the column's data set has; the other may be the better.
+    Two-sided, for two proportions measured on the data set's test images; the other may be the better.
     For mean per class and mAP that is a rough measure.
     """
     known = sorted(value for value in others if math.isfinite(value))
     if not known or not math.isfinite(error):
         return ""
     rank = 1 + sum(round(value, 2) < round(error, 2) for value in known)
-    return f"{rank} of {len(known) + 1}, p {two_proportions(error, known[0], TEST[column])}"
+    return f"{rank} of {len(known) + 1}, p {two_proportions(error, known[0], TEST[column], PRINTED[column])}"
 
 
-def two_proportions(a: float, b: float, n: int) -> str:
-    """The p-value of two error rates in percent being one, each of n images; to two digits, or < .001."""
-    pooled = (a + b) / 200
+def two_proportions(a: float, b: float, n: int, m: int) -> str:
+    """The p-value of two error rates in percent being one, of n and m images; to two digits, or < .001."""
+    pooled = (a * n + b * m) / 100 / (n + m)
     if pooled in (0.0, 1.0):
         return "1.0"
-    z = (a - b) / 100 / math.sqrt(2 * pooled * (1 - pooled) / n)
+    z = (a - b) / 100 / math.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
     p = math.erfc(abs(z) / math.sqrt(2))
     return "< .001" if p < 0.001 else f"{p:.2g}".lstrip("0") or "0"

@@ -13,6 +13,7 @@ from simclic import store
 from simclic.data import PAPER, title
 from simclic.report.methods import Method, added, standing
 from simclic.spec import Exhibit, Linear, Protocol, Run, Table
+from simclic.spec.methods import AS_STORED, METHODS
 
 DASH = "–"
 
@@ -142,7 +143,7 @@ def _comparison(table: Table, frame: pd.DataFrame, stored: pd.DataFrame, failure
     ours = [name for name in asked if title(name) not in printed or name not in PAPER]
     columns = ours + [names.get(text, text) for text in printed]
     header, blocks = [title(name) for name in ours] + printed, []
-    new = added(folder, printed) if printed else []
+    new, split = added(folder, printed) if printed else [], {run.split for run in table.runs}
     for protocol in table.protocols:
         rows = stored[stored["protocol"] == protocol.stage]
         paper = [Row(r["method"], [Cell()] * len(ours) + [_printed(r[c]) for c in printed]) for _, r in rows.iterrows()]
@@ -160,7 +161,8 @@ def _comparison(table: Table, frame: pd.DataFrame, stored: pd.DataFrame, failure
             for cell, own in zip(row.cells, theirs, strict=True):
                 cell.mark = own
         names_of_paper = {row.label for row in paper}
-        unprinted = [*more, *(row for row in here if row.label not in names_of_paper)]
+        here_too = [row for row in here if row.label not in names_of_paper] if split == {"ericsson"} else []
+        unprinted = [*more, *here_too]
         groups = _groups(paper, here)
         groups[1:1] = [Group("Added", more)] * bool(more)
         groups += [Group("Rank among the printed rows, p against the best of them", _standings(unprinted, paper, header))]
@@ -189,6 +191,7 @@ def _standings(rows: Sequence[Row], paper: Sequence[Row], header: Sequence[str])
 def _differences(here: Sequence[Row], paper: Sequence[Row]) -> list[Row]:
     """Ours less theirs, for rows of one name, where both have a number."""
     found, printed = [], {row.label: row for row in paper}
+    printed |= {stored: printed[METHODS[name.removesuffix("-as-stored")]] for name, stored in AS_STORED.items() if printed}
     for row in here:
         if row.label in printed:
             pairs = zip(row.cells, printed[row.label].cells, strict=True)

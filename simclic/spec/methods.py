@@ -1,5 +1,7 @@
 """The 13 published methods of Table 2, in its order: the name that a Run starts from, and how the paper calls it."""
 
+from pathlib import Path
+
 METHODS = {
     "insdis": "InsDis",
     "moco-v1": "MoCo v1",
@@ -20,3 +22,16 @@ METHODS = {
 AS_STORED = {f"{name}-as-stored": f"{METHODS[name]} (padded as stored)" for name in ("byol", "simclr-v1", "simclr-v2")}
 
 IMPORTED = METHODS | AS_STORED  # what a Run may start from once it was imported
+
+
+def imported(runs: Path, name: str) -> Path:
+    """Where the weights of a published method lie once they are imported."""
+    return runs / "imported" / f"{name}.safetensors"
+
+
+def not_imported(runs: Path, init: str) -> str:
+    """What is missing of a Run's starting point, in one line with the way out; nothing if it is no published method."""
+    if init not in IMPORTED or imported(runs, init).is_file():
+        return ""
+    name, more = init.removesuffix("-as-stored"), " --as-stored" if init.endswith("-as-stored") else ""
+    return f"init={init!r}: is not imported yet; run: simclic import {name} FILE{more} --runs {runs}"

@@ -177,7 +177,10 @@ def _last(name: str) -> str:
 
 def _shown(init: str) -> str:
     """What a starting point is called in a table: a published method by its name, a file by its own."""
-    return IMPORTED.get(init) or (_last(init).rsplit(".", 1)[0] if is_file(init) else _last(init))
+    if init in IMPORTED:
+        return IMPORTED[init]
+    name = _last(init).rsplit(".", 1)[0] if is_file(init) else _last(init)
+    return f"{name} (a file)" if name in IMPORTED.values() else name  # it is not what the paper prints
 
 
 def _slug(name: str) -> str:

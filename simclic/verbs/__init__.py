@@ -7,9 +7,14 @@ from pathlib import Path
 from simclic.spec import USUAL
 
 
-def places(parser: argparse.ArgumentParser) -> None:
-    """Where things lie, for every verb that asks."""
+def runs(parser: argparse.ArgumentParser) -> None:
+    """Where runs lie."""
     parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs and results lie (%(default)s)")
+
+
+def places(parser: argparse.ArgumentParser) -> None:
+    """Where runs and data lie, for every verb that asks."""
+    runs(parser)
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="where the data sets lie (%(default)s)")
 
 

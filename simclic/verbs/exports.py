@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from simclic.spec import InputError, Run
-from simclic.verbs import places
+from simclic.verbs import runs
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -12,11 +12,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(verb=export)
     parser.add_argument("run", metavar="RUN", help="the name of its folder, or the first letters of it")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to (RUN.safetensors here)")
-    places(parser)
+    runs(parser)
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Write the weights with a card; they are read back into timm's own model before anything is said."""
+    """Write the weights with a card, and say how they are loaded."""
     run, folder = found(arguments.runs, arguments.run)
     if run.backbone == "pixels":
         raise InputError(f"{run.name}: raw pixels have no weights")
@@ -25,34 +25,36 @@ def export(arguments: argparse.Namespace) -> int:
         raise InputError(f"--out {out}: is no .safetensors")
     from safetensors.torch import save
 
-    from simclic import data, files, pretrain, store, weights
+    from simclic import data, files, pretrain, store
     from simclic.weights.card import Card
 
     done = store.read_json(folder / "pretrain.json") or {}
     f = pretrain.restored(run, folder, done)
-    mean, std = weights.normal(run.init, arguments.runs) or (data.facts(run.dataset).mean, data.facts(run.dataset).std)
-    told = Card(run.method, run.name, done["backbone_sha256"], tuple(mean), tuple(std), done.get("padding", "symmetric"), 0.0)  # type: ignore[arg-type]
+    mean, std = done.get("normal") or (data.facts(run.dataset).mean, data.facts(run.dataset).std)
+    told = Card(run.method, run.name, done["backbone_sha256"], tuple(mean), tuple(std), done.get("padding", "symmetric"), 0.0)
     state = {name: tensor.contiguous() for name, tensor in f.state_dict().items()}
     try:
         files.write_bytes(out, save(state, told.metadata))
     except OSError as e:
         raise InputError(f"{out}: cannot be written ({e.strerror}); choose another place with --out FILE") from e
-    names = "torchvision and timm" if run.backbone.startswith(("resnet18", "resnet34", "resnet50", "resnet101")) else "timm"
+    names = "torchvision and timm" if run.backbone in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152") else "timm"
     print(f"{out}: {len(state)} keys, as {names} name them; input: mean {mean}, deviation {std} of pixels in [0, 1]")
     print(f'model = timm.create_model("{run.backbone}", num_classes=0)')
     print(f'model.load_state_dict(safetensors.torch.load_file("{out}"))')
+    if told.padding != "symmetric":
+        print(f'simclic.weights.card.pad(model, "{told.padding}")  # it pads as TensorFlow does')
     return 0
 
 
-def found(runs: Path, name: str) -> tuple[Run, Path]:
+def found(folder: Path, name: str) -> tuple[Run, Path]:
     """The Run of that name, or the only one whose name begins so. Raises InputError if there is none or none is made yet."""
     from simclic import store
 
-    folders = [path for path in sorted(runs.glob("*")) if path.name == name] or sorted(
-        path for path in runs.glob(f"{name}*") if (path / "run.json").is_file()
+    folders = [path for path in sorted(folder.glob("*")) if path.name == name] or sorted(
+        path for path in folder.glob("*") if name and path.name.startswith(name) and (path / "run.json").is_file()
     )
     if len(folders) != 1:
-        several = f"is {', '.join(p.name for p in folders[:5])}" if folders else f"is none of those in {runs}"
+        several = f"is {', '.join(p.name for p in folders[:5])}" if folders else f"is none of those in {folder}"
         raise InputError(f"{name!r} {several}; name one")
     values = store.read_json(folders[0] / "run.json")
     if values is None or store.read_json(folders[0] / "pretrain.json") is None:

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from simclic.spec import InputError
-from simclic.spec.methods import AS_STORED, METHODS
-from simclic.verbs import places
+from simclic.spec.methods import AS_STORED, METHODS, imported
+from simclic.verbs import runs
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="as its authors publish it, or a TensorFlow checkpoint's prefix")
     text = "pad as torchvision does, which made the stored rows of BYOL and SimCLR worse than the methods are"
     parser.add_argument("--as-stored", action="store_true", help=text)
-    places(parser)
+    runs(parser)
 
 
 def imports(arguments: argparse.Namespace) -> int:
@@ -34,7 +34,7 @@ def imports(arguments: argparse.Namespace) -> int:
     from simclic.spec import Run
     from simclic.weights import published
 
-    files.writable(arguments.runs / weights.PLACE, "--runs")
+    files.writable(imported(arguments.runs, name).parent, "--runs")
     wanted = backbone(Run(perturbation="none", epochs=0, image_size=224)).state_dict()
     found, card = published.convert(name, file, wanted)
     if arguments.as_stored:
@@ -42,7 +42,7 @@ def imports(arguments: argparse.Namespace) -> int:
     path = weights.keep(name, found, card, arguments.runs)
     print(f"{card.method}: {len(found)} keys used, {len(card.dropped)} left out{_told(card.dropped)}")
     kind = "pixels in [0, 1] as they are" if not any(card.mean) else f"mean {card.mean}, deviation {card.std}"
-    print(f"input: {kind}; padding: {card.padding}; top-1 on ImageNet by its authors: {card.top_1:.1f} %")
+    print(f"input: {kind}; padding: {card.padding}; top-1 by its authors: {card.top_1:.1f} %, if this is {card.source}")
     print(f"SHA-256 of what was read: {card.sha256}")
     print(f'{path}\na Run starts from it with init="{name}"')
     return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from simclic.spec import USUAL, How, InputError, Protocol, Run
+from simclic.spec.methods import IMPORTED
 from simclic.spec.run import is_file
 from simclic.verbs import places, stopped
 
@@ -37,7 +38,7 @@ def encoder(arguments: argparse.Namespace) -> Run:
         weights = weights if "/" in weights else f"./{weights}"  # a path, whatever it ends with
     elif Path(weights).is_dir():
         raise InputError(f"--weights {weights}: is a folder, not a file of weights")
-    elif is_file(weights) or not Path(weights).suffix:
+    elif weights not in IMPORTED and (is_file(weights) or not Path(weights).suffix):
         raise InputError(f"--weights {weights}: no such file; name one, or weights of timm by name and tag")
     return Run(
         dataset=arguments.dataset, split=arguments.split, image_size=arguments.size, backbone=arguments.backbone, init=weights,

@@ -1,6 +1,5 @@
 """Backbones as bytes: what was trained here out, and what was trained elsewhere in, under torchvision's and timm's key names."""
 
-import argparse
 import hashlib
 import io
 import pickle
@@ -9,24 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from simclic import files
 from simclic.spec import InputError
-from simclic.spec.methods import IMPORTED
+from simclic.spec.methods import IMPORTED, imported, not_imported
 from simclic.spec.run import is_file
 from simclic.weights import card
 from simclic.weights.card import Card
 
-HEADS = ("fc.", "head.", "classifier.")  # what classifies, and is left out
 RUNS = Path("runs")
-PLACE = "imported"  # the folder beside the Runs for what `simclic import` makes
-
-# What files of PyTorch's hold beside tensors, and is as inert as these: options of a command line, a learning rate of numpy's.
-INERT = [argparse.Namespace, np.dtype, np.float64, type(np.dtype("float64")), type(np.dtype("float32")), type(np.dtype("int64"))]
+HEADS = ("fc.", "head.", "classifier.")  # what classifies, and is left out
 
 
 def pack(backbone: nn.Module) -> bytes:
@@ -65,7 +59,9 @@ def start(init: str, name: str, backbone: nn.Module, runs: Path = RUNS) -> dict[
     if all(torch.equal(wanted[k], v) for k, v in used.items()):
         raise InputError(f"init={init!r} holds exactly the random weights that are there already; it is no starting point")
     backbone.load_state_dict(wanted | used)
-    record: dict[str, Any] = {"init_sha256": sha256, "init_dropped": dropped, "padding": told.padding if told else "symmetric"}
+    record: dict[str, Any] = {"init_sha256": sha256, "init_dropped": dropped, "padding": "symmetric"}
+    if told:
+        record |= {"padding": told.padding, "normal": [list(told.mean), list(told.std)]}
     card.pad(backbone, record["padding"])
     return record
 
@@ -73,20 +69,22 @@ def start(init: str, name: str, backbone: nn.Module, runs: Path = RUNS) -> dict[
 def located(init: str, runs: Path) -> Path | None:
     """Where a starting point lies that is a file, named by its path or by the method it was imported as; None for others."""
     if init in IMPORTED:
-        return runs / PLACE / f"{init}.safetensors"
+        return imported(runs, init)
     return Path(init).expanduser() if is_file(init) else None
 
 
 def normal(init: str, runs: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and deviation of the input that a starting point expects, if its card says so."""
+    """Mean and deviation of the input that a starting point expects, if its card says so. Raises InputError if it is gone."""
     path = located(init, runs)
-    told = card.read(path) if path and path.is_file() else None
+    if path and not path.is_file():
+        raise InputError(not_imported(runs, init) or f"init={init!r}: cannot be read (No such file or directory)")
+    told = card.read(path) if path else None
     return (told.mean, told.std) if told else None
 
 
 def keep(name: str, tensors: dict[str, Tensor], told: Card, runs: Path) -> Path:
     """Write an imported backbone with its card, for Runs that start from `name`. Returns the path."""
-    path = runs / PLACE / f"{name}.safetensors"
+    path = imported(runs, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_bytes(path, save({k: v.contiguous() for k, v in tensors.items()}, told.metadata))
     return path
@@ -113,7 +111,7 @@ def tensors(path: Path) -> tuple[bytes, Any]:
         payload = path.read_bytes()
         if path.suffix == ".safetensors":
             return payload, load(payload)
-        with warnings.catch_warnings(), torch.serialization.safe_globals(INERT + _scalar()):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(INERT):
             warnings.simplefilter("ignore")  # about how a file was written
             found = torch.load(io.BytesIO(payload), "cpu", weights_only=True)
     except OSError as e:
@@ -136,15 +134,24 @@ def ordinary(path: Path, name: str, tensor: Tensor) -> None:
         raise InputError(f"{path}: {name} is no ordinary tensor of real numbers")
 
 
-def _scalar() -> list[Any]:
-    """How files written with any version of numpy name its scalars."""
-    scalar = np.float64(0).__reduce__()[0]
-    return [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+class _Inert:
+    """What stands for options of a command line and numbers of numpy's in a file of PyTorch's: nothing is made of them."""
+
+    def __init__(self, *given: Any):
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+INERT: list[Any] = [(_Inert, "argparse.Namespace"), (_Inert, "numpy.dtype")]
+INERT += [(_Inert, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+INERT += [(_Inert, f"numpy.dtypes.{kind}DType") for kind in ("Float64", "Float32", "Int64")]
 
 
 def _from_file(init: str, path: Path) -> tuple[str, dict[str, Tensor]]:
-    if init in IMPORTED and not path.is_file():
-        raise InputError(f"init={init!r}: is not imported yet; run: simclic import {init} FILE --runs {path.parent.parent}")
+    if missing := not_imported(path.parent.parent, init):
+        raise InputError(missing)
     try:
         payload, found = tensors(path)
     except InputError as e:

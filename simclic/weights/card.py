@@ -1,6 +1,7 @@
 """What weights say of themselves: where they come from, which input they expect, how their network pads."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from torch import nn
 
 from simclic.spec import InputError
 
+KEY = "simclic.card"
 PADDINGS = ("symmetric", "same", "same-pool")
 
 
@@ -33,7 +35,7 @@ class Card:
     @property
     def metadata(self) -> dict[str, str]:
         """As it stands in a safetensors file."""
-        return {"card": json.dumps(asdict(self))}
+        return {KEY: json.dumps(asdict(self))}
 
 
 def read(path: Path) -> Card | None:
@@ -42,18 +44,19 @@ def read(path: Path) -> Card | None:
         return None
     try:
         with safe_open(path, "pt") as file:
-            told = (file.metadata() or {}).get("card")
+            told = (file.metadata() or {}).get(KEY)
         return None if told is None else parse(json.loads(told))
     except (SafetensorError, OSError) as e:
         raise InputError(f"{path}: is no file of weights ({e})") from e
-    except (ValueError, TypeError, KeyError) as e:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as e:
         raise InputError(f"{path}: its card cannot be read ({e}); import it again") from e
 
 
 def parse(values: dict[str, Any]) -> Card:
     """A card from what JSON holds. Raises ValueError, TypeError or KeyError if it is none."""
     mean, std = (tuple(float(v) for v in values[name]) for name in ("mean", "std"))
-    if len(mean) != 3 or len(std) != 3 or not all(std) or values["padding"] not in PADDINGS:
+    numbers = all(math.isfinite(v) for v in (*mean, *std)) and all(v > 0 for v in std)
+    if len(mean) != 3 or len(std) != 3 or not numbers or values["padding"] not in PADDINGS:
         raise ValueError("mean, std or padding")
     return Card(**{**values, "mean": mean, "std": std, "dropped": tuple(values["dropped"])})
 

@@ -7,6 +7,7 @@ from typing import Any
 Shapes = Mapping[str, tuple[int | None, ...]]  # None: any size
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+SWAVS = ((0.485, 0.456, 0.406), (0.228, 0.224, 0.225))  # 0.228 in their own code, in training and evaluation
 NONE = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # images in [0, 1] as they are
 
 LINEAR = {"weight": (128, 2048), "bias": (128,)}
@@ -69,7 +70,7 @@ MOCO = {
 PYCONTRAST = {
     "outer": "model", "prefix": "module.encoder.", "beside": ("model_ema", "contrast", "optimizer", "epoch", "amp", "opt"),
 }  # fmt: skip
-SWAV = {"outer": "", "prefix": "module.", "beside": ("epoch", "optimizer", "amp")}
+SWAV = {"outer": "", "prefix": "module.", "beside": ("epoch", "optimizer", "amp"), "normal": SWAVS}
 CLASSIFIER = under("head_supervised/linear_layer/dense/", {"kernel": (2048, 1000), "bias": (1000,)})
 CONTRASTIVE = {
     **{f"head_contrastive/nl_{i}/dense/kernel": (2048, 128 if i == 2 else 2048) for i in range(3)},
@@ -87,7 +88,7 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "pcl-v2": Torch(**MOCO, heads=under("module.encoder_q.fc.", MLP)),  # type: ignore[arg-type]
     "simclr-v1": TensorFlow(CLASSIFIER, SLOTS),
-    "moco-v2": Torch(**MOCO, heads=under("module.encoder_q.fc.", MLP), md5=("59fd9945", "a04e12f8")),  # type: ignore[arg-type]
+    "moco-v2": Torch(**MOCO, heads=under("module.encoder_q.fc.", MLP), md5=("a04e12f8",)),  # type: ignore[arg-type]
     "simclr-v2": TensorFlow(CONTRASTIVE, rf"{SLOTS}|head_contrastive/.*|head_supervised/.*|ema_model/.*|.*memory.*"),
     "sela-v2": Torch(**SWAV, heads=under("module.projection_head.", PROJECTION), extra=r"module\.prototypes\..*"),  # type: ignore[arg-type]
     "infomin": Torch(

@@ -45,14 +45,20 @@ def fits(name: str, path: Path, found: Tensors, wanted: Tensors) -> None:
     """Raise InputError unless these are all weights of a trained ResNet-50."""
     odd = [f"{k} is left over" for k in sorted(found.keys() - wanted.keys())]
     odd += [f"{k} is missing" for k in sorted(wanted.keys() - found.keys()) if not k.endswith("num_batches_tracked")]
+    fresh = {"running_mean": 0.0, "running_var": 1.0}  # what no image has passed
     for k in sorted(found.keys() & wanted.keys()):
         if found[k].shape != wanted[k].shape:
             odd.append(f"{k} is {tuple(found[k].shape)}, not {tuple(wanted[k].shape)}")
         elif not bool(found[k].isfinite().all()):
             odd.append(f"{k} is not finite")
-        elif found[k].ndim == 4 and torch.equal(found[k], wanted[k]):
+        elif bool((found[k] == fresh.get(k.rpartition(".")[2], float("nan"))).all()) or _same(found[k], wanted[k]):
             odd.append(f"{k} was never trained")
     _refuse(name, path, odd)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Are these weights of a convolution the same?"""
+    return a.ndim == 4 and torch.equal(a.to(b), b)
 
 
 def from_torch(name: str, layout: Torch, path: Path) -> tuple[Tensors, list[str], str]:
@@ -71,13 +77,20 @@ def from_torch(name: str, layout: Torch, path: Path) -> tuple[Tensors, list[str]
             raise InputError(f"{path}: has no {outer!r}, which {METHODS[name]}'s file has; is it another method's?")
         state, beside = whole[outer], [k for k in whole if k != outer]
     odd = [f"{k} is left over" for k in beside if k not in layout.beside]
-    odd += [f"{k} is no tensor" for k, v in state.items() if not isinstance(v, Tensor)]
+    odd += [f"{k} is no tensor of a kind that weights are of" for k, v in state.items() if not _usual(k, v)]
     _refuse(name, path, odd)
     heads, rest = _parted(name, path, state, layout.heads, layout.extra)
     strange = [k for k in rest if not k.startswith(layout.prefix)]
     _refuse(name, path, [f"{k} is left over" for k in strange])
-    found = {k.removeprefix(layout.prefix): v.contiguous() for k, v in rest.items()}
+    found = {k.removeprefix(layout.prefix): v for k, v in rest.items()}
     return found, beside + heads, hashlib.sha256(payload).hexdigest()
+
+
+def _usual(key: Any, value: Any) -> bool:
+    """Is this a tensor by name, dense, in this machine's memory, of floating point or a counter?"""
+    if not isinstance(key, str) or not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
+        return False
+    return value.dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64)
 
 
 def from_tensorflow(name: str, layout: TensorFlow, path: Path) -> tuple[Tensors, list[str], str]:
@@ -86,7 +99,7 @@ def from_tensorflow(name: str, layout: TensorFlow, path: Path) -> tuple[Tensors,
     heads, rest = _parted(name, path, {k: torch.from_numpy(v) for k, v in arrays.items()}, layout.heads, layout.extra)
     names, found, odd = layers(), Tensors(), list[str]()
     for key, value in rest.items():
-        match = re.fullmatch(r"base_model/(conv2d|batch_normalization)(?:_(\d+))?/(\w+)", key)
+        match = re.fullmatch(r"base_model/(conv2d|batch_normalization)(?:_([1-9]\d*))?/(\w+)", key)
         number = int(match[2] or 0) if match else len(names)
         what = {
             "kernel": "weight",
@@ -124,11 +137,11 @@ def from_haiku(path: Path) -> tuple[Tensors, list[str], str]:
         for name, value in values.items():
             tensor = torch.from_numpy(value)
             if name == "w":
-                found[f"{key}.weight"] = _oihw(tensor, module, odd)
+                _new(found, f"{key}.weight", _oihw(tensor, module, odd), odd)
             elif name in ("scale", "offset"):
-                found[f"{key}.{'weight' if name == 'scale' else 'bias'}"] = tensor.reshape(-1)
+                _new(found, f"{key}.{'weight' if name == 'scale' else 'bias'}", tensor.reshape(-1), odd)
             elif name == "average":
-                found[key] = tensor.reshape(-1)
+                _new(found, key, tensor.reshape(-1), odd)
             elif name in ("counter", "hidden"):
                 dropped.append(f"{module}/{name}")
             else:
@@ -150,6 +163,13 @@ def layers() -> list[tuple[str, str]]:
     return found
 
 
+def _new(found: Tensors, key: str, value: Tensor, odd: list[str]) -> None:
+    """Keep what stands for a key, which nothing else may."""
+    if key in found:
+        odd.append(f"{key} is there twice")
+    found[key] = value
+
+
 def _of_haiku(module: str) -> str | None:
     """torchvision's name of a module of haiku's ResNet, or of a moving average in it; None for what is no backbone's."""
     match = re.fullmatch(r"res_net50/~/(.*?)(?:/~/(mean_ema|var_ema))?", module)
@@ -160,6 +180,8 @@ def _of_haiku(module: str) -> str | None:
     if block:
         kind, number = block[3], block[4]
         last = {"shortcut_conv": "downsample.0", "shortcut_batchnorm": "downsample.1"}.get(kind)
+        if (last is None) == (number is None):  # a shortcut has no number, the others have one
+            return None
         if last is None:
             last = f"{'conv' if kind == 'conv' else 'bn'}{int(number or 0) + 1}"
         name = f"layer{int(block[1]) + 1}.{block[2]}.{last}"

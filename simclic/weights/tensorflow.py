@@ -19,6 +19,7 @@ from simclic.spec import InputError
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 LARGEST = 2**26  # bytes of an index, and of its blocks and names: names share beginnings, so a small file could hold endless ones
 DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "u1", 9: "<i8", 10: "?", 14: "<u2", 19: "<f2"}  # 14 is bfloat16, which numpy lacks
+NO_NUMBERS = (0, 7, 20, 21)  # nothing said, strings, resources, variants
 Entry = tuple[int, int, int, int, str, list[int]]  # a tensor's data file, offset, size in bytes, CRC-32C, dtype and shape
 X32 = np.arange(256, dtype=np.uint32) << np.array([[0], [8], [16], [24]], np.uint32)
 for _ in range(32):  # each byte of a word, times x^32 modulo the polynomial of the CRC-32C; the lowest bit is the highest power
@@ -28,7 +29,7 @@ for _ in range(32):  # each byte of a word, times x^32 modulo the polynomial of 
 def read(prefix: Path) -> dict[str, NDArray[Any]]:
     """Every dense tensor by its variable's name: float64, float32, float16, int64, int32, uint8, bool; bfloat16 as float32.
 
-    prefix: PREFIX, PREFIX.index, a PREFIX.data-*, or a folder with one checkpoint. Other dtypes, such as strings, are left out.
+    prefix: PREFIX, PREFIX.index, a PREFIX.data-*, or a folder with one checkpoint. Strings and the like are left out.
     Raises InputError if a file is missing, damaged or not such a checkpoint, or if a variable was saved in slices.
     """
     with _about(prefix):
@@ -93,8 +94,10 @@ def _entry(key: bytes, raw: bytes) -> Entry | None:
     dims = [dim for tag, _, shape in _fields(raw) if tag == 0x12 for t, _, dim in _fields(shape) if t == 0x12]
     shape = [{tag: number for tag, number, _ in _fields(dim)}.get(0x08, 0) for dim in dims]
     dtype = DTYPES.get(numbers.get(0x08, 0))
-    if dtype is None or key.startswith(b"\0"):  # a slice; the entry of its variable comes later and is refused
+    if numbers.get(0x08, 0) in NO_NUMBERS or key.startswith(b"\0"):  # a slice; its variable's entry comes later and is refused
         return None
+    _need(dtype is not None, f"has {key!r:.100} of a type that is not read")
+    assert dtype is not None
     shard, offset, size, crc = (numbers.get(tag, 0) for tag in (0x18, 0x20, 0x28, 0x35))
     whole = len(shape) <= 32 and prod(n or 1 for n in shape) < 2**48 and prod(shape) * np.dtype(dtype).itemsize == size
     _need(whole, f"the size of {key!r:.100} is not that of its shape")
