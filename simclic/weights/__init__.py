@@ -39,7 +39,7 @@ def start(init: str, name: str, backbone: nn.Module, runs: Path = RUNS) -> dict[
 
     name: the backbone's own name in timm. runs: beside which imported weights lie. Every key is used or recorded as left out,
     every shape matches, weights change, and the backbone pads as its card says. Returns what is recorded: SHA-256 of what was
-    loaded, the keys left out, the card. Raises InputError otherwise.
+    loaded, the keys left out, padding, and the input's normalisation if a card says so. Raises InputError otherwise.
     """
     path = located(init, runs)
     told = card.read(path) if path and path.is_file() else None
