@@ -60,6 +60,15 @@ def test_the_exhibit_asks_for_each_of_the_13_and_the_three_as_stored():
     assert {run.method for run in table.runs if run.init in METHODS} == set(METHODS.values())
 
 
+def test_a_conversion_padded_as_stored_is_compared_with_the_stored_row(tmp_path):
+    (run,) = grid(dataset="cifar10", init="byol-as-stored", perturbation="none", epochs=0)
+    publish(tmp_path / "runs", run, Linear(), error=6.0)
+    render([Suite("", "", (Table(number=2, caption="", runs=(run,)),), "x.py")], tmp_path / "runs", tmp_path / "out")
+    found = sheet(tmp_path / "out/table2.csv")
+    less = found["Linear evaluation", "Run here less printed", "BYOL (padded as stored)"]
+    assert (less["CIFAR10"], less["Cars"]) == ("-0.74", "–")
+
+
 NUMBERS = """# method: Mine
 # source: Doe 2026, Table 3
 # pretrained_on: ImageNet-1k

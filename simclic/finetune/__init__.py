@@ -32,14 +32,8 @@ def finetune(task: Task, kept: Kept, tell: Tell = lambda share, note: None) -> S
         rows = []
         for (lr, decay), (diverged, scores) in zip(settings[len(kept.rows) :], found, strict=False):
             error = None if scores is None else metric(dataset.labels[splits.val], scores)
-            rows.append(
-                {
-                    "lr": lr,
-                    "decay": decay,
-                    "error": error,
-                    "diverged": diverged or (task.protocol.steps if error is None else None),
-                }
-            )
+            lost = (diverged or task.protocol.steps) if error is None else None
+            rows.append({"lr": lr, "decay": decay, "error": error, "diverged": lost})
         kept.add(rows)
     whole = [row for row in kept.rows if row["error"] is not None]
     if not whole:

@@ -5,7 +5,7 @@ import gc
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -66,11 +66,12 @@ class Grid:
         count = -(-len(left) // -(-len(left) // most))
         try:
             saved = self.kept.load()
-            before = [(lr, decay) for lr, decay in saved["settings"]] if saved and saved["part"] == part.name else []
-            if before == left[: len(before)]:
-                count = min(len(before), most) or count
+            if saved is not None and _first(saved, part, left):
+                count = min(len(saved["settings"]), most)
+            else:
+                saved = None
             bundle = Bundle(self.task, left[:count], part.name, self.compiled == "yes")
-            if saved and before and before == left[: len(before)]:
+            if saved is not None:
                 bundle.restore(saved)
                 self.kept.went_on(saved)
             saved = None  # as large as the bundle
@@ -109,6 +110,12 @@ class Grid:
             return "no"
         x = self.task.images(torch.arange(min(self.task.protocol.batch_size, len(self.task.images))))
         return fused(copy.deepcopy(self.task.f).train(), x, self.task.protocol.precision)
+
+
+def _first(saved: dict[str, Any], part: Part, left: list[Setting]) -> bool:
+    """Is a bundle that was saved the first of what is left to do?"""
+    before = [(lr, decay) for lr, decay in saved["settings"]]
+    return saved["part"] == part.name and bool(before) and before == left[: len(before)]
 
 
 def fitting(task: Task, count: int) -> int:

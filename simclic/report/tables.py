@@ -153,20 +153,18 @@ def _comparison(table: Table, frame: pd.DataFrame, stored: pd.DataFrame, failure
             those = [(run, p) for run, p in jobs if run.method == method]
             here.append(Row(method, [_cell(frame, [j for j in those if j[0].dataset == n], failures) for n in columns]))
         more = [_added(method, protocol.stage, len(ours), printed) for method in new if protocol.stage in method.rows]
-        mark([*paper, *more])
-        marks = [[cell.mark for cell in row.cells] for row in more]
-        mark(paper)  # as the paper has them
+        mark([*paper, *more])  # those that were added, as if the paper had them
+        mark(paper)  # the others as the paper has them
         mark(here)
-        for row, theirs in zip(more, marks, strict=True):
-            for cell, own in zip(row.cells, theirs, strict=True):
-                cell.mark = own
-        names_of_paper = {row.label for row in paper}
-        here_too = [row for row in here if row.label not in names_of_paper] if split == {"ericsson"} else []
-        unprinted = [*more, *here_too]
-        groups = _groups(paper, here)
-        groups[1:1] = [Group("Added", more)] * bool(more)
-        groups += [Group("Rank among the printed rows, p against the best of them", _standings(unprinted, paper, header))]
-        groups += [Group("Run here less printed", _differences(here, paper))]
+        known = {row.label for row in paper}
+        unprinted = [*more, *(row for row in here if row.label not in known and split == {"ericsson"})]
+        groups = [
+            Group("As printed in the paper", paper),
+            Group("Added", more),
+            Group("Run here", here),
+            Group("Rank among the printed rows, p against the best of them", _standings(unprinted, paper, header)),
+            Group("Run here less printed", _differences(here, paper)),
+        ]
         blocks.append((protocol.title, [group for group in groups if group.rows]))
     remark = "A dash without another reason: the paper prints no number there, or nothing is asked to run there but"
     told = (f"{remark} {', '.join(title(name) for name in asked)}.",) if printed else ()
@@ -191,7 +189,9 @@ def _standings(rows: Sequence[Row], paper: Sequence[Row], header: Sequence[str])
 def _differences(here: Sequence[Row], paper: Sequence[Row]) -> list[Row]:
     """Ours less theirs, for rows of one name, where both have a number."""
     found, printed = [], {row.label: row for row in paper}
-    printed |= {stored: printed[METHODS[name.removesuffix("-as-stored")]] for name, stored in AS_STORED.items() if printed}
+    for name, stored in AS_STORED.items():
+        if (own := METHODS[name.removesuffix("-as-stored")]) in printed:
+            printed[stored] = printed[own]
     for row in here:
         if row.label in printed:
             pairs = zip(row.cells, printed[row.label].cells, strict=True)
