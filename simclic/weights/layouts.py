@@ -63,14 +63,26 @@ class Haiku:
 
 Layout = Torch | TensorFlow | Haiku
 
-MOCO = {
-    "outer": "state_dict", "prefix": "module.encoder_q.", "beside": ("epoch", "arch", "optimizer"),
-    "extra": r"module\.(queue|queue_ptr|encoder_k\..*)",
-}  # fmt: skip
-PYCONTRAST = {
-    "outer": "model", "prefix": "module.encoder.", "beside": ("model_ema", "contrast", "optimizer", "epoch", "amp", "opt"),
-}  # fmt: skip
-SWAV = {"outer": "", "prefix": "module.", "beside": ("epoch", "optimizer", "amp"), "normal": SWAVS}
+
+def moco(head: Shapes, *md5: str) -> Torch:
+    """As MoCo and PCL save: queue and momentum encoder may be there, in published files they are not."""
+    extra, beside = r"module\.(queue|queue_ptr|encoder_k\..*)", ("epoch", "arch", "optimizer")
+    return Torch("state_dict", "module.encoder_q.", under("module.encoder_q.fc.", head), extra, beside, md5)
+
+
+def pycontrast(head: Shapes, jigsaw: Shapes | None = None) -> Torch:
+    """As PyContrast saves: a head, and one for the pieces of a jigsaw."""
+    beside = ("model_ema", "contrast", "optimizer", "epoch", "amp", "opt")
+    pieces = under("module.head_jig.", under("fc1.", jigsaw) | JIGSAW) if jigsaw else {}
+    return Torch("model", "module.encoder.", under("module.head.", head) | pieces, beside=beside)
+
+
+def swav(prototypes: Shapes, extra: str = "$^") -> Torch:
+    """As SwAV's code saves, or its state dict alone."""
+    heads = under("module.projection_head.", PROJECTION) | under("module.prototypes", prototypes)
+    return Torch("", "module.", heads, extra, ("epoch", "optimizer", "amp"), normal=SWAVS)
+
+
 CLASSIFIER = under("head_supervised/linear_layer/dense/", {"kernel": (2048, 1000), "bias": (1000,)})
 CONTRASTIVE = {
     **{f"head_contrastive/nl_{i}/dense/kernel": (2048, 128 if i == 2 else 2048) for i in range(3)},
@@ -79,32 +91,19 @@ CONTRASTIVE = {
 SLOTS = r".*/(Momentum|LARSOptimizer)|global_step"
 
 LAYOUTS: dict[str, Layout] = {
-    "insdis": Torch(**PYCONTRAST, heads=under("module.head.0.", LINEAR)),  # type: ignore[arg-type]
-    "moco-v1": Torch(**MOCO, heads=under("module.encoder_q.fc.", LINEAR), md5=("b251726a",)),  # type: ignore[arg-type]
-    "pcl-v1": Torch(**MOCO, heads=under("module.encoder_q.fc.", LINEAR)),  # type: ignore[arg-type]
-    "pirl": Torch(
-        **PYCONTRAST,  # type: ignore[arg-type]
-        heads=under("module.head.0.", LINEAR) | under("module.head_jig.", under("fc1.", LINEAR) | JIGSAW),
-    ),
-    "pcl-v2": Torch(**MOCO, heads=under("module.encoder_q.fc.", MLP)),  # type: ignore[arg-type]
+    "insdis": pycontrast(under("0.", LINEAR)),
+    "moco-v1": moco(LINEAR, "b251726a"),
+    "pcl-v1": moco(LINEAR),
+    "pirl": pycontrast(under("0.", LINEAR), LINEAR),
+    "pcl-v2": moco(MLP),
     "simclr-v1": TensorFlow(CLASSIFIER, SLOTS),
-    "moco-v2": Torch(**MOCO, heads=under("module.encoder_q.fc.", MLP), md5=("a04e12f8",)),  # type: ignore[arg-type]
+    "moco-v2": moco(MLP, "a04e12f8"),
     "simclr-v2": TensorFlow(CONTRASTIVE, rf"{SLOTS}|head_contrastive/.*|head_supervised/.*|ema_model/.*|.*memory.*"),
-    "sela-v2": Torch(**SWAV, heads=under("module.projection_head.", PROJECTION), extra=r"module\.prototypes\..*"),  # type: ignore[arg-type]
-    "infomin": Torch(
-        **PYCONTRAST,  # type: ignore[arg-type]
-        heads=under("module.head.", MLP) | under("module.head_jig.", under("fc1.", MLP) | JIGSAW),
-    ),
+    "sela-v2": swav({}, r"module\.prototypes\..*"),
+    "infomin": pycontrast(MLP, MLP),
     "byol": Haiku(),
-    "deepcluster-v2": Torch(
-        **SWAV,  # type: ignore[arg-type]
-        heads=under("module.projection_head.", PROJECTION)
-        | {f"module.prototypes.prototypes{i}.weight": (3000, 128) for i in range(3)},
-    ),
-    "swav": Torch(
-        **SWAV,  # type: ignore[arg-type]
-        heads=under("module.projection_head.", PROJECTION) | {"module.prototypes.weight": (3000, 128)},
-    ),
+    "deepcluster-v2": swav({f".prototypes{i}.weight": (3000, 128) for i in range(3)}),
+    "swav": swav({".weight": (3000, 128)}),
 }
 
 # Linear top-1 on ImageNet in percent, and where the file is published.
