@@ -11,6 +11,8 @@ from typing import Any, BinaryIO
 
 from simclic.spec import InputError
 
+RUNS = Path("runs")  # where runs and results lie, unless somebody says otherwise
+
 
 class Broken(InputError):
     """A file that is there but not what it should be."""

@@ -46,9 +46,9 @@ def fused(f: nn.Module, x: Tensor, precision: str) -> str:
 def seed(device: torch.device, number: int) -> None:
     """Seed what a backbone on this device draws from. torch.manual_seed does so for devices of all kinds, which takes half a
     millisecond."""
-    index = device.index or 0
-    generator = torch.cuda.default_generators[index] if device.type == "cuda" else torch.default_generator
-    generator.manual_seed(number)
+    torch.default_generator.manual_seed(number)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(number)
 
 
 def looks(device: torch.device, step: int) -> bool:

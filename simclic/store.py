@@ -31,9 +31,8 @@ PARTIAL = 2  # of what is finished of a result; changed with how its rows are co
 COMMIT = "COMMIT"  # in a copy of the code: the commit that it was copied from
 LOG = "SIMCLIC_LOG"  # the environment's word for the file that a process's messages go to
 DIVERGED = "diverged:"  # how the reason of a failure begins that is a finding
-RUNS = Path("runs")
 
-Broken, read_json, write_json = files.Broken, files.read_json, files.write_json
+RUNS, Broken, read_json, write_json = files.RUNS, files.Broken, files.read_json, files.write_json
 
 Scored = tuple[dict[str, Any], "np.ndarray", "np.ndarray"]  # what a result records; truth and scores of the test images
 

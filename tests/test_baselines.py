@@ -146,7 +146,7 @@ def test_what_is_exported_has_equal_features_in_timm(digits, tmp_path, monkeypat
         assert (model(x) - f(x)).abs().max() < 1e-6
     (tmp_path / "runs" / run.name / "pretrain.json").unlink()
     for words, told in (
-        (["export", "nothing"], "'nothing' is none of those in runs; name one"),
+        (["export", "nothing"], "runs/nothing: no such run; there are 1 others"),
         (["export", run.name], "has no trained backbone yet"),
     ):
         assert main(words) == 2

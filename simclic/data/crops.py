@@ -1,8 +1,6 @@
 """Random resized crops, half of them mirrored, cut from whole images: those lie decoded in memory, or are decoded each time."""
 
 import math
-import warnings
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -12,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from simclic.data import Dataset
-from simclic.data.decoded import extent, in_order, whole
-from simclic.data.images import Images
+from simclic.data.decoded import behind, extent, in_order, whole
+from simclic.data.images import AHEAD, Images, mapped
 from simclic.spec import Tell
 
 AREA = (0.08, 1.0)  # of a crop, as a share of the image
@@ -21,7 +19,6 @@ ASPECT = (3 / 4, 4 / 3)  # its width over its height
 TRIES = 10  # to find one that fits into the image
 DRAWS = 4 * TRIES + 1  # numbers that decide a crop
 CHUNK = 8  # crops that a thread cuts at a time
-AHEAD = 2  # batches
 
 
 class Crops:
@@ -34,9 +31,7 @@ class Crops:
 
     def __init__(self, dataset: Dataset, images: Images, index: np.ndarray, room: float, tell: Tell = lambda share, note: None):
         self.images, self.files, self.kept = images, dataset.files, dict[int, Tensor]()
-        with warnings.catch_warnings():  # the mapped file may not be written, and never is
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            self.stored = torch.from_numpy(dataset.images)
+        self.stored = mapped(dataset.images)
         if self.files:
             paths = [self.files[i] for i in index]
             if 3 * sum(height * width for height, width in in_order(extent, paths)) <= room:
@@ -55,13 +50,9 @@ class Crops:
         batches: (B,) indices on the CPU. draws: (B, DRAWS) of [0, 1) for each of them, which decide everything.
         """
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            ahead: deque[tuple[list[Future[None]], Tensor, Tensor]] = deque()
-            for index, u in zip(batches, draws, strict=True):
-                ahead.append(self._begin(pool, index, u))
-                if len(ahead) > AHEAD:
-                    yield self._arrived(*ahead.popleft())
-            while ahead:
-                yield self._arrived(*ahead.popleft())
+            begun = (self._begin(pool, index, u) for index, u in zip(batches, draws, strict=True))
+            for work, out, index in behind(begun, AHEAD):
+                yield self._arrived(work, out, index)
 
     def _begin(self, pool: ThreadPoolExecutor, index: Tensor, u: Tensor) -> tuple[list[Future[None]], Tensor, Tensor]:
         size, those, numbers = self.images.size, index.tolist(), u.tolist()

@@ -9,8 +9,8 @@ import shutil
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -215,14 +215,20 @@ def made(name: str, root: Path, size: int | str = "*") -> list[Path]:
 
 def in_order(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     """`work` of each item on all cores, in order, a few ahead. PIL and hashing let go of Python's lock, so threads will do."""
-    ahead: deque[Future[R]] = deque()
     with ThreadPoolExecutor(cores()) as pool:
-        for item in items:
-            ahead.append(pool.submit(work, item))
-            if len(ahead) > 4 * cores():
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+        for begun in behind((pool.submit(work, item) for item in items), 4 * cores()):
+            yield begun.result()
+
+
+def behind(begun: Iterable[T], count: int) -> Iterator[T]:
+    """Work that was begun, each piece once `count` more are begun after it, or nothing is left to begin."""
+    ahead: deque[T] = deque()
+    for one in begun:
+        ahead.append(one)
+        if len(ahead) > count:
+            yield ahead.popleft()
+    while ahead:
+        yield ahead.popleft()
 
 
 def _whole(chosen: Selection, seen: dict[str, Look]) -> manifest.Sums:

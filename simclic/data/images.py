@@ -2,23 +2,26 @@
 
 import hashlib
 import warnings
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from simclic.data import Dataset
+from simclic.data.decoded import behind
+
+AHEAD = 2  # batches that are fetched or cut while one is computed with
 
 
 class Images:
     """A data set's images, batch by batch as a network wants them.
 
     size: pixels along each side of what comes out. side: pixels of the shorter side before that is cut out of the centre; size
-    if None. They are held on the device if they fill no more than 60 % of what is free
-    there, else they stay in the mapped file and a thread fetches ahead. resident: decides that instead.
+    if None. They are held on the device if they fill no more than 60 % of what is free there, else they stay in the mapped file
+    and a thread fetches ahead. resident: decides that instead.
     normal: mean and deviation per channel, of pixels in [0, 1]; the data set's own if None.
     Called with (B,) indices, returns (B, 3, size, size) float32.
     """
@@ -28,9 +31,7 @@ class Images:
     ):  # fmt: skip
         if resident is None:
             resident = device.type != "cuda" or dataset.images.nbytes <= 0.6 * torch.cuda.mem_get_info(device)[0]
-        with warnings.catch_warnings():  # the mapped file may not be written, and never is
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            self.uint8 = torch.from_numpy(dataset.images)
+        self.uint8 = mapped(dataset.images)
         if resident:
             self.uint8 = self.uint8.to(device)
         self.size, self.side, self.device, self.resident = size, side or size, device, resident
@@ -58,13 +59,8 @@ class Images:
                 yield self(there), there
             return
         with ThreadPoolExecutor(1) as pool:
-            ahead: deque[tuple[Future[Tensor], Tensor]] = deque()
-            for index in batches:
-                ahead.append((pool.submit(self._staged, index), index))
-                if len(ahead) > 2:
-                    yield self._arrived(*ahead.popleft())
-            while ahead:
-                yield self._arrived(*ahead.popleft())
+            for staged, index in behind(((pool.submit(self._staged, index), index) for index in batches), AHEAD):
+                yield self._arrived(staged, index)
 
     def _staged(self, index: Tensor) -> Tensor:
         """Pixels from the mapped file, in memory that a GPU can fetch by itself."""
@@ -94,6 +90,13 @@ class Images:
         x: (B, 3, H, W) float32; it is overwritten, which halves the time.
         """
         return x.div_(255).sub_(self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
+
+
+def mapped(images: np.ndarray) -> Tensor:
+    """A data set's images as they lie in their mapped file, which may not be written, and never is."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(images)
 
 
 def seeded(device: str | torch.device, *key: int | str) -> torch.Generator:

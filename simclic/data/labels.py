@@ -35,8 +35,9 @@ def learnable(y: np.ndarray, classes: int) -> None:
     if len(y) < classes:
         raise InputError(f"{len(y)} training images for {classes} classes; each class needs one, class {absent[0]} has none")
     if len(absent):
-        more = f" (nor have {len(absent) - 1} others)" if len(absent) > 1 else ""
-        raise InputError(f"class {absent[0]} has no training image{more}; add one, leave the class out, or choose another split")
+        raise InputError(
+            f"class {absent[0]} has no training image{_others(absent)}; add one, leave the class out, or choose another split"
+        )
 
 
 def judging(y: np.ndarray, classes: int) -> None:
@@ -44,6 +45,10 @@ def judging(y: np.ndarray, classes: int) -> None:
     shown = np.bincount(y, minlength=classes) if y.ndim == 1 else (y == 1).sum(axis=0)
     absent = np.flatnonzero(shown == 0)
     if len(absent):
-        more = f" (nor have {len(absent) - 1} others)" if len(absent) > 1 else ""
         way = "put one into val, leave the class out, or choose another split"
-        raise InputError(f"class {absent[0]} has no val image{more}, so that nothing would be chosen for it; {way}")
+        raise InputError(f"class {absent[0]} has no val image{_others(absent)}, so that nothing would be chosen for it; {way}")
+
+
+def _others(absent: np.ndarray) -> str:
+    """How many classes beside the first are absent, too."""
+    return f" (nor have {len(absent) - 1} others)" if len(absent) > 1 else ""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from simclic import checkpoint, files, stop, weights
 from simclic.data import Dataset
 from simclic.data.images import Images, seed_of, seeded
-from simclic.loops import LOOK, autocast, finite, fused, looks, nonfinite
+from simclic.loops import LOOK, autocast, finite, fused, looks, nonfinite, seed
 from simclic.method import SimCLIC, width
 from simclic.pretrain.watch import Watch, collapsed
 from simclic.spec import USUAL, Diverged, How, InputError, Run, Tell
@@ -57,7 +57,7 @@ class Training:
 
     def forward_and_back(self, x: Tensor, index: Tensor, lr: float) -> Any:
         """One step of Algorithm 1 on a batch. x: (B, 3, S, S). index: (B,) which images. Returns method.Step."""
-        torch.manual_seed(seed_of(self.run.seed, "model", self.step))  # for backbones that draw, as with stochastic depth
+        seed(self.device, seed_of(self.run.seed, "model", self.step))  # for backbones that draw, as with stochastic depth
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         with autocast(self.device, self.run.precision):

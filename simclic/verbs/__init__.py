@@ -4,12 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from simclic.spec import USUAL
+from simclic.files import RUNS
+from simclic.spec import USUAL, InputError
 
 
 def runs(parser: argparse.ArgumentParser) -> None:
     """Where runs lie."""
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs and results lie (%(default)s)")
+    parser.add_argument("--runs", type=Path, default=RUNS, metavar="DIR", help="where runs and results lie (%(default)s)")
 
 
 def places(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,17 @@ def how(parser: argparse.ArgumentParser) -> None:
     )
     text = "of a fine-tuning grid, trained at a time; numbers do not depend on it (as many as fit)"
     parser.add_argument("--members", type=int, default=USUAL.members, metavar="N", help=text)
+
+
+def found(place: Path, name: str) -> Path:
+    """The folder of the Run that `name` begins. Raises InputError if there is none, or more than one."""
+    if Path(name).is_dir():
+        return Path(name)
+    folders = sorted(p for p in place.glob("*") if p.name.startswith(name) and p.is_dir()) if "/" not in name else []
+    if len(folders) != 1:
+        those = ", ".join(p.name for p in folders[:4]) or f"{sum(p.is_dir() for p in place.glob('*'))} others"
+        raise InputError(f"{place / name}: {'no such run' if not folders else 'more than one run'}; there are {those}")
+    return folders[0]
 
 
 def stopped(signal: int) -> int:

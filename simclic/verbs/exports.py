@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from simclic.spec import InputError, Run
-from simclic.verbs import runs
+from simclic.verbs import found, runs
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def export(arguments: argparse.Namespace) -> int:
     """Write the weights with a card, and say how they are loaded."""
-    run, folder = found(arguments.runs, arguments.run)
+    from simclic import store
+
+    folder = found(arguments.runs, arguments.run)
+    values, done = (store.read_json(folder / name) for name in ("run.json", "pretrain.json"))
+    if values is None or done is None:
+        raise InputError(f"{folder}: has no trained backbone yet")
+    run = Run.parse(values["run"])
     if run.backbone == "pixels":
         raise InputError(f"{run.name}: raw pixels have no weights")
     out = arguments.out or Path(f"{run.name}.safetensors")
@@ -25,10 +31,9 @@ def export(arguments: argparse.Namespace) -> int:
         raise InputError(f"--out {out}: is no .safetensors")
     from safetensors.torch import save
 
-    from simclic import data, files, pretrain, store
+    from simclic import data, files, pretrain
     from simclic.weights.card import Card
 
-    done = store.read_json(folder / "pretrain.json") or {}
     f = pretrain.restored(run, folder, done)
     mean, std = done.get("normal") or (data.facts(run.dataset).mean, data.facts(run.dataset).std)
     told = Card(run.method, run.name, done["backbone_sha256"], tuple(mean), tuple(std), done.get("padding", "symmetric"), 0.0)
@@ -44,19 +49,3 @@ def export(arguments: argparse.Namespace) -> int:
     if told.padding != "symmetric":
         print(f'simclic.weights.card.pad(model, "{told.padding}")  # it pads as TensorFlow does')
     return 0
-
-
-def found(folder: Path, name: str) -> tuple[Run, Path]:
-    """The Run of that name, or the only one whose name begins so. Raises InputError if there is none or none is made yet."""
-    from simclic import store
-
-    folders = [path for path in sorted(folder.glob("*")) if path.name == name] or sorted(
-        path for path in folder.glob("*") if name and path.name.startswith(name) and (path / "run.json").is_file()
-    )
-    if len(folders) != 1:
-        several = f"is {', '.join(p.name for p in folders[:5])}" if folders else f"is none of those in {folder}"
-        raise InputError(f"{name!r} {several}; name one")
-    values = store.read_json(folders[0] / "run.json")
-    if values is None or store.read_json(folders[0] / "pretrain.json") is None:
-        raise InputError(f"{folders[0]}: has no trained backbone yet")
-    return Run.parse(values["run"]), folders[0]

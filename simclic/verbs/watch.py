@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simclic import store
-from simclic.spec import InputError
+from simclic.verbs import found, runs
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -20,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The words after `simclic watch`."""
     parser.set_defaults(verb=watch)
     parser.add_argument("run", metavar="RUN", help="a folder below runs/, or the beginning of its name")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs and results lie (%(default)s)")
+    runs(parser)
 
 
 def watch(arguments: argparse.Namespace) -> int:
@@ -38,17 +38,6 @@ def watch(arguments: argparse.Namespace) -> int:
             live.update(drawn(folder, console.width), refresh=True)
         live.update(drawn(folder, console.width), refresh=True)
     return 0
-
-
-def found(runs: Path, name: str) -> Path:
-    """The folder of the Run that `name` begins. Raises InputError if there is none, or more than one."""
-    if Path(name).is_dir():
-        return Path(name)
-    folders = sorted(p for p in runs.glob(f"{name}*") if p.is_dir()) if "/" not in name else []
-    if len(folders) != 1:
-        those = ", ".join(p.name for p in folders[:4]) or f"{sum(p.is_dir() for p in runs.glob('*'))} others"
-        raise InputError(f"{runs / name}: {'no such run' if not folders else 'more than one run'}; there are {those}")
-    return folders[0]
 
 
 def ended(folder: Path) -> bool:

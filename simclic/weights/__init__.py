@@ -19,7 +19,6 @@ from simclic.spec.run import is_file
 from simclic.weights import card
 from simclic.weights.card import Card
 
-RUNS = Path("runs")
 HEADS = ("fc.", "head.", "classifier.")  # what classifies, and is left out
 
 
@@ -34,7 +33,7 @@ def unpack(payload: bytes, backbone: nn.Module) -> nn.Module:
     return backbone
 
 
-def start(init: str, name: str, backbone: nn.Module, runs: Path = RUNS) -> dict[str, Any]:
+def start(init: str, name: str, backbone: nn.Module, runs: Path = files.RUNS) -> dict[str, Any]:
     """Load a starting point into a backbone: a file, what `simclic import` made, or trained weights of timm by name and tag.
 
     name: the backbone's own name in timm. runs: beside which imported weights lie. Every key is used or recorded as left out,
@@ -46,15 +45,8 @@ def start(init: str, name: str, backbone: nn.Module, runs: Path = RUNS) -> dict[
     sha256, found = _from_file(init, path) if path else _from_timm(init, name)
     wanted = backbone.state_dict()
     dropped = sorted(k for k in found if k not in wanted and k.startswith(HEADS))
-    odd = [f"{k} is left over" for k in sorted(found.keys() - wanted.keys() - set(dropped))]
-    odd += [f"{k} is missing" for k in sorted(wanted.keys() - found.keys()) if not k.endswith("num_batches_tracked")]
-    odd += [
-        f"{k} is {tuple(found[k].shape)}, not {tuple(wanted[k].shape)}"
-        for k in sorted(found.keys() & wanted.keys()) if found[k].shape != wanted[k].shape
-    ]  # fmt: skip
-    if odd:
-        more = f" and {len(odd) - 3:,} more" if len(odd) > 3 else ""
-        raise InputError(f"init={init!r} does not fit backbone={name!r}: {'; '.join(odd[:3])}{more}")
+    if odd := misfits({k: v for k, v in found.items() if k not in dropped}, wanted):
+        raise InputError(f"init={init!r} does not fit backbone={name!r}: {first(odd)}")
     used = {k: found[k].to(v) for k, v in wanted.items() if k in found}  # its type, and its device
     if all(torch.equal(wanted[k], v) for k, v in used.items()):
         raise InputError(f"init={init!r} holds exactly the random weights that are there already; it is no starting point")
@@ -64,6 +56,19 @@ def start(init: str, name: str, backbone: nn.Module, runs: Path = RUNS) -> dict[
         record |= {"padding": told.padding, "normal": [list(told.mean), list(told.std)]}
     card.pad(backbone, record["padding"])
     return record
+
+
+def misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """In which keys and shapes a state dict is not the one that is wanted; a norm's count of batches may be missing."""
+    odd = [f"{k} is left over" for k in sorted(found.keys() - wanted.keys())]
+    odd += [f"{k} is missing" for k in sorted(wanted.keys() - found.keys()) if not k.endswith("num_batches_tracked")]
+    both = [k for k in sorted(found.keys() & wanted.keys()) if found[k].shape != wanted[k].shape]
+    return odd + [f"{k} is {tuple(found[k].shape)}, not {tuple(wanted[k].shape)}" for k in both]
+
+
+def first(odd: list[str]) -> str:
+    """The first three of what is odd, and how many more there are."""
+    return "; ".join(odd[:3]) + (f" and {len(odd) - 3:,} more" if len(odd) > 3 else "")
 
 
 def located(init: str, runs: Path) -> Path | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from simclic.spec import InputError
 from simclic.spec.methods import METHODS
-from simclic.weights import haiku, tensorflow
+from simclic.weights import first, haiku, misfits, tensorflow, tensors
 from simclic.weights.card import Card
 from simclic.weights.layouts import FACTS, LAYOUTS, Shapes, TensorFlow, Torch
 
@@ -43,13 +43,12 @@ def convert(name: str, path: Path, wanted: Tensors) -> tuple[Tensors, Card]:
 
 def fits(name: str, path: Path, found: Tensors, wanted: Tensors) -> None:
     """Raise InputError unless these are all weights of a trained ResNet-50."""
-    odd = [f"{k} is left over" for k in sorted(found.keys() - wanted.keys())]
-    odd += [f"{k} is missing" for k in sorted(wanted.keys() - found.keys()) if not k.endswith("num_batches_tracked")]
+    odd = misfits(found, wanted)
     fresh = {"running_mean": 0.0, "running_var": 1.0}  # what no image has passed
     for k in sorted(found.keys() & wanted.keys()):
         if found[k].shape != wanted[k].shape:
-            odd.append(f"{k} is {tuple(found[k].shape)}, not {tuple(wanted[k].shape)}")
-        elif not bool(found[k].isfinite().all()):
+            continue
+        if not bool(found[k].isfinite().all()):
             odd.append(f"{k} is not finite")
         elif bool((found[k] == fresh.get(k.rpartition(".")[2], float("nan"))).all()) or _same(found[k], wanted[k]):
             odd.append(f"{k} was never trained")
@@ -63,8 +62,6 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 def from_torch(name: str, layout: Torch, path: Path) -> tuple[Tensors, list[str], str]:
     """Backbone, dropped keys and SHA-256 of a file of PyTorch's; nothing in it is executed."""
-    from simclic.weights import tensors
-
     payload, whole = tensors(path)
     digest = hashlib.md5(payload, usedforsecurity=False).hexdigest()
     for other, its in LAYOUTS.items():
@@ -220,5 +217,4 @@ def _digest(arrays: Mapping[str, Any]) -> str:
 
 def _refuse(name: str, path: Path, odd: list[str]) -> None:
     if odd:
-        more = f" and {len(odd) - 3:,} more" if len(odd) > 3 else ""
-        raise InputError(f"{path}: is no ResNet-50 as {METHODS[name]} publishes it: {'; '.join(odd[:3])}{more}")
+        raise InputError(f"{path}: is no ResNet-50 as {METHODS[name]} publishes it: {first(odd)}")
