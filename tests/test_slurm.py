@@ -287,7 +287,12 @@ def test_of_five_tasks_of_one_run_one_trains(here):
     begun = records.begin([array], on, snapshot.take(records.place(Path("runs"))), Path("runs"), Path("data"))
     _sbatch(begun, [array], on, Submitted())
     finished()
-    ended = {i: job.state for i, job in slurm.history({begun.number("pretrain-0")}).items()}
+
+    def states():
+        return {i: job.state for i, job in slurm.history({begun.number("pretrain-0")}).items()}
+
+    wait("what accounting says of the end", lambda: "RUNNING" not in states().values(), 60)  # it hears a little later
+    ended = states()
     owners = {record(run)["job"]}
     assert sorted(ended.values()) == ["COMPLETED", *["FAILED"] * 4], ended
     assert {i for i, state in ended.items() if state == "COMPLETED"} == owners
