@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simclic.spec import How, InputError, Suite, load
-from simclic.verbs import data, doctor, exports, finetune, how, imports, places, probe, status, stopped, submit, watch
+from simclic.verbs import compare, data, doctor, exports, finetune, how, imports, places, probe, status, stopped, submit, watch
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,6 +68,8 @@ def parser() -> argparse.ArgumentParser:
     ):
         module.add(verbs.add_parser(name, help=text, description=text))
     data.add(verbs.add_parser("data", help="the data sets: list, check, prepare", description="the data sets"))
+    text = "which cells changed beyond noise between two folders of results, or two commits"
+    compare.add(verbs.add_parser("compare", help=text, description=text))
     watch.add(verbs.add_parser("watch", help="the curves of a pre-training", description="the curves of a pre-training"))
     return top
 

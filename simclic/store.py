@@ -136,9 +136,11 @@ def read_result(
         raise Broken(f"{path}: belongs to another Run than {path.parent.name}")
     if found["protocol"] != protocol.values or path.stem != protocol.name:
         raise Broken(f"{path}: was measured under another protocol than {path.stem}")
-    predictions = path.with_name(found["predictions"])
+    if not isinstance(found["sizes"].get("test"), int):
+        raise Broken(f"{path}: does not say on how many test images it was measured")
+    predictions = path.with_suffix(".npz")
     whole = _sha256(predictions) == found["predictions_sha256"] if verify else predictions.is_file()
-    if predictions.parent != path.parent or not whole:
+    if found["predictions"] != predictions.name or not whole:
         raise Broken(f"{path}: its predictions {found['predictions']} are missing or altered")
     return found
 
@@ -197,19 +199,21 @@ def epochs(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def results(runs: Path = RUNS) -> "pd.DataFrame":
-    """Every result as one row: all fields of its Run, `name`, `method`, `stage`, `protocol` and its `title`, `error`, `chosen`,
-    how many values of l2 did not converge, and where from.
+def results(runs: Path = RUNS, known: list[dict[str, Any]] | None = None) -> "pd.DataFrame":
+    """Every result as one row: all fields of its Run, `name`, `method`, `stage`, `protocol` with its `title` and fields (`how`),
+    `error`, `chosen`, how many values of l2 did not converge, and where from.
 
-    A file that cannot be trusted is a row with `problem` set and no error.
+    A file that cannot be trusted is a row with `problem` set and no error. known: the rows, if they were read before.
     """
     import pandas as pd
 
-    rows = [_row(path) for path in sorted(runs.glob("*/*.json")) if path.stem.split("-")[0] in PROTOCOLS]
-    return pd.DataFrame(
-        rows,
-        columns=[*NAMES, *(f.name for f in fields(Run)), *KEPT, *WHERE, "unconverged", "problem", "path"],
-    )
+    names = [*NAMES, *(f.name for f in fields(Run)), *KEPT, *WHERE, "how", "unconverged", "problem", "path"]
+    return pd.DataFrame(rows(runs) if known is None else known, columns=names)
+
+
+def rows(runs: Path = RUNS) -> list[dict[str, Any]]:
+    """The rows of `results` as they were recorded; one that cannot be trusted has what is known of it and no more."""
+    return [_row(path) for path in sorted(runs.glob("*/*.json")) if path.stem.split("-")[0] in PROTOCOLS]
 
 
 def _row(path: Path) -> dict[str, Any]:
@@ -228,12 +232,13 @@ def _row(path: Path) -> dict[str, Any]:
             "title": "",
             "error": math.nan,
             **dict.fromkeys(WHERE, ""),
+            "how": {},
             "unconverged": 0,
             "problem": str(e),
             "path": str(path),
         }
     row = dict(zip(NAMES, (run.name, run.method, stage, path.stem, PROTOCOLS[stage].parse(found["protocol"]).title), strict=True))
-    told = {k: found.get(k, "") for k in WHERE} | {"unconverged": found.get("unconverged", 0)}
+    told = {k: found.get(k, "") for k in WHERE} | {"how": found["protocol"], "unconverged": found.get("unconverged", 0)}
     return {**row, **run.values, **{k: found[k] for k in KEPT}, **told, "problem": "", "path": str(path)}
 
 

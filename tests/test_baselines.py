@@ -126,13 +126,6 @@ def test_a_file_of_numbers_that_is_wrong_is_one_line(tmp_path, change, told):
     assert "\n" not in str(e.value)
 
 
-def test_p_values_are_those_of_the_textbook():
-    assert methods.two_proportions(5.92, 5.98, 10000, 10000) == ".86"
-    assert methods.two_proportions(4.51, 4.54, 6149, 6149) == ".94"
-    assert methods.two_proportions(10, 20, 10000, 10000) == "< .001"
-    assert methods.two_proportions(0, 0, 10, 10) == "1.0"
-
-
 def test_what_is_exported_has_equal_features_in_timm(digits, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run = tiny()

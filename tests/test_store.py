@@ -69,16 +69,35 @@ def corrupt(path, kind):
     elif kind == "missing field":
         del values["sha256"], values["chosen"]
         store.write_json(path, values)
+    elif kind.startswith("predictions of "):
+        values.pop("sha256")
+        store.write_json(path, values | {"predictions": kind.removeprefix("predictions of ")})
+    elif kind == "no size":
+        values.pop("sha256")
+        store.write_json(path, values | {"sizes": {"train": 2}})
     elif kind == "predictions gone":
         path.with_suffix(".npz").unlink()
     elif kind == "predictions altered":
         path.with_suffix(".npz").write_bytes(b"x")
 
 
-KINDS = ("flipped digit", "NaN", "truncated", "empty", "not an object", "other run", "schema", "out of range", "missing field")
+KINDS = (
+    "flipped digit",
+    "NaN",
+    "truncated",
+    "empty",
+    "not an object",
+    "other run",
+    "schema",
+    "out of range",
+    "no size",
+    "missing field",
+)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "predictions gone", "predictions altered"])
+@pytest.mark.parametrize(
+    "kind", [*KINDS, *(f"predictions {what}" for what in ("gone", "altered", "of ", "of a/b", "of ../x.npz", "of other.npz"))]
+)
 def test_a_corrupt_result_is_a_problem_and_never_a_number(tmp_path, linear, kind):
     path = publish(tmp_path, tiny(), linear)
     assert store.results(tmp_path).iloc[0].problem == ""

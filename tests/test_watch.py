@@ -140,10 +140,10 @@ def test_the_report_has_a_page_for_each_run_with_its_curves(exhibit, tmp_path):
     (page,) = (tmp_path / "reports/out/runs").glob("*.html")
     text = page.read_text()
     assert text.count("<polyline points=") == 6 + 1  # and that of the linear probe
-    assert "Linear evaluation: " in text
+    assert '<th scope="row">Linear evaluation</th>' in text
     assert ">stop_gradient<" in text
     assert "effective rank of z: between " in text
-    assert f'<a href="runs/{page.name}">' in (tmp_path / "reports/out/index.html").read_text()
+    assert f'<a href="runs/{page.name}">' in (tmp_path / "reports/out/encoders.html").read_text()
     record = json.loads((tmp_path / "runs" / page.stem / "pretrain.json").read_text())
     assert (record["compiled"], record["deterministic"], record["resumed"]) == ("no", False, [])
 

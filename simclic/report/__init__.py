@@ -1,12 +1,14 @@
 """Rows -> tables, figures and a page to read them on. pandas, matplotlib and jinja2; never torch."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from simclic import store
 from simclic.report import curve, heat
-from simclic.report.page import check_source, page
+from simclic.report.page import headline, page
+from simclic.report.results import Results
+from simclic.report.site import check_source
 from simclic.spec import Suite
 
 SOURCE = Path(__file__).parents[2]  # where baselines/ and reports/ lie beside the package
@@ -18,14 +20,15 @@ def render(suites: Iterable[Suite], runs: Path, out: Path) -> tuple[list[Path], 
     A file that declares several exhibits has a folder of its own under `out`. Returns the pages, and what is wrong with
     result files that exhibits ask for.
     """
-    frame = store.results(runs)
+    results = Results(runs)
     folders: dict[Path, list[Suite]] = {}
     for suite in suites:
         folders.setdefault(out / suite.name, []).append(suite)
     pages, problems = [], dict[str, None]()
     for folder, those in folders.items():
         folder.mkdir(parents=True, exist_ok=True)
-        path, wrong = page(those, frame, runs, folder, SOURCE)
+        others = {os.path.relpath(f / "index.html", folder): headline(those) for f, those in folders.items() if f != folder}
+        path, wrong = page(those, results, folder, SOURCE, others)
         pages.append(path)
         problems |= dict.fromkeys(wrong)
     return pages, list(problems)

@@ -1,8 +1,13 @@
 """Where the paper is silent or contradicts itself: the question, what the paper says, and the field that decides it."""
 
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, NamedTuple
 
+from simclic.data import title
+from simclic.report.noise import Measured, difference, shown
+from simclic.report.results import Results, Row
 from simclic.spec import STRENGTHS, Finetune, Linear, Run, Suite
 
 
@@ -126,10 +131,28 @@ QUESTIONS = (
 )
 
 
-def choices(suites: list[Suite]) -> list[dict[str, str]]:
-    """One row per question: question, paper, choice (the default, and what else these exhibits use), why."""
+SWEPT = ("tau", "p", "eps", "predictor")  # Figures 4-6 and Table 4 show what these change
+MOST = 40  # lines for one question
+
+
+class Change(NamedTuple):
+    """What another choice changes in one cell: errors in percent, and their difference."""
+
+    where: str
+    choice: str
+    error: str
+    other: str
+    other_error: str
+    less: str
+
+
+def choices(suites: Sequence[Suite], results: Results) -> list[dict[str, Any]]:
+    """One row per question: question, paper, choice (the default, and what else these exhibits use), why, and what other choices
+    change where there are runs with them, in whatever exhibit."""
     jobs = [job for suite in suites for job in suite.jobs]
     specs = [spec for job in jobs for spec in job]
+    cells = _cells(results)
+    asked = {(run.name, protocol.name) for run, protocol in jobs}
     rows = []
     for q in QUESTIONS:
         told = []
@@ -138,8 +161,74 @@ def choices(suites: list[Suite]) -> list[dict[str, str]]:
             used -= {None, _default(name)}
             also = f"; here also {', '.join(str(v) for v in sorted(used, key=str))}" if used else ""
             told.append(f"{name} = {_default(name)}{also}")
-        rows.append({"question": q.question, "paper": q.paper, "choice": "; ".join(told) or "fixed", "why": q.why})
+        found = [] if set(q.names) & set(SWEPT) else changes(q.names, cells, asked)
+        rows.append({
+            "question": q.question, "paper": q.paper, "choice": "; ".join(told) or "fixed", "why": q.why,
+            "changes": found[:MOST], "more": len(found[MOST:]),
+        })  # fmt: skip
     return rows
+
+
+@dataclass
+class _Cell:
+    """All seeds of one experiment under one protocol. fields: those of its Run, and of its protocol as stage.name."""
+
+    fields: dict[str, Any]
+    rows: list[Row]
+    results: Results
+
+    @cached_property
+    def measured(self) -> Measured:
+        found = self.results.together(self.rows)
+        assert found is not None  # its rows are those of results
+        return found
+
+
+def changes(names: Sequence[str], cells: Sequence[_Cell], asked: set[tuple[str, str]]) -> list[Change]:
+    """Each cell that these exhibits show, beside cells that differ from it in nothing but these fields."""
+    if not names or not cells:
+        return []
+    alike: dict[tuple[Any, ...], list[_Cell]] = {}
+    for cell in cells:
+        if "init" not in names or cell.fields["epochs"]:  # published encoders are no other start of ours
+            rest = tuple((k, v) for k, v in cell.fields.items() if k.rpartition(".")[2] not in names)
+            alike.setdefault(rest, []).append(cell)
+    found = []
+    for group in (g for g in alike.values() if len(g) > 1):
+        first, *others = sorted(group, key=lambda c: (not _shown(c, asked), _strangeness(c, names)))
+        if _shown(first, asked):
+            found += [change for other in others if (change := _change(first, other))]
+    return found
+
+
+def _cells(results: Results) -> list[_Cell]:
+    names, found = [f.name for f in fields(Run) if f.name != "seed"], dict[tuple[Any, ...], _Cell]()
+    for row in results.good:
+        values = {n: row[n] for n in names} | {f"{row['stage']}.{k}": v for k, v in row["how"].items()}
+        found.setdefault(tuple(values.items()), _Cell(values, [], results)).rows.append(row)
+    return list(found.values())
+
+
+def _shown(cell: _Cell, asked: set[tuple[str, str]]) -> bool:
+    return any((row["name"], row["protocol"]) in asked for row in cell.rows)
+
+
+def _strangeness(cell: _Cell, names: Sequence[str]) -> int:
+    """In how many of these fields a cell differs from their defaults."""
+    return sum(v not in (_default(k.rpartition(".")[2]), None) for k, v in cell.fields.items() if k.rpartition(".")[2] in names)
+
+
+def _change(one: _Cell, other: _Cell) -> Change | None:
+    differ = [k for k, v in one.fields.items() if other.fields.get(k, v) != v]
+    if not differ or (less := difference(other.measured, one.measured)) is None:
+        return None
+    said = [", ".join(f"{k.rpartition('.')[2]} {c.fields[k]}" for k in differ) for c in (one, other)]
+    row = one.rows[0]
+    return Change(
+        f"{title(row['dataset'])}, {row['method']}, {'linear' if row['stage'] == 'linear' else 'fine-tuned'}",
+        said[0], f"{one.measured.value:.2f}", said[1], f"{other.measured.value:.2f}",
+        f"{less.points:+.2f} ± {less.error:.2f}, p {shown(less.p)}",
+    )  # fmt: skip
 
 
 def _default(name: str) -> Any:

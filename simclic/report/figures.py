@@ -1,4 +1,4 @@
-"""A Figure and the results -> lines in a picture: SVG, PNG, and the CSV of its points."""
+"""A Figure and the results -> lines in a picture: PDF, SVG, PNG, and the CSV of its points."""
 
 from itertools import cycle
 from pathlib import Path
@@ -13,48 +13,56 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from simclic import data
-from simclic.report.tables import of_jobs
+from simclic.report.results import Results
 from simclic.spec import Figure
 
 BARS = "Bars: one standard deviation over seeds; with one seed, one standard error over the test images."
-MARKERS = "os^Dv<>"  # a line is told by its marker too, not by colour alone
+# A line is told by its marker and dashes too, so that neither grey nor colour blindness hides which is which.
+LINES = (("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"), ("v", (0, (5, 1))), ("<", (0, (3, 1, 1, 1))), (">", (0, (1, 1))))
+FORMATS = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}  # no dates: the same bytes each time
+COLUMNS = ["protocol", "line", "x", "error", "bar", "seeds", "runs"]
 
 
-def points(figure: Figure, frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per point: protocol, line, x, mean error, bar, seeds.
+def points(figure: Figure, results: Results) -> pd.DataFrame:
+    """One row per point: protocol, line, x, mean error, bar, seeds, and the names of its runs.
 
     bar: standard deviation over seeds; with one seed, the standard error over the test images, sqrt(e (100 - e) / n).
     """
     parts = []
     for protocol in figure.protocols:
-        found = of_jobs(frame, [job for job in figure.jobs if job[1] == protocol])
+        found = results.of([job for job in figure.jobs if job[1] == protocol])
         found = found[found["error"].notna()]
         if found.empty:
             continue
         found = found.assign(tests=[sizes["test"] for sizes in found["sizes"]])
         rows = found.groupby([figure.lines, figure.x]).agg(
-            error=("error", "mean"), std=("error", "std"), seeds=("error", "count"), tests=("tests", "first")
-        )
+            error=("error", "mean"), std=("error", "std"), seeds=("error", "count"), tests=("tests", "first"),
+            runs=("name", " ".join),
+        )  # fmt: skip
         rows["bar"] = rows["std"].fillna((rows["error"] * (100 - rows["error"]) / rows["tests"]) ** 0.5)
-        parts.append(rows.reset_index(names=["line", "x"]).assign(protocol=protocol.title))
-    columns = ["protocol", "line", "x", "error", "bar", "seeds"]
-    drawn = pd.concat(parts) if parts else pd.DataFrame(columns=columns)
-    return drawn[columns].sort_values(["protocol", "line", "x"], ignore_index=True)
+        rows = rows.reset_index(names=["line", "x"]).sort_values(["line", "x"])
+        parts.append(rows.assign(protocol=protocol.title))
+    drawn = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+    return drawn[COLUMNS]
 
 
-def draw(figure: Figure, frame: pd.DataFrame, folder: Path, style: Path) -> list[str]:
-    """Write figureN.svg, .png and .csv. Returns their names."""
-    drawn = points(figure, frame)
+def draw(figure: Figure, drawn: pd.DataFrame, folder: Path, style: Path) -> list[str]:
+    """Write figureN.pdf, .svg, .png and .csv of these points. Returns their names."""
     with plt.style.context(style), mpl.rc_context({"svg.hashsalt": figure.name}):
         canvas, axes = plt.subplots(1, len(figure.protocols), figsize=(4.2 * len(figure.protocols), 3.2), squeeze=False)
         for ax, protocol in zip(axes[0], figure.protocols, strict=True):
             _panel(ax, figure, drawn[drawn["protocol"] == protocol.title], protocol.title)
         axes[0][0].set_ylabel("Test error (%)")
-        canvas.savefig(folder / f"{figure.name}.svg", metadata={"Date": None})
-        canvas.savefig(folder / f"{figure.name}.png", metadata={"Software": None})
+        for kind, metadata in FORMATS.items():
+            canvas.savefig(folder / f"{figure.name}.{kind}", metadata=metadata)
         plt.close(canvas)
     drawn.to_csv(folder / f"{figure.name}.csv", index=False, float_format="%.6g")
-    return [f"{figure.name}.{kind}" for kind in ("svg", "png", "csv")]
+    return [f"{figure.name}.{kind}" for kind in (*FORMATS, "csv")]
+
+
+def label(figure: Figure, line: object) -> str:
+    """What a line is called: a data set as printed, or the value of another field with its name."""
+    return data.title(str(line)) if figure.lines == "dataset" else f"{line} {figure.lines.replace('_', ' ')}"
 
 
 def _panel(ax: Axes, figure: Figure, drawn: pd.DataFrame, title: str) -> None:
@@ -63,13 +71,12 @@ def _panel(ax: Axes, figure: Figure, drawn: pd.DataFrame, title: str) -> None:
     if drawn.empty:
         ax.text(0.5, 0.5, "nothing run yet", ha="center", va="center", transform=ax.transAxes)
         return
-    for marker, (line, rows) in zip(cycle(MARKERS), drawn.groupby("line"), strict=False):
-        label = data.title(str(line)) if figure.lines == "dataset" else f"{line} {figure.lines.replace('_', ' ')}"
-        ax.errorbar(rows["x"], rows["error"], yerr=rows["bar"], marker=marker, label=label)
+    for (marker, dashes), (line, rows) in zip(cycle(LINES), drawn.groupby("line"), strict=False):
+        name = label(figure, line).replace("$", r"\$")  # a folder's name may hold anything
+        ax.errorbar(rows["x"], rows["error"], yerr=rows["bar"], marker=marker, linestyle=dashes, label=name)
     if figure.logx:
         ax.set_xscale("log")
-    ticks = sorted(drawn["x"].unique())
-    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_major_locator(FixedLocator(sorted(drawn["x"].unique())))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.set_ylim(0, 1.1 * (drawn["error"] + drawn["bar"]).max())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simclic.data import FACTS, PAPER, title
+from simclic.report.noise import Measured, difference, shown
 from simclic.spec import InputError
 
 NEEDED = ("method", "source", "pretrained_on", "split")
@@ -89,14 +90,5 @@ def standing(error: float, others: Sequence[float], column: str) -> str:
     if not known or not math.isfinite(error):
         return ""
     rank = 1 + sum(round(value, 2) < round(error, 2) for value in known)
-    return f"{rank} of {len(known) + 1}, p {two_proportions(error, known[0], TEST[column], PRINTED[column])}"
-
-
-def two_proportions(a: float, b: float, n: int, m: int) -> str:
-    """The p-value of two error rates in percent being one, of n and m images; to two digits, or < .001."""
-    pooled = (a * n + b * m) / 100 / (n + m)
-    if pooled in (0.0, 1.0):
-        return "1.0"
-    z = (a - b) / 100 / math.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
-    p = math.erfc(abs(z) / math.sqrt(2))
-    return "< .001" if p < 0.001 else f"{p:.2g}".lstrip("0") or "0"
+    less = difference(Measured(error, TEST[column]), Measured(known[0], PRINTED[column]))
+    return f"{rank} of {len(known) + 1}, p {shown(less.p)}" if less else ""

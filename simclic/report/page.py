@@ -1,106 +1,91 @@
-"""One folder of exhibits: each table as HTML, Markdown, LaTeX and CSV, each figure, and the page that shows them all."""
+"""One folder of exhibits: an index with the scorecard, a page per exhibit and per run, the claims and the choices."""
 
-import csv
-import io
-import re
-from dataclasses import replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
-from simclic import files, store
+from simclic import files
+from simclic.report import claims, formats
+from simclic.report.beside import RULE, VERDICTS, Beside, beside, count
+from simclic.report.cells import here, printed
 from simclic.report.choices import choices
-from simclic.report.figures import BARS, draw
+from simclic.report.figures import BARS, draw, label, points
 from simclic.report.findings import findings
+from simclic.report.gaps import failed, reasons
+from simclic.report.results import Results
 from simclic.report.runs import pages as run_pages
-from simclic.report.tables import Sheet, fallen, gaps, mixed, of_jobs, sheet, unsolved
-from simclic.spec import Figure, InputError, Run, Suite, Table
+from simclic.report.site import Site, check_source
+from simclic.report.tables import sheet
+from simclic.spec import Exhibit, Figure, Suite, Table
 
-TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-TEX |= {"–": "--", "±": r"$\pm$", "✓": r"\checkmark{}", "τ": r"$\tau$", "ε": r"$\varepsilon$"}
+NOTHING: Mapping[str, str] = MappingProxyType({})
+HONEST = (
+    "Marked: the best entry of each column, and every one that is not distinguishable from it. Printed numbers are compared as "
+    "two proportions of the images they were measured on, ours in pairs, image by image and seed by seed; p < .05 counts."
+)
 
 
-def page(suites: list[Suite], frame: pd.DataFrame, runs: Path, folder: Path, source: Path) -> tuple[Path, list[str]]:
+@dataclass
+class Shown:
+    """An exhibit as it stands on its page."""
+
+    exhibit: Exhibit
+    told: list[str]
+    there: int  # results, of those asked
+    asked: int
+    files: list[str] = field(default_factory=list)
+    table: str = ""  # HTML, escaped
+    honest: str = ""
+    beside: list[Beside] = field(default_factory=list)
+    points: list[dict[Hashable, Any]] = field(default_factory=list)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many printed numbers have which verdict."""
+        return count(self.beside)
+
+
+def headline(suites: Sequence[Suite]) -> str:
+    """What a folder of exhibits is called."""
+    return suites[0].title if len(suites) == 1 else "SimCLIC: the paper's tables and figures"
+
+
+def page(
+    suites: Sequence[Suite], results: Results, folder: Path, source: Path, others: Mapping[str, str] = NOTHING
+) -> tuple[Path, list[str]]:
     """Write everything of these suites into one folder. Returns index.html, and what is wrong with result files.
 
+    others: the pages of other folders and what they are called, to be linked.
     Raises InputError if the source tree with baselines/ and reports/ is not there.
     """
     check_source(source)
-    html, text = environments(source / "reports" / "templates")
-    shown, problems = [], list[str]()
     order = sorted(((e, s) for s in suites for e in s.exhibits), key=lambda pair: (isinstance(pair[0], Figure), pair[0].number))
-    for exhibit, suite in order:
-        failures = {run.name: why for run in exhibit.runs if (why := _failure(runs, run))}
-        missing = [*gaps(exhibit, frame, failures, f"simclic run {suite.path}"), *mixed(exhibit, frame)]
-        missing += [*fallen(exhibit, frame), *unsolved(exhibit, frame)]
-        found = of_jobs(frame, exhibit.jobs)
-        problems += list(found.loc[found["problem"] != "", "problem"])
-        if isinstance(exhibit, Figure):
-            exhibit = replace(exhibit, notes=(*exhibit.notes, BARS))
-            body, formats = "", draw(exhibit, frame, folder, source / "reports" / "simclic.mplstyle")
-        else:
-            assert isinstance(exhibit, Table)
-            made = sheet(exhibit, frame, source / "baselines", failures)
-            missing = [*missing, *made.remarks]
-            body = Markup(html.get_template("table.html.j2").render(sheet=made))  # escaped inside
-            formats = _write(made, body, missing, folder, html, text)
-        shown.append({"exhibit": exhibit, "missing": missing, "table": body, "files": formats})
+    title = headline(suites)
+    site = Site(title, [exhibit for exhibit, _ in order], folder, source)
+    shown = [_shown(exhibit, f"simclic run {suite.path}", results, site) for exhibit, suite in order]
+    for item in shown:
+        site.write(f"{item.exhibit.name}.html", "exhibit.html.j2", title=_title(item.exhibit), item=item, rule=RULE, note=HONEST)
+    tables = [s.exhibit.name for s in shown if s.table]
+    files.write_bytes(folder / "tables.tex", _document(site, tables).encode())
 
-    tables = [e for e, _ in order if isinstance(e, Table) and e.columns == "dataset"]
-    asked = of_jobs(frame, [job for suite in suites for job in suite.jobs])
-    asked = asked[asked["problem"] == ""]
-    values = {
-        "title": suites[0].title if len(suites) == 1 else "SimCLIC: the paper's tables and figures",
-        "findings": [p for table in tables for p in findings(table, frame, runs)],
-        "exhibits": shown,
-        "choices": choices(suites),
-        "encoders": run_pages(asked, runs, folder, html),
-        "protocols": list(dict.fromkeys(p.title for suite in suites for _, p in suite.jobs)),
-        "provenance": provenance(asked),
-    }
-    path = folder / "index.html"
-    files.write_bytes(path, html.get_template("index.html.j2").render(values).encode())
+    jobs = [job for suite in suites for job in suite.jobs]
+    asked = results.of(jobs)
+    problems, good = list(dict.fromkeys(asked.loc[asked["problem"] != "", "problem"])), asked[asked["problem"] == ""]
+    judged = claims.judged(printed(source / "baselines"), here([e for e, _ in order], results))
+    site.write("claims.html", "claims.html.j2", title="The paper's claims", claims=judged)
+    site.write("choices.html", "choices.html.j2", title="Where the paper is silent or contradicts itself",
+               choices=choices(suites, results))  # fmt: skip
+    encoders = run_pages(good, [e for e, _ in order], results, site)
+    titles = list(dict.fromkeys(p.title for _, p in jobs))
+    site.write("encoders.html", "encoders.html.j2", title="Encoders", encoders=encoders, protocols=titles)
+    learned = [p for e, _ in order if isinstance(e, Table) and e.columns == "dataset" for p in findings(e, results)]
+    path = site.write("index.html", "index.html.j2", title=title, findings=learned, exhibits=shown, verdicts=VERDICTS,
+                      claims=judged, problems=problems, provenance=provenance(good), others=others)  # fmt: skip
     return path, problems
-
-
-def check_source(source: Path) -> None:
-    """Raise InputError if the source tree with baselines/ and reports/ is not there."""
-    if not (source / "baselines").is_dir() or not (source / "reports" / "templates").is_dir():
-        raise InputError(
-            f"{source}: baselines/ and reports/ are not there; install simclic from its source tree with pip install -e"
-        )
-
-
-def environments(templates: Path) -> tuple[Environment, Environment]:
-    """Two jinja2 environments: one for HTML, where everything is escaped, one for text with an escape for each format."""
-    loader, rules = FileSystemLoader(templates), {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    html, text = Environment(autoescape=True, loader=loader, **rules), Environment(loader=loader, **rules)  # type: ignore[arg-type]
-    text.filters |= {"tex": tex, "md": lambda s: re.sub(r"([\\|*_<>`\[\]])", r"\\\1", str(s))}
-    return html, text
-
-
-def tex(value: Any) -> str:
-    """Text for LaTeX: no character of it is a command."""
-    return "".join(TEX.get(c, c) for c in str(value))
-
-
-NUMBER = re.compile(r"[+-]\d+\.\d+")
-
-
-def as_csv(made: Sheet) -> str:
-    """The sheet as CSV: protocol, source, name, then a column per value. A cell that a spreadsheet would run is quoted."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["protocol", "source", made.corner.lower() or "method", *made.header])
-    for block, groups in made.blocks:
-        for group in groups:
-            for row in group.rows:
-                cells = [block, group.title, row.label, *(cell.text for cell in row.cells)]
-                writer.writerow([f"'{c}" if c.startswith(("=", "+", "-", "@")) and not NUMBER.fullmatch(c) else c for c in cells])
-    return buffer.getvalue()
 
 
 def provenance(found: pd.DataFrame) -> dict[str, list[str]]:
@@ -110,24 +95,38 @@ def provenance(found: pd.DataFrame) -> dict[str, list[str]]:
     return {"results": [f"{len(found):,}"], **told, "versions": versions}
 
 
-def _write(made: Sheet, body: Markup, missing: list[str], folder: Path, html: Environment, text: Environment) -> list[str]:
-    """The files of one table. Returns their names."""
-    exhibit = made.exhibit
-    page = {"title": f"{exhibit.title}. {exhibit.caption}", "body": body, "notes": [*exhibit.notes, *missing]}
-    written = {
-        "html": html.get_template("page.html.j2").render(page),
-        "md": text.get_template("table.md.j2").render(sheet=made, missing=tuple(missing)),
-        "tex": text.get_template("table.tex.j2").render(sheet=made, missing=tuple(missing)),
-        "csv": as_csv(made),
-    }
-    for kind, content in written.items():
-        files.write_bytes(folder / f"{exhibit.name}.{kind}", content.encode())
-    return [f"{exhibit.name}.{kind}" for kind in written]
+def _title(exhibit: Exhibit) -> str:
+    return f"{exhibit.title}. {exhibit.caption}"
 
 
-def _failure(runs: Path, run: Run) -> str:
-    try:
-        store.agrees(runs, run)
-    except store.Broken as e:
-        return str(e)
-    return store.failure(runs, run)
+def _document(site: Site, tables: Sequence[str]) -> str:
+    return str(site.text.get_template("document.tex.j2").render(title=site.title, names=list(tables)))
+
+
+def _shown(exhibit: Exhibit, command: str, results: Results, site: Site) -> Shown:
+    """Write the files of an exhibit; what stands on its page."""
+    failures = failed(exhibit, results.runs)
+    told = reasons(exhibit, results, failures, command)
+    item = Shown(exhibit, told, len(results.rows(exhibit.jobs)), len(exhibit.jobs))
+    if isinstance(exhibit, Figure):
+        drawn = points(exhibit, results)
+        item.exhibit = replace(exhibit, notes=(*exhibit.notes, BARS))
+        item.files = draw(exhibit, drawn, site.folder, site.source / "reports" / "simclic.mplstyle")
+        item.points = [{**row, "line": label(exhibit, row["line"])} for row in drawn.to_dict("records")]
+        return item
+    assert isinstance(exhibit, Table)
+    made = sheet(exhibit, results, site.source / "baselines", failures)
+    item.told = [*told, *made.remarks]
+    item.table, item.files = formats.write(made, exhibit.name, item.told, site.folder, site.html, site.text)
+    if any(group.rivals != "none" for _, groups in made.blocks for group in groups):
+        honest = made.supported()
+        item.honest, more = formats.write(
+            honest, f"{exhibit.name}-honest", [HONEST, *item.told], site.folder, site.html, site.text
+        )
+        item.files += more
+    item.beside = beside(exhibit, results, site.source / "baselines", failures)
+    if item.beside:
+        name = f"{exhibit.name}-beside.csv"
+        files.write_bytes(site.folder / name, formats.beside_csv(item.beside).encode())
+        item.files.append(name)
+    return item

@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment
 
-from simclic import files, store
+from simclic import store
 from simclic.report.heat import heat
+from simclic.report.results import Results
+from simclic.report.site import Site
+from simclic.spec import Exhibit, Run
 
 CURVES = {
     "loss": "loss", "probe": "error of a cheap probe (%)", "rank": "effective rank of z", "spread": "spread of z",
@@ -18,43 +21,54 @@ CURVES = {
 WIDTH, HEIGHT = 260, 110  # of a panel's frame
 
 
-def pages(found: pd.DataFrame, runs: Path, folder: Path, html: Environment) -> list[dict[str, Any]]:
+def pages(found: pd.DataFrame, exhibits: Sequence[Exhibit], results: Results, site: Site) -> list[dict[str, Any]]:
     """Write runs/NAME.html for every encoder behind these results.
 
     Returns a row for each: name, last epoch, seconds, errors, and whether it collapsed.
     """
-    rows = []
-    for name, results in found.groupby("name", sort=True):
+    rows, stands, kin = [], _stands(exhibits), _kin(found)
+    for name, those in found.groupby("name", sort=True):
+        folder = results.runs / str(name)
         try:
-            record = store.read_json(runs / str(name) / "pretrain.json") or {}
-            run = (store.read_json(runs / str(name) / "run.json") or {}).get("run", {})
+            record = store.read_json(folder / "pretrain.json") or {}
+            run = (store.read_json(folder / "run.json") or {}).get("run", {})
         except store.Broken:
             record, run = {}, {}
-        results = results.sort_values(["stage", "title"], ascending=[False, True])
-        errors = dict(zip(results["title"], results["error"], strict=True))
-        row = {"name": name, "last": record.get("last", {}), "seconds": record.get("seconds"), "errors": errors}
-        row["collapsed"] = record.get("collapsed", "")
-        panels = curves(store.epochs(runs / str(name)))
-        linear = results[results["stage"] == "linear"]
-        probes = [probe(title, Path(path)) for title, path in zip(linear["title"], linear["path"], strict=True)]
-        probes = [panel for panel in probes if panel]
-        tuned = results[results["stage"] == "finetune"]
-        heats = [grid(title, Path(path)) for title, path in zip(tuned["title"], tuned["path"], strict=True)]
-        (folder / "runs").mkdir(exist_ok=True)
-        values = {
-            "title": str(name),
-            "row": row,
-            "run": run,
-            "record": record,
-            "panels": panels,
-            "probes": probes,
-            "heats": heats,
-            "size": (WIDTH, HEIGHT),
-        }
-        page = html.get_template("run.html.j2").render(values)
-        files.write_bytes(folder / "runs" / f"{name}.html", page.encode())
+        those = those.sort_values(["stage", "title"], ascending=[False, True])
+        measured = those.to_dict("records")
+        row = {
+            "name": name, "last": record.get("last", {}), "seconds": record.get("seconds"),
+            "collapsed": record.get("collapsed", ""), "errors": {r["title"]: r["error"] for r in measured},
+        }  # fmt: skip
+        linear = [r for r in measured if r["stage"] == "linear"]
+        tuned = [r for r in measured if r["stage"] == "finetune"]
+        site.write(
+            f"runs/{name}.html", "run.html.j2", title=str(name), row=row, run=run, record=record, results=measured,
+            panels=curves(store.epochs(folder)), size=(WIDTH, HEIGHT),
+            probes=[panel for r in linear if (panel := probe(r["title"], Path(r["path"])))],
+            heats=[grid(r["title"], Path(r["path"])) for r in tuned],
+            stands=stands.get(str(name), []), seeds=kin.get(str(name), []),
+        )  # fmt: skip
         rows.append(row)
     return rows
+
+
+def _stands(exhibits: Sequence[Exhibit]) -> dict[str, list[tuple[str, str]]]:
+    """By the name of a Run, the exhibits in which it stands: page and title."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for exhibit in exhibits:
+        for run in dict.fromkeys(run for run, _ in exhibit.jobs):
+            found.setdefault(run.name, []).append((f"{exhibit.name}.html", exhibit.title))
+    return found
+
+
+def _kin(found: pd.DataFrame) -> dict[str, list[tuple[int, str]]]:
+    """By the name of a Run, the others that differ from it in their seed alone: seed and name."""
+    alike: dict[tuple[Any, ...], dict[str, int]] = {}
+    names = [f.name for f in fields(Run) if f.name != "seed"]
+    for row in found.drop_duplicates("name").to_dict("records"):
+        alike.setdefault(tuple(str(row[n]) for n in names), {})[str(row["name"])] = int(row["seed"])
+    return {n: sorted((s, m) for m, s in those.items() if m != n) for those in alike.values() for n in those if len(those) > 1}
 
 
 def curves(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -68,6 +82,7 @@ def curves(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if not drawn:
             continue
         last = log[-1]["epoch"]
+        drawn = drawn[: -1 : max(1, len(drawn) // WIDTH)] + drawn[-1:]  # a point per pixel
         panels.append(_panel(title, [(epoch - 1) / max(1, last - 1) for epoch, _ in drawn], [value for _, value in drawn]))
         panels[-1] |= {"left": "1", "right": f"{last} epochs"}
     return panels
@@ -105,4 +120,5 @@ def _panel(title: str, xs: Sequence[float], values: Sequence[float]) -> dict[str
 
 
 def _short(value: float) -> str:
-    return f"{value:.6g}" if abs(value) >= 1e-3 else f"{value:.2g}"
+    told = f"{value:.6g}"
+    return told if len(told) <= 8 else f"{value:.4g}" if abs(value) >= 1e-3 else f"{value:.2g}"

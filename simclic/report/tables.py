@@ -1,30 +1,38 @@
-"""A Table and the results -> a Sheet: rows of cells with the paper's marks, and why a cell is empty."""
+"""A Table and the results -> a Sheet: rows of cells with the paper's marks, or with marks that the test images support."""
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, Self
 
 import pandas as pd
 
 from simclic import store
 from simclic.data import PAPER, title
-from simclic.report.methods import Method, added, standing
-from simclic.spec import Exhibit, Linear, Protocol, Run, Table
+from simclic.report.cells import Cells, Key, printed
+from simclic.report.methods import TEST, Method, added, standing
+from simclic.report.noise import Measured, difference
+from simclic.report.results import Results
+from simclic.spec import Exhibit, Protocol, Run, Table
 from simclic.spec.methods import AS_STORED, METHODS
 
 DASH = "–"
 
+Failures = Mapping[str, str]
+NONE: Failures = MappingProxyType({})
+
 
 @dataclass
 class Cell:
-    """One printed value. mark: best, second or nothing."""
+    """One value. mark: best, second or nothing. runs: the names of the Runs behind it. measure: what is known of its noise."""
 
     text: str = DASH
     value: float = math.nan
     mark: str = ""
+    runs: tuple[str, ...] = ()
+    measure: Callable[[], Measured | None] = lambda: None
 
 
 @dataclass
@@ -37,10 +45,14 @@ class Row:
 
 @dataclass
 class Group:
-    """Rows that are compared with each other. title: where they come from."""
+    """Rows under a title that says where they come from.
+
+    rivals: with whom they are compared to be marked: each other, nobody, or those of the group before as well.
+    """
 
     title: str
     rows: list[Row]
+    rivals: Literal["own", "none", "before"] = "own"
 
 
 @dataclass
@@ -53,16 +65,20 @@ class Sheet:
     blocks: list[tuple[str, list[Group]]]
     remarks: tuple[str, ...] = ()  # what explains its dashes
 
+    def supported(self) -> Self:
+        """The same with every entry marked that is not distinguishable from the best of its column and group."""
+        return replace(self, blocks=[(title, _supported(groups)) for title, groups in self.blocks])
 
-def sheet(table: Table, frame: pd.DataFrame, baselines: Path, failures: Mapping[str, str] = MappingProxyType({})) -> Sheet:
+
+def sheet(table: Table, results: Results, baselines: Path, failures: Failures = NONE) -> Sheet:
     """Stored numbers as printed, and below them what was run here. failures: by the name of a Run, why it failed."""
     path = baselines / f"{table.name}.csv"
     stored = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()
     if isinstance(table.columns, tuple):
         return _details(table, _shaped(stored, ["method", *table.columns]))
     if table.columns == "dataset":
-        return _comparison(table, frame, _shaped(stored, ["protocol", "method"]), failures, baselines / "methods")
-    return _ablation(table, frame, _shaped(stored, [*stored.columns[:1], "error"]), failures)
+        return _comparison(table, results, _shaped(stored, ["protocol", "method"]), failures, baselines)
+    return _ablation(table, results, _shaped(stored, [*stored.columns[:1], "error"]), failures, printed(baselines))
 
 
 def mark(rows: Sequence[Row]) -> None:
@@ -74,105 +90,103 @@ def mark(rows: Sequence[Row]) -> None:
                 cell.mark = {0: "best", 1: "second"}.get(values.index(round(cell.value, 2)), "")
 
 
-def summary(found: pd.DataFrame, reasons: Sequence[str] = ()) -> Cell:
+def share(rows: Sequence[Row]) -> list[Row]:
+    """The rows with every entry marked best that is not distinguishable from the best of its column, see simclic.report.noise.
+
+    One whose noise is not known shares the mark only if it is the best, or equal to it in print.
+    """
+    columns = [_shared(column) for column in zip(*(row.cells for row in rows), strict=True)]
+    return [Row(row.label, list(cells)) for row, cells in zip(rows, zip(*columns, strict=True), strict=True)]
+
+
+def _supported(groups: Sequence[Group]) -> list[Group]:
+    found = []
+    for before, group in zip([None, *groups], groups, strict=False):
+        rows = group.rows
+        if group.rivals != "none":
+            above = before.rows if before and group.rivals == "before" else []
+            rows = share([*above, *rows])[len(above) :]
+        found.append(replace(group, rows=rows))
+    return found
+
+
+def _shared(column: Sequence[Cell]) -> list[Cell]:
+    known = [cell for cell in column if math.isfinite(cell.value)]
+    if not known:
+        return list(column)
+    best = min(known, key=lambda cell: cell.value)
+    top = best.measure()
+
+    def like(cell: Cell) -> bool:
+        if round(cell.value, 2) == round(best.value, 2):
+            return True
+        mine = cell.measure() if math.isfinite(cell.value) else None
+        less = difference(mine, top) if mine and top else None
+        return less is not None and not less.clear and not math.isnan(less.p)
+
+    return [replace(cell, mark="best" if like(cell) else "") for cell in column]
+
+
+def summary(errors: Sequence[float], reasons: Sequence[str] = ()) -> Cell:
     """The mean error over seeds, with its standard deviation if there are several. reasons: why Runs of this cell failed."""
-    errors = found["error"].dropna()
-    if errors.empty:
+    if not errors:
         return Cell("diverged") if any(store.DIVERGED in reason for reason in reasons) else Cell()
-    spread = f" ± {errors.std():.2f}" if len(errors) > 1 else ""
-    return Cell(f"{errors.mean():.2f}{spread}", float(errors.mean()))
+    found = pd.Series(errors)
+    spread = f" ± {found.std():.2f}" if len(errors) > 1 else ""
+    return Cell(f"{found.mean():.2f}{spread}", float(found.mean()))
 
 
-def _cell(frame: pd.DataFrame, jobs: Sequence[tuple[Run, Protocol]], failures: Mapping[str, str]) -> Cell:
-    return summary(of_jobs(frame, jobs), [failures[run.name] for run, _ in jobs if run.name in failures])
+def _cell(results: Results, jobs: Sequence[tuple[Run, Protocol]], failures: Failures) -> Cell:
+    rows = results.rows(jobs)
+    cell = summary([row["error"] for row in rows], [failures[run.name] for run, _ in jobs if run.name in failures])
+    return replace(cell, runs=tuple(str(row["name"]) for row in rows), measure=lambda: results.measured(jobs))
 
 
-def of_jobs(frame: pd.DataFrame, jobs: Sequence[tuple[Run, Protocol]]) -> pd.DataFrame:
-    """The rows of `frame` that these jobs ask for."""
-    asked = {(run.name, protocol.name) for run, protocol in jobs}
-    pairs = zip(frame["name"], frame["protocol"], strict=True)
-    return frame[pd.Series([pair in asked for pair in pairs], index=frame.index, dtype=bool)]
-
-
-def gaps(exhibit: Exhibit, frame: pd.DataFrame, failures: dict[str, str], command: str) -> list[str]:
-    """Why results are not there, each reason once: a broken file, a failure, or that nobody ran it yet."""
-    found = of_jobs(frame, exhibit.jobs)
-    there = set(zip(found["name"], found["protocol"], strict=True))
-    missing = [(run, protocol) for run, protocol in exhibit.jobs if (run.name, protocol.name) not in there]
-    reasons = list(dict.fromkeys(found.loc[found["problem"] != "", "problem"]))
-    reasons += [f"{name}: {failures[name]}" for name in dict.fromkeys(run.name for run, _ in missing) if name in failures]
-    waiting = sum(run.name not in failures for run, _ in missing)
-    return reasons + ([f"{waiting} of {len(exhibit.jobs)} results are not there yet; {command}"] if waiting else [])
-
-
-def fallen(exhibit: Exhibit, frame: pd.DataFrame) -> list[str]:
-    """Whose representation collapsed, and how that shows: a finding, not a failure."""
-    found = of_jobs(frame, exhibit.jobs)
-    found = found[found["collapsed"].fillna("") != ""].drop_duplicates("name")
-    return [f"collapsed: {name}, {why}" for name, why in zip(found["name"], found["collapsed"], strict=True)]
-
-
-def unsolved(exhibit: Exhibit, frame: pd.DataFrame) -> list[str]:
-    """Whose linear probe was not solved at every l2, though its protocol says converged: its number may be a little off."""
-    converged = [(run, p) for run, p in exhibit.jobs if isinstance(p, Linear) and p.solver == "converged"]
-    found = of_jobs(frame, converged)
-    found = found[found["unconverged"] > 0]
-    return [f"not converged: {name}, at {n} values of l2" for name, n in zip(found["name"], found["unconverged"], strict=True)]
-
-
-def mixed(exhibit: Exhibit, frame: pd.DataFrame) -> list[str]:
-    """Where results that were measured on different data stand in one exhibit: data set, digests, and whose they are."""
-    found = of_jobs(frame, exhibit.jobs)
-    told = []
-    for (dataset, split, _), rows in found[found["error"].notna()].groupby(["dataset", "split", "difficult"], sort=False):
-        digests = rows.groupby("data", sort=False)["method"].agg(lambda m: ", ".join(dict.fromkeys(m)))
-        if len(digests) > 1:
-            those = "; ".join(f"{digest}: {methods}" for digest, methods in digests.items())
-            told.append(
-                f"{title(str(dataset))}, split {split}: numbers from different data stand here and do not compare ({those})"
-            )
-    return told
-
-
-def _comparison(table: Table, frame: pd.DataFrame, stored: pd.DataFrame, failures: Mapping[str, str], folder: Path) -> Sheet:
-    """Table 2: the paper's rows, those that were added in `folder`, then ours, for each protocol; where those stand that the
-    paper does not print, and in what ours differ from theirs. Columns: the data sets of the paper and any other."""
-    printed = [c for c in stored.columns if c not in ("protocol", "method", "value")]
+def _comparison(table: Table, results: Results, stored: pd.DataFrame, failures: Failures, baselines: Path) -> Sheet:
+    """Table 2: the paper's rows, those that were added, then ours, for each protocol; where those stand that the paper does not
+    print, and in what ours differ from theirs. Columns: the data sets of the paper and any other."""
     names = {title(name): name for name in PAPER}  # as printed -> data set
+    theirs = [c for c in stored.columns if c not in ("protocol", "method", "value")]
     asked = list(dict.fromkeys(run.dataset for run in table.runs))
-    ours = [name for name in asked if title(name) not in printed or name not in PAPER]
-    columns = ours + [names.get(text, text) for text in printed]
-    header, blocks = [title(name) for name in ours] + printed, []
-    new, split = added(folder, printed) if printed else [], {run.split for run in table.runs}
+    ours = [name for name in asked if title(name) not in theirs or name not in PAPER]
+    columns = ours + [names.get(text, text) for text in theirs]
+    header, blocks, known = [title(name) for name in ours] + theirs, [], printed(baselines)
+    new, split = added(baselines / "methods", theirs) if theirs else [], {run.split for run in table.runs}
     for protocol in table.protocols:
-        rows = stored[stored["protocol"] == protocol.stage]
-        paper = [Row(r["method"], [Cell()] * len(ours) + [_printed(r[c]) for c in printed]) for _, r in rows.iterrows()]
-        here = []
-        jobs = [(run, p) for run, p in table.jobs if p == protocol]
-        for method in dict.fromkeys(run.method for run, _ in jobs):
-            those = [(run, p) for run, p in jobs if run.method == method]
-            here.append(Row(method, [_cell(frame, [j for j in those if j[0].dataset == n], failures) for n in columns]))
-        more = [_added(method, protocol.stage, len(ours), printed) for method in new if protocol.stage in method.rows]
+        rows = stored[stored["protocol"] == protocol.stage].to_dict("records")
+        places = [[Key("table2", protocol.stage, c, r["method"]) for c in theirs] for r in rows]
+        paper = [
+            Row(r["method"], [Cell()] * len(ours) + [_printed(r[k.dataset], known.get(k)) for k in keys])
+            for r, keys in zip(rows, places, strict=True)
+        ]
+        jobs: dict[str, dict[str, list[tuple[Run, Protocol]]]] = {}
+        for run, p in table.jobs:
+            if p == protocol:
+                jobs.setdefault(run.method, {}).setdefault(run.dataset, []).append((run, p))
+        here = [Row(m, [_cell(results, those.get(n, []), failures) for n in columns]) for m, those in jobs.items()]
+        more = [_added(method, protocol.stage, len(ours), theirs) for method in new if protocol.stage in method.rows]
         mark([*paper, *more])  # those that were added, as if the paper had them
         mark(paper)  # the others as the paper has them
         mark(here)
-        known = {row.label for row in paper}
-        unprinted = [*more, *(row for row in here if row.label not in known and split == {"ericsson"})]
+        labels = {row.label for row in paper}
+        unprinted = [*more, *(row for row in here if row.label not in labels and split == {"ericsson"})]
         groups = [
             Group("As printed in the paper", paper),
-            Group("Added", more),
+            Group("Added", more, "before"),
             Group("Run here", here),
-            Group("Rank among the printed rows, p against the best of them", _standings(unprinted, paper, header)),
-            Group("Run here less printed", _differences(here, paper)),
+            Group("Rank among the printed rows, p against the best of them", _standings(unprinted, paper, header), "none"),
+            Group("Run here less printed", _differences(here, paper), "none"),
         ]
         blocks.append((protocol.title, [group for group in groups if group.rows]))
     remark = "A dash without another reason: the paper prints no number there, or nothing is asked to run there but"
-    told = (f"{remark} {', '.join(title(name) for name in asked)}.",) if printed else ()
+    told = (f"{remark} {', '.join(title(name) for name in asked)}.",) if theirs else ()
     return Sheet(table, "", header, blocks, (*told, *(f"Added: {method.note}." for method in new)))
 
 
-def _added(method: Method, stage: str, before: int, printed: Sequence[str]) -> Row:
-    return Row(method.name, [Cell()] * before + [_printed(method.rows[stage].get(name, "")) for name in printed])
+def _added(method: Method, stage: str, before: int, columns: Sequence[str]) -> Row:
+    texts = [(method.rows[stage].get(name, ""), TEST[name]) for name in columns]
+    cells = [_printed(text, Measured(float(text), images) if text else None) for text, images in texts]
+    return Row(method.name, [Cell()] * before + cells)
 
 
 def _standings(rows: Sequence[Row], paper: Sequence[Row], header: Sequence[str]) -> list[Row]:
@@ -188,33 +202,34 @@ def _standings(rows: Sequence[Row], paper: Sequence[Row], header: Sequence[str])
 
 def _differences(here: Sequence[Row], paper: Sequence[Row]) -> list[Row]:
     """Ours less theirs, for rows of one name, where both have a number."""
-    found, printed = [], {row.label: row for row in paper}
+    found, theirs = [], {row.label: row for row in paper}
     for name, stored in AS_STORED.items():
-        if (own := METHODS[name.removesuffix("-as-stored")]) in printed:
-            printed[stored] = printed[own]
+        if (own := METHODS[name.removesuffix("-as-stored")]) in theirs:
+            theirs[stored] = theirs[own]
     for row in here:
-        if row.label in printed:
-            pairs = zip(row.cells, printed[row.label].cells, strict=True)
-            less = [ours.value - round(theirs.value, 2) for ours, theirs in pairs]
+        if row.label in theirs:
+            pairs = zip(row.cells, theirs[row.label].cells, strict=True)
+            less = [ours.value - round(printed.value, 2) for ours, printed in pairs]
             if any(map(math.isfinite, less)):
                 found.append(Row(row.label, [Cell(f"{v:+.2f}") if math.isfinite(v) else Cell() for v in less]))
     return found
 
 
-def _ablation(table: Table, frame: pd.DataFrame, stored: pd.DataFrame, failures: Mapping[str, str]) -> Sheet:
+def _ablation(table: Table, results: Results, stored: pd.DataFrame, failures: Failures, known: Cells) -> Sheet:
     """Tables 4-6: one row from the paper, which has linear evaluation only, and one per data set of ours."""
     assert isinstance(table.columns, str)
     values: list[Hashable] = list(dict.fromkeys(getattr(run, table.columns) for run in table.runs))
     header = [table.labels.get(v, str(v)) for v in values]
-    printed = dict(zip(stored.iloc[:, 0], stored["error"], strict=True))  # label -> error
-    paper = [Row("CIFAR10", [_printed(printed.get(label, "")) for label in header])] if printed else []
+    texts = dict(zip(stored.iloc[:, 0], stored["error"], strict=True))  # label -> error
+    cells = [_printed(texts.get(label, ""), known.get(Key(table.name, "linear", "CIFAR10", label))) for label in header]
+    paper = [Row("CIFAR10", cells)] if texts else []
     blocks = []
     for protocol in table.protocols:
         here = []
         for dataset in dict.fromkeys(run.dataset for run in table.runs):
             jobs = [(run, p) for run, p in table.jobs if p == protocol and run.dataset == dataset]
-            cells = [_cell(frame, [j for j in jobs if getattr(j[0], table.columns) == v], failures) for v in values]
-            here.append(Row(title(dataset), cells))
+            row = [_cell(results, [j for j in jobs if getattr(j[0], str(table.columns)) == v], failures) for v in values]
+            here.append(Row(title(dataset), row))
         blocks.append((protocol.title, _groups(paper if protocol.stage == "linear" else [], here)))
     return Sheet(table, "Error rate (%)", header, blocks)
 
@@ -233,11 +248,13 @@ def _shaped(stored: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _groups(paper: list[Row], here: list[Row]) -> list[Group]:
-    return [g for g in (Group("As printed in the paper", paper), Group("Run here", here)) if g.rows]
+    """Rows of one data set each, or of facts: nothing in a column of them is in competition."""
+    titled = (Group("As printed in the paper", paper, "none"), Group("Run here", here, "none"))
+    return [g for g in titled if g.rows]
 
 
-def _printed(text: str) -> Cell:
-    return Cell(f"{float(text):.2f}", float(text)) if text else Cell()
+def _printed(text: str, measured: Measured | None = None) -> Cell:
+    return Cell(f"{float(text):.2f}", float(text), measure=lambda: measured) if text else Cell()
 
 
 def _fact(value: Any) -> Cell:

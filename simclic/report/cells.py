@@ -1,0 +1,78 @@
+"""Every number by its place: exhibit, stage, data set and what stands at its row, column or point; printed and run here."""
+
+import csv
+from collections.abc import Hashable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from simclic.data import FACTS, PAPER, title
+from simclic.data.splits import PUBLISHED
+from simclic.report.noise import Measured
+from simclic.report.results import Results
+from simclic.spec import Exhibit, Figure, Linear, Protocol, Run, Table
+
+ASSUMED = "the paper gives no size of its validation set; taken: the makers' val, else a fifth of all images"
+
+
+class Key(NamedTuple):
+    """Where a number stands. dataset: as printed. at: the method in Table 2, the column as printed in Tables 4-6, x in a figure;
+    (line, x) in a figure whose lines are no data sets."""
+
+    exhibit: str
+    stage: str
+    dataset: str
+    at: Hashable
+
+
+Cells = dict[Key, Measured]
+
+
+def printed(baselines: Path) -> Cells:
+    """The errors of Tables 2 and 4-6 as the paper prints them. It prints none of its figures' numbers."""
+    found = {}
+    for row in provenance(baselines):
+        if row["metric"]:
+            table = row["table"]
+            dataset, at = (row["column"], row["row"]) if table == "2" else ("CIFAR10", row["row"])
+            images = int(row["test_images"]) if row["test_images"].isdigit() else validation(dataset)
+            found[Key(f"table{table}", row["protocol"], dataset, at)] = Measured(float(row["printed"]), images)
+    return found
+
+
+def provenance(baselines: Path) -> list[dict[str, str]]:
+    """Where each stored number comes from: the rows of provenance.csv, or none if it is not there."""
+    path = baselines / "provenance.csv"
+    return list(csv.DictReader(path.read_text().splitlines())) if path.is_file() else []
+
+
+def validation(dataset: str) -> int:
+    """How many images the paper's validation set probably has, see ASSUMED. dataset: as printed."""
+    facts = FACTS[{title(name): name for name in PAPER}[dataset]]
+    return facts.sizes[1] if facts.rule == PUBLISHED else facts.images // 5
+
+
+def here(exhibits: Iterable[Exhibit], results: Results) -> Cells:
+    """What was run here, cell by cell; of several linear evaluations the first that an exhibit names."""
+    found = {}
+    for exhibit in exhibits:
+        jobs: dict[Key, list[tuple[Run, Protocol]]] = {}
+        first = next((p for p in exhibit.protocols if isinstance(p, Linear)), None)
+        for run, protocol in exhibit.jobs:
+            if not isinstance(protocol, Linear) or protocol == first:
+                jobs.setdefault(key(exhibit, run, protocol), []).append((run, protocol))
+        for place, those in jobs.items():
+            if measured := results.measured(those):
+                found[place] = measured
+    return found
+
+
+def key(exhibit: Exhibit, run: Run, protocol: Protocol) -> Key:
+    """The place of a job's error in an exhibit."""
+    at: Hashable = run.method
+    if isinstance(exhibit, Figure):
+        x = getattr(run, exhibit.x)
+        at = x if exhibit.lines == "dataset" else (getattr(run, exhibit.lines), x)
+    elif isinstance(exhibit, Table) and isinstance(exhibit.columns, str) and exhibit.columns != "dataset":
+        value = getattr(run, exhibit.columns)
+        at = exhibit.labels.get(value, str(value))
+    return Key(exhibit.name, protocol.stage, title(run.dataset), at)

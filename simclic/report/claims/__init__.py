@@ -1,0 +1,33 @@
+"""What the paper says it found, sentence by sentence: judged on its own printed numbers, and on those that were run here."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from simclic.report.cells import Cells
+from simclic.report.claims import ablations, strengths, table2
+from simclic.report.claims.verdicts import Claim, Judgement, Verdict, titles
+
+__all__ = ["CLAIMS", "Claim", "Judged", "Judgement", "Verdict", "judged"]
+
+CLAIMS: tuple[Claim, ...] = (*table2.CLAIMS, *strengths.CLAIMS, *ablations.CLAIMS)  # in the order of the paper
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim and what two sets of numbers say of it: those that the paper prints, and those that were run here."""
+
+    claim: Claim
+    printed: Judgement
+    ours: Judgement
+
+
+def judged(printed: Cells, ours: Cells, claims: Iterable[Claim] = CLAIMS) -> list[Judged]:
+    """Every claim with both judgements. printed, ours: see simclic.report.cells."""
+    return [Judged(claim, _printed(claim, printed), claim.on(ours, printed)) for claim in claims]
+
+
+def _printed(claim: Claim, printed: Cells) -> Judgement:
+    found = claim.on(printed, printed)
+    if found.verdict == "not run" and claim.exhibits[0].startswith("figure"):
+        return Judgement("not printed", (f"the paper prints no numbers of {titles(claim.exhibits)}",))
+    return found

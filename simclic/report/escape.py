@@ -1,0 +1,82 @@
+"""Text that others chose, harmless in LaTeX, Markdown and CSV. HTML is escaped by jinja2 itself."""
+
+import re
+import unicodedata
+from typing import Any
+
+GREEK = (
+    "alpha", "beta", "gamma", "delta", "varepsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi", "pi",
+    "rho", "sigma", "tau", "upsilon", "varphi", "chi", "psi", "omega",
+    "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega",
+)  # fmt: skip
+
+# What is a command to LaTeX, or another character in its fonts than on the keyboard, in commands that OT1 and T1 have.
+TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "`": r"\`{}", "|": r"\textbar{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "[": "{[}", "]": "{]}", "*": "{*}",  # [ and * are read by a \\ before them
+    "–": "--", "—": "---", "‘": r"\textquoteleft{}", "’": "'", "“": r"\textquotedblleft{}", "”": r"\textquotedblright{}",
+    "…": r"\ldots{}", "ı": r"{\i}", "ß": r"{\ss}", "æ": r"{\ae}", "Æ": r"{\AE}", "œ": r"{\oe}", "Œ": r"{\OE}", "ø": r"{\o}",
+    "Ø": r"{\O}", "ł": r"{\l}", "Ł": r"{\L}", "§": r"\S{}", "\u200b": r"\allowbreak{}", "\u2060": "{}",
+} | {
+    c: f"${command}$" for c, command in {
+        "±": r"\pm", "✓": r"\checkmark", "·": r"\cdot", "×": r"\times", "−": "-", "≥": r"\geq", "≤": r"\leq", "≠": r"\neq",
+        "≈": r"\approx", "∞": r"\infty", "√": r"\surd", "→": r"\to", "«": r"\ll", "»": r"\gg", "°": r"^\circ", "²": "^2",
+        "µ": r"\mu", **{c: f"\\{name}" for c, name in zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", GREEK, strict=True)},
+    }.items()
+}  # fmt: skip
+ACCENTS = dict(zip("\u0300\u0301\u0302\u0303\u0308\u0304\u0307\u030a\u030b\u030c\u0306\u0327", "`'^~\"=.rHvuc", strict=True))
+
+LONG = re.compile(r"\S{30,}")  # a word that a line may have to be broken in
+PIECES = re.compile(r".{1,23}[-/_.,=:|]|.{1,24}")
+MD = {c: f"\\{c}" for c in "\\`*_[]"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "~": "&#126;", "$": "&#36;"}
+BEGINS = re.compile(r"^(\d*)([#=]|[-+](?![\d.])|(?<=\d)[.)](?=\s|$))")  # of a heading, a list, a rule
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
+
+
+def tex(value: Any) -> str:
+    """Text in ASCII for LaTeX, in one paragraph: no character of it is a command. What LaTeX has not reads U+4E2D.
+
+    Needs amssymb for ✓. A line may be broken in a long word.
+    """
+    text = unicodedata.normalize("NFC", _line(value))
+    text = re.sub(r"(?<![^\s(])'(?=\S)", "‘", re.sub(r'(?<![^\s(])"(?=\S)', "“", text)).replace('"', "”")
+    text = re.sub(r"(?<!\S)-(?=\d)", "−", text)
+    text = LONG.sub(lambda word: "\u200b".join(PIECES.findall(word[0])), text)
+    return "".join(_tex(c) for c in re.sub(r"([-,'])(?=\1)", "\\1\u2060", text))  # else -- would be a dash
+
+
+def _tex(c: str) -> str:
+    if c in TEX or (c.isascii() and c.isprintable()):
+        return TEX.get(c, c)
+    apart = unicodedata.normalize("NFD", c)
+    if len(apart) == 2 and apart[0].isascii() and apart[1] in ACCENTS:
+        letter = f"\\{apart[0]}" if apart[0] in "ij" else apart[0]  # without its dot
+        return f"\\{ACCENTS[apart[1]]}{{{letter}}}"
+    return rf"\texttt{{{_code(c)}}}\allowbreak{{}}"
+
+
+def md(value: Any) -> str:
+    """Text in one line for Markdown, in a cell or an item of a list: no markup, no HTML, no link."""
+    text = "".join(MD.get(c, c) for c in printable(_line(value)))
+    text = re.sub(r"(?i):(?=//)|(?<=\bwww)\.", lambda c: f"&#{ord(c[0])};", text)
+    return BEGINS.sub(lambda begin: f"{begin[1]}\\{begin[2]}", text)
+
+
+def cell(value: Any) -> str:
+    """A cell of a CSV file: what a spreadsheet would run has a ' before it; numbers stay numbers."""
+    text = printable(value)
+    runs = text[:1] in ("\t", "\r", "\n") or text.lstrip()[:1] in tuple("=+-@＝＋－＠")
+    return f"'{text}" if runs and not NUMBER.fullmatch(text) else text
+
+
+def printable(value: Any) -> str:
+    """Text without control characters, halves of a character and marks that turn the direction: they read U+202E."""
+    return "".join(c if c.isprintable() or c in "\n\r\t" else _code(c) for c in str(value))
+
+
+def _line(value: Any) -> str:
+    return " ".join(str(value).split())
+
+
+def _code(c: str) -> str:
+    return f"U+{ord(c):04X}"

@@ -1,0 +1,177 @@
+"""What chance alone does to an error, and whether two differ by more: the one rule behind every verdict, claim and mark.
+
+An error measured on n images is off by about sqrt(e (100 - e) / n), and by what another seed would have changed. Numbers that
+were only printed are compared as proportions; where we hold predictions, differences are paired over images and seeds.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.special import stdtr, stdtrit
+
+from simclic.metrics import METRICS
+
+LEVEL = 0.05  # two-sided, of every test; no test is corrected for how many there are, unless it says so
+
+Seeds = Mapping[int | None, np.ndarray]  # seed, None if it has none -> what each image contributes to the error
+
+RULE = "beyond noise if p < .05 (Student's t, paired over test images and seeds where predictions are at hand)"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An error in percent, and what is known of how it came about.
+
+    images: how many it was measured on. seeds: per seed (n,) contributions whose mean is the error, see `contributions`; nothing
+    for a number that was only printed. data: those with one digest were measured on the same images and can be paired.
+    """
+
+    value: float
+    images: int
+    seeds: Seeds = field(default_factory=dict)
+    data: str = ""
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation over seeds in points; 0 if there are not several."""
+        return float(np.std([c.mean() for c in self.seeds.values()], ddof=1)) if len(self.seeds) > 1 else 0.0
+
+    @property
+    def by_images(self) -> float:
+        """The variance of the error that is due to the choice of test images, in squared points."""
+        e = (self.value * self.images + 100) / (self.images + 2)  # an image more on either side, so that 0 % is never certain
+        binomial = e * (100 - e) / self.images if self.images else math.nan
+        parts = list(self.seeds.values())
+        if not parts or len(parts[0]) != self.images or self.images < 2:  # mAP has a contribution per class: for pairs alone
+            return binomial
+        return float(np.mean(parts, axis=0).var(ddof=1)) / self.images
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Points between errors, the standard error of that, and its degrees of freedom. Below 0: the first is better."""
+
+    points: float
+    error: float
+    freedom: float = math.inf
+
+    @property
+    def p(self) -> float:
+        """The two-sided p-value of there being no difference; nan if the standard error is not known."""
+        if self.error == 0:
+            return 1.0 if self.points == 0 else 0.0
+        return float(2 * stdtr(min(self.freedom, 1e9), -abs(self.points) / self.error))
+
+    @property
+    def clear(self) -> bool:
+        """Is it beyond noise?"""
+        return self.p < LEVEL
+
+    @property
+    def within(self) -> float:
+        """How many points chance alone would let it reach: the half width of its 95 % interval."""
+        return self.error * float(stdtrit(min(self.freedom, 1e9), 1 - LEVEL / 2))
+
+    @property
+    def verdict(self) -> str:
+        """Better or worse if it is beyond noise, else no difference to speak of."""
+        if not self.clear:
+            return "not distinguishable from"
+        return "clearly better than" if self.points < 0 else "clearly worse than"
+
+    def __str__(self) -> str:
+        return f"{self.points:+.1f} ± {self.error:.1f}"
+
+
+def contributions(truth: np.ndarray, scores: np.ndarray, metric: str) -> np.ndarray:
+    """What each image contributes to an error: (n,) whose mean is the error in percent; under mAP each class, (K,).
+
+    truth: (N,) int, or (N, K) with several classes per image. scores: (N, K). metric: a key of simclic.metrics.METRICS.
+    """
+    if metric == "11-point mAP":
+        shown = np.flatnonzero((truth == 1).any(axis=0))
+        return np.array([METRICS[metric](truth[:, [k]], scores[:, [k]]) for k in shown])
+    wrong = 100.0 * (scores.argmax(axis=1) != truth)
+    if metric == "mean per class":
+        counts = np.bincount(truth)
+        wrong *= len(truth) / np.count_nonzero(counts) / counts[truth]
+    return wrong
+
+
+def contrast(terms: Sequence[tuple[float, Measured]]) -> Difference | None:
+    """The weighted sum of errors and what chance does to it; weights 1 and -1 give a difference.
+
+    Terms measured on the same images are paired over images and seeds, and seeds that one of them lacks are left out; what has
+    no seed (raw pixels) goes with each. Others are independent. None if terms that are paired have no seed in common.
+    """
+    together: dict[tuple[str, int], list[tuple[float, Measured]]] = {}
+    alone = []
+    for weight, m in terms:
+        length = len(next(iter(m.seeds.values()))) if m.seeds else 0
+        if length and m.data:
+            together.setdefault((m.data, length), []).append((weight, m))
+        else:
+            alone.append((weight, m))
+    parts = []  # points, variances with their degrees of freedom
+    for those in together.values():
+        if len(those) == 1:
+            alone += those
+        elif (found := _paired(those)) is None:
+            return None
+        else:
+            parts.append(found)
+    parts += [_single(weight, m) for weight, m in alone]
+    variances = [v for _, those in parts for v in those if v[0] > 0 or math.isnan(v[0])]
+    variance, spread = sum(v for v, _ in variances), sum(v * v / freedom for v, freedom in variances)
+    return Difference(sum(p for p, _ in parts), math.sqrt(variance), variance**2 / spread if spread else math.inf)
+
+
+def difference(first: Measured, second: Measured) -> Difference | None:
+    """The error of the first less that of the second; None if they share no seed."""
+    return contrast([(1, first), (-1, second)])
+
+
+def against(here: Measured, printed: Measured) -> Difference:
+    """An error of ours less a printed one. That is one seed's: what a seed changes is taken from ours, if there are several."""
+    found = contrast([(1, here), (-1, printed)])
+    assert found is not None  # nothing is paired
+    seeds, k = here.deviation**2, len(here.seeds)
+    if not seeds:
+        return found
+    images = here.by_images + printed.by_images
+    variance = images + seeds * (1 + 1 / k)
+    return Difference(found.points, math.sqrt(variance), (k - 1) * variance**2 / (seeds * (1 + 1 / k)) ** 2)
+
+
+Part = tuple[float, list[tuple[float, float]]]
+
+
+def _paired(terms: Sequence[tuple[float, Measured]]) -> Part | None:
+    """Points, and the variances from images and from seeds, of a weighted sum over the same images."""
+    seeded = [set(m.seeds) for _, m in terms if set(m.seeds) != {None}]
+    common = set.intersection(*seeded) if seeded else {None}
+    if not common:
+        return None
+    sums = np.stack([
+        np.sum([weight * (m.seeds[seed] if seed in m.seeds else m.seeds[None]) for weight, m in terms], axis=0)
+        for seed in sorted(common, key=str)
+    ])  # (seeds, n)  # fmt: skip
+    n = sums.shape[1]
+    variances = [(float(sums.mean(axis=0).var(ddof=1)) / n, n - 1.0)] if n > 1 else [(math.nan, 1.0)]
+    if len(sums) > 1:
+        variances.append((float(sums.mean(axis=1).var(ddof=1)) / len(sums), len(sums) - 1.0))
+    return float(sums.mean()), variances
+
+
+def _single(weight: float, m: Measured) -> Part:
+    variances = [(weight**2 * m.by_images, math.inf)]
+    if len(m.seeds) > 1:
+        variances.append((weight**2 * m.deviation**2 / len(m.seeds), len(m.seeds) - 1.0))
+    return weight * m.value, variances
+
+
+def shown(p: float) -> str:
+    """A p-value in two digits: .04, 1.0, < .001."""
+    return "< .001" if p < 0.001 else "1.0" if p >= 0.995 else f"{p:.2g}".lstrip("0")

@@ -1,0 +1,64 @@
+"""All results under a folder, found by their job; and what several seeds of one cell measured together."""
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from simclic import store
+from simclic.report.noise import Measured, contributions
+from simclic.spec import Protocol, Run
+
+Jobs = Iterable[tuple[Run, Protocol]]
+Row = dict[str, Any]
+
+
+class Results:
+    """All results that lie under `runs`, with an index. frame, rows: see simclic.store.results and rows."""
+
+    def __init__(self, runs: Path) -> None:
+        self.runs = runs
+        self.all = store.rows(runs)
+        self.frame = store.results(runs, self.all)
+        self._at = {(row["name"], row["protocol"]): i for i, row in enumerate(self.all)}
+        self._contributions = cache(self._read)
+
+    @property
+    def good(self) -> list[Row]:
+        """The rows of files that can be trusted."""
+        return [row for row in self.all if not row["problem"]]
+
+    def of(self, jobs: Jobs) -> pd.DataFrame:
+        """The rows that these jobs ask for, in the order of the table."""
+        asked = {self._at.get((run.name, protocol.name)) for run, protocol in jobs}
+        return self.frame.iloc[sorted(i for i in asked if i is not None)]
+
+    def rows(self, jobs: Jobs) -> list[Row]:
+        """The same as dictionaries, in the order of the jobs; without those whose file cannot be trusted."""
+        found = (self._at.get((run.name, protocol.name)) for run, protocol in dict.fromkeys(jobs))
+        return [self.all[i] for i in found if i is not None and not self.all[i]["problem"]]
+
+    def measured(self, jobs: Jobs) -> Measured | None:
+        """The mean error over the seeds of one cell; None if there is none. Only what most were measured on counts."""
+        return self.together(self.rows(jobs))
+
+    def together(self, rows: Sequence[Row]) -> Measured | None:
+        """The same of rows."""
+        digests = [row["data"] for row in rows]
+        rows = [row for row in rows if row["data"] == max(digests, key=digests.count)]
+        if not rows:
+            return None
+        seeds = {
+            None if row["backbone"] == "pixels" else int(row["seed"]): self._contributions(
+                row["name"], row["protocol"], row["metric"]
+            )
+            for row in rows
+        }
+        value = float(np.mean([row["error"] for row in rows]))
+        return Measured(value, int(rows[0]["sizes"]["test"]), seeds, str(rows[0]["data"]))
+
+    def _read(self, name: str, protocol: str, metric: str) -> np.ndarray:
+        return contributions(*store.predictions(self.runs, name, protocol), metric)

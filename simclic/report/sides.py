@@ -1,0 +1,210 @@
+"""The two sides of a comparison: the results in a folder, or all that were measured at one commit, wherever they lie."""
+
+import json
+import os
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from simclic import files, store
+from simclic.spec import PROTOCOLS, InputError, Protocol, Run
+
+TOLD = ("error", "metric", "data", "device", "threads", "versions", "commit", "predictions_sha256")
+MOST = 6  # commits that an error names
+
+Seed = int | None  # raw pixels have none
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a result file says, without its curve. told: its fields of TOLD."""
+
+    path: Path
+    run: Run
+    protocol: Protocol
+    told: dict[str, Any]
+
+    @property
+    def seed(self) -> Seed:
+        """None for raw pixels."""
+        return None if self.run.backbone == "pixels" else self.run.seed
+
+    @property
+    def cell(self) -> tuple[object, ...]:
+        """What all seeds of one cell have in common."""
+        return (self.protocol.name, *(value for name, value in self.run.values.items() if name != "seed"))
+
+    @property
+    def basis(self) -> tuple[str, str]:
+        """What has to be equal if two errors are to be compared: the data's digest and the metric."""
+        return self.told["data"], self.told["metric"]
+
+    @property
+    def bits(self) -> tuple[str, float]:
+        """Equal if nothing at all differs in what was found."""
+        return self.told["predictions_sha256"], self.told["error"]
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is compared with the other. name: as asked. broken: why files are not to be trusted."""
+
+    name: str
+    results: tuple[Result, ...]
+    broken: tuple[str, ...]
+
+    @property
+    def provenance(self) -> dict[str, list[str]]:
+        """What it was measured with and on, the most frequent value first: commit, device, threads and each version."""
+        found: dict[str, Counter[str]] = {}
+        for told in (result.told for result in self.results):
+            for name, value in ({k: told[k] for k in ("commit", "device", "threads")} | told["versions"]).items():
+                found.setdefault(name, Counter())[str(value)] += 1
+        return {name: [value for value, _ in values.most_common()] for name, values in found.items()}
+
+
+def sides(first: str, second: str, runs: Path) -> tuple[Side, Side]:
+    """What two words mean: a folder of results, else a commit, whose results lie anywhere below `runs`.
+
+    A commit is anything that git resolves here, or as results record it. With a + behind it: what was measured while files
+    differed from it, and nothing else. Raises InputError if a word means nothing, or nothing was measured there.
+    """
+    both = all(map(os.path.isdir, (first, second)))
+    measured = {} if both else _commits(runs)
+    a = _side(first, measured, runs)
+    if first == second or (both and os.path.samefile(first, second)):
+        return a, replace(a, name=second)
+    return a, _side(second, measured, runs)
+
+
+def _side(word: str, measured: dict[str, list[Path]], runs: Path) -> Side:
+    return _of_folder(Path(word)) if os.path.isdir(word) else _of_commit(word, measured, runs)
+
+
+def _of_folder(folder: Path) -> Side:
+    with files.readable():
+        paths = [path for inner in sorted(folder.iterdir()) if inner.is_dir() for path in sorted(inner.iterdir()) if _named(path)]
+    if not paths:
+        near = (path for depth in ("", "*/*/", "*/*/*/", "*/*/*/*/") for path in folder.absolute().glob(f"{depth}*.json"))
+        there = next((f"; there are in {plain(str(path.parents[1]))}" for path in near if _named(path)), "")
+        raise InputError(f"{folder}: holds no results, which are called RUN/linear-*.json or RUN/finetune-*.json{there}")
+    return Side(str(folder), *_read(paths))
+
+
+def _of_commit(word: str, measured: dict[str, list[Path]], runs: Path) -> Side:
+    commits = _meant(word, measured, runs)
+    results, broken = _read([path for commit in commits for path in measured[commit]])
+    first: dict[tuple[str, str], Result] = {}
+    for result in results:
+        known = first.setdefault((result.run.name, result.protocol.name), result)
+        if (known.basis, known.bits) != (result.basis, result.bits):
+            raise InputError(
+                f"{word}: was measured more than once, and not to the same bits, in {known.path} and {result.path}; "
+                "name the folder instead of the commit, or a narrower --runs DIR"
+            )
+    _, unknown = _read(measured.get("", []))
+    told = [f"{problem} (of which commit is not known)" for problem in unknown]
+    return Side(word, tuple(first.values()), (*broken, *told))
+
+
+def _meant(word: str, measured: dict[str, list[Path]], runs: Path) -> list[str]:
+    """The commits, as results record them, that a word means."""
+    known = [commit for commit in measured if commit]
+    if word in known:
+        return [word]
+    base, dirty = word, False
+    if not (full := _resolved(word)) and word.endswith("+"):
+        base, dirty = word[:-1], True
+        full = _resolved(base)
+    hexadecimal = full or base.lower()
+    those = {c for c in known if re.fullmatch("[0-9a-f]{7,40}[+]?", c) and _alike(c.rstrip("+"), hexadecimal)}
+    found = sorted(c for c in those if c.endswith("+") == dirty)
+    if not full and not those:
+        raise InputError(f"{word!r} is neither a folder nor a commit that git knows here; {_there(measured, runs)}")
+    if not full and len({c[:12] for c in found}) > 1:
+        raise InputError(f"{word}: may be any of {', '.join(found)}; say more of it")
+    if not found:
+        at, other, changes = (full[:12] or base) + "+" * dirty, base + "+" * (not dirty), "without" if dirty else "with"
+        way = f"; say {other} for what was measured {changes} uncommitted changes" if those else ""
+        raise InputError(f"{word}: nothing was measured at {at}; {_there(measured, runs)}{way}")
+    return found
+
+
+def _there(measured: dict[str, list[Path]], runs: Path) -> str:
+    """Of which commits there are results."""
+    told = [f"{plain(commit)} ({len(paths):,})" for commit, paths in measured.items() if commit]
+    more = f" and {len(told) - MOST} more" if len(told) > MOST else ""
+    return f"results below {runs} are of {', '.join(told[:MOST])}{more}" if told else f"there are no results below {runs}"
+
+
+def _alike(recorded: str, asked: str) -> bool:
+    return asked.startswith(recorded) or (len(asked) >= 4 and recorded.startswith(asked))
+
+
+def _resolved(word: str) -> str:
+    """The full hash of a commit that git knows in this folder's repository, or nothing."""
+    command = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options"]
+    try:
+        for peel in ("", "^{commit}"):  # behind ":/words" it would be one of the words
+            word = subprocess.run([*command, word + peel], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return word
+
+
+def _commits(runs: Path) -> dict[str, list[Path]]:
+    """Every result file below a folder by the commit it says, or by nothing if it says none."""
+    found: dict[str, list[Path]] = {}
+    for path in _files(runs):
+        try:
+            commit = json.loads(path.read_bytes())["commit"]
+        except (OSError, ValueError, KeyError, TypeError):
+            commit = ""
+        found.setdefault(commit if isinstance(commit, str) else "", []).append(path)
+    return found
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Every result file below a folder, in order; each folder once, however many links lead to it; hidden ones are no results."""
+    seen = set()
+    for place, folders, names in os.walk(root, followlinks=True, onerror=_unreadable):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (path for name in sorted(names) if _named(path := Path(place, name)))
+
+
+def _unreadable(e: OSError) -> None:
+    if not isinstance(e, FileNotFoundError):
+        raise InputError(f"{e.filename}: cannot be read ({e.strerror})") from e
+
+
+def _named(path: Path) -> bool:
+    """Is a file called as results are?"""
+    return path.suffix == ".json" and path.name.split("-")[0] in PROTOCOLS
+
+
+def _read(paths: Iterable[Path]) -> tuple[tuple[Result, ...], tuple[str, ...]]:
+    """The results in these files, and why others are none."""
+    results, broken = [], []
+    for path in paths:
+        try:
+            if found := store.read_result(path):
+                run, protocol = Run.parse(found["run"]), PROTOCOLS[found["stage"]].parse(found["protocol"])
+                if not store.agrees(path.parents[1], run, found["data"]):
+                    raise store.Broken(f"{path}: there is no run.json beside it")
+                results.append(Result(path, run, protocol, {name: found[name] for name in TOLD}))
+        except InputError as e:
+            broken.append(str(e))
+    return tuple(results), tuple(broken)
+
+
+def plain(text: str) -> str:
+    """Text from a file on one line: what would move a terminal's cursor or colour it is replaced."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,0 +1,272 @@
+"""Printed numbers beside ours: each verdict in both directions, honest marks, what other choices change, links."""
+
+import csv
+import html
+import io
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import ROOT, tiny
+
+from simclic import Figure, Finetune, Linear, Run, Table, grid, load, store
+from simclic.metrics import METRICS
+from simclic.report import render
+from simclic.report.beside import RULE, beside
+from simclic.report.choices import choices
+from simclic.report.results import Results
+from simclic.report.tables import sheet
+from simclic.spec import Suite
+from simclic.spec.methods import METHODS
+
+BASELINES = ROOT / "baselines"
+
+
+def measure(runs, run, protocol, error, images=10_000, metric="top-1", data="d1", hard=None):
+    """A result whose predictions have about this error. hard: the order in which images are got wrong."""
+    rng = np.random.default_rng([run.seed, 7])
+    truth = np.arange(images) % 10
+    wrong = rng.permutation(images) if hard is None else hard
+    scores = np.eye(10)[truth]
+    miss = wrong[: round(error / 100 * images)]
+    scores[miss] = np.roll(scores[miss], 1, axis=1)
+    store.enter(runs, run, data)
+    setting = {"l2": 1.0} if protocol.stage == "linear" else {"lr": 0.1, "decay": 0.0}
+    record = {"error": METRICS[metric](truth, scores), "metric": metric, "chosen": setting, "curve": [setting | {"error": 1.0}],
+              "sizes": {"train": 1, "val": 1, "test": images, "fit": 2}, "seconds": 1.0}  # fmt: skip
+    store.write_result(runs, run, protocol, (record, truth, scores), data=data, seed=run.seed, device="cpu", threads=1)
+
+
+CONVERGED = (Linear(),)
+
+
+def verdicts(runs, *those, protocols=CONVERGED, number=2, **options):
+    """What stands beside each printed number of a table of these Runs, by row and column."""
+    table = Table(number=number, caption="", runs=those, protocols=protocols, **options)
+    return {(c.row, c.column, c.protocol): c for c in beside(table, Results(runs), BASELINES, {})}
+
+
+def simclic(**changes):
+    """The Run behind the paper's 5.92, on the paper's own split."""
+    return Run(split="paper", **changes)
+
+
+NOISE = ("SimCLIC (noise)", "CIFAR10", "Linear evaluation")
+
+
+@pytest.mark.parametrize(("error", "verdict"), [(5.92, "reproduced"), (6.3, "reproduced"), (7.2, "differs"), (4.9, "differs")])
+def test_a_cell_is_reproduced_within_its_own_tolerance(tmp_path, error, verdict):
+    measure(tmp_path, simclic(), Linear(), error)
+    found = verdicts(tmp_path, simclic())[NOISE]
+    assert (found.verdict, found.stored, found.why) == (verdict, "5.92", "")
+    assert float(found.difference) == pytest.approx(error - 5.92, abs=0.005)
+    images = (error * (100 - error) / 10_000 + 5.92 * 94.08 / 12_000) ** 0.5
+    assert float(found.tolerance) == pytest.approx(1.96 * images, rel=0.02)
+
+
+def test_seeds_that_differ_widen_the_tolerance_and_fewer_images_too(tmp_path):
+    seeds = tuple(simclic(seed=s) for s in range(3))
+    for run, error in zip(seeds, (5.5, 7.2, 8.9), strict=True):
+        measure(tmp_path, run, Linear(), error)
+    wide = verdicts(tmp_path, *seeds)[NOISE]
+    assert wide.verdict == "reproduced"  # 7.20 alone differs, see above
+    assert wide.here == "7.20 ± 1.70"
+    measure(tmp_path / "few", simclic(), Linear(), 7.2, images=500)
+    assert verdicts(tmp_path / "few", simclic())[NOISE].verdict == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"split": "ericsson"}, "other split (scored on test"),
+        ({"init": "moco-v2"}, "other start (moco-v2)"),
+        ({"epochs": 100}, "other epochs (100 for 1000)"),
+        ({"backbone": "resnet18"}, "other backbone (resnet18 for resnet50)"),
+        ({"image_size": 32}, "other image size (32 for 224)"),
+        ({"similarity": "cross-entropy"}, "other similarity (cross-entropy for cosine)"),
+    ],
+)
+def test_what_is_not_what_the_paper_did_is_not_compared(tmp_path, changes, why):
+    run = replace(simclic(), **changes)
+    measure(tmp_path, run, Linear(), 5.92)
+    label = (run.method.split(" from")[0], *NOISE[1:])
+    table = Table(number=2, caption="", runs=(run,))
+    found = {(c.row, c.column): c for c in beside(table, Results(tmp_path), BASELINES, {})}
+    if run.method == label[0]:
+        cell = found[label[:2]]
+        assert cell.verdict == "not comparable"
+        assert why in cell.why
+        assert cell.difference == "+0.00"  # shown all the same
+        assert cell.tolerance == "–"
+    else:  # a row of its own, which the paper does not print
+        assert all(c.verdict == "not run" for c in found.values())
+
+
+def test_another_metric_or_protocol_is_not_compared(tmp_path):
+    short, tune = Linear(l2_count=3), Finetune(steps=10)
+    measure(tmp_path, simclic(), short, 5.92)
+    measure(tmp_path, simclic(), tune, 2.94)
+    found = verdicts(tmp_path, simclic(), protocols=(short, tune))
+    assert "other protocol (l2_count 3 for 45)" in found[NOISE].why
+    assert "other protocol (steps 10 for 5000)" in found["SimCLIC (noise)", "CIFAR10", "Fine-tuned"].why
+    pets = simclic(dataset="pets")
+    measure(tmp_path, pets, Linear(), 18.75, metric="top-1")
+    assert "other metric (top-1, printed: mean per class)" in verdicts(tmp_path, pets)["SimCLIC (noise)", "Pets", NOISE[2]].why
+
+
+@pytest.mark.parametrize(("error", "verdict"), [(7.72, "reproduced"), (9.9, "differs")])
+def test_a_cited_row_measured_again_is_compared_as_published(tmp_path, error, verdict):
+    run = Run(init="moco-v2", perturbation="none", epochs=0)
+    protocols = (Linear(), Finetune(), Linear(solver="as-published"))
+    for protocol in protocols:
+        measure(tmp_path, run, protocol, error)
+    found = verdicts(tmp_path, run, protocols=protocols)
+    assert found["MoCo v2", "CIFAR10", "Linear evaluation, as published"].verdict == verdict
+    assert "other solver" in found["MoCo v2", "CIFAR10", "Linear evaluation"].why
+    assert "batch 64, 20 settings" in found["MoCo v2", "CIFAR10", "Fine-tuned"].why
+    gone = found["MoCo v2", "ImageNet", "Linear evaluation"]
+    assert (gone.verdict, gone.why) == ("not run", "ImageNet is not among the data sets")
+    assert "benchmarks/baselines.py" in found["SwAV", "CIFAR10", "Fine-tuned"].why
+
+
+def test_the_flawed_list_and_the_other_padding_are_said(tmp_path):
+    own, stored = (Run(init=f"byol{more}", perturbation="none", epochs=0) for more in ("", "-as-stored"))
+    caltech = Run(init="byol-as-stored", dataset="caltech101", perturbation="none", epochs=0)
+    published = (Linear(solver="as-published"),)
+    for run in (own, stored, caltech):
+        measure(tmp_path, run, published[0], 6.74, metric="mean per class" if run is caltech else "top-1")
+    found = verdicts(tmp_path, own, stored, caltech, protocols=published)
+    where = "Linear evaluation, as published"
+    assert "other start (padded as its authors do" in found["BYOL", "CIFAR10", where].why
+    assert found["BYOL (padded as stored)", "CIFAR10", where].verdict == "reproduced"
+    assert "their list was drawn with replacement" in found["BYOL (padded as stored)", "Caltech101", where].why
+
+
+def test_ablations_are_compared_on_cifar10_and_not_elsewhere(tmp_path):
+    (table,) = load(ROOT / "benchmarks/table5.py").exhibits
+    for run, error in zip(table.runs, (5.9, 40.0), strict=True):
+        measure(tmp_path, replace(run, split="paper"), Linear(), error)
+    told = beside(table.moved(split="paper"), Results(tmp_path), BASELINES, {})
+    assert [(c.row, c.verdict) for c in told] == [("With stop-gradient", "reproduced"), ("Without stop-gradient", "differs")]
+    moved = table.moved(dataset="digits", split="paper")
+    for run in moved.runs:
+        measure(tmp_path, run, Linear(), 10)
+    told = beside(moved, Results(tmp_path), BASELINES, {})
+    assert all(c.verdict == "not comparable" and "other data set (Digits for CIFAR10)" in c.why for c in told)
+
+
+def test_table_3_is_compared_word_by_word(tmp_path):
+    (table,) = load(ROOT / "benchmarks/table3.py").exhibits
+    found = {c.column: c.verdict for c in beside(table, Results(tmp_path), BASELINES, {})}
+    assert set(found.values()) == {"reproduced"}
+    history = table.moved(perturbation="history", epochs=100)
+    found = {c.column: (c.verdict, c.here) for c in beside(history, Results(tmp_path), BASELINES, {})}
+    assert found["Epochs"] == ("differs", "100")
+    assert found["Memory bank"] == ("differs", "yes")
+    assert found["Batch size"] == ("reproduced", "128")
+
+
+def test_what_has_not_run_or_failed_says_so(tmp_path):
+    failed = {simclic(seed=0).name: "pretrain: diverged: at step 3"}
+    table = Table(number=2, caption="", runs=(simclic(), simclic(perturbation="history")))
+    found = {(c.row, c.column): c for c in beside(table, Results(tmp_path), BASELINES, failed)}
+    assert found["SimCLIC (noise)", "CIFAR10"].why == "pretrain: diverged: at step 3"
+    assert found["SimCLIC (history)", "CIFAR10"].why == "no result is there yet"
+    assert len(found) == 16 * 12 - 3  # the paper prints no ImageNet for SimCLIC
+
+
+def test_every_printed_number_has_its_place_in_every_format(tmp_path):
+    measure(tmp_path / "runs", simclic(), Linear(), 6.0)
+    suite = Suite("", "", (Table(number=2, caption="", runs=(simclic(),)),), "x.py")
+    render([suite], tmp_path / "runs", tmp_path / "out")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out/table2-beside.csv").read_text())))
+    (row,) = [r for r in rows if (r["row"], r["column"]) == NOISE[:2]]
+    assert (row["stored"], row["here"], row["difference"], row["verdict"]) == ("5.92", "6.00", "+0.08", "reproduced")
+    assert row["runs"] == simclic().name
+    page = (tmp_path / "out/table2.html").read_text()
+    assert RULE in html.unescape(page)
+    assert f'<a href="runs/{simclic().name}.html">6.00</a></td><td>+0.08</td>' in page
+    index = re.sub(r"<[^>]+>", " ", (tmp_path / "out/index.html").read_text())
+    assert re.search(r"Table 2\s+1 of 1\s+1\s+0\s+0\s+188", index)
+
+
+def marks(rows):
+    return [row.cells[0].mark for row in rows]
+
+
+def test_honest_marks_of_printed_numbers_are_shared_within_sampling_error(tmp_path):
+    made = sheet(load(ROOT / "benchmarks/table2.py").exhibits[0], Results(tmp_path), BASELINES)
+    group = made.supported().blocks[0][1][0]
+    at = made.header.index("CIFAR10")
+    shared = {row.label for row in group.rows if row.cells[at].mark == "best"}
+    assert shared == {
+        "DeepCluster v2",
+        "SwAV",
+        "SimCLIC (history)",
+        "SimCLIC (dropout)",
+        "SimCLIC (noise)",
+    }  # BYOL's 6.74 is p = .02
+    at = made.header.index("Cars")
+    assert [row.label for row in group.rows if row.cells[at].mark] == ["DeepCluster v2"]
+    assert group.rows[0].label == next(iter(METHODS.values()))
+    assert [row.cells[at].mark for row in made.blocks[0][1][0].rows if row.cells[at].mark] == ["second", "best"]  # untouched
+
+
+def test_honest_marks_of_ours_are_paired(tmp_path):
+    runs = [simclic(perturbation=g) for g in ("noise", "history", "dropout")]
+    hard = np.random.default_rng(0).permutation(2000)
+    for run, error in zip(runs, (10.0, 10.4, 14.0), strict=True):
+        measure(tmp_path / "alike", run, Linear(), error, images=2000, hard=hard)  # each wrong where the better one is wrong
+        measure(tmp_path / "apart", replace(run, seed=0), Linear(), error, images=2000, hard=np.roll(hard, int(100 * error)))
+    table = Table(number=2, caption="", runs=tuple(runs))
+    for name, expected in (("alike", ["best", "", ""]), ("apart", ["best", "best", ""])):
+        made = sheet(table, Results(tmp_path / name), tmp_path).supported()
+        (group,) = made.blocks[0][1]
+        at = made.header.index("CIFAR10")
+        assert [row.cells[at].mark for row in group.rows] == expected, name
+
+
+def test_another_choice_shows_what_it_changes(tmp_path):
+    runs, other = grid(seed=(0, 1, 2)), grid(perturbs="p", seed=(0, 1, 2))
+    for run in runs:
+        measure(tmp_path, run, Linear(), 6 + run.seed / 10)
+    for run in other:
+        measure(tmp_path, run, Linear(), 9 + run.seed / 10)
+    suite = Suite("", "", (Table(number=2, caption="", runs=runs),), "x.py")
+    rows = {row["question"]: row for row in choices([suite], Results(tmp_path))}
+    (change,) = rows["What g perturbs"]["changes"]
+    assert (change.where, change.choice, change.other) == ("CIFAR10, SimCLIC (noise), linear", "perturbs z", "perturbs p")
+    assert (change.error, change.other_error) == ("6.10", "9.10")
+    assert change.less.startswith("+3.00 ± ")
+    assert [q for q, row in rows.items() if row["changes"]] == ["What g perturbs"]
+    unasked = {row["question"]: row for row in choices([Suite("", "", (), "x.py")], Results(tmp_path))}
+    assert not unasked["What g perturbs"]["changes"]  # these exhibits show neither
+
+
+def test_a_cell_leads_to_its_run_and_back_and_to_other_seeds(tmp_path):
+    runs = tuple(tiny(seed=s) for s in range(2))
+    for run in runs:
+        measure(tmp_path / "runs", run, Linear(), 10, images=100)
+    figure = Figure(number=7, caption="f", runs=(runs[0],), x="batch_size", lines="epochs")
+    suite = Suite("", "", (Table(number=2, caption="", runs=runs), figure), "x.py")
+    render([suite], tmp_path / "runs", tmp_path / "out")
+    assert f'href="runs/{runs[0].name}.html" title="2 seeds; this is the first"' in (tmp_path / "out/table2.html").read_text()
+    assert f'href="runs/{runs[0].name}.html"' in (tmp_path / "out/figure7.html").read_text()
+    page = (tmp_path / f"out/runs/{runs[0].name}.html").read_text()
+    for target in ("../table2.html", "../figure7.html", f"{runs[1].name}.html"):
+        assert f'href="{target}"' in page
+    for path in (tmp_path / "out").rglob("*.html"):
+        for target in re.findall(r'(?:href|src)="([^"#]+)', path.read_text()):
+            assert (path.parent / target).is_file(), (path.name, target)
+
+
+def test_pages_need_neither_network_nor_script(tmp_path):
+    measure(tmp_path / "runs", simclic(), Linear(), 6.0)
+    render([load(p) for p in sorted(ROOT.glob("benchmarks/[tf]*.py"))], tmp_path / "runs", tmp_path / "out")
+    for path in (tmp_path / "out").rglob("*.html"):
+        text = path.read_text()
+        assert not re.search(r'(?:src|href)="(?:https?:)?//|@import|url\(', text), path.name
+        visible = re.sub(r"(?s)<script>.*?</script>", "", text)
+        assert "<main" in visible
+        assert "hidden" not in visible.split("<body>")[1], path.name

@@ -1,0 +1,98 @@
+"""What chance does to an error: textbook values, pairs over images and seeds, and a simulation of the promised rate."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from simclic.metrics import METRICS
+from simclic.report.noise import Difference, Measured, against, contrast, contributions, difference, shown
+
+
+def of(seeds, data="d"):
+    """What seeds measured: seed -> (n,) whether each image was wrong."""
+    parts = {seed: 100.0 * wrong for seed, wrong in seeds.items()}
+    return Measured(float(np.mean(list(parts.values()))), len(next(iter(parts.values()))), parts, data)
+
+
+def test_p_values_of_printed_numbers_are_those_of_two_proportions():
+    for a, b, n, m, p in ((5.92, 5.98, 10000, 10000, ".86"), (4.51, 4.54, 6149, 6149, ".94"), (10, 20, 10000, 10000, "< .001")):
+        assert shown(difference(Measured(a, n), Measured(b, m)).p) == p
+    assert difference(Measured(0, 1000), Measured(0, 1000)).p == 1.0
+    assert not difference(Measured(0, 1000), Measured(0.1, 1000)).clear  # one image in a thousand decides nothing
+    assert (shown(0.04), shown(1.0), shown(0.0004)) == (".04", "1.0", "< .001")
+
+
+def test_a_difference_is_judged_against_its_error_in_both_directions():
+    rng = np.random.default_rng(0)
+    easy = {seed: rng.random(400) < 0.1 for seed in range(3)}
+    hard = {seed: rng.random(400) < 0.3 for seed in range(3)}
+    like = {seed: rng.random(400) < 0.1 for seed in range(3)}
+    assert difference(of(easy), of(hard)).verdict == "clearly better than"
+    assert difference(of(hard), of(easy)).verdict == "clearly worse than"
+    assert difference(of(easy), of(like)).verdict == "not distinguishable from"
+
+
+def test_one_seed_is_the_paired_test_of_the_textbook():
+    rng = np.random.default_rng(1)
+    a, b = rng.random(400) < 0.1, rng.random(400) < 0.13
+    found = difference(of({0: a}), of({0: b}))
+    told = stats.ttest_rel(100.0 * a, 100.0 * b)
+    assert found.points == pytest.approx(100 * (a.mean() - b.mean()))
+    assert found.p == pytest.approx(told.pvalue)
+    assert found.within == pytest.approx(told.confidence_interval().high - found.points)
+
+
+def test_what_is_paired_tells_more_apart_than_what_is_not():
+    rng = np.random.default_rng(2)
+    hard = rng.random(2000) < 0.3
+    a, b = hard & (rng.random(2000) < 0.95), hard
+    assert difference(of({0: a}), of({0: b})).clear
+    assert not difference(of({0: a}), of({0: b}, data="other images")).clear
+
+
+def test_only_equal_seeds_are_paired_and_raw_pixels_with_each():
+    wrong = {seed: np.arange(100) < 10 * (seed + 1) for seed in range(3)}
+    assert difference(of({0: wrong[0], 2: wrong[2]}), of({0: wrong[0], 1: wrong[1]})).points == 0  # seed 0 alone
+    assert difference(of({0: wrong[0]}), of({1: wrong[1]})) is None
+    assert difference(of({0: wrong[0], 2: wrong[2]}), of({None: wrong[0]})).points == pytest.approx(10)
+
+
+@pytest.mark.parametrize("metric", list(METRICS))
+def test_contributions_have_the_error_as_their_mean(metric):
+    rng = np.random.default_rng(3)
+    truth = rng.integers(0, 7, 300)
+    scores = rng.normal(size=(300, 7)) + 2 * np.eye(7)[truth] * rng.random((300, 1))
+    if metric == "11-point mAP":
+        truth = (rng.random((300, 7)) < 0.2).astype(int) - (rng.random((300, 7)) < 0.05)
+    assert contributions(truth, scores, metric).mean() == pytest.approx(METRICS[metric](truth, scores))
+
+
+def test_a_contrast_over_data_sets_adds_what_is_independent():
+    m = [Measured(e, n) for e, n in ((10, 1000), (12, 1000), (30, 500), (28, 500))]
+    found = contrast([(0.5, m[0]), (-0.5, m[1]), (0.5, m[2]), (-0.5, m[3])])
+    assert found.points == pytest.approx(0)
+    assert found.error == pytest.approx(0.5 * math.sqrt(sum(x.by_images for x in m)))
+
+
+def test_the_spread_of_our_seeds_stands_for_that_of_a_printed_number():
+    rng = np.random.default_rng(4)
+    ours = of({seed: rng.random(5000) < rate for seed, rate in enumerate((0.08, 0.10, 0.12))})
+    one = against(of({0: ours.seeds[1] > 0}), Measured(13.5, 5000))
+    several = against(ours, Measured(13.5, 5000))
+    assert one.clear  # test images alone
+    assert not several.clear  # such seeds reach that far
+    assert several.error**2 == pytest.approx(ours.by_images + Measured(13.5, 5000).by_images + ours.deviation**2 * 4 / 3)
+    assert 2 < several.freedom < 3
+
+
+def test_equal_error_rates_are_told_apart_as_often_as_promised():
+    rng = np.random.default_rng(5)
+    told = 0
+    for _ in range(400):
+        seeds = [{s: rng.random(500) < 0.2 + rng.normal() * 0.03 for s in range(3)} for _ in range(2)]
+        told += difference(of(seeds[0]), of(seeds[1])).clear
+    assert told <= 400 * 0.08  # .05 and what chance adds to it
+    assert Difference(0.0, 0.0).p == 1.0
+    assert Difference(0.1, 0.0).clear
