@@ -128,7 +128,7 @@ def read_result(
     if not (math.isfinite(found["error"]) and 0 <= found["error"] <= 100):
         raise Broken(f"{path}: error={found['error']!r} is no percentage")
     try:
-        run = run or Run.parse(found["run"])
+        run = run or Run.known(found["run"])
         protocol = protocol or PROTOCOLS[found["stage"]].parse(found["protocol"])
     except (InputError, KeyError) as e:
         raise Broken(f"{path}: {e}") from e
@@ -221,22 +221,14 @@ def _row(path: Path) -> dict[str, Any]:
     try:
         found = read_result(path)
         assert found is not None
-        run = Run.parse(found["run"])
+        run = Run.known(found["run"])
         if not agrees(path.parent.parent, run, found["data"]):
             raise Broken(f"{path}: there is no run.json beside it")
     except InputError as e:
         return {
-            "name": path.parent.name,
-            "stage": stage,
-            "protocol": path.stem,
-            "title": "",
-            "error": math.nan,
-            **dict.fromkeys(WHERE, ""),
-            "how": {},
-            "unconverged": 0,
-            "problem": str(e),
-            "path": str(path),
-        }
+            "name": path.parent.name, "stage": stage, "protocol": path.stem, "title": "", "error": math.nan,
+            **dict.fromkeys(WHERE, ""), "how": {}, "unconverged": 0, "problem": str(e), "path": str(path),
+        }  # fmt: skip
     row = dict(zip(NAMES, (run.name, run.method, stage, path.stem, PROTOCOLS[stage].parse(found["protocol"]).title), strict=True))
     told = {k: found.get(k, "") for k in WHERE} | {"how": found["protocol"], "unconverged": found.get("unconverged", 0)}
     return {**row, **run.values, **{k: found[k] for k in KEPT}, **told, "problem": "", "path": str(path)}

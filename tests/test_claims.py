@@ -186,8 +186,8 @@ def test_without_its_numbers_a_claim_is_not_judged_but_says_what_it_needs(name):
 # By hand: the paper's words beside its own numbers, two-sided at .05.
 BY_ITS_OWN_NUMBERS = {
     "lowest-on-cifar10": "undecided",  # 5.92 and 5.98 of 12,000 and 10,000 images: p .85
-    "history-and-noise-alike": "undecided",  # 0.09 +- 0.32 apart, half of dropout's distance is 0.21
-    "dropout-slightly-worse": "undecided",  # 0.43 +- 0.27
+    "history-and-noise-alike": "undecided",  # 0.09 ± 0.32 apart, half of dropout's distance is 0.21
+    "dropout-slightly-worse": "undecided",  # 0.43 ± 0.27
     "deepcluster-and-swav-lead": "holds",  # counted from baselines/table2_marks.csv
     "second-on-cifar10-and-flowers": "undecided",  # 2.94 and 2.93; 4.51 and 4.54
     "no-predictor-falls-to-chance": "holds",  # 90.17

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from simclic.data import title
 from simclic.report.cells import Key, key, printed, provenance
 from simclic.report.noise import Difference, Measured, against
-from simclic.report.results import Results
+from simclic.report.results import Results, alike
 from simclic.report.tables import DASH, Failures
 from simclic.spec import Finetune, Linear, Protocol, Run, Table
 from simclic.spec.methods import AS_STORED, METHODS
@@ -114,7 +114,7 @@ def _beside(
     run, protocol = jobs[0]
     label = str(ours.at) if row["table"] == "2" else row["row"]
     place = (protocol.title, label, ours.dataset, row["printed"])
-    here, rows = results.measured(jobs), results.rows(jobs)
+    here, rows = results.measured(jobs), alike(results.rows(jobs))
     if here is None:
         told = [failures[r.name] for r, _ in jobs if r.name in failures]
         return Beside(*place, "not run", told[0] if told else "no result is there yet")
@@ -184,7 +184,7 @@ def _details(table: Table, baselines: Path) -> Iterator[Beside]:
     rows = list(csv.DictReader(path.read_text().splitlines())) if path.is_file() else []
     (stored,) = [row for row in rows if row["method"].startswith("SimCLIC")][:1] or [dict[str, Any]()]
     for run in table.runs if stored else ():
-        for name in table.columns:
+        for name in (c for c in table.columns if c in stored):
             theirs, ours = _word(stored[name]), _word(getattr(run, name))
             verdict: Verdict = "reproduced" if ours == theirs else "differs"
             yield Beside(

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from simclic import data
+from simclic.report.escape import cell
 from simclic.report.results import Results
 from simclic.spec import Figure
 
@@ -48,7 +49,10 @@ def points(figure: Figure, results: Results) -> pd.DataFrame:
 
 def draw(figure: Figure, drawn: pd.DataFrame, folder: Path, style: Path) -> list[str]:
     """Write figureN.pdf, .svg, .png and .csv of these points. Returns their names."""
-    with plt.style.context(style), mpl.rc_context({"svg.hashsalt": figure.name}):
+    with (
+        plt.style.context(style),
+        mpl.rc_context({"svg.hashsalt": figure.name, "text.parse_math": False}),
+    ):  # a name may hold anything
         canvas, axes = plt.subplots(1, len(figure.protocols), figsize=(4.2 * len(figure.protocols), 3.2), squeeze=False)
         for ax, protocol in zip(axes[0], figure.protocols, strict=True):
             _panel(ax, figure, drawn[drawn["protocol"] == protocol.title], protocol.title)
@@ -56,6 +60,8 @@ def draw(figure: Figure, drawn: pd.DataFrame, folder: Path, style: Path) -> list
         for kind, metadata in FORMATS.items():
             canvas.savefig(folder / f"{figure.name}.{kind}", metadata=metadata)
         plt.close(canvas)
+    words = drawn.select_dtypes(exclude="number").columns
+    drawn = drawn.assign(**{name: drawn[name].map(cell) for name in words})
     drawn.to_csv(folder / f"{figure.name}.csv", index=False, float_format="%.6g")
     return [f"{figure.name}.{kind}" for kind in (*FORMATS, "csv")]
 
@@ -72,12 +78,11 @@ def _panel(ax: Axes, figure: Figure, drawn: pd.DataFrame, title: str) -> None:
         ax.text(0.5, 0.5, "nothing run yet", ha="center", va="center", transform=ax.transAxes)
         return
     for (marker, dashes), (line, rows) in zip(cycle(LINES), drawn.groupby("line"), strict=False):
-        name = label(figure, line).replace("$", r"\$")  # a folder's name may hold anything
-        ax.errorbar(rows["x"], rows["error"], yerr=rows["bar"], marker=marker, linestyle=dashes, label=name)
+        ax.errorbar(rows["x"], rows["error"], yerr=rows["bar"], marker=marker, linestyle=dashes, label=label(figure, line))
     if figure.logx:
         ax.set_xscale("log")
     ax.xaxis.set_major_locator(FixedLocator(sorted(drawn["x"].unique())))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.set_ylim(0, 1.1 * (drawn["error"] + drawn["bar"]).max())
-    ax.legend()
+    ax.legend().set_in_layout(False)  # a long name would leave no room for the axes

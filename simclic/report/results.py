@@ -47,9 +47,7 @@ class Results:
 
     def together(self, rows: Sequence[Row]) -> Measured | None:
         """The same of rows."""
-        digests = [row["data"] for row in rows]
-        rows = [row for row in rows if row["data"] == max(digests, key=digests.count)]
-        if not rows:
+        if not (rows := alike(rows)):
             return None
         seeds = {
             None if row["backbone"] == "pixels" else int(row["seed"]): self._contributions(
@@ -62,3 +60,9 @@ class Results:
 
     def _read(self, name: str, protocol: str, metric: str) -> np.ndarray:
         return contributions(*store.predictions(self.runs, name, protocol), metric)
+
+
+def alike(rows: Sequence[Row]) -> Sequence[Row]:
+    """Those rows that were measured on the same data as most of them: numbers from different data are never averaged."""
+    digests = [row["data"] for row in rows]
+    return [row for row in rows if row["data"] == max(digests, key=digests.count)]

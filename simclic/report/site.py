@@ -23,7 +23,7 @@ class Site:
         site = {"site": self.title, "menu": self.menu, "current": name, "up": "../" * name.count("/")}
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
-        files.write_bytes(path, self.html.get_template(template).render(site | values).encode())
+        files.write_bytes(path, self.html.get_template(template).render(site | values).encode(errors="backslashreplace"))
         return path
 
 

@@ -14,7 +14,7 @@ from simclic.data import PAPER, title
 from simclic.report.cells import Cells, Key, printed
 from simclic.report.methods import TEST, Method, added, standing
 from simclic.report.noise import Measured, difference
-from simclic.report.results import Results
+from simclic.report.results import Results, alike
 from simclic.spec import Exhibit, Protocol, Run, Table
 from simclic.spec.methods import AS_STORED, METHODS
 
@@ -137,7 +137,7 @@ def summary(errors: Sequence[float], reasons: Sequence[str] = ()) -> Cell:
 
 
 def _cell(results: Results, jobs: Sequence[tuple[Run, Protocol]], failures: Failures) -> Cell:
-    rows = results.rows(jobs)
+    rows = alike(results.rows(jobs))
     cell = summary([row["error"] for row in rows], [failures[run.name] for run, _ in jobs if run.name in failures])
     return replace(cell, runs=tuple(str(row["name"]) for row in rows), measure=lambda: results.measured(jobs))
 

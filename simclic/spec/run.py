@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from typing import Any, ClassVar
 
@@ -82,6 +82,14 @@ class Run(Spec):
             strength, default = STRENGTHS[self.perturbation]
             if getattr(self, strength) is None:
                 object.__setattr__(self, strength, default)
+
+    @classmethod
+    def known(cls, values: Mapping[str, Any]) -> "Run":
+        """As parse, but equal values are one Run, made once: a report reads thousands of results of few Runs."""
+        try:
+            return _known(tuple((k, v, type(v)) for k, v in values.items()))  # True is not 1
+        except TypeError as e:  # a list or the like, which no field takes
+            raise InputError(f"run: {e}") from e
 
     @property
     def unread(self) -> frozenset[str]:
@@ -168,6 +176,11 @@ class Run(Spec):
                 value = change(getattr(self, name)) if callable(change) else change
                 options[name] = value if isinstance(value, tuple) else (value,)
         return tuple(replace(self, **_unset(self, values)) for values in combinations(options))
+
+
+@cache
+def _known(items: tuple[tuple[str, Any, type], ...]) -> Run:
+    return Run.parse({k: v for k, v, _ in items})
 
 
 def _last(name: str) -> str:

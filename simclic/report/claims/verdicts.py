@@ -9,7 +9,7 @@ from simclic.data import FACTS
 from simclic.report.cells import Cells
 from simclic.report.noise import LEVEL, Difference, Measured, contrast, difference, shown
 
-# As claimed and beyond noise; within noise; beyond noise the other way; numbers are missing; of a figure of the paper's.
+# As claimed, beyond noise; within noise; the other way, beyond noise; for want of numbers; a figure that is printed without any.
 Verdict = Literal["holds", "undecided", "fails", "not run", "not printed"]
 
 CLASSES = {facts.title: facts.classes for facts in FACTS.values()}
@@ -115,7 +115,8 @@ def attempt(place: str, judge: Callable[[], Judgement]) -> Judgement:
 def together(parts: Sequence[Judgement], needs_all: bool = False) -> Judgement:
     """Fails if it fails anywhere, else undecided if it is so anywhere, else holds.
 
-    Where numbers are missing nothing is decided, but said; needs_all: then the whole is "not run" unless it fails.
+    No test is corrected for how many places there are. Where numbers are missing nothing is decided, but said; needs_all: then
+    the whole is "not run" unless it fails.
     """
     order: tuple[Verdict, ...] = ("fails", "undecided", "holds", "not run")
     if needs_all:

@@ -1,0 +1,164 @@
+"""What a report costs: `simclic report` of all nine exhibits over 10,000 results, beside reading the same files and no more.
+
+The store is made up, and exact in form and size: every result that the paper's exhibits ask for, on test sets of their real size
+and number of classes, with scores whose metric is the recorded error, curves of 45 and 56 rows, and 1,000 rows of log for each
+pre-training; the rest are small runs on scikit-learn's digits under other seeds, which no exhibit asks for but every report
+reads. `ratio ceiling` is the least that a report that trusts nothing has to do, parsing every result and hashing its
+predictions, over the whole report.
+
+--quick leaves out the data sets with the largest predictions, and most of the rest.
+
+    python benchmarks/speed/report.py [--quick]
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import count, islice
+from pathlib import Path
+from unittest import mock
+
+import jinja2
+import matplotlib
+import numpy as np
+import pandas as pd
+from rich.progress import track
+
+from simclic import Finetune, Linear, Run, load, store
+from simclic.data import FACTS
+from simclic.metrics import METRICS
+from simclic.spec import STRENGTHS, cores
+
+ROOT = Path(__file__).parents[2]
+EXHIBITS = sorted(p for kind in ("table", "figure") for p in (ROOT / "benchmarks").glob(f"{kind}[0-9].py"))
+SMALL = {"dataset": "digits", "backbone": "test_resnet", "image_size": 16, "projector_dim": 256, "predictor_dim": 64}
+BARE = """
+import hashlib, json, sys
+from pathlib import Path
+for path in Path(sys.argv[1]).glob("*/[lf]*-*.json"):
+    values = json.loads(path.read_bytes())
+    assert hashlib.sha256(path.with_name(values["predictions"]).read_bytes()).hexdigest() == values["predictions_sha256"]
+"""
+
+
+def main():
+    """Build the store, time report and bare pass in turn, print both and the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="ends within a minute on two cores")
+    quick = parser.parse_args().quick
+    results, largest, rounds = (1_000, 1e6, 1) if quick else (10_000, math.inf, 3)
+    with tempfile.TemporaryDirectory() as folder:
+        runs, out = Path(folder) / "runs", Path(folder) / "out"
+        jobs = asked(largest)
+        jobs += list(islice(others(), results - len(jobs)))
+        build(runs, track(jobs, "making results up"))
+        size = sum(p.stat().st_size for p in runs.rglob("*") if p.is_file())
+        report = [sys.executable, "-m", "simclic", "report", *map(str, EXHIBITS), "--runs", str(runs), "--out", str(out)]
+        timed = [(clock([sys.executable, "-c", BARE, str(runs)]), clock(report)) for _ in range(rounds)]
+        written = [p for p in out.rglob("*") if p.is_file()]
+        told = f"{len(written):,} files, {sum(p.stat().st_size for p in written) / 1e6:,.0f} MB"
+    bare, whole = (statistics.median(column) for column in zip(*timed, strict=True))
+    versions = ", ".join(f"{m.__name__} {m.__version__}" for m in (jinja2, matplotlib, np, pd))
+    print(f"{platform.machine()}, {cores()} cores; Python {platform.python_version()}, {versions}")
+    tuned = [protocol for _, protocol in jobs if isinstance(protocol, Finetune)]
+    trainings = sum(len(protocol.settings) + 1 for protocol in tuned)
+    encoders = len({run for run, _ in jobs})
+    print(f"{len(jobs):,} results of {encoders:,} encoders and {trainings:,} fine-tunings, {size / 1e6:,.0f} MB")
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(f"{'simclic report':28}{whole:8.2f} s   {told}; {peak:,.0f} MB of memory at most")
+    print(f"{'  bare pass: its ceiling':28}{bare:8.2f} s")
+    print(f"ratio ceiling {bare / whole:.2f}")
+
+
+def clock(command):
+    """Seconds that a fresh process takes."""
+    started = time.perf_counter()
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def asked(largest=math.inf):
+    """What the exhibits ask for, without data sets with more scores than `largest`."""
+    jobs = dict.fromkeys(job for path in EXHIBITS for job in load(path).jobs)
+    sizes = {name: facts.sizes[2] * facts.classes for name, facts in FACTS.items()}
+    return [job for job in jobs if sizes[job[0].dataset] <= largest]
+
+
+def others():
+    """Small runs without end, seed by seed, each under three protocols."""
+    protocols = (Linear(), Finetune(steps=48, augment="none", precision="float32"), Linear(solver="as-published"))
+    kinds = (*STRENGTHS, "none")
+    for n in count():
+        run = Run(**SMALL, epochs=6, seed=n // len(kinds), perturbation=kinds[n % len(kinds)], precision="float32")
+        yield from ((run, protocol) for protocol in protocols)
+
+
+def build(runs, jobs):
+    """Write these results, and their encoders' records. What the disk has done with a file by then is not waited for."""
+    rng, there = np.random.default_rng(0), set()
+    with mock.patch("os.fsync"):
+        for run, protocol in jobs:
+            digest = hashlib.sha256(run.dataset.encode()).hexdigest()[:16]
+            folder = store.enter(runs, run, digest)
+            if run not in there:
+                there.add(run)
+                encoder(folder, run, rng)
+            where = {"data": digest, "seed": run.seed, "collapsed": "", "device": "cpu", "threads": 1, "node": "n1", "job": ""}
+            store.write_result(runs, run, protocol, scored(run, protocol, rng), **where)
+
+
+def encoder(folder, run, rng):
+    """log.jsonl with a row per epoch, and pretrain.json; no weights, which no report reads."""
+    drawn = rng.random((run.epochs, 5))
+    rows = [
+        {
+            "epoch": epoch, "loss": a - 1, "cos(z, g(z))": b, "spread": c, "rank": 256 * d, "rank_of": 256, "probe": 100 * e,
+            "lr": run.lr * (1 - epoch / run.epochs), "images/s": 6594.7,
+        }
+        for epoch, (a, b, c, d, e) in enumerate(drawn.tolist(), 1)
+    ]  # fmt: skip
+    if rows:
+        (folder / "log.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    record = {"schema": store.SCHEMA, "epochs": run.epochs, "last": rows[-1] if rows else {}, "collapsed": "", "resumed": []}
+    where = {"compiled": "no", "seconds": 12.5, "device": "cpu", "threads": 1, "node": "n1", "job": "", "restarts": 0}
+    store.write_json(folder / "pretrain.json", {**record, **where, **store.provenance()})
+
+
+def scored(run, protocol, rng):
+    """A record with its curve; truth (n,) or (n, K) and scores (n, K) of a test set of the real size, with that very error."""
+    facts = FACTS[run.dataset]
+    sizes = dict(zip(("train", "val", "test"), facts.sizes, strict=True))
+    n, k, lost = sizes["test"], facts.classes, rng.uniform(0.05, 0.6)
+    truth = np.concatenate([np.arange(k), rng.integers(0, k, n - k)])
+    scores = rng.standard_normal((n, k), dtype=np.float32)
+    answer = np.where(rng.random(n) < lost, rng.integers(0, k, n), truth)
+    scores[np.arange(n), answer] += 8
+    if facts.metric == "11-point mAP":
+        truth = (rng.random((n, k)) < 0.04) | (truth[:, None] == np.arange(k))
+        truth = truth.astype(np.int64)
+    record = {"error": METRICS[facts.metric](truth, scores), "metric": facts.metric}
+    sizes["fit"] = sizes["train"] + sizes["val"]
+    if isinstance(protocol, Linear):
+        work = {"iterations": 20, "objective": 809.5806434940714, "gap": 4.707790578465306e-07, "converged": True}
+        curve = [{"l2": l2, "error": 100 * e, **work} for l2, e in zip(protocol.order, rng.random(45).tolist(), strict=True)]
+        more = {"unconverged": 0}
+    else:
+        errors = rng.random(len(protocol.settings)).tolist()
+        settings = zip(protocol.settings, errors, strict=True)
+        curve = [{"lr": lr, "decay": decay, "error": 100 * e, "diverged": None} for (lr, decay), e in settings]
+        more = {"members": 14, "compiled": "no", "resumed": []}
+    best = min(curve, key=lambda row: row["error"])
+    chosen = {"val_error": best["error"], **{key: best[key] for key in best if key not in ("error", "diverged")}}
+    return {**record, **more, "curve": curve, "chosen": chosen, "sizes": sizes, "seconds": 30.5}, truth, scores
+
+
+if __name__ == "__main__":
+    main()
