@@ -1,19 +1,34 @@
 """The verbs. `python -m simclic VERB --help` says what each one takes."""
 
 import argparse
-import json
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simclic.spec import How, InputError, Suite, load
-from simclic.verbs import compare, data, doctor, exports, finetune, how, imports, places, probe, status, stopped, submit, watch
+from simclic.verbs import (
+    calibrate,
+    compare,
+    data,
+    doctor,
+    exports,
+    finetune,
+    how,
+    imports,
+    places,
+    plan,
+    probe,
+    status,
+    stopped,
+    submit,
+    watch,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from simclic.plan import Line, Plan
+    from simclic.plan import Plan
 
 
 def main(words: list[str] | None = None) -> int:
@@ -38,7 +53,6 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="simclic", description="Reproduce, check and go beyond the SimCLIC paper.")
     verbs = top.add_subparsers(metavar="VERB", required=True)
     for verb, text in (
-        (plan, "jobs asked, shared, done and missing"),
         (run, "do what is missing on this machine, then report"),
         (report, "tables and figures from whatever is done"),
     ):
@@ -46,15 +60,12 @@ def parser() -> argparse.ArgumentParser:
         p.set_defaults(verb=verb)
         p.add_argument("exhibits", nargs="+", type=Path, metavar="EXHIBIT", help="a file such as benchmarks/table2.py")
         places(p)
-        if verb in (run, report):
-            p.add_argument(
-                "--out", type=Path, default=Path("reports/out"), metavar="DIR", help="where the report goes (%(default)s)"
-            )
-        else:
-            p.add_argument("--json", action="store_true", help="for programs")
+        p.add_argument("--out", type=Path, default=Path("reports/out"), metavar="DIR", help="where the report goes (%(default)s)")
         if verb is run:
             how(p)
     for name, module, text in (
+        ("plan", plan, "the jobs: asked, shared, done, missing, and what the rest will cost"),
+        ("calibrate", calibrate, "measure how long things take here or on a cluster, so that a plan can be priced"),
         ("submit", submit, "the same through Slurm; returns at once"),
         ("status", status, "what is done, running, queued, waiting and failed, and why"),
         ("doctor", doctor, "what works here and on a cluster, and what does not"),
@@ -72,18 +83,6 @@ def parser() -> argparse.ArgumentParser:
     compare.add(verbs.add_parser("compare", help=text, description=text))
     watch.add(verbs.add_parser("watch", help="the curves of a pre-training", description="the curves of a pre-training"))
     return top
-
-
-def plan(arguments: argparse.Namespace) -> int:
-    """What the exhibits ask for and what of it is missing."""
-    made = _planned(arguments, _suites(arguments))
-    if arguments.json:
-        print(json.dumps(made.as_json(), indent=1))
-        return 0
-    console = _console()
-    _print_lines(console, made.lines, made.totals())
-    _print_reasons(console, made)
-    return 0
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -159,27 +158,6 @@ def _console() -> "Console":
     from rich.console import Console
 
     return Console()
-
-
-def _print_lines(console: "Console", lines: "list[Line]", totals: "list[Line]") -> None:
-    from rich.table import Table
-
-    table = Table("exhibit", "stage", "asked", "shared", "done", "failed", "missing")
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for group in (lines, totals):
-        for line in group:
-            counts = (line.asked, line.shared, line.done, line.failed, line.missing)
-            table.add_row(line.exhibit, line.stage, *(f"{n:,}" if n else "·" for n in counts))
-        table.add_section()
-    console.print(table)
-
-
-def _print_reasons(console: "Console", made: "Plan") -> None:
-    for problem in made.absent.values():
-        console.print(problem, highlight=False, soft_wrap=True)
-    for job, reason in made.reasons.items():
-        console.print(f"[red]{job}[/red]: {reason}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -72,12 +72,7 @@ def enter(runs: Path, run: Run, data: str) -> Path:
 def agrees(runs: Path, run: Run, data: str = "") -> bool:
     """Is there a run.json for this Run? Raises InputError if there is one that disagrees, naming each field."""
     path = folder(runs, run) / "run.json"
-    try:
-        stat = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    found = _run_json(path, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
-    if found is None:
+    if (found := recorded(path)) is None:
         return False
     here, there = run.values, found.get("run")
     if not isinstance(there, dict):
@@ -92,9 +87,17 @@ def agrees(runs: Path, run: Run, data: str = "") -> bool:
     return True
 
 
+def recorded(path: Path) -> dict[str, Any] | None:
+    """A run.json, or None if there is none; read once as long as it is the same file, since every result of a Run asks for it."""
+    try:
+        stat = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return _run_json(path, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
+
+
 @cache
 def _run_json(path: Path, stamp: tuple[int, ...]) -> dict[str, Any] | None:
-    """A run.json, read once as long as it is the same file: every result of a Run asks for it."""
     return read_json(path)
 
 
@@ -110,7 +113,11 @@ def result(runs: Path, run: Run, protocol: Protocol, verify: bool = True) -> dic
     """
     if not agrees(runs, run):
         return None
-    return read_result(result_path(runs, run, protocol), run, protocol, verify)
+    path = result_path(runs, run, protocol)
+    found, known = read_result(path, run, protocol, verify), recorded(folder(runs, run) / "run.json") or {}
+    if found and found["data"] != known.get("data"):
+        raise Broken(f"{path}: was measured on data {found['data']}, run.json beside it says {known.get('data')}")
+    return found
 
 
 def read_result(

@@ -54,7 +54,7 @@ def test_short_jobs_share_a_task_and_long_ones_do_not(tmp_path):
 
 
 def test_tasks_fill_the_least_time_and_no_more_than_the_profile_gives(tmp_path):
-    results = [(run, (Linear(),)) for run in runs(400, image_size=224)]
+    results = [(run, (Finetune(steps=18),)) for run in runs(400, image_size=224)]
     for least, at_once in ((5, 256), (10, 256), (10, 2)):
         made = packed(tmp_path, [], results, slurm_array_parallelism=at_once, pack={"least_min": least, "images_per_second": 60})
         profile = parse("p", {"pack": {"images_per_second": 60}})
@@ -68,7 +68,7 @@ def test_tasks_fill_the_least_time_and_no_more_than_the_profile_gives(tmp_path):
 
 
 def test_a_task_of_many_cores_takes_more(tmp_path):
-    results = [(run, (Linear(),)) for run in runs(400, image_size=224)]
+    results = [(run, (Finetune(steps=18),)) for run in runs(400, image_size=224)]
     one, eight = (
         packed(tmp_path, [], results, cpus_per_task=n, pack={"least_min": 10, "images_per_second": 60})[0] for n in (1, 8)
     )
@@ -81,7 +81,7 @@ def test_finished_runs_tell_better_than_the_profile(tmp_path):
     done, prices = tiny(), Prices(tmp_path, parse("p", {}))
     guess = prices.minutes((done, ()))
     folder = store.enter(tmp_path, done, "d")
-    store.write_json(folder / "pretrain.json", {"seconds": 600.0})
-    prices.learn([done])
+    store.write_json(folder / "pretrain.json", {"seconds": 600.0, "device": "cpu"})
+    prices.learn([(done, ())])
     assert guess < 1
     assert prices.minutes((tiny(seed=1), ())) == pytest.approx(10, abs=0.1)

@@ -5,13 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from simclic import store
-from simclic.launch.profile import Profile
+from simclic import cost
+from simclic.cost.prices import kind_of
+from simclic.launch.profile import Profile, target
 from simclic.launch.work import Work
-from simclic.plan import cost
 from simclic.spec import Protocol, Run
-
-PIXELS = 224 * 224
 
 
 @dataclass
@@ -32,30 +30,19 @@ class Array:
 
 
 class Prices:
-    """How many minutes a job takes on one device: as finished runs of like kind took, else as the profile says."""
+    """How many minutes a job takes on one device of a profile's, see simclic.cost."""
 
     def __init__(self, runs: Path, profile: Profile):
-        self.runs, self.default, self.known = runs, profile.pack.images_per_second, dict[tuple[str, int], float]()
+        self.prices = cost.Prices(runs, target(profile))
 
-    def learn(self, wanted: Iterable[Run]) -> None:
-        """Look at what finished encoders took."""
-        for run in wanted:
-            kind = (run.backbone, run.image_size)
-            if kind in self.known or not run.epochs:
-                continue
-            try:
-                record = store.read_json(store.folder(self.runs, run) / "pretrain.json")
-            except store.Broken:
-                continue
-            if record and record.get("seconds"):
-                self.known[kind] = cost(run, ()) / record["seconds"]
+    def learn(self, wanted: Iterable[Work]) -> None:
+        """Look at what finished jobs of these kinds took."""
+        self.prices.search(kind_of(run, protocol) for run, protocols in wanted for protocol in (None, *protocols))
 
     def minutes(self, work: Work) -> float:
-        """Of all stages of some work whose price is not already paid."""
+        """Of results whose encoder is there, or else of the encoder."""
         run, protocols = work
-        speed = self.known.get((run.backbone, run.image_size)) or self.default * PIXELS / run.image_size**2
-        price = cost(run, protocols) - (cost(run, ()) if protocols else 0)
-        return 0.05 + price / speed / 60
+        return 0.05 + sum(self.prices.of(run, protocol).seconds for protocol in protocols or (None,)) / 60
 
 
 def arrays(

@@ -20,8 +20,8 @@ from rich.console import Console
 
 from simclic import stop, store
 from simclic.claim import Busy
+from simclic.cost import rough
 from simclic.launch.work import Waits, Work, decoded, stage, work
-from simclic.plan import cost
 from simclic.progress import bar
 from simclic.spec import USUAL, Diverged, How, InputError, Protocol, Run, cores
 from simclic.store import DIVERGED
@@ -93,11 +93,11 @@ def _all(
 ) -> None:
     """One process after another on each device, until all is done or a signal is noted in `stopped`."""
     runs, _, how, _ = where
-    prices = [1.0 + cost(run, protocols) for run, protocols in jobs]
+    prices = [1.0 + rough(run, protocols) for run, protocols in jobs]
     order = sorted(range(len(jobs)), key=lambda i: -prices[i])  # the longest first, so that all cores end together
     running: list[Process] = []
     with _Progress(console, sum(prices), len(jobs)) as progress:
-        context, idle, threads = _server(how)
+        context, idle, threads = server(how)
         idle = idle[: len(jobs)]
         console.print(f"computing on {', '.join(dict.fromkeys(idle))}, {len(idle)} at a time", highlight=False)
         try:
@@ -131,7 +131,7 @@ def _end(running: list[Process], outcome: Outcome, stopped: list[int]) -> None:
             outcome.saved.append(process.run.name)
 
 
-def _server(how: How) -> tuple[Any, list[str], int]:
+def server(how: How) -> tuple[Any, list[str], int]:
     """A process server that has torch imported already, the devices of this machine, and CPU threads per process."""
     # Read when torch and numpy are imported in the server. One thread each: results do not depend on the number of cores.
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")

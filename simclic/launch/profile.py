@@ -3,12 +3,13 @@
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from simclic import cost
 from simclic.spec import How, InputError
 
 STAGES = ("pretrain", "linear", "finetune")
@@ -35,10 +36,11 @@ LEAST = {
 @dataclass(frozen=True)
 class Pack:
     """How jobs become tasks. least_min: a task is filled with short jobs until it takes so many minutes, within the profile's
-    time. images_per_second: what one device trains of ResNet-50 at 224 pixels, until finished runs tell better."""
+    time. images_per_second: a guess of what one device trains of ResNet-50 at 224 pixels, until finished runs or a calibration
+    tell better; 0 for the guess of its kind in simclic.cost."""
 
     least_min: float = 10.0
-    images_per_second: float = 600.0
+    images_per_second: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,19 @@ class Profile:
         for count in re.findall(r"gpu(?::[A-Za-z][^:,]*)?(?::(\d+))?", str(given.get("slurm_gres", ""))):
             found = max(found, int(count or 1))
         return found
+
+
+def target(profile: Profile) -> cost.Target:
+    """What prices are asked for: the kind of device that the profile asks for, and how many jobs run at a time."""
+    if profile.cluster == "local":
+        return replace(cost.here(profile.how.per_gpu), name=profile.name)
+    words = " ".join(str(profile.words.get(k, "")) for k in ("slurm_constraint", "slurm_gres", "slurm_gpus_per_node")).lower()
+    stage = profile.stages["pretrain"]
+    atonce = int(stage.get("slurm_array_parallelism", 256)) * profile.width("pretrain")
+    if not profile.gpus("pretrain"):
+        return cost.Target(profile.name, "cpu", atonce, speed=profile.pack.images_per_second)
+    kind = next((k for k in cost.PRIORS if k in words and k not in ("gpu", "cpu")), "gpu")
+    return cost.Target(profile.name, kind, atonce, profile.how.per_gpu, profile.pack.images_per_second)
 
 
 def read(path: Path) -> Profile:

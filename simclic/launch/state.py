@@ -86,11 +86,11 @@ def _looked(asked: Asked, runs: Path, told: States) -> Asked:
     for key in sorted(asked, key=lambda key: not key[1]):  # results first: they say which encoders are still needed
         run, protocol, stage = asked[key]
         if protocol:
-            word, why = plan.look(runs, run, protocol, verify=False)  # the report verifies; this has to be quick
+            word, why, _ = plan.look(runs, run, protocol, verify=False)  # the report verifies; this has to be quick
             if word != "done":
                 needed.add(run)
         else:
-            word, why = plan.look_at_encoder(runs, run, run in needed)
+            word, why, _ = plan.look_at_encoder(runs, run, run in needed)
         if word == "missing":
             left[key] = asked[key]
             continue

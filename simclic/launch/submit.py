@@ -51,7 +51,7 @@ def submit(work: list[Work], profile: Profile, runs: Path, root: Path, retry: bo
             made = [Array("all", [list(merged.items())], along=sum(bool(merged[run]) for run in encoders))]
         else:
             prices = Prices(runs, profile)
-            prices.learn(run for run, _ in work)
+            prices.learn(work)
             waiting = {run: queued[run.name, ""] for run, _ in results if (run.name, "") in queued}
             made = arrays(encoders, results, waiting, profile, prices, _largest())
         launch = records.begin(made, profile, snapshot.take(records.place(runs)), runs, root)

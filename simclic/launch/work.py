@@ -9,7 +9,7 @@ from rich.console import Console
 
 from simclic import data, stop, store
 from simclic.claim import Busy, claimed
-from simclic.plan import cost
+from simclic.cost import rough
 from simclic.progress import shown
 from simclic.spec import USUAL, Diverged, Finetune, How, InputError, Linear, Protocol, Run, Tell
 from simclic.store import DIVERGED
@@ -158,7 +158,7 @@ def _data(run: Run, protocols: tuple[Protocol, ...]) -> list[tuple[str, str, int
 
 def _shares(run: Run, protocols: tuple[Protocol, ...], trains: bool) -> dict[str, tuple[float, float]]:
     """Where in the work of a Run each stage begins and how much of it that is."""
-    prices = {"pretrain": cost(run, ()) if trains else 0.0} | {p.name: cost(run, (p,)) - cost(run, ()) for p in protocols}
+    prices = {"pretrain": rough(run, ()) if trains else 0.0} | {p.name: rough(run, (p,)) - rough(run, ()) for p in protocols}
     total, before, shares = sum(prices.values()) or 1.0, 0.0, {}
     for stage, price in prices.items():
         shares[stage] = (before / total, price / total)

@@ -9,7 +9,7 @@ from simclic.data import FACTS, PAPER, title
 from simclic.data.splits import PUBLISHED
 from simclic.report.noise import Measured
 from simclic.report.results import Results
-from simclic.spec import Exhibit, Figure, Linear, Protocol, Run, Table
+from simclic.spec import Exhibit, Figure, Protocol, Run, Table
 
 ASSUMED = "the paper gives no size of its validation set; taken: the makers' val, else a fifth of all images"
 
@@ -56,10 +56,8 @@ def here(exhibits: Iterable[Exhibit], results: Results) -> Cells:
     found = {}
     for exhibit in exhibits:
         jobs: dict[Key, list[tuple[Run, Protocol]]] = {}
-        first = next((p for p in exhibit.protocols if isinstance(p, Linear)), None)
-        for run, protocol in exhibit.jobs:
-            if not isinstance(protocol, Linear) or protocol == first:
-                jobs.setdefault(key(exhibit, run, protocol), []).append((run, protocol))
+        for run, protocol in exhibit.judged:
+            jobs.setdefault(key(exhibit, run, protocol), []).append((run, protocol))
         for place, those in jobs.items():
             if measured := results.measured(those):
                 found[place] = measured

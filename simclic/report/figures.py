@@ -49,8 +49,8 @@ def points(figure: Figure, results: Results) -> pd.DataFrame:
 
 def draw(figure: Figure, drawn: pd.DataFrame, folder: Path, style: Path) -> list[str]:
     """Write figureN.pdf, .svg, .png and .csv of these points. Returns their names."""
-    rules = {"svg.hashsalt": figure.name, "text.parse_math": False}  # a name may hold anything
-    with plt.style.context(style), mpl.rc_context(rules):
+    salted, plain = mpl.rc_context({"svg.hashsalt": figure.name}), mpl.rc_context({"text.parse_math": False})
+    with plt.style.context(style), salted, plain:  # a name may hold anything
         canvas, axes = plt.subplots(1, len(figure.protocols), figsize=(4.2 * len(figure.protocols), 3.2), squeeze=False)
         for ax, protocol in zip(axes[0], figure.protocols, strict=True):
             _panel(ax, figure, drawn[drawn["protocol"] == protocol.title], protocol.title)

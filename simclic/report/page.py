@@ -19,6 +19,7 @@ from simclic.report.gaps import failed, reasons
 from simclic.report.results import Results
 from simclic.report.runs import pages as run_pages
 from simclic.report.site import Site, check_source
+from simclic.report.spent import spent
 from simclic.report.tables import sheet
 from simclic.spec import Exhibit, Figure, Suite, Table
 
@@ -81,7 +82,8 @@ def page(
                choices=choices(suites, results))  # fmt: skip
     encoders = run_pages(good, [e for e, _ in order], results, site)
     titles = list(dict.fromkeys(p.title for _, p in jobs))
-    site.write("encoders.html", "encoders.html.j2", title="Encoders", encoders=encoders, protocols=titles)
+    site.write("encoders.html", "encoders.html.j2", title="Encoders", encoders=encoders, protocols=titles,
+               spent=spent(suites, results))  # fmt: skip
     learned = [p for e, _ in order if isinstance(e, Table) and e.columns == "dataset" for p in findings(e, results)]
     path = site.write("index.html", "index.html.j2", title=title, findings=learned, exhibits=shown, verdicts=VERDICTS,
                       claims=judged, problems=problems, provenance=provenance(good), others=others)  # fmt: skip

@@ -59,6 +59,12 @@ class Exhibit:
         pairs = product(self.runs, self.protocols)
         return tuple((r, p) for r, p in pairs if not (r.backbone == "pixels" and isinstance(p, Finetune)))
 
+    @property
+    def judged(self) -> tuple[tuple[Run, Protocol], ...]:
+        """Those results that claims are judged on: of several linear evaluations the first that is named."""
+        first = next((p for p in self.protocols if isinstance(p, Linear)), None)
+        return tuple((r, p) for r, p in self.jobs if not isinstance(p, Linear) or p == first)
+
     def moved(self, linear: Mapping[str, Any] | None = None, finetune: Mapping[str, Any] | None = None, **changes: Any) -> Self:
         """The same exhibit with its Runs (see Run.moved) and its protocols changed; equal Runs become one."""
         runs = tuple(dict.fromkeys(moved for run in self.runs for moved in run.moved(**changes)))

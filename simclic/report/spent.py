@@ -1,0 +1,80 @@
+"""What results took, beside what a plan would have said before any of them was there."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from simclic import cost, store
+from simclic.cost.prices import dot, kind_of
+from simclic.cost.rates import FOLDER
+from simclic.plan.bill import span
+from simclic.report.results import Results
+from simclic.spec import InputError, Protocol, Run, Suite
+
+STAGES = {"pretrain": "Pre-training", "linear": "Linear evaluation", "finetune": "Fine-tuning"}
+
+
+@dataclass
+class Spent:
+    """One stage on one kind of device. planned, took: seconds of one process, all jobs together. source: of what was planned."""
+
+    stage: str
+    device: str
+    jobs: int = 0
+    planned: float = 0.0
+    took: float = 0.0
+    sources: set[str] = field(default_factory=set)
+
+    @property
+    def words(self) -> tuple[str, str, str, str]:
+        """Planned, where that is from, what it took, and planned over that."""
+        return span(self.planned), ", ".join(sorted(self.sources)), span(self.took), f"{self.planned / self.took:.2f}"
+
+
+def spent(suites: Iterable[Suite], results: Results) -> list[Spent]:
+    """By stage and device, everything that is there of what these exhibits ask for. Features are not in the price of a probe."""
+    found: dict[tuple[str, str], Spent] = {}
+    rates: dict[str, cost.Rates] = {}
+    jobs = dict.fromkeys(job for suite in suites for job in suite.jobs)
+    encoders = dict.fromkeys(run for run, protocol in jobs if run.epochs and results.rows([(run, protocol)]))
+    for run, protocol, record in _records(jobs, encoders, results):
+        device, seconds = str(record.get("device")), record.get("seconds")
+        if not seconds:
+            continue
+        if device not in rates:
+            rates[device] = known(results.runs, device)
+        stage = protocol.stage if protocol else "pretrain"
+        line = found.setdefault((stage, device), Spent(STAGES[stage], device))
+        coefficients, source = rates[device].of(run.backbone, run.image_size, kind_of(run, protocol).precision)
+        amounts = cost.result(run, protocol) if protocol else cost.encoder(run)
+        line.planned += dot(coefficients, {k: v for k, v in amounts.items() if k != "start"})
+        line.took += float(seconds)
+        line.jobs += 1
+        line.sources.add(source)
+    return [found[key] for key in sorted(found, key=lambda key: (list(STAGES).index(key[0]), key[1]))]
+
+
+def _records(
+    jobs: Iterable[tuple[Run, Protocol]], encoders: Iterable[Run], results: Results
+) -> Iterable[tuple[Run, Protocol | None, dict[str, Any]]]:
+    for run in encoders:
+        try:
+            yield run, None, store.read_json(store.folder(results.runs, run) / "pretrain.json", verify=False) or {}
+        except store.Broken:
+            continue
+    for run, protocol in jobs:
+        for row in results.rows([(run, protocol)]):
+            yield run, protocol, row
+
+
+def known(runs: Path, device: str) -> cost.Rates:
+    """What was calibrated on a device of this name, else guesses."""
+    kind = "cpu" if device == "cpu" else next((k for k in cost.PRIORS if k in device.lower()), "gpu")
+    for path in sorted((runs / FOLDER).glob("*.json")):
+        try:
+            if (store.read_json(path, verify=False) or {}).get("device") == device:
+                return cost.calibrated(runs, cost.Target(path.stem, kind))
+        except InputError:
+            continue
+    return cost.Rates(cost.Target(kind=kind), [])

@@ -1,0 +1,261 @@
+"""What a job costs, what a plan adds up to, and what fits into a budget."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, tiny
+from test_store import publish
+
+from simclic import Finetune, InputError, Linear, Run, Table, cost, load, store
+from simclic.__main__ import main
+from simclic.cost import Prices, Target, amounts
+from simclic.cost.prices import dot
+from simclic.launch.profile import parse, target
+from simclic.plan import Job, bill, budget, plan
+from simclic.spec import Suite
+from simclic.verbs.plan import budget as hours
+
+CPU, GPU = Target(atonce=2), Target("gpu", "a100", atonce=8)
+PAPER = [ROOT / f"benchmarks/{name}.py" for name in ("table2", "table4", "table5", "table6", "figure4", "figure7")]
+
+
+BOTH = (Linear(), Finetune())
+
+
+def suite(*runs, protocols=BOTH):
+    return Suite("", "", (Table(number=2, caption="", runs=runs, protocols=protocols),), "benchmarks/x.py")
+
+
+def done(runs, run, seconds=100.0, device="cpu", epochs=None):
+    """A finished encoder that took so long."""
+    folder = store.enter(runs, run, "d1")
+    store.write_json(folder / "pretrain.json", {"seconds": seconds, "device": device, "last": {}})
+    return folder
+
+
+def test_amounts_are_the_papers():
+    run = Run()
+    assert amounts.encoder(run) == {"start": 1, "train.step": 390_000, "train.image": 390_000 * 128, "epoch": 1000}
+    assert amounts.encoder(Run(epochs=0, perturbation="none"))["image"] == 50_000
+    tuned = amounts.result(run, Finetune())
+    assert (tuned["tune.step"], tuned["tune.image"], tuned["member"]) == (57 * 5000, 57 * 5000 * 128, 57)
+    assert tuned["image"] == 56 * 10_000 + 10_000
+    assert amounts.result(run, Linear()) == {"converged.value": 46, "converged.cell": 46 * 50_000 * 10}
+    assert amounts.parts(Run(split="paper")) == (48_000, 12_000, 12_000)
+    assert amounts.fit(Run(split="paper", dataset="dtd")) == 1880
+    assert amounts.disk(run, Linear()) > 60_000 * 2048 * 4  # its features stay
+    assert amounts.running(Run(perturbation="history")) - amounts.running(run) == 2 * 4 * 50_000 * 2048  # the table of Eq. 1
+
+
+def test_the_best_source_comes_first(tmp_path):
+    run, other = tiny(), tiny(seed=1)
+    guess = Prices(tmp_path, CPU).of(run, None)
+    assert guess.source.startswith("guessed: test_resnet on cpu, ResNet-50 at 1.5 images/s")
+    rate = {"backbone": "test_resnet", "image_size": 16, "precision": "float32", "width": 96, "seconds": {"train.step": 1.0}}
+    cost.written(tmp_path, CPU, [rate], {"device": "cpu"})
+    measured = Prices(tmp_path, CPU)
+    steps = amounts.encoder(run)["train.step"]
+    assert measured.of(run, None).source == "calibrated"
+    more = steps * (1 - measured.rates.prior("test_resnet", 16)["train.step"])
+    assert measured.of(run, None).seconds == pytest.approx(guess.seconds + more)
+    assert measured.of(tiny(image_size=32), None).source == "calibrated at 16 pixels"
+    done(tmp_path, other, 1234.0)
+    measured.search([cost.prices.kind_of(run, None)])
+    start = measured.rates.prior("test_resnet", 16)["start"]
+    assert measured.of(run, None) == (pytest.approx(1234 + start), "as one finished")
+    assert measured.of(tiny(epochs=4), None).seconds == pytest.approx(2 * 1234 + start, rel=1e-6)
+
+
+def test_runs_on_another_kind_of_device_tell_nothing(tmp_path):
+    done(tmp_path, tiny(), 50.0, "NVIDIA A100-SXM4-80GB")
+    kinds = [cost.prices.kind_of(tiny(seed=1), None)]
+    for where, learns in ((CPU, False), (GPU, True), (Target("g", "h100"), False), (Target("g", "gpu"), True)):
+        prices = Prices(tmp_path, where)
+        prices.search(kinds)
+        assert bool(prices.learned) == learns, where
+
+
+def test_a_plan_of_the_paper_adds_up(tmp_path):
+    made = plan([load(path) for path in PAPER], tmp_path, tmp_path)
+    told = bill.bill(made, tmp_path, tmp_path, GPU)
+    assert set(told.prices) == set(made.jobs)
+    answer = bill.as_json(made, told)
+    assert sum(line["hours"] for line in answer["lines"]) == pytest.approx(answer["hours"])
+    assert answer["totals"][-1]["hours"] == pytest.approx(answer["hours"])
+    assert sum(answer["sources"].values()) == pytest.approx(answer["hours"])
+    assert told.hours(told.seconds) / GPU.atonce <= told.wall / 3600 <= told.hours(told.seconds)
+    longest = max(told.prices[job.name].seconds + told.prices[job.needs].seconds for job in made.jobs.values() if job.needs)
+    assert told.wall >= longest  # a result waits for its encoder
+    assert told.during > told.after > sum(cost.disk(job.run, job.protocol) for job in made.jobs.values())
+    jobs = {job["name"]: job for job in answer["jobs"]}
+    assert all(job["needs"] in jobs for job in jobs.values() if job["needs"])
+    shared = jobs[Job(Run(), Linear()).name]
+    assert shared["exhibits"] == ["table2", "table4", "table5", "table6", "figure7"]
+
+
+def test_what_is_done_costs_nothing_and_tells_the_rest(tmp_path):
+    runs = [tiny(seed=s) for s in range(3)]
+    for run in runs[:2]:
+        done(tmp_path, run, 60.0)
+        publish(tmp_path, run, Linear())
+    made = plan([suite(*runs, protocols=(Linear(),))], tmp_path, tmp_path)
+    told = bill.bill(made, tmp_path, tmp_path, CPU)
+    assert set(told.prices) == {Job(runs[2], None).name, Job(runs[2], Linear()).name}
+    assert told.prices[Job(runs[2], None).name].source == "as 2 finished"
+    assert 60 <= told.prices[Job(runs[2], None).name].seconds < 62
+    assert told.prices[Job(runs[2], Linear()).name].seconds == pytest.approx(0.5, abs=0.3)  # as publish says, and the features
+
+
+def test_tables_5_and_6_are_done_where_table_4_is(tmp_path):
+    (table,) = load(ROOT / "benchmarks/table4.py").exhibits
+    for run in table.runs:
+        done(tmp_path, run)
+        publish(tmp_path, run, Linear())
+    made = plan([load(ROOT / f"benchmarks/table{n}.py") for n in (5, 6)], tmp_path, tmp_path)
+    states = {job.name: job.state for job in made.jobs.values()}
+    assert states[Job(Run(), None).name] == states[Job(Run(), Linear()).name] == "done"
+    assert sorted(states.values()) == ["done", "done", "missing", "missing", "missing", "missing"]
+    assert made.totals()[-1].done == 2
+
+
+def test_the_wall_time_is_that_of_the_longest_chain_or_of_the_sum():
+    runs = [tiny(seed=s) for s in range(4)]
+    left = [Job(run, p) for run in runs for p in (None, Linear())]
+    for atonce, seconds in ((1, 4 * 15), (2, 2 * 15), (4, 15), (100, 15)):
+        told = bill.Bill(Target(atonce=atonce), {job.name: cost.Price(5.0 if job.protocol else 10.0, "") for job in left})
+        assert bill.wall(left, told) == seconds, atonce
+
+
+def claims(judgeable):
+    """Claims by name, of stems; judged once all of their jobs are there."""
+    return {name: stems for name, (stems, _) in judgeable.items()}, lambda name, jobs: judgeable[name][1] <= jobs
+
+
+def test_a_budget_goes_to_what_decides_most_for_an_hour_and_drops_nothing_silently(tmp_path):
+    cheap, dear = tiny(), tiny(dataset="cifar10", epochs=500)
+    made = plan([suite(cheap, dear, protocols=(Linear(),))], tmp_path, tmp_path)
+    told = bill.bill(made, tmp_path, tmp_path, CPU)
+    parts = budget.parts([suite(cheap, dear, protocols=(Linear(),))], made)
+    names = {run.dataset: frozenset({Job(run, None).name, Job(run, Linear()).name}) for run in (cheap, dear)}
+    known, judged = claims({"a": (frozenset({"table2"}), names["digits"]), "b": (frozenset({"table2"}), names["cifar10"])})
+    whole = sum(told.of(job for job in made.jobs.values() if job.name in those) for those in names.values())
+    all_in = budget.within(whole * 1.01, parts, known, made, told, judged)
+    assert [(str(s.parts[0]), set(s.claims)) for s in all_in.steps] == [
+        ("table2, Digits, linear evaluation", {"a"}), ("table2, CIFAR10, linear evaluation", {"b"}),
+    ]  # fmt: skip
+    assert all_in.hours == pytest.approx(whole)
+    assert (all_in.out, all_in.open) == ([], frozenset())
+    some = budget.within(whole * 0.5, parts, known, made, told, judged)
+    assert [set(s.claims) for s in some.steps] == [{"a"}]
+    assert [str(part) for part, _ in some.out] == ["table2, CIFAR10, linear evaluation"]
+    assert some.open == {"b"}
+    assert sum(h for _, h in some.out) + some.hours == pytest.approx(whole)
+
+
+def test_claims_that_need_two_parts_get_both_or_neither(tmp_path):
+    runs = (tiny(), tiny(dataset="cifar10"))
+    made = plan([suite(*runs, protocols=(Linear(),))], tmp_path, tmp_path)
+    told = bill.bill(made, tmp_path, tmp_path, CPU)
+    parts = budget.parts([suite(*runs, protocols=(Linear(),))], made)
+    both = frozenset(made.jobs)
+    known, judged = claims({"order": (frozenset({"table2"}), both)})
+    found = budget.within(1e6, parts, known, made, told, judged)
+    assert [len(s.parts) for s in found.steps] == [2]
+    assert found.steps[0].claims == {"order"}
+
+
+def test_the_command_line_prices_budgets_and_explains(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    files = [str(p.relative_to(ROOT)) for p in PAPER]
+    where = ["--runs", str(tmp_path), "--data", str(tmp_path)]
+    assert main(["plan", *files, *where, "--on", "slurm/gpu.toml"]) == 0
+    out = capsys.readouterr().out
+    assert "GPU-h on gpu (gpu), " in out
+    assert "guessed: resnet50 on gpu, ResNet-50 at 600 images/s" in out
+    assert main(["plan", *files, *where, "--on", "slurm/gpu.toml", "--within", "200 GPU-h", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert 0 < answer["hours"] <= 200
+    assert sum(bool(step["claims"]) for step in answer["steps"]) >= 4
+    assert "larger-batches-help" in answer["open"]  # Figure 7 alone is more
+    assert any(part["part"].startswith("figure7") for part in answer["out"])
+    assert main(["plan", *files, *where, "--why", "table4 none"]) == 0
+    assert "Table 4 · SimCLIC (noise) · CIFAR10 · predictor=none" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--within", "much"], "--within 'much' is no budget; say it as in --within '200 core-h'"),
+        (["--within", "0 core-h"], "is no budget"),
+        (["--within", "-3"], "is no budget"),
+        (["--within", "200 GPU-h"], "this target counts core-h"),
+        (["--why", "table9"], "nothing is called 'table9'"),
+        (["--on", "slurm/gpuu.toml"], "did you mean slurm/gpu.toml?"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, words, told):
+    monkeypatch.chdir(ROOT)
+    try:
+        code = main(["plan", "benchmarks/table4.py", "--runs", str(tmp_path), "--data", str(tmp_path), *words])
+    except SystemExit as e:  # argparse
+        code = e.code
+    err = capsys.readouterr().err
+    assert code == 2
+    if words[-1] != "-3":
+        assert told in err
+        assert err.count("\n") == 1
+
+
+def test_budgets_in_words():
+    assert (hours("200 GPU-h", "GPU-h"), hours("1.5", "core-h"), hours(" 3 h ", "GPU-h")) == (200, 1.5, 3)
+    with pytest.raises(InputError, match="counts core-h"):
+        hours("3 gpuh", "core-h")
+
+
+def test_a_damaged_calibration_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    path = cost.written(tmp_path, cost.here(), [], {"device": "cpu"})
+    path.write_text(path.read_text()[:-9])
+    assert main(["plan", "benchmarks/table4.py", "--runs", str(tmp_path), "--data", str(tmp_path)]) == 2
+    assert f"{path}: is not a whole JSON file" in capsys.readouterr().err
+    cost.written(tmp_path, cost.here(), [], {"device": "cpu"})  # a new calibration mends it
+    assert main(["plan", "benchmarks/table4.py", "--runs", str(tmp_path), "--data", str(tmp_path)]) == 0
+
+
+def test_profiles_say_what_they_ask_for():
+    one = target(
+        parse("p", {"gpus_per_node": 2, "slurm_constraint": "a100", "slurm_array_parallelism": 4, "how": {"per_gpu": 3}})
+    )
+    assert (one.kind, one.atonce, one.share, one.unit) == ("a100", 24, 3, "GPU-h")
+    assert target(parse("p", {"slurm_gres": "gpu:h100:1"})).kind == "h100"
+    cpu = target(parse("p", {"cpus_per_task": 8, "slurm_array_parallelism": 4}))
+    assert (cpu.kind, cpu.atonce, cpu.unit) == ("cpu", 32, "core-h")
+
+
+def test_units_for_people():
+    assert [bill.span(s) for s in (41, 600, 4 * 3600, 5 * 86400, 3e9)] == ["41 s", "10 min", "4 h", "5 days", "34,722 days"]
+    assert [bill.size(b) for b in (0, 999, 3.1e9)] == ["0 B", "999 B", "3.1 GB"]
+
+
+def test_prices_take_neither_torch_nor_pandas(tmp_path):
+    script = """if True:
+        import sys
+        from simclic.__main__ import main
+        main(sys.argv[1:])
+        print({"torch", "pandas", "numpy", "matplotlib", "sklearn"} & set(sys.modules), file=sys.stderr)
+    """
+    words = ["plan", *map(str, PAPER), "--runs", str(tmp_path), "--data", str(tmp_path)]
+    ran = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=True)
+    assert ran.stderr.strip() == "set()"
+
+
+def test_what_is_priced_is_finite_for_every_exhibit(tmp_path):
+    prices = Prices(tmp_path, CPU)
+    for path in sorted(ROOT.glob("benchmarks/*.py")):
+        for run, protocol in load(path).jobs:
+            for job in (None, protocol):
+                assert 0 <= prices.of(run, job).seconds < math.inf
+    assert dot({"a": 2.0}, {"a": 3}) == 6

@@ -1,0 +1,426 @@
+"""Which job fills a cell, and why it is as it is."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+from conftest import ROOT, tiny
+from layouts import write
+from rich.console import Console
+from test_folder import fill
+from test_store import publish
+
+from simclic import Figure, Finetune, InputError, Linear, Table, data, grid, load, store
+from simclic.data import check
+from simclic.plan.why import explain
+from simclic.spec import Suite
+
+LINEAR = Linear()
+FINE = Finetune()
+
+
+def suite(*runs, **options):
+    return Suite("", "", (Table(number=2, caption="", runs=runs, **options),), "benchmarks/x.py")
+
+
+def shown(explained):
+    """What is printed, as a terminal without colours shows it."""
+    out = io.StringIO()
+    console = Console(file=out, width=1000)
+    for line in explained.lines():
+        console.print(line, highlight=False, soft_wrap=True)
+    return out.getvalue()
+
+
+def why(root, cell, *runs, **options):
+    """The answers for the one cell that is found, and what is printed."""
+    explained = explain([suite(*runs, **options)], root, root / "data", cell)
+    json.dumps(explained.as_json())
+    ((_, answers),) = explained.cells
+    return answers, shown(explained)
+
+
+def named(run):
+    """A digest that says whose data it is of; that of digits is computed."""
+    return data.load(run.dataset, run.split, ROOT).digest
+
+
+def put(root, run, protocol=LINEAR, **options):
+    """A result on the data that are there, with the encoder that it came from."""
+    path = publish(root, run, protocol, **{"data": named(run), **options})
+    store.write_json(path.parent / "pretrain.json", {"schema": 1})
+    return path
+
+
+def edit(path, **changes):
+    """A JSON file as another version would have written it."""
+    values = json.loads(path.read_text())
+    del values["sha256"]
+    store.write_json(path, {**values, **changes})
+
+
+def fields(differences):
+    return [(d.name, d.there, d.here) for d in differences]
+
+
+def test_a_result_that_is_there(tmp_path):
+    path = put(tmp_path, tiny())
+    edit(path, node="n7", commit="abc")
+    (one,), text = why(tmp_path, "table2 noise digits", tiny())
+    assert (one.state, one.error, one.node, one.commit, one.path) == ("done", 12.5, "n7", "abc", str(path))
+    assert f"{tiny().name}/{LINEAR.name}: done, error 12.50 % (node n7, commit abc)\n" in text
+    assert not one.digests.disagree
+    assert "simclic run" not in text
+
+
+def test_nothing_is_there_but_a_run_that_differs_in_one_field(tmp_path):
+    put(tmp_path, tiny(eps=0.2))
+    put(tmp_path, tiny(eps=0.3, weight_decay=0.5))
+    (one,), text = why(tmp_path, "noise", tiny())
+    assert (one.state, fields(one.changed), one.moves) == ("waiting", [], [])
+    assert [(near.name, fields(near.differ)) for near in one.runs] == [(tiny(eps=0.2).name, [("eps", 0.2, 0.1)])]
+    assert f"nearest run: {tiny(eps=0.2).name}: eps 0.2 there, 0.1 here; it has this result\n" in text
+    assert "to fill it: simclic run benchmarks/x.py\n" in text
+
+
+def test_a_run_that_differs_in_much_is_no_help(tmp_path):
+    put(tmp_path, tiny(eps=0.2, weight_decay=0.5, batch_size=8, base_lr=1, momentum=0.1, epochs=3, seed=1))
+    (one,), text = why(tmp_path, "noise", tiny())
+    assert one.runs == []
+    assert "no other run is like it (1 looked at)" in text
+
+
+def test_a_run_on_other_data_is_only_near_if_little_else_differs(tmp_path):
+    here = tiny(dataset="cifar10")
+    publish(tmp_path, replace(here, dataset="cifar100"), LINEAR)
+    assert fields(why(tmp_path, "noise", here)[0][0].runs[0].differ) == [("dataset", "cifar100", "cifar10")]
+    assert why(tmp_path, "noise", replace(here, eps=0.3, base_lr=1.0))[0][0].runs == []
+
+
+def test_a_default_that_changed_is_found_field_by_field(tmp_path):
+    older, path = tiny(weight_decay=0.0005), put(tmp_path, tiny())
+    for file in (path, path.with_name("run.json")):
+        edit(file, run=older.values)
+    (one,), text = why(tmp_path, "noise", tiny())
+    assert (one.state, fields(one.changed)) == ("changed", [("weight_decay", 0.0005, 0.001)])
+    assert "changed: weight_decay 0.0005 there, 0.001 here\n" in text
+    assert f"mv {tmp_path / tiny().name} {tmp_path / older.name}\n" in text
+    assert "nothing runs it again by itself" in text
+    _, text = why(tmp_path, "noise", older)
+    assert f"the same run lies under another name; to use it: mv {tmp_path / tiny().name} {tmp_path / older.name}" in text
+    shutil.move(tmp_path / tiny().name, tmp_path / older.name)
+    assert why(tmp_path, "noise", tiny())[0][0].state == "waiting"
+    assert why(tmp_path, "noise", older)[0][0].state == "done"
+
+
+def test_a_field_that_an_older_version_did_not_have(tmp_path):
+    path = put(tmp_path, tiny()).with_name("run.json")
+    edit(path, run={k: v for k, v in tiny().values.items() if k != "stop_gradient"} | {"colour": "red"})
+    (one,), text = why(tmp_path, "noise", tiny())
+    assert [(d.name, d.absent) for d in one.changed] == [("stop_gradient", "there"), ("colour", "here")]
+    assert "changed: stop_gradient nothing there, True here\n" in text
+    assert "changed: colour 'red' there, nothing here\n" in text
+    assert one.moves == []
+
+
+def birds(tmp_path, **changes):
+    """A Run on a folder of real images that has a result on them, and how many digests it knows of."""
+    fill(tmp_path / "birds")
+    run = tiny(dataset=str(tmp_path / "birds"), batch_size=8, **changes)
+    made = data.load(run.dataset, run.split, tmp_path / "data", run.image_size)
+    path = publish(tmp_path, run, LINEAR, data=made.digest)
+    store.write_json(path.parent / "pretrain.json", {"schema": 1})
+    return run, made.digest
+
+
+@pytest.mark.parametrize("how", ["replaced", "added", "removed", "of another class"])
+def test_data_that_changed_after_the_run(tmp_path, how):
+    run, digest = birds(tmp_path)
+    (one,), text = why(tmp_path, "noise birds", run)
+    assert (one.state, one.digests.now, one.digests.unknown) == ("done", digest, "")
+    image = tmp_path / "birds/wren/birds3.jpg"
+    if how == "replaced":
+        write(image, size=(50, 30))
+    elif how == "added":
+        write(tmp_path / "birds/wren/one-more.jpg")
+    elif how == "removed":
+        image.unlink()
+    else:
+        image.rename(tmp_path / "birds/heron/other.jpg")
+    (one,), text = why(tmp_path, "noise birds", run)
+    now = data.load(run.dataset, run.split, tmp_path / "data", run.image_size).digest
+    assert (one.state, one.error, one.digests.run, one.digests.now) == ("stale", 12.5, digest, now)
+    assert now != digest
+    assert f"data: {digest} in run.json, {digest} in the result, {now} in the data now\n" in text
+    other = replace(LINEAR, l2_count=3)
+    (one,), text = why(tmp_path, "noise birds", run, protocols=(other,))
+    assert (one.state, one.changed) == ("changed", ())  # its encoder saw other images
+    assert f"{run.name}/{other.name}: changed: the data have changed since\n" in text
+
+
+def test_the_present_digest_is_what_check_finds_and_nothing_is_written(tmp_path):
+    for part, count in (("train", 5), ("val", 2), ("test", 3)):
+        fill(tmp_path / "birds" / part, count)
+    run = tiny(dataset=str(tmp_path / "birds"), split="paper")
+    publish(tmp_path, run, LINEAR)
+    (one,), _ = why(tmp_path, "noise birds", run)
+    assert not (tmp_path / "data").exists()
+    checked = check.check(run.dataset, tmp_path / "data", lambda share, note: None)
+    assert one.digests.now == checked.digests["paper"]
+
+
+def test_data_that_cannot_be_known_cheaply_are_said_to_be_unchecked(tmp_path, monkeypatch, eleven):
+    monkeypatch.setattr("simclic.plan.digest.READ", 10)
+    run, digest = birds(tmp_path)
+    write(tmp_path / "birds/wren/birds3.jpg", size=(50, 30))
+    (one,), text = why(tmp_path, "noise birds", run)
+    assert (one.state, one.digests.now) == ("done", "")
+    check = f"simclic data check {tmp_path / 'birds'} --data {tmp_path / 'data'}"
+    assert f"data: {digest} in run.json; not checked: run: {check} (1 of 20 images are new" in text
+    publish(tmp_path, tiny(dataset="dtd"), LINEAR, data="d1")
+    publish(tmp_path, tiny(dataset="dtd", eps=0.2), LINEAR, data="d2")
+    (one,), text = why(tmp_path, "noise dtd", tiny(dataset="dtd"))
+    assert (one.state, one.digests.elsewhere) == ("done", {"d1": 1, "d2": 1})
+    assert f"not checked: run: simclic data check dtd --data {eleven}" in text
+    assert "runs of this data set and split carry different digests: d1 (1), d2 (1)" in text
+
+
+def test_a_result_on_other_data_than_its_run_names(tmp_path):
+    path = put(tmp_path, tiny())
+    edit(path, data="d2")
+    (one,), text = why(tmp_path, "noise", tiny())
+    assert one.state == "broken"
+    assert "error 12.50 %" not in text
+    assert f"was measured on data d2, run.json beside it says {named(tiny())}" in text
+
+
+def test_a_result_under_another_protocol(tmp_path):
+    there = replace(FINE, steps=48)
+    put(tmp_path, tiny(), there)
+    (one,), text = why(tmp_path, "noise", tiny(), protocols=(FINE,))
+    assert one.state == "missing"
+    assert [(near.name, fields(near.differ)) for near in one.protocols] == [(there.name, [("steps", 48, 5000)])]
+    assert f"nearest result of this run: {there.name}: steps 48 there, 5000 here\n" in text
+    assert why(tmp_path, "noise", tiny())[0][0].protocols == []  # fine-tuning is nothing like linear evaluation
+
+
+def test_a_result_whose_protocol_had_another_default(tmp_path):
+    path = put(tmp_path, tiny())
+    edit(path, protocol=replace(LINEAR, tolerance=1e-3).values)
+    (one,), text = why(tmp_path, "noise", tiny())
+    assert (one.state, fields(one.changed)) == ("broken", [("tolerance", 1e-3, 1e-6)])
+    assert "was measured under another protocol" in text
+
+
+def test_a_folder_that_was_renamed(tmp_path):
+    put(tmp_path, tiny())
+    shutil.move(tmp_path / tiny().name, tmp_path / "my best run")
+    (one,), text = why(tmp_path, "noise", tiny())
+    assert (one.state, one.runs[0].differ, one.runs[0].result) == ("waiting", (), True)
+    command = f"mv '{tmp_path}/my best run' {tmp_path / tiny().name}"
+    assert f"the same run lies under another name; to use it: {command}\n" in text
+    assert "nearest run" not in text
+    store.enter(tmp_path, tiny(), named(tiny()))
+    assert f"to use it: move {tmp_path / tiny().name} away, then mv" in why(tmp_path, "noise", tiny())[1]
+    shutil.rmtree(tmp_path / tiny().name)
+    subprocess.run(command, shell=True, check=True)
+    assert why(tmp_path, "noise", tiny())[0][0].state == "done"
+
+
+def test_a_result_that_was_renamed(tmp_path):
+    path = put(tmp_path, tiny())
+    for old in (path, path.with_suffix(".npz")):
+        old.rename(old.with_stem("linear-old"))
+    (one,), _ = why(tmp_path, "noise", tiny())
+    assert (one.state, len(one.moves)) == ("missing", 2)
+    for move in one.moves:
+        subprocess.run(move.partition("to use it: ")[2], shell=True, check=True)
+    assert why(tmp_path, "noise", tiny())[0][0].state == "done"
+
+
+def test_failed_and_broken_say_why(tmp_path):
+    put(tmp_path, tiny()).write_text("{")
+    (one,), text = why(tmp_path, "noise", tiny())
+    assert one.state == "broken"
+    assert "broken: " + str(tmp_path) in text
+    assert "is not a whole JSON file; move it away" in text
+    run = tiny(perturbation="history")
+    store.enter(tmp_path, run, named(run))
+    store.fail(tmp_path, run, "pretrain", "the loss is nan")
+    (one,), text = why(tmp_path, "history", run)
+    assert (one.state, one.needs) == ("waiting", ["its encoder failed: pretrain: the loss is nan"])
+    store.write_json(store.folder(tmp_path, run) / "pretrain.json", {"schema": 1})
+    store.fail(tmp_path, run, "linear", "no memory")
+    (one,), text = why(tmp_path, "history", run)
+    assert (one.state, one.reason) == ("failed", "linear: no memory")
+    assert "failed: linear: no memory\n" in text
+    (store.folder(tmp_path, run) / "run.json").write_text("[]")
+    assert why(tmp_path, "history", run)[0][0].state == "broken"
+
+
+def test_what_must_be_there_first(tmp_path):
+    bare = {"backbone": "resnet50", "image_size": 224, "perturbation": "none", "epochs": 0}
+    (run,) = grid(dataset="cifar10", init="byol", **bare)
+    (one,), text = why(tmp_path, "byol", run)
+    assert one.state == "waiting"
+    assert "first: " + str(tmp_path / "data/cifar-10-batches-py") + ": CIFAR10 is not there" in text
+    assert f"first: init='byol': is not imported yet; run: simclic import byol FILE --runs {tmp_path}\n" in text
+    (run,) = grid(dataset="digits", init="./gone.pth", **bare)
+    assert "first: init='./gone.pth': no such file\n" in why(tmp_path, "gone", run)[1]
+
+
+def test_a_cell_is_all_its_seeds(tmp_path):
+    runs = tuple(tiny(seed=seed) for seed in range(3))
+    put(tmp_path, runs[0])
+    put(tmp_path, runs[1], FINE)
+    answers, text = why(tmp_path, "noise", *runs)
+    assert [one.state for one in answers] == ["done", "missing", "waiting"]
+    assert fields(answers[2].runs[0].differ) == [("seed", 0, 2)]
+    assert text.count("to fill it") == 1
+    assert [a.job for a in why(tmp_path, runs[2].name[:-3], *runs)[0]] == [a.job for a in answers]
+
+
+TABLES = [load(ROOT / f"benchmarks/{stem}.py") for stem in ("table2", "table4", "table5", "figure4", "figure7", "as_printed")]
+
+
+PLACES = {
+    "noise Table 2 CIFAR10 converged split=ericsson": "Table 2 · SimCLIC (noise) · CIFAR10 · Linear evaluation",
+    "cifar100 (noise) TABLE2 FINE-TUNED ericsson": "Table 2 · SimCLIC (noise) · CIFAR100 · Fine-tuned",
+    "published cifar10 dropout ericsson": "Table 2 · SimCLIC (dropout) · CIFAR10 · Linear evaluation, as published",
+    "finetune figure4 pets tau=.30": "Figure 4 · SimCLIC (history) · Pets · tau=0.3 · Fine-tuned",
+    "0.3 pets steps=5e3 figure4": "Figure 4 · SimCLIC (history) · Pets · tau=0.3 · Fine-tuned",
+    "frozen table4 ericsson": "Table 4 · SimCLIC (noise) · CIFAR10 · predictor=frozen (Fixed random init) · Linear evaluation",
+    "no table4 ericsson": "Table 4 · SimCLIC (noise) · CIFAR10 · predictor=none (No predictor) · Linear evaluation",
+    "no perturbation pets finetune ericsson": "Table 2 · SimCLIC (no perturbation) · Pets · Fine-tuned",
+    "stop_gradient=FALSE as_printed": "as_printed Table 5 · SimCLIC (noise) · CIFAR10"
+    " · stop_gradient=False (Without stop-gradient) · Linear evaluation",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("cell", PLACES)
+def test_a_cell_is_found_by_words_in_any_order(tmp_path, cell):
+    turned = cell if "Table 2" in cell else " ".join(reversed(cell.split()))
+    for asked in (cell, turned):
+        ((found, _),) = explain(TABLES, tmp_path, tmp_path, asked).cells
+        assert PLACES[cell] in found.places
+
+
+def test_a_run_and_a_job_are_found_by_name_with_all_places_that_show_it(tmp_path):
+    run = tiny()
+    two = [suite(run, protocols=(LINEAR, FINE)), Suite("mine", "", (Table(number=4, caption="", runs=(run,)),), "m.py")]
+    found = explain(two, tmp_path, tmp_path, run.name[:-2]).cells
+    assert [c.places for c, _ in found] == [
+        ["Table 2 · SimCLIC (noise) · Digits · Linear evaluation", "mine Table 4 · SimCLIC (noise) · Digits · Linear evaluation"],
+        ["Table 2 · SimCLIC (noise) · Digits · Fine-tuned"],
+    ]
+    for name in (f"{run.name}/{FINE.name}", f"{run.name}/{FINE.name[:-3]}"):
+        ((cell, (one,)),) = explain(two, tmp_path, tmp_path, name).cells
+        assert (cell.paths, one.job) == (["benchmarks/x.py"], f"{run.name}/{FINE.name}")
+    assert len(explain(two, tmp_path, tmp_path, f"{run.name}/pretrain").cells) == 2
+
+
+def test_cifar10_is_not_cifar100(tmp_path):
+    names = {
+        run.dataset
+        for cell, _ in explain(TABLES, tmp_path, tmp_path, "cifar10 dropout table2 ericsson").cells
+        for run, _ in cell.jobs
+    }
+    assert names == {"cifar10"}
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        (
+            "table2 noyse cifar10",
+            r"nothing is called 'noyse', did you mean noise\?; nearest: Table 2 · SimCLIC \(noise\) · CIFAR10",
+        ),
+        ("figure4 tau=0.9", r"nothing is called 'tau=0.9', did you mean tau=0.\d\?; nearest: Figure 4"),
+        ("table4 dropout frozen", r"'table4 dropout frozen': no cell is described by all of it; nearest: Table 4 .*Fixed random"),
+        ("zzzz", r"^'zzzz': nothing is called 'zzzz'$"),
+        (" · ", "say which cell"),
+    ],
+)
+def test_no_cell_is_one_line_with_the_nearest(tmp_path, cell, message):
+    with pytest.raises(InputError, match=message) as e:
+        explain(TABLES, tmp_path, tmp_path, cell)
+    assert "\n" not in str(e.value)
+
+
+def test_many_cells_are_listed(tmp_path):
+    with pytest.raises(InputError) as e:
+        explain(TABLES, tmp_path, tmp_path, "noise")
+    lines = str(e.value).splitlines()
+    assert "cells; add a word:" in lines[0]
+    assert lines[1] == "  Table 2 · SimCLIC (noise) · Aircraft · Linear evaluation"
+    assert lines[-1].startswith("  and ")
+    assert len(explain(TABLES, tmp_path, tmp_path, lines[1]).cells) == 1
+    with pytest.raises(InputError, match="show no results"):
+        explain([load(ROOT / "benchmarks/table3.py")], tmp_path, tmp_path, "epochs")
+
+
+def test_points_of_a_figure_whose_lines_are_no_data_sets(tmp_path):
+    runs = tuple(tiny(epochs=epochs, batch_size=size) for epochs in (2, 3) for size in (8, 16))
+    figure = Figure(number=7, caption="", x="batch_size", lines="epochs", runs=runs)
+    ((cell, _),) = explain([Suite("", "", (figure,), "f.py")], tmp_path, tmp_path, "epochs=3 16").cells
+    assert cell.places == ["Figure 7 · SimCLIC (noise) · Digits · epochs=3 · batch_size=16 · Linear evaluation"]
+
+
+HOSTILE = "[red]x[/red]\x1b[2J\N{RIGHT-TO-LEFT OVERRIDE}'$(id)"
+
+
+def test_what_others_named_is_printed_as_it_is(tmp_path):
+    place = tmp_path / HOSTILE
+    fill(place)
+    run = tiny(dataset=str(place))
+    path = publish(tmp_path, run, LINEAR)
+    edit(path, node=HOSTILE)
+    edit(path.with_name("run.json"), run=run.values | {"precision": HOSTILE, HOSTILE: HOSTILE, "seed": {"a": "x" * 500}})
+    shutil.copytree(path.parent, tmp_path / HOSTILE.replace("/", "-"), dirs_exist_ok=True)
+    (one,), text = why(tmp_path, "noise", run)
+    assert one.state == "changed"
+    store.fail(tmp_path, tiny(), "linear", HOSTILE)
+    text += why(tmp_path, "noise", tiny())[1]
+    shutil.rmtree(path.parent)
+    edit(publish(tmp_path, run, LINEAR), node=HOSTILE)
+    text += why(tmp_path, "noise", run)[1]
+    assert "[red]x[/red]\\x1b[2J\\u202e" in text
+    assert max(map(len, text.splitlines())) < 800
+    with pytest.raises(InputError) as e:
+        why(tmp_path, HOSTILE + "?", run)
+    assert all(c.isprintable() or c == "\n" for c in text + str(e.value))
+
+
+def test_hundreds_of_runs_take_under_a_second_and_no_torch(tmp_path):
+    for run in grid(dataset="cifar10", perturbation="history", tau=tuple(i / 1000 for i in range(300))):
+        (tmp_path / run.name).mkdir()
+        store.write_json(tmp_path / run.name / "run.json", {"schema": 1, "run": run.values, "data": "d1"})
+    script = """if True:
+        import sys
+        from pathlib import Path
+        from simclic import load
+        from simclic.plan.why import explain
+        root = Path(sys.argv[1])
+        found = explain([load(path) for path in sys.argv[2:]], root, root, "figure4 tau=0.3 cifar10 linear")
+        assert len(found.cells) == 1 and found.lines()
+        print({"torch", "pandas", "sklearn", "numpy"} & set(sys.modules))
+    """
+    exhibits = [str(p) for p in sorted(ROOT.glob("benchmarks/[tf]*.py"))]
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script, tmp_path, *exhibits], capture_output=True, text=True, check=True)
+    assert time.monotonic() - started < 5  # under one, on a machine that does nothing else
+    assert done.stdout.strip() == "set()"
+
+
+def test_what_is_not_read_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("simclic.plan.near.READ", 1)
+    put(tmp_path, tiny(eps=0.2))
+    publish(tmp_path, tiny(dataset="cifar10"), LINEAR)
+    (one,), text = why(tmp_path, "noise", tiny())
+    assert one.runs[0].name == tiny(eps=0.2).name  # of the same data set
+    assert "1 more runs were not looked at" in text
