@@ -39,8 +39,8 @@ def main(words: list[str] | None = None) -> int:
     except InputError as e:
         print("\n".join(f"error: {line}" for line in str(e).splitlines()), file=sys.stderr)
         return 2
-    except PermissionError as e:
-        print(f"error: {e.filename}: may not be read or written by this user ({e.strerror})", file=sys.stderr)
+    except (PermissionError, IsADirectoryError, NotADirectoryError) as e:
+        print(f"error: {e.filename}: cannot be read or written ({e.strerror})", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return stopped(signal.SIGINT)

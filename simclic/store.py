@@ -200,10 +200,10 @@ def predictions(runs: Path, run: str, protocol: str) -> "tuple[np.ndarray, np.nd
 def epochs(folder: Path) -> list[dict[str, Any]]:
     """The rows of a Run's log.jsonl, without a line that is being written or damaged."""
     found, path = [], folder / "log.jsonl"
-    for line in path.read_text().splitlines() if path.is_file() else ():
+    for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
         with suppress(ValueError):
             found.append(json.loads(line))
-    return found
+    return [row for row in found if isinstance(row, dict) and isinstance(row.get("epoch"), int)]
 
 
 def results(runs: Path = RUNS, known: list[dict[str, Any]] | None = None) -> "pd.DataFrame":

@@ -120,6 +120,12 @@ CASES = {
         curve("figure4", TAUS, lambda x: 20),
         lambda key: key.at == 0.4,
     ),
+    "some-size-of-noise-helps": (
+        curve("figure6", EPS, lambda x: 20 + 30 * abs(x - 0.1)),
+        curve("figure6", EPS, lambda x: 10 + 30 * x),
+        curve("figure6", EPS, lambda x: 20),
+        lambda key: key.at == 0.01,
+    ),
     "best-p-near-a-quarter": (
         curve("figure5", PS, lambda x: 20 + 60 * abs(x - 0.25)),
         curve("figure5", PS, lambda x: 50 - 60 * x),
@@ -398,6 +404,7 @@ PICKED = (
     "history-and-noise-alike",
     "tau-too-large",
     "best-p-near-a-quarter",
+    "some-size-of-noise-helps",
     "eps-matters-less-than-tau",
     "eps-matters-less-than-p",
 )

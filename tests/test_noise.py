@@ -84,7 +84,7 @@ def test_the_spread_of_our_seeds_stands_for_that_of_a_printed_number():
     assert one.clear  # test images alone
     assert not several.clear  # such seeds reach that far
     assert several.error**2 == pytest.approx(ours.by_images + Measured(13.5, 5000).by_images + ours.deviation**2 * 4 / 3)
-    assert 2 < several.freedom < 3
+    assert several.freedom == 2  # seeds dominate: no more than three of them are worth
 
 
 def test_equal_error_rates_are_told_apart_as_often_as_promised():

@@ -162,9 +162,9 @@ def test_the_first_paragraph_says_whether_anything_was_learned(tmp_path, ours, s
 def test_every_open_question_names_its_field_and_default():
     rows = {row["question"]: row["choice"] for row in choices([load(ROOT / "benchmarks/digits.py")], Results(ROOT / "nowhere"))}
     assert rows["What g perturbs"] == "perturbs = z"
-    assert rows["τ, p, ε"].startswith("tau = 0.3; here also 0.1, 0.2, 0.6")
-    assert rows["Augmentation in fine-tuning"] == "augment = crop+flip; here also none"
-    assert "224; here also 16, 8" in rows["Image size in pre-training"]
+    assert rows["τ, p, ε"].startswith("tau = 0.3, 0.1, 0.2, 0.6; p = 0.25, ")
+    assert rows["Augmentation in fine-tuning"] == "augment = none (default crop+flip)"
+    assert rows["Image size in pre-training"] == "image_size = 16, 8 (default 224)"
 
 
 def test_table_3_takes_simclics_row_from_the_defaults(tmp_path):

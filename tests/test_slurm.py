@@ -456,3 +456,19 @@ def test_the_doctor_asks_a_node(here):
     assert "invalid partition specified: none" in simclic("doctor", "--on", "profile.toml", code=1)
     assert not list((here / "runs/.launches").glob("doctor-*"))
     wait("the end of the first probe", lambda: not slurm.queue())
+
+
+def test_a_node_is_measured_and_prices_the_plan(here):
+    exhibit(here)
+    told = simclic("calibrate", "small.py", "--on", "profile.toml")
+    assert "test_resnet at 16 pixels, float32: " in told
+    values = store.read_json(here / "runs/.calibrated/profile.json")
+    assert (values["device"], values["node"], values["processes"]) == ("cpu", os.uname().nodename, 1)
+    assert re.fullmatch(r"\d+", values["job"])
+    plan = json.loads(simclic("plan", "small.py", "--on", "profile.toml", "--json"))
+    assert set(plan["sources"]) == {"calibrated"}
+    assert not list((here / "runs/.launches").glob("calibrate-*"))
+    node("drain")
+    told = simclic("calibrate", "small.py", "--on", "profile.toml", "--wait", "3", code=2)
+    assert re.fullmatch(r"(?s).*error: job \d+ has not answered in 3 s; give it more with --wait SECONDS\n", told)
+    node("resume")

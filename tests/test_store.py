@@ -82,7 +82,8 @@ def corrupt(path, kind):
 
 
 KINDS = (
-    "flipped digit", "NaN", "truncated", "empty", "not an object", "other run", "schema", "out of range", "no size", "missing field",
+    "flipped digit", "NaN", "truncated", "empty", "not an object", "other run", "schema", "out of range", "no size",
+    "missing field",
 )  # fmt: skip
 
 

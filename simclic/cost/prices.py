@@ -14,10 +14,11 @@ LOOKED = 300  # folders at most in which they are looked for
 
 
 class Price(NamedTuple):
-    """Seconds of one process, and where that is from."""
+    """Seconds of one process, and where that is from. besides: what of it no record will tell, starting and keeping features."""
 
     seconds: float
     source: str
+    besides: float = 0.0
 
 
 class Kind(NamedTuple):
@@ -83,8 +84,8 @@ class Prices:
         begun = coefficients["start"] if protocol is None else 0.0
         was, would, count = self.learned.get(kind, (0.0, 0.0, 0))
         if not would:
-            return Price(base.seconds + begun, base.source)
-        return Price(base.seconds * was / would + begun, f"as {count} finished" if count > 1 else "as one finished")
+            return Price(base.seconds + begun, base.source, begun)
+        return Price(base.seconds * was / would + begun, f"as {count} finished" if count > 1 else "as one finished", begun)
 
     def features(self, run: Run, protocol: Linear) -> Price:
         """What the pass takes that keeps the features of all images, once for an encoder."""

@@ -67,10 +67,11 @@ def here(share: int = 1) -> Target:
 
 
 class Rates:
-    """What takes how long on one target. measured: by backbone, image size and precision, what was calibrated there."""
+    """What takes how long on one target. measured: by backbone, image size and precision, what was calibrated there. begin:
+    seconds until the first process works."""
 
-    def __init__(self, target: Target, measured: list[dict[str, Any]]) -> None:
-        self.target, self.measured = target, measured
+    def __init__(self, target: Target, measured: list[dict[str, Any]], begin: float = 5.0) -> None:
+        self.target, self.measured, self.begin = target, measured, begin
 
     def of(self, backbone: str, size: int, precision: str) -> tuple[Coefficients, str]:
         """Seconds for each thing, and where that is from."""
@@ -108,7 +109,7 @@ def calibrated(runs: Path, target: Target) -> Rates:
     found = store.read_json(place(runs, target)) or {"rates": []}
     if found.get("schema", SCHEMA) != SCHEMA:
         raise InputError(f"{place(runs, target)}: written by another version; run: simclic calibrate")
-    return Rates(target, found["rates"])
+    return Rates(target, found["rates"], float(found.get("begin", 5.0)))
 
 
 def written(runs: Path, target: Target, rates: list[dict[str, Any]], where: dict[str, Any]) -> Path:

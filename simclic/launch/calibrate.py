@@ -25,6 +25,7 @@ Measured = tuple[list[dict[str, Any]], dict[str, Any]]  # rates, and where they 
 
 def locally(those: Sequence[Wanted], tell: Tell, how: How = USUAL) -> Measured:
     """Measure on this machine. Raises InputError if a process fails."""
+    asked = time.time()
     context, devices, threads = server(how)
     begun, shares, found = time.time(), dict.fromkeys(range(len(devices)), 0.0), list[tuple[list[dict[str, Any]], float, str]]()
     pipes, processes = {}, []
@@ -55,7 +56,7 @@ def locally(those: Sequence[Wanted], tell: Tell, how: How = USUAL) -> Measured:
         for process in processes:
             process.kill() if pipes else process.join()
     return _together([rates for rates, _, _ in found], mean(start for _, start, _ in found)), {
-        "device": found[0][2], "processes": len(devices), "threads": threads,
+        "device": found[0][2], "processes": len(devices), "threads": threads, "begin": begun - asked,
     }  # fmt: skip
 
 

@@ -57,10 +57,11 @@ def bill(made: Plan, runs: Path, root: Path, target: cost.Target) -> Bill:
         if isinstance(job.protocol, Linear) and (job.run, job.protocol.features) not in passed:
             passed.add((job.run, job.protocol.features))
             if not (runs / job.run.name / f"features-{job.protocol.features}.safetensors").exists():
-                price = Price(price.seconds + prices.features(job.run, job.protocol).seconds, price.source)
+                more = prices.features(job.run, job.protocol).seconds
+                price = Price(price.seconds + more, price.source, more)
         told.prices[job.name] = price
         told.sources[price.source] = told.sources.get(price.source, 0.0) + price.seconds
-    told.wall = wall(left, told)
+    told.wall = wall(left, told) + (prices.rates.begin if left else 0.0)
     told.after = sum(cost.disk(job.run, job.protocol) for job in left) + _decoded(left, root)
     most = sorted((cost.running(job.run, job.protocol) for job in left), reverse=True)
     told.during = told.after + sum(most[: target.atonce])
@@ -111,7 +112,8 @@ def _job(job: Job, told: Bill) -> dict[str, Any]:
     took = job.record.get("seconds") if job.state == "done" else None
     return {
         "name": job.name, "stage": job.stage, "state": job.state, "needs": job.needs, "exhibits": job.exhibits,
-        "seconds": price.seconds if price else None, "source": price.source if price else None, "took": took,
+        "seconds": price.seconds if price else None, "source": price.source if price else None,
+        "besides": price.besides if price else None, "took": took,
         "bytes": cost.disk(job.run, job.protocol) if job.left else 0,
     }  # fmt: skip
 

@@ -9,7 +9,7 @@ from simclic.report import curve, heat
 from simclic.report.page import headline, page
 from simclic.report.results import Results
 from simclic.report.site import check_source
-from simclic.spec import Suite
+from simclic.spec import InputError, Suite
 
 SOURCE = Path(__file__).parents[2]  # where baselines/ and reports/ lie beside the package
 
@@ -24,6 +24,8 @@ def render(suites: Iterable[Suite], runs: Path, out: Path) -> tuple[list[Path], 
     folders: dict[Path, list[Suite]] = {}
     for suite in suites:
         folders.setdefault(out / suite.name, []).append(suite)
+    for those in folders.values():
+        _apart(those)
     pages, problems = [], dict[str, None]()
     for folder, those in folders.items():
         folder.mkdir(parents=True, exist_ok=True)
@@ -32,6 +34,15 @@ def render(suites: Iterable[Suite], runs: Path, out: Path) -> tuple[list[Path], 
         pages.append(path)
         problems |= dict.fromkeys(wrong)
     return pages, list(problems)
+
+
+def _apart(suites: list[Suite]) -> None:
+    """Raise InputError if two files would write the same pages."""
+    seen: dict[str, str] = {}
+    for name, path in [(exhibit.name, suite.path) for suite in suites for exhibit in suite.exhibits]:
+        if name in seen:
+            raise InputError(f"{path} and {seen[name]} both declare {name}, in one folder; report them apart, or rename a file")
+        seen[name] = path
 
 
 def picture(result: dict[str, Any], title: str, stem: Path) -> list[Path]:

@@ -1,12 +1,12 @@
 """Every printed number beside what was run for it: stored, reproduced, difference, a verdict and its rule."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from simclic.data import title
-from simclic.report.cells import Key, key, printed, provenance
+from simclic.data import PAPER, title
+from simclic.report.cells import ASSUMED, Key, key, printed, provenance
 from simclic.report.noise import Difference, Measured, against
 from simclic.report.results import Results, alike
 from simclic.report.tables import DASH, Failures
@@ -22,12 +22,13 @@ RULE = (
     "which also stands for that of the printed number, one seed's. With one seed it is the images' alone, and so too small. Two "
     "numbers on the same test images are taken as if on different ones, which is generous. Of the cells compared, one in twenty "
     "would differ by chance. Not comparable: what was run is not what the printed number says of itself, and why; the "
-    "difference is shown all the same. benchmarks/as_printed.py runs what SimCLIC's own rows can be compared with."
+    "difference is shown all the same. benchmarks/as_printed.py runs what SimCLIC's own rows can be compared with. "
+    f"Of these rows {ASSUMED}."
 )
 
 # What the paper says of SimCLIC's training and evaluation; every other field is a choice where it is silent (see choices).
-SAID = ("backbone", "image_size", "epochs", "batch_size", "base_lr", "momentum", "weight_decay", "predictor", "similarity",
-        "stop_gradient")  # fmt: skip
+SAID = ("backbone", "image_size", "perturbation", "epochs", "batch_size", "base_lr", "momentum", "weight_decay", "predictor",
+        "similarity", "stop_gradient")  # fmt: skip
 WORDS = {"backbone": "other backbone", "image_size": "other image size", "base_lr": "other learning rate"}
 OWN = {stored: METHODS[name.removesuffix("-as-stored")] for name, stored in AS_STORED.items()}  # row of ours -> printed row
 FLAWED = "Caltech101"  # the one data set whose list behind the cited rows is another
@@ -35,7 +36,10 @@ FLAWED = "Caltech101"  # the one data set whose list behind the cited rows is an
 
 @dataclass(frozen=True)
 class Beside:
-    """One printed number. here: what was run for it, in words. less: ours less theirs, nothing where there are no two numbers."""
+    """One printed number. less: ours less theirs, nothing where there are no two numbers.
+
+    here: what was run for it, in words. stage: linear or finetune.
+    """
 
     protocol: str
     row: str
@@ -47,6 +51,7 @@ class Beside:
     less: Difference | None = None
     runs: tuple[str, ...] = ()
     images: int = 0
+    stage: str = ""
 
     @property
     def difference(self) -> str:
@@ -76,18 +81,20 @@ def beside(table: Table, results: Results, baselines: Path, failures: Failures) 
             those = [k for k in jobs if _meant(k, place, table)]
             found += [_beside(row, known[place], k, jobs[k], results, failures) for k in those]
             if not those:
-                found.append(Beside(protocol.title, place_row(row), place.dataset, row["printed"], "not run", _nobody(row)))
+                where = (protocol.title, row["row"], place.dataset, row["printed"])
+                found.append(Beside(*where, "not run", _nobody(row), stage=protocol.stage))
     return found
 
 
 def count(cells: Sequence[Beside]) -> dict[str, int]:
-    """How many cells have which verdict."""
-    return {verdict: sum(cell.verdict == verdict for cell in cells) for verdict in VERDICTS}
-
-
-def place_row(row: Mapping[str, str]) -> str:
-    """How a printed number's row is called: in Tables 4-6 the column stands for it."""
-    return row["row"]
+    """How many printed numbers have which verdict; one with two protocols beside it counts once, by the first that compares."""
+    found: dict[tuple[str, str, str], list[Verdict]] = {}
+    for cell in cells:
+        place = (OWN.get(cell.row, cell.row), cell.column, cell.stage)
+        found.setdefault(place, []).append(cell.verdict)
+    rank = {"reproduced": 0, "differs": 0, "not comparable": 1, "not run": 2}
+    best = [min(verdicts, key=lambda v: rank[v]) for verdicts in found.values()]
+    return {verdict: best.count(verdict) for verdict in VERDICTS}
 
 
 def _place(row: Mapping[str, str]) -> Key:
@@ -117,19 +124,21 @@ def _beside(
     here, rows = results.measured(jobs), alike(results.rows(jobs))
     if here is None:
         told = [failures[r.name] for r, _ in jobs if r.name in failures]
-        return Beside(*place, "not run", told[0] if told else "no result is there yet")
+        return Beside(*place, "not run", told[0] if told else "no result is there yet", stage=protocol.stage)
     less = against(here, stored)
     apart = reasons(run, protocol, row, str(rows[0]["metric"]))
     verdict: Verdict = "not comparable" if apart else "differs" if less.clear else "reproduced"
     spread = f" ± {here.deviation:.2f}" if len(here.seeds) > 1 else ""
     names = tuple(str(r["name"]) for r in rows)
-    return Beside(*place, verdict, "; ".join(apart), f"{here.value:.2f}{spread}", less, names, here.images)
+    return Beside(*place, verdict, "; ".join(apart), f"{here.value:.2f}{spread}", less, names, here.images, protocol.stage)
 
 
 def reasons(run: Run, protocol: Protocol, row: Mapping[str, str], metric: str) -> list[str]:
     """Why an error of ours is no measurement of what a printed number measures; nothing if it is."""
     dataset = row["column"] if row["table"] == "2" else "CIFAR10"
-    told = [] if title(run.dataset) == dataset else [f"other data set ({title(run.dataset)} for {dataset})"]
+    told = (
+        [] if run.dataset in PAPER and title(run.dataset) == dataset else [f"other data set ({title(run.dataset)} for {dataset})"]
+    )
     if not told and metric != row["metric"]:
         told.append(f"other metric ({metric}, printed: {row['metric']})")
     own = row["row"] in METHODS.values()
@@ -142,13 +151,18 @@ def _simclic(run: Run, protocol: Protocol, row: Mapping[str, str]) -> Iterator[s
         yield f"other split (scored on test, {run.split}; the paper scores on its validation set)"
     if run.init != "random":
         yield f"other start ({run.init})"
-    axis = {"4": "predictor", "5": "stop_gradient", "6": "similarity"}.get(row["table"])
-    usual = Run()
-    for name in SAID:
-        value, theirs = getattr(run, name), getattr(usual, name)
-        if name != axis and value != theirs:
-            yield f"{WORDS.get(name, 'other ' + name.replace('_', ' '))} ({value} for {theirs})"
+    axis = {"2": "perturbation", "4": "predictor", "5": "stop_gradient", "6": "similarity"}.get(row["table"])
+    yield from departs(run, [name for name in SAID if name != axis])
     yield from _protocol(protocol, ("solver", "tolerance", "iterations", "features"))
+
+
+def departs(run: Run, names: Iterable[str] = SAID) -> Iterator[str]:
+    """In which of these fields a Run is not as the paper says of SimCLIC."""
+    usual = Run()
+    for name in names:
+        value, theirs = getattr(run, name), getattr(usual, name)
+        if value != theirs:
+            yield f"{WORDS.get(name, 'other ' + name.replace('_', ' '))} ({value} for {theirs})"
 
 
 def _cited(run: Run, protocol: Protocol, method: str, dataset: str) -> Iterator[str]:
@@ -159,6 +173,7 @@ def _cited(run: Run, protocol: Protocol, method: str, dataset: str) -> Iterator[
         yield "other split (their list was drawn with replacement)"
     if method in OWN.values() and not run.init.endswith("-as-stored"):
         yield "other start (padded as its authors do; the stored row is not)"
+    yield from departs(run, ("backbone", "image_size", "difficult"))
     if isinstance(protocol, Finetune):
         yield "other protocol (theirs: batch 64, 20 settings, with or without augmentation)"
     else:

@@ -11,7 +11,7 @@ from simclic.report.noise import Measured
 from simclic.report.results import Results
 from simclic.spec import Exhibit, Figure, Protocol, Run, Table
 
-ASSUMED = "the paper gives no size of its validation set; taken: the makers' val, else a fifth of all images"
+ASSUMED = "the paper does not give the number of images; taken: the makers' val where they define one, else a fifth of all"
 
 
 class Key(NamedTuple):
@@ -25,6 +25,13 @@ class Key(NamedTuple):
 
 
 Cells = dict[Key, Measured]
+
+# What the paper lays out along each exhibit: another layout under the same number is an exhibit of somebody's own.
+AXES = {
+    "figure4": ("tau", "dataset"), "figure5": ("p", "dataset"), "figure6": ("eps", "dataset"),
+    "figure7": ("batch_size", "epochs"), "table2": "dataset", "table4": "predictor", "table5": "stop_gradient",
+    "table6": "similarity",
+}  # fmt: skip
 
 
 def printed(baselines: Path) -> Cells:
@@ -52,9 +59,9 @@ def validation(dataset: str) -> int:
 
 
 def here(exhibits: Iterable[Exhibit], results: Results) -> Cells:
-    """What was run here, cell by cell; of several linear evaluations the first that an exhibit names."""
+    """What was run here in the paper's exhibits, cell by cell; of several linear evaluations the first that one names."""
     found = {}
-    for exhibit in exhibits:
+    for exhibit in filter(papers, exhibits):
         jobs: dict[Key, list[tuple[Run, Protocol]]] = {}
         for run, protocol in exhibit.judged:
             jobs.setdefault(key(exhibit, run, protocol), []).append((run, protocol))
@@ -62,6 +69,12 @@ def here(exhibits: Iterable[Exhibit], results: Results) -> Cells:
             if measured := results.measured(those):
                 found[place] = measured
     return found
+
+
+def papers(exhibit: Exhibit) -> bool:
+    """Is an exhibit laid out as the paper's of that number?"""
+    axes = (exhibit.x, exhibit.lines) if isinstance(exhibit, Figure) else getattr(exhibit, "columns", None)
+    return AXES.get(exhibit.name) == axes
 
 
 def key(exhibit: Exhibit, run: Run, protocol: Protocol) -> Key:

@@ -147,7 +147,7 @@ class Change(NamedTuple):
 
 
 def choices(suites: Sequence[Suite], results: Results) -> list[dict[str, Any]]:
-    """One row per question: question, paper, choice (the default, and what else these exhibits use), why, and what other choices
+    """One row per question: question, paper, choice (the values that these exhibits use), why, and what other choices
     change where there are runs with them, in whatever exhibit."""
     jobs = [job for suite in suites for job in suite.jobs]
     specs = [spec for job in jobs for spec in job]
@@ -157,10 +157,8 @@ def choices(suites: Sequence[Suite], results: Results) -> list[dict[str, Any]]:
     for q in QUESTIONS:
         told = []
         for name in q.names:
-            used = {getattr(s, name, None) for s in specs if not (isinstance(s, Run) and name in s.unread)}
-            used -= {None, _default(name)}
-            also = f"; here also {', '.join(str(v) for v in sorted(used, key=str))}" if used else ""
-            told.append(f"{name} = {_default(name)}{also}")
+            used = {getattr(s, name, None) for s in specs if not (isinstance(s, Run) and name in s.unread)} - {None}
+            told.append(f"{name} = {_in_force(name, used)}")
         found = [] if set(q.names) & set(SWEPT) else changes(q.names, cells, asked)
         rows.append({
             "question": q.question, "paper": q.paper, "choice": "; ".join(told) or "fixed", "why": q.why,
@@ -229,6 +227,16 @@ def _change(one: _Cell, other: _Cell) -> Change | None:
         said[0], f"{one.measured.value:.2f}", said[1], f"{other.measured.value:.2f}",
         f"{less.points:+.2f} ± {less.error:.2f}, p {shown(less.p)}",
     )  # fmt: skip
+
+
+def _in_force(name: str, used: set[Any]) -> str:
+    """The values that are used, the default first; what it is if nothing uses it."""
+    default = _default(name)
+    if not used:
+        return f"{default}, which nothing here reads"
+    first = [default] if default in used else []
+    values = ", ".join(str(v) for v in (*first, *sorted(used - {default}, key=str)))
+    return values if first else f"{values} (default {default})"
 
 
 def _default(name: str) -> Any:

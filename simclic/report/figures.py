@@ -2,6 +2,7 @@
 
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -14,8 +15,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from simclic import data
 from simclic.report.escape import cell
-from simclic.report.results import Results
-from simclic.spec import Figure
+from simclic.report.results import Results, alike
+from simclic.spec import Figure, Protocol, Run
 
 BARS = "Bars: one standard deviation over seeds; with one seed, one standard error over the test images."
 # A line is told by its marker and dashes too, so that neither grey nor colour blindness hides which is which.
@@ -31,8 +32,11 @@ def points(figure: Figure, results: Results) -> pd.DataFrame:
     """
     parts = []
     for protocol in figure.protocols:
-        found = results.of([job for job in figure.jobs if job[1] == protocol])
-        found = found[found["error"].notna()]
+        cells: dict[Any, list[tuple[Run, Protocol]]] = {}
+        for run, p in figure.jobs:
+            if p == protocol:
+                cells.setdefault(figure.cell(run), []).append((run, p))
+        found = pd.DataFrame([row for jobs in cells.values() for row in alike(results.rows(jobs))])
         if found.empty:
             continue
         found = found.assign(tests=[sizes["test"] for sizes in found["sizes"]])

@@ -35,7 +35,8 @@ def write(
     }
     for kind, content in written.items():
         files.write_bytes(folder / f"{stem}.{kind}", content.encode())
-    body = Markup(html.get_template("table.html.j2").render(sheet=sheet))  # escaped inside
+    label = "" if stem == sheet.exhibit.name else stem  # of its region, which a page has once
+    body = Markup(html.get_template("table.html.j2").render(sheet=sheet, label=label))  # escaped inside
     return body, [f"{stem}.{kind}" for kind in written]
 
 

@@ -32,7 +32,7 @@ def heat(result: dict[str, Any]) -> Heat:
     """The grid of a fine-tuning result, learning rates and decays rising; a setting that is not there is an empty cell."""
     curve, chosen = {(row["lr"], row["decay"]): row for row in result["curve"]}, result["chosen"]
     errors = [row["error"] for row in curve.values() if row["error"] is not None]
-    low, high = min(errors), max(errors)
+    low, high = min(errors, default=0.0), max(errors, default=0.0)
 
     def cell(lr: float, decay: float) -> Cell:
         row = curve.get((lr, decay))

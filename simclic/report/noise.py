@@ -17,7 +17,7 @@ LEVEL = 0.05  # two-sided, of every test; no test is corrected for how many ther
 
 Seeds = Mapping[int | None, np.ndarray]  # seed, None if it has none -> what each image contributes to the error
 
-RULE = "beyond noise if p < .05 (Student's t, paired over test images and seeds where predictions are at hand)"
+ONE_SEED = "with one seed, what another seed would have changed is not counted, so that differences pass for clear too easily"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Measured:
         parts = list(self.seeds.values())
         if not parts or len(parts[0]) != self.images or self.images < 2:  # mAP has a contribution per class: for pairs alone
             return binomial
-        return float(np.mean(parts, axis=0).var(ddof=1)) / self.images
+        return max(binomial / len(parts), float(np.mean(parts, axis=0).var(ddof=1)) / self.images)
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,9 @@ def contrast(terms: Sequence[tuple[float, Measured]]) -> Difference | None:
     parts += [_single(weight, m) for weight, m in alone]
     variances = [v for _, those in parts for v in those if v[0] > 0 or math.isnan(v[0])]
     variance, spread = sum(v for v, _ in variances), sum(v * v / freedom for v, freedom in variances)
-    return Difference(sum(p for p, _ in parts), math.sqrt(variance), variance**2 / spread if spread else math.inf)
+    freedom = variance**2 / spread if spread else math.inf
+    freedom = min([freedom, *(f for v, f in variances if v > variance / 2)])  # Welch's are too many where few seeds dominate
+    return Difference(sum(p for p, _ in parts), math.sqrt(variance), freedom)
 
 
 def difference(first: Measured, second: Measured) -> Difference | None:
@@ -142,7 +144,8 @@ def against(here: Measured, printed: Measured) -> Difference:
         return found
     images = here.by_images + printed.by_images
     variance = images + seeds * (1 + 1 / k)
-    return Difference(found.points, math.sqrt(variance), (k - 1) * variance**2 / (seeds * (1 + 1 / k)) ** 2)
+    freedom = (k - 1) * variance**2 / (seeds * (1 + 1 / k)) ** 2
+    return Difference(found.points, math.sqrt(variance), min(freedom, k - 1) if images < variance / 2 else freedom)
 
 
 Part = tuple[float, list[tuple[float, float]]]

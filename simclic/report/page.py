@@ -9,13 +9,16 @@ from typing import Any
 import pandas as pd
 
 from simclic import files
+from simclic.data import PAPER
+from simclic.data import title as data_title
 from simclic.report import claims, formats
-from simclic.report.beside import RULE, VERDICTS, Beside, beside, count
-from simclic.report.cells import here, printed
+from simclic.report.beside import RULE, SAID, VERDICTS, Beside, beside, count, departs
+from simclic.report.cells import ASSUMED, here, printed
 from simclic.report.choices import choices
 from simclic.report.figures import BARS, draw, label, points
 from simclic.report.findings import findings
 from simclic.report.gaps import failed, reasons
+from simclic.report.noise import ONE_SEED
 from simclic.report.results import Results
 from simclic.report.runs import pages as run_pages
 from simclic.report.site import Site, check_source
@@ -26,7 +29,8 @@ from simclic.spec import Exhibit, Figure, Suite, Table
 NOTHING: Mapping[str, str] = MappingProxyType({})
 HONEST = (
     "Marked: the best entry of each column, and every one that is not distinguishable from it. Printed numbers are compared as "
-    "two proportions of the images they were measured on, ours in pairs, image by image and seed by seed; p < .05 counts."
+    "two proportions of the images they were measured on, ours in pairs, image by image and seed by seed; p < .05 counts, and "
+    f"{ONE_SEED}. Of SimCLIC's printed rows {ASSUMED}."
 )
 
 
@@ -77,7 +81,9 @@ def page(
     asked = results.of(jobs)
     problems, good = list(dict.fromkeys(asked.loc[asked["problem"] != "", "problem"])), asked[asked["problem"] == ""]
     judged = claims.judged(printed(source / "baselines"), here([e for e, _ in order], results))
-    site.write("claims.html", "claims.html.j2", title="The paper's claims", claims=judged)
+    settings = {row.claim.name: elsewhere([e for e, _ in order if e.name in row.claim.exhibits]) for row in judged}
+    told = {"one_seed": ONE_SEED, "assumed": ASSUMED}
+    site.write("claims.html", "claims.html.j2", title="The paper's claims", claims=judged, settings=settings, **told)
     site.write("choices.html", "choices.html.j2", title="Where the paper is silent or contradicts itself",
                choices=choices(suites, results))  # fmt: skip
     encoders = run_pages(good, [e for e, _ in order], results, site)
@@ -85,9 +91,23 @@ def page(
     site.write("encoders.html", "encoders.html.j2", title="Encoders", encoders=encoders, protocols=titles,
                spent=spent(suites, results))  # fmt: skip
     learned = [p for e, _ in order if isinstance(e, Table) and e.columns == "dataset" for p in findings(e, results)]
-    path = site.write("index.html", "index.html.j2", title=title, findings=learned, exhibits=shown, verdicts=VERDICTS,
-                      claims=judged, problems=problems, provenance=provenance(good), others=others)  # fmt: skip
+    values = {"exhibits": shown, "verdicts": VERDICTS, "claims": judged, "settings": settings, "findings": learned}
+    more = {"problems": problems, "provenance": provenance(good), "others": others}
+    path = site.write("index.html", "index.html.j2", title=title, **values, **more)
     return path, problems
+
+
+def elsewhere(exhibits: Sequence[Exhibit]) -> str:
+    """In what the training of these exhibits' Runs is not the paper's; nothing if it is."""
+    told: dict[str, None] = {}
+    for exhibit in exhibits:
+        axes = (exhibit.x, exhibit.lines) if isinstance(exhibit, Figure) else ("perturbation", getattr(exhibit, "columns", ""))
+        names = [name for name in SAID if name not in (*axes, "perturbation")]
+        for run in (run for run in exhibit.runs if run.epochs):
+            if run.dataset not in PAPER:
+                told.setdefault(data_title(run.dataset))
+            told |= dict.fromkeys(departs(run, names))
+    return "; ".join(told)
 
 
 def provenance(found: pd.DataFrame) -> dict[str, list[str]]:

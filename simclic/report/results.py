@@ -63,6 +63,9 @@ class Results:
 
 
 def alike(rows: Sequence[Row]) -> Sequence[Row]:
-    """Those rows that were measured on the same data as most of them: numbers from different data are never averaged."""
-    digests = [row["data"] for row in rows]
+    """Those rows that were measured on the same data as most of them: numbers from different data are never averaged.
+
+    Where two are as many, that of the lowest seed.
+    """
+    digests = [row["data"] for row in sorted(rows, key=lambda row: (row["seed"], row["name"]))]
     return [row for row in rows if row["data"] == max(digests, key=digests.count)]

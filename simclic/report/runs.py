@@ -28,12 +28,12 @@ def pages(found: pd.DataFrame, exhibits: Sequence[Exhibit], results: Results, si
     """
     rows, stands, kin = [], _stands(exhibits), _kin(found)
     for name, those in found.groupby("name", sort=True):
-        folder = results.runs / str(name)
+        folder, broken = results.runs / str(name), ""
         try:
             record = store.read_json(folder / "pretrain.json") or {}
             run = (store.read_json(folder / "run.json") or {}).get("run", {})
-        except store.Broken:
-            record, run = {}, {}
+        except store.Broken as e:
+            record, run, broken = {}, {}, str(e)
         those = those.sort_values(["stage", "title"], ascending=[False, True])
         measured = those.to_dict("records")
         row = {
@@ -43,7 +43,7 @@ def pages(found: pd.DataFrame, exhibits: Sequence[Exhibit], results: Results, si
         linear = [r for r in measured if r["stage"] == "linear"]
         tuned = [r for r in measured if r["stage"] == "finetune"]
         site.write(
-            f"runs/{name}.html", "run.html.j2", title=str(name), row=row, run=run, record=record, results=measured,
+            f"runs/{name}.html", "run.html.j2", title=str(name), row=row, run=run, record=record, results=measured, broken=broken,
             panels=curves(store.epochs(folder)), size=(WIDTH, HEIGHT),
             probes=[panel for r in linear if (panel := probe(r["title"], Path(r["path"])))],
             heats=[grid(r["title"], Path(r["path"])) for r in tuned],

@@ -29,7 +29,12 @@ class Spent:
     @property
     def words(self) -> tuple[str, str, str, str]:
         """Planned, where that is from, what it took, and planned over that."""
-        return span(self.planned), ", ".join(sorted(self.sources)), span(self.took), f"{self.planned / self.took:.2f}"
+        return (
+            span(self.planned),
+            ", ".join(sorted(self.sources)),
+            span(self.took),
+            f"{self.planned / self.took:.2f}" if self.took else "–",
+        )
 
 
 def spent(suites: Iterable[Suite], results: Results) -> list[Spent]:
@@ -47,7 +52,10 @@ def spent(suites: Iterable[Suite], results: Results) -> list[Spent]:
         stage = protocol.stage if protocol else "pretrain"
         line = found.setdefault((stage, device), Spent(STAGES[stage], device))
         coefficients, source = rates[device].of(run.backbone, run.image_size, kind_of(run, protocol).precision)
-        amounts = cost.result(run, protocol) if protocol else cost.encoder(run)
+        try:
+            amounts = cost.result(run, protocol) if protocol else cost.encoder(run)
+        except InputError:  # a folder of images that is elsewhere: how many there are is not known here
+            continue
         line.planned += dot(coefficients, {k: v for k, v in amounts.items() if k != "start"})
         line.took += float(seconds)
         line.jobs += 1

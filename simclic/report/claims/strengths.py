@@ -90,6 +90,17 @@ def rises_again(row: Row) -> Judgement:
     return Judgement(verdict, (line,))
 
 
+def some_size_helps(row: Row) -> Judgement:
+    """Some size of the noise is clearly better than the smallest. Fails if the smallest is clearly better than every other."""
+    lowest, among = best(row)
+    first = row.grid[0]
+    verdict: Verdict = "holds" if first not in among else "fails" if among == [first] else "undecided"
+    line = f"lowest error at eps {_lowest((lowest, among))}"
+    if lowest != first:
+        line += f"; {first:g} less {lowest:g}: {told(less(row[first], row[lowest]), len(row) - 1)}"
+    return Judgement(verdict, (line,))
+
+
 def best_near_a_quarter(row: Row) -> Judgement:
     """The lowest error is at a p within NEAR, and both ends of the grid are clearly worse.
 
@@ -224,6 +235,10 @@ CLAIMS = (
     Claim(
         "gap-widens-with-p", "4.3", ("figure5",),
         "Fine-tuning gains more over linear evaluation when p is large than when it is 0.25.", gap_widens,
+    ),
+    Claim(
+        "some-size-of-noise-helps", "4.3", ("figure6",),
+        "Noise of some size is better than next to none.", lambda cells, printed: each(cells, "figure6", STAGES, some_size_helps),
     ),
     Claim(
         "eps-matters-less-than-tau", "4.3", ("figure4", "figure6"),
