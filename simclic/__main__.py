@@ -14,6 +14,7 @@ from simclic.verbs import (
     doctor,
     exports,
     finetune,
+    gc,
     how,
     imports,
     places,
@@ -66,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     for name, module, text in (
         ("plan", plan, "the jobs: asked, shared, done, missing, and what the rest will cost"),
         ("calibrate", calibrate, "measure how long things take here or on a cluster, so that a plan can be priced"),
+        ("gc", gc, "what can be deleted, why, and how much that frees; asks first"),
         ("submit", submit, "the same through Slurm; returns at once"),
         ("status", status, "what is done, running, queued, waiting and failed, and why"),
         ("doctor", doctor, "what works here and on a cluster, and what does not"),
@@ -119,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
 def report(arguments: argparse.Namespace) -> int:
     """Render what is there; exit code 1 if a result file cannot be trusted."""
     suites = _suites(arguments)
-    broken = _planned(arguments, suites).broken
+    broken = _planned(arguments, suites, verify=False).broken  # reading the results verifies them
     _check_out(suites, arguments)
     return _render(suites, arguments, _console()) or int(bool(broken))
 
@@ -128,10 +130,10 @@ def _suites(arguments: argparse.Namespace) -> list[Suite]:
     return [load(path) for path in arguments.exhibits]
 
 
-def _planned(arguments: argparse.Namespace, suites: list[Suite]) -> "Plan":
+def _planned(arguments: argparse.Namespace, suites: list[Suite], verify: bool = True) -> "Plan":
     from simclic import plan as planning
 
-    return planning.plan(suites, arguments.runs, arguments.data)
+    return planning.plan(suites, arguments.runs, arguments.data, verify)
 
 
 def _check_out(suites: list[Suite], arguments: argparse.Namespace) -> None:

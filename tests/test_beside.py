@@ -4,6 +4,7 @@ import csv
 import html
 import io
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -13,10 +14,13 @@ from conftest import ROOT, tiny
 from simclic import Figure, Finetune, Linear, Run, Table, grid, load, store
 from simclic.metrics import METRICS
 from simclic.report import render
-from simclic.report.beside import RULE, beside
+from simclic.report.beside import RULE, SAID, beside, count, reasons
+from simclic.report.cells import provenance
 from simclic.report.choices import choices
+from simclic.report.formats import beside_csv
+from simclic.report.noise import Measured
 from simclic.report.results import Results
-from simclic.report.tables import sheet
+from simclic.report.tables import Cell, Row, share, sheet
 from simclic.spec import Suite
 from simclic.spec.methods import METHODS
 
@@ -101,6 +105,112 @@ def test_what_is_not_what_the_paper_did_is_not_compared(tmp_path, changes, why):
         assert cell.tolerance == "–"
     else:  # a row of its own, which the paper does not print
         assert all(c.verdict == "not run" for c in found.values())
+
+
+def printed_row(table, row, column="CIFAR10", stage="linear"):
+    """What provenance.csv says of one printed number."""
+    wanted = {"table": table, "row": row, "protocol": stage} | ({"column": column} if table == "2" else {})
+    (found,) = [row for row in provenance(BASELINES) if row["metric"] and wanted.items() <= row.items()]
+    return found
+
+
+ANOTHER = {
+    "backbone": "resnet18", "image_size": 32, "perturbation": "history", "epochs": 100, "batch_size": 64, "base_lr": 0.1,
+    "momentum": 0.5, "weight_decay": 0.0, "predictor": "1-layer", "similarity": "cross-entropy", "stop_gradient": False,
+}  # fmt: skip
+# Printed numbers of SimCLIC as it is, each in a table that varies one field.
+USUAL = {
+    "perturbation": ("2", "SimCLIC (noise)"), "predictor": ("4", "2-layer MLP"), "stop_gradient": ("5", "With stop-gradient"),
+    "similarity": ("6", "Cosine"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ANOTHER)
+def test_whatever_the_paper_says_of_its_training_is_compared_but_for_what_a_table_varies(name):
+    assert set(ANOTHER) == set(SAID)
+    run = simclic(**{name: ANOTHER[name]})
+    for varied, place in USUAL.items():
+        assert reasons(simclic(), Linear(), printed_row(*place), "top-1") == []
+        told = reasons(run, Linear(), printed_row(*place), "top-1")
+        assert [why.endswith(f"({ANOTHER[name]} for {getattr(Run(), name)})") for why in told] == [True] * (name != varied)
+
+
+# Fields of a protocol on which the paper is silent, and on which it is not.
+SILENT = (Linear(features="bf16"), Linear(iterations=99), Linear(tolerance=1e-3), Linear(solver="as-published"),
+          Finetune(decay_over_lr=False), Finetune(augment="none"), Finetune(eval_resize=1.2), Finetune(batch_norm="eval"),
+          Finetune(precision="float32"))  # fmt: skip
+SPOKEN = (Linear(l2_low=1e-3), Linear(l2_high=10.0), Linear(l2_count=3), Finetune(steps=9), Finetune(batch_size=64),
+          Finetune(lr_low=0.01), Finetune(lr_high=1.0), Finetune(lr_count=3), Finetune(decay_low=1e-4), Finetune(decay_high=0.1),
+          Finetune(decay_count=1), Finetune(momentum=0.5))  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", [*SILENT, *SPOKEN], ids=str)
+def test_what_the_paper_leaves_open_in_a_protocol_compares_and_nothing_else(protocol):
+    told = reasons(simclic(), protocol, printed_row("2", "SimCLIC (noise)", stage=protocol.stage), "top-1")
+    (name,) = protocol.differing
+    expected = f"other protocol ({name} {getattr(protocol, name)} for {getattr(type(protocol)(), name)})"
+    assert told == ([expected] if protocol in SPOKEN else [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, ""),
+        ({"split": "paper"}, "other split (paper)"),
+        ({"image_size": 32}, "other image size (32 for 224)"),
+        ({"backbone": "resnet18"}, "other backbone (resnet18 for resnet50)"),
+        ({"difficult": "ignore"}, "other difficult (ignore for negative)"),
+        ({"l2_count": 3}, "other protocol (l2_count 3 for 45)"),
+        ({"features": "bf16"}, ""),
+    ],
+)
+def test_a_cited_row_is_compared_only_with_what_its_source_did(changes, why):
+    of_protocol = changes.keys() & Linear().values.keys()
+    protocol = Linear(solver="as-published", **{k: changes[k] for k in of_protocol})
+    run = Run(init="moco-v2", dataset="voc2007", perturbation="none", epochs=0)
+    run = replace(run, **{k: v for k, v in changes.items() if k not in of_protocol})
+    assert reasons(run, protocol, printed_row("2", "MoCo v2", "VOC2007"), "11-point mAP") == ([why] if why else [])
+
+
+def test_every_seed_behind_a_number_is_named(tmp_path):
+    seeds = simclic(seed=0), simclic(seed=1)
+    for run in seeds:
+        measure(tmp_path, run, Linear(), 6, images=100)
+    cell = verdicts(tmp_path, *seeds)[NOISE]
+    (row,) = csv.DictReader(io.StringIO(beside_csv([cell])))
+    assert row["runs"].split() == [run.name for run in seeds]
+
+
+def test_a_folder_of_the_name_of_a_data_set_is_another_one(tmp_path):
+    run = simclic(dataset=f"{tmp_path}/CIFAR10")
+    measure(tmp_path, run, Linear(), 5.92, images=100)
+    cell = verdicts(tmp_path, run)[NOISE]
+    assert (cell.verdict, cell.why) == ("not comparable", "other data set (CIFAR10 for CIFAR10)")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "verdict"),
+    [(5.92, 8, "reproduced"), (8, 5.92, "differs"), (None, 8, "differs"), (None, 5.92, "reproduced"), (5.92, None, "reproduced")],
+)
+def test_a_printed_number_counts_once_by_the_first_protocol_that_compares(tmp_path, first, second, verdict):
+    protocols = (Linear(), Linear(solver="as-published"))
+    for protocol, error in zip(protocols, (first, second), strict=True):
+        if error is not None:
+            measure(tmp_path, simclic(), protocol, error)
+    counted = count(list(verdicts(tmp_path, simclic(), protocols=protocols).values()))
+    assert counted.pop("not run") == 16 * 12 - 3 - 1
+    assert {word for word, n in counted.items() if n} == {verdict}
+    assert counted[verdict] == 1
+
+
+def test_a_cited_number_counts_once_however_its_encoder_was_padded(tmp_path):
+    protocols = (Linear(), Linear(solver="as-published"))
+    runs = tuple(Run(init=f"byol{more}", perturbation="none", epochs=0) for more in ("", "-as-stored"))
+    for run in runs:
+        for protocol in protocols:
+            measure(tmp_path, run, protocol, 6.74)
+    counted = count(list(verdicts(tmp_path, *runs, protocols=protocols).values()))
+    assert (counted["reproduced"], counted["not comparable"], sum(counted.values())) == (1, 0, 16 * 12 - 3)
 
 
 def test_another_metric_or_protocol_is_not_compared(tmp_path):
@@ -225,6 +335,40 @@ def test_honest_marks_of_ours_are_paired(tmp_path):
         (group,) = made.blocks[0][1]
         at = made.header.index("CIFAR10")
         assert [row.cells[at].mark for row in group.rows] == expected, name
+
+
+def test_what_is_equal_in_print_shares_a_mark_and_what_is_not_known_does_not():
+    def marked(*cells):
+        rows = [Row("", [Cell(str(value), value, measure=lambda m=m: m)]) for value, m in cells]
+        return marks(share(rows))
+
+    known, exact, unsure = Measured(2.0, 1000), Measured(2.004, 10**9), Measured(2.01, 0)
+    assert marked((2.0, known), (2.004, None), (2.01, None), (2.01, unsure)) == ["best", "best", "", ""]
+    assert marked((2.0, None), (2.01, known)) == ["best", ""]
+    assert marked((2.0, replace(exact, value=2.0)), (2.004, exact)) == ["best", "best"]  # told apart by a thousand million images
+
+
+def test_a_row_that_was_added_is_marked_among_the_printed_ones(tmp_path):
+    shutil.copytree(BASELINES, tmp_path / "baselines")
+    (tmp_path / "baselines/methods").mkdir(exist_ok=True)
+    said = "# method: New\n# source: s\n# pretrained_on: p\n# split: test\n"
+    (tmp_path / "baselines/methods/new.csv").write_text(said + "protocol,CIFAR10,Cars,Pets\nlinear,6.10,60.00,1.00\n")
+    made = sheet(load(ROOT / "benchmarks/table2.py").exhibits[0], Results(tmp_path), tmp_path / "baselines")
+    for table, expected in ((made, ("", "", "best")), (made.supported(), ("best", "", "best"))):
+        paper, added = table.blocks[0][1][:2]
+        (row,) = added.rows
+        assert (added.title, row.label) == ("Added", "New")
+        assert tuple(row.cells[made.header.index(c)].mark for c in ("CIFAR10", "Cars", "Pets")) == expected
+        assert any(r.cells[made.header.index("Pets")].mark == "best" for r in paper.rows)  # among themselves
+
+
+@pytest.mark.parametrize("split", ["ericsson", "paper"])
+def test_only_what_was_scored_on_test_images_is_ranked_among_the_printed_rows(tmp_path, split):
+    run = Run(perturbation="none", epochs=0, split=split)
+    measure(tmp_path, run, Linear(), 50, images=100)
+    made = sheet(Table(number=2, caption="", runs=(run,)), Results(tmp_path), BASELINES)
+    ranks = [row.label for group in made.blocks[0][1] if group.title.startswith("Rank") for row in group.rows]
+    assert ranks == (["Untrained backbone"] if split == "ericsson" else [])
 
 
 def test_another_choice_shows_what_it_changes(tmp_path):

@@ -4,9 +4,10 @@ from functools import partial
 
 import numpy as np
 import pytest
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, tiny
+from test_store import publish
 
-from simclic import load, store
+from simclic import Linear, Table, load, store
 from simclic.data import PAPER, title
 from simclic.report.cells import Key, here, printed
 from simclic.report.claims import CLAIMS, judged
@@ -440,3 +441,19 @@ def test_results_on_disk_are_judged(tmp_path, linear):
     assert [found[name].verdict for name in names] == ["holds"] * 3, found
     assert found["two-layers-beat-one"].evidence[0].startswith("Digits: 2-layer MLP ")
     assert {j.verdict for name, j in found.items() if name not in names} == {"not run"}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "images"), [("DTD", 1880), ("Flowers", 1020), ("VOC2007", 2510), ("Pets", 1469), ("CIFAR10", 12_000)]
+)
+def test_a_validation_set_is_the_makers_own_or_a_fifth_of_all(dataset, images):
+    assert STORED[Key("table2", "linear", dataset, NOISE)].images == images
+
+
+def test_of_several_linear_evaluations_claims_take_the_first_that_is_named(tmp_path):
+    first, second = Linear(), Linear(solver="as-published")
+    table = Table(number=2, caption="", runs=(tiny(),), protocols=(first, second))
+    publish(tmp_path, tiny(), second, 30)
+    assert here([table], Results(tmp_path)) == {}
+    publish(tmp_path, tiny(), first, 10)
+    assert {key.at: m.value for key, m in here([table], Results(tmp_path)).items()} == {NOISE: 10}

@@ -65,7 +65,7 @@ def test_the_best_source_comes_first(tmp_path):
     done(tmp_path, other, 1234.0)
     measured.search([cost.prices.kind_of(run, None)])
     start = measured.rates.prior("test_resnet", 16)["start"]
-    assert measured.of(run, None) == (pytest.approx(1234 + start), "as one finished")
+    assert measured.of(run, None) == (pytest.approx(1234 + start), "as one finished", start)
     assert measured.of(tiny(epochs=4), None).seconds == pytest.approx(2 * 1234 + start, rel=1e-6)
 
 

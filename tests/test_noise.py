@@ -1,13 +1,18 @@
 """What chance does to an error: textbook values, pairs over images and seeds, and a simulation of the promised rate."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import tiny
 from scipy import stats
+from test_store import publish
 
+from simclic import Linear, Run
 from simclic.metrics import METRICS
 from simclic.report.noise import Difference, Measured, against, contrast, contributions, difference, shown
+from simclic.report.results import Results
 
 
 def of(seeds, data="d"):
@@ -96,3 +101,72 @@ def test_equal_error_rates_are_told_apart_as_often_as_promised():
     assert told <= 400 * 0.08  # .05 and what chance adds to it
     assert Difference(0.0, 0.0).p == 1.0
     assert Difference(0.1, 0.0).clear
+
+
+def test_an_error_of_nothing_is_never_certain():
+    assert not difference(Measured(0, 1000), Measured(0.4, 1000)).clear  # with no spread at 0 % it would be
+    for k in (1, 2, 3):
+        none = of({seed: np.zeros(1000) for seed in range(k)})
+        assert none.by_images == pytest.approx(Measured(0, 1000).by_images / k)
+
+
+def test_seeds_wrong_on_the_same_images_are_worth_one_and_on_others_as_many_as_they_are():
+    wrong = np.arange(1000) < 200
+    once, thrice = of({0: wrong}), of(dict.fromkeys(range(3), wrong))
+    apart = of({seed: np.random.default_rng(seed).permutation(wrong) for seed in range(3)})
+    assert thrice.by_images == pytest.approx(once.by_images, rel=0.01)
+    assert apart.by_images == pytest.approx(once.by_images / 3, rel=0.1)
+
+
+def test_without_pairs_images_and_seeds_of_either_side_add_up():
+    rng = np.random.default_rng(6)
+    wide = of({seed: rng.random(1000) < 0.1 + 0.2 * seed for seed in range(3)})
+    narrow = of({seed: rng.random(1000) < 0.2 for seed in range(3)}, "other images")
+    found = difference(wide, narrow)
+    assert found.error**2 == pytest.approx(sum(m.by_images + m.deviation**2 / 3 for m in (wide, narrow)))
+    assert found.freedom == 2  # the three seeds of the first dominate
+
+
+@pytest.mark.parametrize("errors", [(10, 13), (10, 13, 11)])
+def test_where_images_do_not_matter_seeds_are_the_paired_test_of_the_textbook(errors):
+    spread, none = ({seed: np.full(100, e) for seed, e in enumerate(those)} for those in (errors, [9.0] * len(errors)))
+    found = difference(Measured(float(np.mean(errors)), 100, spread, "d"), Measured(9.0, 100, none, "d"))
+    told = stats.ttest_rel(errors, [9.0] * len(errors))
+    assert found.p == pytest.approx(told.pvalue)
+    assert found.within == pytest.approx(told.confidence_interval().high - found.points)
+
+
+def test_what_seeds_dominate_has_no_more_degrees_of_freedom_than_seeds_less_one():
+    rng = np.random.default_rng(7)
+    for k in (2, 3, 5):
+        wide = of({seed: rng.random(2000) < 0.1 + 0.1 * seed for seed in range(k)})
+        assert difference(wide, of({seed: rng.random(2000) < 0.1 for seed in range(k)})).freedom <= k - 1
+
+
+def test_numbers_of_different_length_are_not_paired():
+    images, classes = of({0: np.arange(400) < 40}), of({0: np.arange(20) < 3})  # VOC2007: a contribution per class
+    assert difference(images, classes) == difference(images, replace(classes, data="other images"))
+
+
+def test_a_class_that_no_image_shows_does_not_count():
+    truth, scores = np.array([0, 0, 2, 2, 2, 4]), np.eye(6)[[0, 2, 2, 0, 0, 5]]  # neither 1, 3 nor 5 is there
+    assert contributions(truth, scores, "mean per class").mean() == pytest.approx((50 + 200 / 3 + 100) / 3)
+
+
+def test_what_most_seeds_were_measured_on_counts_and_in_a_tie_the_lowest_seed(tmp_path):
+    jobs = [(tiny(seed=seed), Linear()) for seed in (2, 1, 0, 3)]
+    for (run, protocol), error, data in zip(jobs, (30, 20, 10, 40), ("d2", "d2", "d1", "d2"), strict=True):
+        publish(tmp_path, run, protocol, error, data)
+    most, tie = (Results(tmp_path).measured(those) for those in (jobs[2:] + jobs[:2], jobs[1:3]))
+    assert (most.value, set(most.seeds), most.data) == (30, {1, 2, 3}, "d2")
+    assert (tie.value, set(tie.seeds), tie.data) == (10, {0}, "d1")
+
+
+def test_raw_pixels_are_paired_with_whatever_seed_there_is(tmp_path):
+    pixels = Run(dataset="digits", backbone="pixels", image_size=8, perturbation="none", epochs=0)
+    for run in (tiny(seed=1), pixels):
+        publish(tmp_path, run, Linear())
+    results = Results(tmp_path)
+    ours, control = (results.measured([(run, Linear())]) for run in (tiny(seed=1), pixels))
+    assert set(control.seeds) == {None}
+    assert difference(ours, control).points == 0

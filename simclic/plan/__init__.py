@@ -94,15 +94,15 @@ class Plan:
         return [_sum("all", s, lines) for s, lines in stages if lines] + [_sum("all", "", self.lines)]
 
 
-def plan(suites: Iterable[Suite], runs: Path, root: Path) -> Plan:
-    """Compare what exhibits ask for with what lies under `runs`; data sets are looked for under `root`.
+def plan(suites: Iterable[Suite], runs: Path, root: Path, verify: bool = True) -> Plan:
+    """Compare what exhibits ask for with what lies under `runs`; data sets lie under `root`. verify: as in store.result.
 
     Raises InputError for an unknown data set, and for a run.json that disagrees with its Run.
     """
     made, suites = Plan(), list(suites)
     results: dict[Run, dict[Protocol, Job]] = {}
     for run, protocol in dict.fromkeys(job for suite in suites for job in suite.jobs):
-        results.setdefault(run, {})[protocol] = Job(run, protocol, *look(runs, run, protocol))
+        results.setdefault(run, {})[protocol] = Job(run, protocol, *look(runs, run, protocol, verify))
     for run, those in results.items():
         encoder = Job(run, None, *look_at_encoder(runs, run, needed=any(job.left for job in those.values())))
         made.jobs |= {job.name: job for job in (encoder, *those.values())}
