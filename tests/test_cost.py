@@ -259,3 +259,30 @@ def test_what_is_priced_is_finite_for_every_exhibit(tmp_path):
             for job in (None, protocol):
                 assert 0 <= prices.of(run, job).seconds < math.inf
     assert dot({"a": 2.0}, {"a": 3}) == 6
+
+
+def test_a_folder_of_images_that_is_elsewhere_has_no_price_and_breaks_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run = tiny(dataset="./elsewhere")
+    made = plan([suite(run, tiny())], tmp_path / "runs", tmp_path)
+    told = bill.bill(made, tmp_path / "runs", tmp_path, CPU)
+    assert len(told.unknown) == 3
+    assert {name.split("/")[0] for name in told.prices} == {tiny().name}
+    assert bill.as_json(made, told)["unknown"] == told.unknown
+    (tmp_path / "mine.py").write_text(
+        """from simclic import Table, grid
+TABLE = Table(number=2, caption="", runs=grid(dataset="./elsewhere", epochs=2))"""
+    )
+    assert main(["plan", "mine.py"]) == 0
+    assert "no price for 2 jobs: their images are not here" in capsys.readouterr().out
+
+
+def test_decoded_data_that_are_there_are_not_counted_again(tmp_path):
+    made = plan([suite(Run(), Run(dataset="dtd"))], tmp_path, tmp_path)
+    first = bill.bill(made, tmp_path, tmp_path, CPU).after
+    (tmp_path / "prepared").mkdir()
+    for name, size in (("cifar10-32-0123456789abcdef", 60_000 * 3 * 32**2), ("dtd-224-0123456789abcdef", 5640 * 3 * 224**2)):
+        (tmp_path / f"prepared/{name}.npy").touch()
+        then = bill.bill(made, tmp_path, tmp_path, CPU).after
+        assert first - then == pytest.approx(size)
+        first = then

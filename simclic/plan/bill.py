@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simclic import cost
+from simclic import cost, data
 from simclic.cost import Price, Prices
 from simclic.cost.prices import kind_of
+from simclic.data import manifest
 from simclic.plan import Job, Line, Plan
-from simclic.spec import Linear, Run
+from simclic.spec import InputError, Linear, Run
 
 
 @dataclass
@@ -19,7 +20,8 @@ class Bill:
     """What is left of a plan, in money. prices: of every job that is left, by its name.
 
     wall: seconds from now to the end, without waiting in a queue. after: bytes that will lie on disk more than now. during: those
-    and what is there only while jobs run. sources: where prices are from, and how many seconds of them.
+    and what is there only while jobs run. sources: where prices are from, and how many seconds of them. unknown: jobs without a
+    price, on a folder of images that is not here.
     """
 
     target: cost.Target
@@ -28,6 +30,7 @@ class Bill:
     after: float = 0.0
     during: float = 0.0
     sources: dict[str, float] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -46,10 +49,12 @@ class Bill:
 def bill(made: Plan, runs: Path, root: Path, target: cost.Target) -> Bill:
     """Price what is left of a plan. Raises InputError if the target's calibration cannot be read."""
     prices, told = Prices(runs, target), Bill(target)
+    known = {name for name in {job.run.dataset for job in made.jobs.values()} if _known(name)}
     for job in made.jobs.values():
-        if job.state == "done":
+        if job.state == "done" and job.run.dataset in known:
             prices.learn(job.run, job.protocol, job.record)
-    left = [job for job in made.jobs.values() if job.left]
+    left = [job for job in made.jobs.values() if job.left and job.run.dataset in known]
+    told.unknown = [job.name for job in made.jobs.values() if job.left and job.run.dataset not in known]
     prices.search(kind_of(job.run, job.protocol) for job in left)
     passed = set[tuple[Run, str]]()  # whose features are priced, or there
     for job in left:
@@ -97,7 +102,7 @@ def as_json(made: Plan, told: Bill) -> dict[str, Any]:
         "jobs": [_job(job, told) for job in made.jobs.values()],
         "hours": told.hours(told.seconds), "wall_seconds": told.wall, "disk_after": told.after, "disk_during": told.during,
         "sources": {source: told.hours(seconds) for source, seconds in told.sources.items()},
-        "reasons": made.reasons, "absent": made.absent,
+        "unknown": told.unknown, "reasons": made.reasons, "absent": made.absent,
         "missing": [{"run": run.name, "protocols": [p.name for p in protocols]} for run, protocols in made.work],
     }  # fmt: skip
 
@@ -114,14 +119,24 @@ def _job(job: Job, told: Bill) -> dict[str, Any]:
         "name": job.name, "stage": job.stage, "state": job.state, "needs": job.needs, "exhibits": job.exhibits,
         "seconds": price.seconds if price else None, "source": price.source if price else None,
         "besides": price.besides if price else None, "took": took,
-        "bytes": cost.disk(job.run, job.protocol) if job.left else 0,
+        "bytes": cost.disk(job.run, job.protocol) if price else 0,
     }  # fmt: skip
 
 
 def _decoded(left: Iterable[Job], root: Path) -> float:
     """Bytes of the data sets that have to be decoded first."""
-    asked = {(job.run.dataset, job.run.image_size) for job in left}
-    return sum(cost.decoded(name, size) for name, size in asked if not any((root / "prepared").glob(f"{name}-*{size}*.npy")))
+    asked = {(name, data.facts(name).stored or size) for name, size in {(job.run.dataset, job.run.image_size) for job in left}}
+    place = manifest.place(root)
+    return sum(cost.decoded(name, size) for name, size in asked if not any(place.glob(f"{manifest.stem(name)}-{size}-*.npy")))
+
+
+def _known(name: str) -> bool:
+    """Can it be known here how many images a data set has?"""
+    try:
+        data.facts(name)
+    except InputError:
+        return False
+    return True
 
 
 def size(count: float) -> str:

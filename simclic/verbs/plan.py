@@ -179,8 +179,10 @@ def _print_bill(console: "Console", made: "Plan", told: "Bill") -> None:
     """The largest items first, then the sums and where the figures are from."""
     from simclic.plan.bill import size, span
 
+    if told.unknown:
+        console.print(f"no price for {len(told.unknown)} jobs: their images are not here", highlight=False)
     if not told.prices:
-        console.print("nothing is left to do")
+        console.print("nothing else is left to do" if told.unknown else "nothing is left to do")
         return
     largest = sorted(told.prices.items(), key=lambda item: -item[1].seconds)[:LARGEST]
     console.print("largest:")
