@@ -1,5 +1,6 @@
 """What fits into a budget: parts of exhibits in the order of how many claims they decide for an hour, and what is left out."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -42,8 +43,10 @@ class Step:
 
 @dataclass
 class Budget:
-    """steps: what fits, in this order. out: parts that do not, with the hours that each would cost now. open: claims that cannot
-    be judged then. hours: of all steps."""
+    """steps: what fits, in this order. open: claims that cannot be judged then. hours: of all steps.
+
+    out: parts that do not fit, with the hours that each would cost now; nan for what has no price.
+    """
 
     limit: float
     steps: list[Step] = field(default_factory=list)
@@ -74,7 +77,8 @@ def within(limit: float, those: Sequence[Part], claims: Claims, made: Plan, told
     claim, the cheapest first.
     """
     have = frozenset(name for name, job in made.jobs.items() if job.state == "done")
-    left, found = [part for part in those if part.needs - have], Budget(limit)
+    unpriced = [part for part in those if part.needs & set(told.unknown)]
+    left, found = [part for part in those if part.needs - have and part not in unpriced], Budget(limit)
     found.open = frozenset(claim for claim in claims if not judged(claim, have))
     options = _options(left, found.open, claims, have, judged)
     while options:
@@ -94,6 +98,7 @@ def within(limit: float, those: Sequence[Part], claims: Claims, made: Plan, told
             break
         found.steps.append(Step((part,), hours, frozenset()))
         have |= part.needs
+    found.out += [(part, math.nan) for part in unpriced]
     return found
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import re
 from functools import cache
 from pathlib import Path
@@ -94,7 +95,7 @@ def _within(arguments: argparse.Namespace, suites: "list[Suite]", made: "Plan", 
     found = budgets.within(limit, budgets.parts(suites, made), claims, made, told, judged)
     if arguments.json:
         steps = [{"parts": [str(p) for p in s.parts], "hours": s.hours, "claims": sorted(s.claims)} for s in found.steps]
-        out = [{"part": str(part), "hours": hours} for part, hours in found.out]
+        out = [{"part": str(part), "hours": None if math.isnan(hours) else hours} for part, hours in found.out]
         print(
             json.dumps({"limit": limit, "hours": found.hours, "steps": steps, "out": out, "open": sorted(found.open)}, indent=1)
         )
@@ -140,7 +141,8 @@ def _print_budget(found: "Budget", told: "Bill") -> None:
         table.add_row(what, _hours(step.hours), _hours(total), ", ".join(sorted(step.claims)) or "·")
     console.print(table)
     for part, hours in found.out:
-        console.print(f"left out: {part} ({_hours(hours)} {unit})", highlight=False, markup=False, soft_wrap=True)
+        price = "no price: its images are not here" if math.isnan(hours) else f"{_hours(hours)} {unit}"
+        console.print(f"left out: {part} ({price})", highlight=False, markup=False, soft_wrap=True)
     if found.open:
         console.print(f"not to be judged then: {', '.join(sorted(found.open))}", highlight=False, markup=False, soft_wrap=True)
     said = f"{_hours(found.hours)} of {found.limit:g} {unit} on {told.target.name} ({told.target.kind})"
