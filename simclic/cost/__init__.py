@@ -1,10 +1,10 @@
 """What a job costs: what it amounts to, and how long that takes on a device. Neither torch nor pandas."""
 
-from simclic.cost.amounts import Amounts, decoded, disk, encoder, result, rough, running
+from simclic.cost.amounts import Amounts, decoded, disk, encoder, kept, result, rough, running
 from simclic.cost.prices import Price, Prices
-from simclic.cost.rates import PRIORS, Rates, Target, calibrated, here, written
+from simclic.cost.rates import PRIORS, Rates, Target, calibrated, here, named, written
 
 __all__ = [
-    "PRIORS", "Amounts", "Price", "Prices", "Rates", "Target", "calibrated", "decoded", "disk", "encoder", "here", "result",
-    "rough", "running", "written",
+    "PRIORS", "Amounts", "Price", "Prices", "Rates", "Target", "calibrated", "decoded", "disk", "encoder", "here", "kept",
+    "named", "result", "rough", "running", "written",
 ]  # fmt: skip

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from simclic import data
-from simclic.data.facts import Facts
 from simclic.data.splits import PUBLISHED
 from simclic.spec import Finetune, Linear, Protocol, Run
 
@@ -69,31 +68,35 @@ def result(run: Run, protocol: Protocol) -> Amounts:
 
 
 def disk(run: Run, protocol: Protocol | None = None) -> float:
-    """Bytes that the encoder of a Run leaves, or one result: predictions of the test images, and the curve."""
+    """Bytes that the encoder of a Run leaves, or one result: predictions of the test images, and the curve; see also kept."""
     facts, (_, _, test) = data.facts(run.dataset), parts(run)
     if protocol is None:
         return WEIGHTS.get(run.backbone, 94e6) * (run.backbone != "pixels") + ROW * run.epochs + 2e3
-    kept = 4.0 * (fit(run) + test) * width(run) if isinstance(protocol, Linear) and run.backbone != "pixels" else 0.0
-    return 0.93 * 4 * test * facts.classes + 1e4 + kept
+    return 0.93 * 4 * test * facts.classes + 1e4
+
+
+def kept(run: Run) -> float:
+    """Bytes of the features of all images, which lie beside an encoder once for all its probes of one precision."""
+    return 4.0 * (fit(run) + parts(run)[2]) * width(run)
 
 
 def running(run: Run, protocol: Protocol | None = None) -> float:
-    """Bytes that are there only while a job runs: two generations of its checkpoint."""
+    """Bytes that are there only while a job runs: two generations of its checkpoint, and a third while it is written."""
     weights = WEIGHTS.get(run.backbone, 94e6)
     if isinstance(protocol, Finetune):
-        return 2 * min(BUNDLE, 2 * weights * len(protocol.settings))
+        return 3 * min(BUNDLE, 2 * weights * len(protocol.settings))
     if protocol is not None or not run.epochs:
         return 0.0
     d, h = run.projector_dim, run.predictor_dim
     heads = 4.0 * (width(run) * d + 2 * d * d + 2 * d * h)
     past = 4.0 * fit(run) * d if run.perturbation == "history" and run.history_of == "image" else 0.0
-    return 2 * (2 * (weights + heads) + past)
+    return 3 * (2 * (weights + heads) + past)
 
 
-def decoded(name: str, size: int) -> float:
-    """Bytes of a data set once it is decoded at a size in pixels; nothing for what needs no decoding."""
-    facts: Facts = data.facts(name)
-    return 3.0 * facts.images * (facts.stored or size) ** 2 if name != "digits" else 0.0
+def decoded(run: Run, size: int) -> float:
+    """Bytes of a Run's images once they are decoded at a size in pixels; nothing for what needs no decoding."""
+    stored = data.facts(run.dataset).stored
+    return 3.0 * (fit(run) + parts(run)[2]) * (stored or size) ** 2 if run.dataset != "digits" else 0.0
 
 
 def rough(run: Run, protocols: Iterable[Protocol]) -> float:

@@ -1,16 +1,17 @@
 """What a job will take, best source first: finished runs of like kind, what was calibrated, a stated guess."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from simclic import store
 from simclic.cost import amounts
 from simclic.cost.rates import Coefficients, Rates, Target, calibrated
-from simclic.spec import Finetune, Linear, Protocol, Run
+from simclic.spec import PROTOCOLS, InputError, Linear, Protocol, Run
 
 ENOUGH = 20  # finished jobs of one kind; more would not be told apart from these
-LOOKED = 300  # folders at most in which they are looked for
+LOOKED = 1000  # folders at most in which they are looked for
 
 
 class Price(NamedTuple):
@@ -39,32 +40,30 @@ class Prices:
 
     def learn(self, run: Run, protocol: Protocol | None, record: Mapping[str, Any]) -> None:
         """Take what a finished job took, if it was on a device of the kind that is asked for."""
-        seconds, kind = record.get("seconds"), kind_of(run, protocol)
-        if not seconds or not self.target.like(str(record.get("device"))) or (protocol is None and not run.epochs):
+        seconds, kind = record.get("seconds", 0), kind_of(run, protocol)
+        good = isinstance(seconds, int | float) and seconds > 0
+        if not good or kind.stage == "calibrate" or not self.target.like(str(record.get("device"))):
             return
         was, would, count = self.learned.get(kind, (0.0, 0.0, 0))
         if count < ENOUGH:
             self.learned[kind] = (was + seconds, would + self.base(run, protocol).seconds, count + 1)
 
     def search(self, kinds: Iterable[Kind]) -> None:
-        """Look for finished jobs of these kinds among all runs."""
+        """Look for finished jobs of these kinds among all runs. A folder or file that is not of this version teaches nothing."""
         wanted = set(kinds) - set(self.learned)
         for folder in sorted(self.runs.glob("[!.]*/"))[:LOOKED] if wanted else ():
-            try:
-                values = (store.read_json(folder / "run.json", verify=False) or {}).get("run", {})
-                if not any((values.get("backbone"), values.get("image_size")) == (k.backbone, k.image_size) for k in wanted):
+            with suppress(InputError, LookupError, TypeError, AttributeError):
+                values = (store.read_json(folder / "run.json", verify=False) or {})["run"]
+                if not any((values["backbone"], values["image_size"]) == (k.backbone, k.image_size) for k in wanted):
                     continue
                 run = Run.known(values)
                 made = store.read_json(folder / "pretrain.json", verify=False)
                 if made and kind_of(run, None) in wanted:
                     self.learn(run, None, made)
                 for path in folder.glob("[lf]*-*.json"):
-                    protocol = Finetune if path.stem.startswith("finetune-") else Linear
-                    found = store.read_json(path, verify=False) or {}
-                    if found.get("stage") == protocol.stage:
-                        self._learn(run, protocol.parse(found["protocol"]), found, wanted)
-            except store.Broken:
-                continue
+                    with suppress(InputError, LookupError, TypeError, AttributeError):
+                        found = store.read_json(path, verify=False) or {}
+                        self._learn(run, PROTOCOLS[found["stage"]].parse(found["protocol"]), found, wanted)
 
     def _learn(self, run: Run, protocol: Protocol, record: Mapping[str, Any], wanted: set[Kind]) -> None:
         if kind_of(run, protocol) in wanted:
@@ -72,16 +71,13 @@ class Prices:
 
     def base(self, run: Run, protocol: Protocol | None) -> Price:
         """What a job would take by calibration, or by guess: what its record calls seconds, so without its start."""
-        kind = kind_of(run, protocol)
-        coefficients, source = self.rates.of(run.backbone, run.image_size, kind.precision)
         done = amounts.encoder(run) if protocol is None else amounts.result(run, protocol)
-        return Price(dot(coefficients, {k: v for k, v in done.items() if k != "start"}), source)
+        return self._priced(run, kind_of(run, protocol).precision, {k: v for k, v in done.items() if k != "start"})
 
     def of(self, run: Run, protocol: Protocol | None) -> Price:
         """What a job will take. An encoder's price has its process's start in it."""
         base, kind = self.base(run, protocol), kind_of(run, protocol)
-        coefficients, _ = self.rates.of(run.backbone, run.image_size, kind.precision)
-        begun = coefficients["start"] if protocol is None else 0.0
+        begun = self._priced(run, kind.precision, {"start": 1}).seconds if protocol is None else 0.0
         was, would, count = self.learned.get(kind, (0.0, 0.0, 0))
         if not would:
             return Price(base.seconds + begun, base.source, begun)
@@ -89,8 +85,11 @@ class Prices:
 
     def features(self, run: Run, protocol: Linear) -> Price:
         """What the pass takes that keeps the features of all images, once for an encoder."""
-        coefficients, source = self.rates.of(run.backbone, run.image_size, protocol.features)
-        return Price(dot(coefficients, amounts.features(run)), source)
+        return self._priced(run, protocol.features, amounts.features(run))
+
+    def _priced(self, run: Run, precision: str, done: amounts.Amounts) -> Price:
+        coefficients, source = self.rates.of(run.backbone, run.image_size, precision, done)
+        return Price(dot(coefficients, done), source)
 
 
 def kind_of(run: Run, protocol: Protocol | None) -> Kind:
@@ -99,7 +98,8 @@ def kind_of(run: Run, protocol: Protocol | None) -> Kind:
         return Kind(f"linear {protocol.solver}", run.backbone, run.image_size, protocol.features)
     if protocol:
         return Kind("finetune", run.backbone, run.image_size, protocol.precision)
-    return Kind("pretrain", run.backbone, run.image_size, run.precision if run.epochs else "float32")
+    stage, precision = ("pretrain", run.precision) if run.epochs else ("calibrate", "float32")
+    return Kind(stage, run.backbone, run.image_size, precision)
 
 
 def dot(coefficients: Coefficients, done: amounts.Amounts) -> float:

@@ -1,6 +1,8 @@
 """How long things take on a device: as `simclic calibrate` measured it there, else a stated guess."""
 
 import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ class Target:
     """Where jobs are to run. name: of its profile, or "here". kind: what a device is called, "cpu" or a key of PRIORS.
 
     gpus: whether it has any. atonce: how many jobs run at a time. share: processes that share a device. speed: images per
-    second as the profile guesses them; 0 for PRIORS.
+    second as the profile guesses them; 0 for PRIORS. together: one process does all that is left of a Run.
     """
 
     name: str = "here"
@@ -38,6 +40,7 @@ class Target:
     atonce: int = 1
     share: int = 1
     speed: float = 0.0
+    together: bool = False
 
     @property
     def gpus(self) -> bool:
@@ -53,7 +56,13 @@ class Target:
         """Is a result that was computed on `device` one of this kind?"""
         if not self.gpus or device == "cpu":
             return self.gpus == (device != "cpu")
-        return self.kind == "gpu" or self.kind in device.lower()
+        return self.kind in ("gpu", named(device))
+
+
+def named(device: str) -> str:
+    """The kind of a GPU by what it is called: "NVIDIA A100-SXM4-80GB" is an a100; "gpu" if PRIORS has none such."""
+    words = re.findall(r"[a-z]*\d+[a-z]*", device.lower())
+    return next((kind for kind in PRIORS if kind in words or f"{kind}s" in words), "gpu")
 
 
 def here(share: int = 1) -> Target:
@@ -61,9 +70,11 @@ def here(share: int = 1) -> Target:
     folder = Path("/proc/driver/nvidia/gpus")
     gpus = sorted(folder.iterdir()) if folder.is_dir() else []
     if not gpus:
-        return Target(atonce=cores())
-    told = (gpus[0] / "information").read_text().lower() if (gpus[0] / "information").is_file() else ""
-    return Target(kind=next((k for k in PRIORS if k in told), "gpu"), atonce=share * len(gpus), share=share)
+        return Target(atonce=cores(), together=True)
+    file = gpus[0] / "information"
+    lines = file.read_text().splitlines() if file.is_file() else []
+    model = next((line for line in lines if line.startswith("Model:")), "")
+    return Target(kind=named(model), atonce=share * len(gpus), share=share, together=True)
 
 
 class Rates:
@@ -73,20 +84,22 @@ class Rates:
     def __init__(self, target: Target, measured: list[dict[str, Any]], begin: float = 5.0) -> None:
         self.target, self.measured, self.begin = target, measured, begin
 
-    def of(self, backbone: str, size: int, precision: str) -> tuple[Coefficients, str]:
-        """Seconds for each thing, and where that is from."""
-        prior, told = self.prior(backbone, size), self._told(backbone)
+    def of(self, backbone: str, size: int, precision: str, needs: Iterable[str]) -> tuple[Coefficients, str]:
+        """Seconds for each thing, and where those that are needed are from."""
+        prior, guess = self.prior(backbone, size), self._told(backbone)
         near = [m for m in self.measured if (m["backbone"], m["precision"]) == (backbone, precision)]
         if not near:
-            return prior, told
+            return prior, guess
         found = min(near, key=lambda m: abs(math.log(m["image_size"] / size)))
         scale = (size / found["image_size"]) ** 2
         scaled = {k: v * scale if k.endswith("image") else v for k, v in found["seconds"].items()}
-        return prior | scaled, "calibrated" + ("" if scale == 1 else f" at {found['image_size']} pixels")
+        told = "calibrated" + ("" if scale == 1 else f" at {found['image_size']} pixels")
+        gone = set(needs) - set(scaled)
+        return prior | scaled, told if not gone else guess if gone == set(needs) else f"{told}, in part {guess}"
 
     def prior(self, backbone: str, size: int) -> Coefficients:
         """Guesses."""
-        known = RELATIVE.get(backbone, 1.0) * (size / 224) ** 2 / self._speed
+        known = RELATIVE.get(backbone, 1.0) * (size / 224) ** 2 / self._speed * self.target.share  # they slow each other down
         width = 3 * size**2 if backbone == "pixels" else 2048
         return {
             "train.step": 32 * known, "train.image": known, "epoch": 0.2, "image": known / 3, "tune.step": 32 * known,
@@ -107,7 +120,7 @@ class Rates:
 def calibrated(runs: Path, target: Target) -> Rates:
     """What was measured on a target, if anything was. Raises Broken if the file cannot be trusted."""
     found = store.read_json(place(runs, target)) or {"rates": []}
-    if found.get("schema", SCHEMA) != SCHEMA:
+    if found.get("schema", SCHEMA) != SCHEMA or not isinstance(found.get("rates"), list):
         raise InputError(f"{place(runs, target)}: written by another version; run: simclic calibrate")
     return Rates(target, found["rates"], float(found.get("begin", 5.0)))
 
@@ -116,13 +129,16 @@ def written(runs: Path, target: Target, rates: list[dict[str, Any]], where: dict
     """Keep what was measured on a target; earlier measurements of other kinds stay. Returns the file."""
     path = place(runs, target)
     path.parent.mkdir(parents=True, exist_ok=True)
-    kinds = {_kind(rate) for rate in rates}
     try:
         before = calibrated(runs, target).measured
     except InputError:
         before = []
-    kept = [rate for rate in before if _kind(rate) not in kinds]
-    store.write_json(path, {"schema": SCHEMA, "target": target.name, **where, "rates": [*kept, *rates], **store.provenance()})
+    kept = {_kind(rate): rate for rate in before}
+    for rate in rates:
+        seconds = kept.get(_kind(rate), rate)["seconds"] | rate["seconds"]
+        kept[_kind(rate)] = {**rate, "seconds": seconds}
+    values = {"schema": SCHEMA, "target": target.name, **where, "rates": list(kept.values())}
+    store.write_json(path, values | store.provenance())
     return path
 
 

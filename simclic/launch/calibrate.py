@@ -6,10 +6,12 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from shutil import rmtree
 from statistics import mean
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from simclic import slurm, store
@@ -18,7 +20,7 @@ from simclic.launch.measure import Wanted, measure
 from simclic.launch.processes import server
 from simclic.launch.profile import Profile
 from simclic.launch.submit import asking, executor_for
-from simclic.spec import USUAL, How, InputError, Tell
+from simclic.spec import USUAL, Diverged, How, InputError, Tell
 
 Measured = tuple[list[dict[str, Any]], dict[str, Any]]  # rates, and where they are from
 
@@ -28,10 +30,10 @@ def locally(those: Sequence[Wanted], tell: Tell, how: How = USUAL) -> Measured:
     asked = time.time()
     context, devices, threads = server(how)
     begun, shares, found = time.time(), dict.fromkeys(range(len(devices)), 0.0), list[tuple[list[dict[str, Any]], float, str]]()
-    pipes, processes = {}, []
+    pipes, processes, folder = {}, [], TemporaryDirectory()  # ours, since children may be killed
     for i, device in enumerate(devices):
         mine, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_child, args=(theirs, those, device, threads), daemon=True)
+        process = context.Process(target=_child, args=(theirs, those, device, threads, Path(folder.name) / str(i)), daemon=True)
         process.start()
         theirs.close()
         pipes[mine] = i
@@ -54,7 +56,10 @@ def locally(those: Sequence[Wanted], tell: Tell, how: How = USUAL) -> Measured:
                     del pipes[pipe]
     finally:
         for process in processes:
-            process.kill() if pipes else process.join()
+            if pipes:
+                process.kill()
+            process.join()
+        folder.cleanup()
     return _together([rates for rates, _, _ in found], mean(start for _, start, _ in found)), {
         "device": found[0][2], "processes": len(devices), "threads": threads, "begin": begun - asked,
     }  # fmt: skip
@@ -69,7 +74,7 @@ def _together(every: list[list[dict[str, Any]]], start: float) -> list[dict[str,
     return made
 
 
-def _child(pipe: Connection, those: Sequence[Wanted], device: str, threads: int) -> None:
+def _child(pipe: Connection, those: Sequence[Wanted], device: str, threads: int, folder: Path) -> None:
     """In the child: measure, and say what came of it."""
     import torch
     from threadpoolctl import threadpool_limits
@@ -82,11 +87,11 @@ def _child(pipe: Connection, those: Sequence[Wanted], device: str, threads: int)
     try:
         data.load("digits", "ericsson", Path())
         begun = time.time()
-        rates = measure(those, device, lambda share, note: pipe.send(("share", (share, note))))
+        rates = measure(those, device, folder, lambda share, note: pipe.send(("share", (share, note))))
         pipe.send(("done", (rates, begun, described(torch.device(device))["device"])))
     except BrokenPipeError:
         sys.exit(1)
-    except (InputError, OSError) as e:
+    except (InputError, Diverged, OSError) as e:
         pipe.send(("failed", str(e)))
     except torch.OutOfMemoryError:
         pipe.send(("failed", f"{device} has not enough memory"))
@@ -100,25 +105,26 @@ def through(profile: Profile, those: Sequence[Wanted], runs: Path, seconds: floa
     folder = place / f"calibrate-{uuid.uuid4().hex[:8]}"
     folder.mkdir(mode=0o700)
     answer, ends, code = folder / "answer.json", time.monotonic() + seconds, snapshot.take(place)
+    kept = False  # what a job that ended without an answer has said
+    with asking():
+        executor = executor_for(profile, "pretrain", folder, "simclic-calibrate", code)
+        job = executor.submit(there, str(answer), str(code), list(those), profile.how)
     try:
-        with asking():
-            job = executor_for(profile, "pretrain", folder, "simclic-calibrate", code).submit(
-                there, str(answer), str(code), list(those), profile.how
-            )
-        while time.monotonic() < ends:
-            if answer.exists():
-                break
+        while not answer.exists():
+            if time.monotonic() > ends:
+                raise InputError(f"job {job.job_id} has not answered in {seconds:.0f} s; give it more with --wait SECONDS")
             queued = slurm.queue().get(job.job_id)
             if queued is None and not _appears(answer):
+                kept = True
                 raise InputError(f"job {job.job_id} ended without an answer; see {folder}")
             say(f"job {job.job_id} {queued.state.lower() if queued else 'has ended'}")
             time.sleep(1)
-        else:
-            slurm.cancel({job.job_id})
-            raise InputError(f"job {job.job_id} has not answered in {seconds:.0f} s; give it more with --wait SECONDS")
         found = store.read_json(answer) or {}
     finally:
-        if answer.exists():
+        if not answer.exists() and not kept:
+            with suppress(slurm.Silent):
+                slurm.cancel({job.job_id})
+        if not kept:
             rmtree(folder, ignore_errors=True)
     if problem := found.get("problem"):
         raise InputError(f"job {job.job_id}: {problem}")

@@ -1,6 +1,5 @@
 """How long things take on a device: the real stages, shortened, on scikit-learn's digits enlarged to what a Run wants."""
 
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from simclic.plan import Job
 from simclic.spec import Finetune, Linear, Run, Tell
 
 LONG = 1.5  # seconds that one measurement should last
+JUDGED = 100  # images by which a member is judged
 SETTINGS = 8  # members of a grid that are measured at most; more cost the same each
 
 
@@ -47,16 +47,15 @@ def wanted(jobs: Iterable[Job]) -> list[Wanted]:
     return [one for one in found.values() if one.batches or one.tune or one.solvers]
 
 
-def measure(those: Sequence[Wanted], device: str, tell: Tell) -> list[dict[str, Any]]:
-    """Rates as simclic.cost keeps them, in seconds. device: as torch names it."""
+def measure(those: Sequence[Wanted], device: str, folder: Path, tell: Tell) -> list[dict[str, Any]]:
+    """Rates as simclic.cost keeps them, in seconds. device: as torch names it. folder: for what stages leave behind."""
     rates = []
-    with tempfile.TemporaryDirectory() as folder:
-        for i, one in enumerate(those):
+    for i, one in enumerate(those):
 
-            def part(share: float, what: str, i: int = i, one: Wanted = one) -> None:
-                tell((i + share) / len(those), f"{one.run.backbone} at {one.run.image_size} pixels, {one.precision}: {what}")
+        def part(share: float, what: str, i: int = i, one: Wanted = one) -> None:
+            tell((i + share) / len(those), f"{one.run.backbone} at {one.run.image_size} pixels, {one.precision}: {what}")
 
-            rates.append(_Bench(one, device, Path(folder) / str(i)).rate(part))
+        rates.append(_Bench(one, device, folder / str(i)).rate(part))
     return rates
 
 
@@ -158,25 +157,33 @@ class _Bench:
         return float(record["seconds"])
 
     def tune(self, protocol: Finetune, image: float) -> dict[str, float]:
-        """A step of a member, and what a member costs besides."""
-        grid = protocol if len(protocol.settings) <= SETTINGS else replace(protocol, lr_count=2, decay_count=SETTINGS // 2 - 1)
-        members, val, test = len(grid.settings) + 1, len(self.digits.splits.val), len(self.digits.splits.test)
-        self._tuned(grid, 1)
-        few, pilot = 2, self._tuned(grid, 2)
-        many = few + max(2, min(30, int(few * LONG / max(pilot, 1e-3))))
+        """A step of a member, and what a member costs besides; batches and grids too slow to be measured are cut."""
+        self._tuned(replace(protocol, lr_count=1, decay_count=0, batch_size=8), 1)
+        pilot = self._tuned(replace(protocol, lr_count=1, decay_count=0, batch_size=8), 2) / 2 / 2 / 8  # of an image, at most
+        size, grid = protocol.batch_size, protocol
+        if len(protocol.settings) > SETTINGS:
+            grid = replace(protocol, lr_count=2, decay_count=SETTINGS // 2 - 1)
+        while size > 8 and 4 * (len(grid.settings) + 1) * size * pilot > 8 * LONG:
+            size, grid = size // 2, replace(grid, lr_count=1, decay_count=min(grid.decay_count, 1))
+        grid = replace(grid, batch_size=size)
+        members, few = len(grid.settings) + 1, 1
+        short = self._tuned(grid, few)
+        many = few + max(2, min(30, int(LONG / max(members * size * pilot, 1e-4))))
         took = self._tuned(grid, many)
-        step = max(1e-7, (took - pilot) / (many - few) / members)
-        judged = ((members - 1) * val + test) * image
-        member = max(0.0, (took - judged) / members - many * step)
-        return {"tune.step": 0.0, "tune.image": step / grid.batch_size, "member": member}
+        step = max(1e-7, (took - short) / (many - few) / members)
+        member = max(0.0, (took - members * JUDGED * image) / members - many * step)
+        return {"tune.step": 0.0, "tune.image": step / size, "member": member}
 
     def _tuned(self, protocol: Finetune, steps: int) -> float:
+        """Seconds of a grid that is judged by few images, of every class."""
         from simclic.finetune import Kept, Task, finetune
 
         short, folder = replace(protocol, steps=steps, lr_high=1e-3, lr_low=1e-4), self._new()
         (folder / self.run.name).mkdir()
-        images = self._images(self.digits, short.side(self.run.image_size))
-        record, *_ = finetune(Task(short, self.f, self.digits, images, 0), Kept(folder, self.run, short))
+        splits = self.digits.splits
+        few = replace(self.digits, splits=replace(splits, val=splits.val[:JUDGED], test=splits.test[:JUDGED]))
+        images = self._images(few, short.side(self.run.image_size))
+        record, *_ = finetune(Task(short, self.f, few, images, 0), Kept(folder, self.run, short))
         return float(record["seconds"])
 
     def solve(self, solver: str, x: Any) -> dict[str, float]:

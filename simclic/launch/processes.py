@@ -161,7 +161,8 @@ def server(how: How) -> tuple[Any, list[str], int]:
 def _count_gpus(pipe: Connection) -> None:
     import torch
 
-    pipe.send(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    with contextlib.suppress(BrokenPipeError):  # whoever asked has gone
+        pipe.send(torch.cuda.device_count() if torch.cuda.is_available() else 0)
 
 
 def _start(context: Any, job: Work, price: float, where: tuple[Path, Path, How, bool, str, int]) -> Process:

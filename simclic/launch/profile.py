@@ -81,8 +81,7 @@ def target(profile: Profile) -> cost.Target:
     atonce = int(stage.get("slurm_array_parallelism", 256)) * profile.width("pretrain")
     if not profile.gpus("pretrain"):
         return cost.Target(profile.name, "cpu", atonce, speed=profile.pack.images_per_second)
-    kind = next((k for k in cost.PRIORS if k in words and k not in ("gpu", "cpu")), "gpu")
-    return cost.Target(profile.name, kind, atonce, profile.how.per_gpu, profile.pack.images_per_second)
+    return cost.Target(profile.name, cost.named(words), atonce, profile.how.per_gpu, profile.pack.images_per_second)
 
 
 def read(path: Path) -> Profile:

@@ -12,7 +12,7 @@ from simclic.cost import Price, Prices
 from simclic.cost.prices import kind_of
 from simclic.data import manifest
 from simclic.plan import Job, Line, Plan
-from simclic.spec import InputError, Linear, Run
+from simclic.spec import Finetune, InputError, Linear, Run
 
 
 @dataclass
@@ -56,41 +56,52 @@ def bill(made: Plan, runs: Path, root: Path, target: cost.Target) -> Bill:
     left = [job for job in made.jobs.values() if job.left and job.run.dataset in known]
     told.unknown = [job.name for job in made.jobs.values() if job.left and job.run.dataset not in known]
     prices.search(kind_of(job.run, job.protocol) for job in left)
-    passed = set[tuple[Run, str]]()  # whose features are priced, or there
+    passed = set[Path]()  # whose features are priced
     for job in left:
         price = prices.of(job.run, job.protocol)
-        if isinstance(job.protocol, Linear) and (job.run, job.protocol.features) not in passed:
-            passed.add((job.run, job.protocol.features))
-            if not (runs / job.run.name / f"features-{job.protocol.features}.safetensors").exists():
-                more = prices.features(job.run, job.protocol).seconds
-                price = Price(price.seconds + more, price.source, more)
+        _book(told, price)
+        if isinstance(job.protocol, Linear) and job.run.backbone != "pixels":
+            path = runs / job.run.name / f"features-{job.protocol.features}.safetensors"
+            if path not in passed and not path.exists():
+                passed.add(path)
+                more = prices.features(job.run, job.protocol)
+                _book(told, more)
+                price = Price(price.seconds + more.seconds, price.source, more.seconds)
+                told.after += cost.kept(job.run)
         told.prices[job.name] = price
-        told.sources[price.source] = told.sources.get(price.source, 0.0) + price.seconds
     told.wall = wall(left, told) + (prices.rates.begin if left else 0.0)
-    told.after = sum(cost.disk(job.run, job.protocol) for job in left) + _decoded(left, root)
+    told.after += sum(cost.disk(job.run, job.protocol) for job in left) + _decoded(left, root)
     most = sorted((cost.running(job.run, job.protocol) for job in left), reverse=True)
     told.during = told.after + sum(most[: target.atonce])
     return told
 
 
+def _book(told: Bill, price: Price) -> None:
+    told.sources[price.source] = told.sources.get(price.source, 0.0) + price.seconds
+
+
 def wall(left: list[Job], told: Bill) -> float:
     """Seconds until all is done: whatever can start starts, the longest first, on as many processes as there are."""
-    waiting: dict[str, list[Job]] = {}
-    names = {job.name for job in left}
+    waiting: dict[str, list[tuple[float, str]]] = {}
     ready: list[tuple[float, str]] = []
-    for job in left:
-        if job.needs in names:
-            waiting.setdefault(job.needs, []).append(job)
-        else:
-            heapq.heappush(ready, (-told.prices[job.name].seconds, job.name))
+    if told.target.together:
+        each: dict[str, float] = {}
+        for job in left:
+            each[job.run.name] = each.get(job.run.name, 0.0) + told.prices[job.name].seconds
+        ready = [(-seconds, name) for name, seconds in each.items()]
+    names = {job.name for job in left}
+    for job in left if not told.target.together else ():
+        place = waiting.setdefault(job.needs, []) if job.needs in names else ready
+        place.append((-told.prices[job.name].seconds, job.name))
+    heapq.heapify(ready)
     now, running = 0.0, list[tuple[float, str]]()
     while ready or running:
         while ready and len(running) < told.target.atonce:
             seconds, name = heapq.heappop(ready)
             heapq.heappush(running, (now - seconds, name))
         now, name = heapq.heappop(running)
-        for job in waiting.pop(name, ()):
-            heapq.heappush(ready, (-told.prices[job.name].seconds, job.name))
+        for one in waiting.pop(name, ()):
+            heapq.heappush(ready, one)
     return now
 
 
@@ -125,9 +136,16 @@ def _job(job: Job, told: Bill) -> dict[str, Any]:
 
 def _decoded(left: Iterable[Job], root: Path) -> float:
     """Bytes of the data sets that have to be decoded first."""
-    asked = {(name, data.facts(name).stored or size) for name, size in {(job.run.dataset, job.run.image_size) for job in left}}
-    place = manifest.place(root)
-    return sum(cost.decoded(name, size) for name, size in asked if not any(place.glob(f"{manifest.stem(name)}-{size}-*.npy")))
+    asked: dict[tuple[str, str, int], Run] = {}
+    for job in left:
+        sizes = [job.run.image_size] + ([job.protocol.side(job.run.image_size)] if isinstance(job.protocol, Finetune) else [])
+        for size in sizes:
+            asked.setdefault((job.run.dataset, job.run.split, data.facts(job.run.dataset).stored or size), job.run)
+    gone = {
+        key: run for key, run in asked.items()
+        if not any(manifest.place(root).glob(f"{manifest.stem(run.dataset)}-{key[2]}-*.npy"))
+    }  # fmt: skip
+    return sum(cost.decoded(run, size) for (_, _, size), run in gone.items())
 
 
 def _known(name: str) -> bool:

@@ -45,7 +45,8 @@ class Step:
 class Budget:
     """steps: what fits, in this order. open: claims that cannot be judged then. hours: of all steps.
 
-    out: parts that do not fit, with the hours that each would cost now; nan for what has no price.
+    out: parts that do not fit, with the hours that each would cost now; nan if that is not known, since a file is broken or the
+    images are elsewhere.
     """
 
     limit: float
@@ -67,7 +68,7 @@ def parts(suites: Iterable[Suite], made: Plan) -> list[Part]:
             for run, protocol in exhibit.jobs:
                 place = (f"{suite.name} {exhibit.name}".strip(), title(run.dataset), protocol.title)
                 found.setdefault(place, set()).update(job.name for job in (Job(run, protocol), Job(run, None)))
-    return [Part(*place, frozenset(n for n in needs if made.jobs[n].state != "broken")) for place, needs in found.items()]
+    return [Part(*place, frozenset(needs)) for place, needs in found.items()]
 
 
 def within(limit: float, those: Sequence[Part], claims: Claims, made: Plan, told: Bill, judged: Judged) -> Budget:
@@ -77,7 +78,8 @@ def within(limit: float, those: Sequence[Part], claims: Claims, made: Plan, told
     claim, the cheapest first.
     """
     have = frozenset(name for name, job in made.jobs.items() if job.state == "done")
-    unpriced = [part for part in those if part.needs & set(told.unknown)]
+    lost = {name for name, job in made.jobs.items() if job.state == "broken"} | set(told.unknown)
+    unpriced = [part for part in those if part.needs & lost]
     left, found = [part for part in those if part.needs - have and part not in unpriced], Budget(limit)
     found.open = frozenset(claim for claim in claims if not judged(claim, have))
     options = _options(left, found.open, claims, have, judged)

@@ -51,12 +51,13 @@ def spent(suites: Iterable[Suite], results: Results) -> list[Spent]:
             rates[device] = known(results.runs, device)
         stage = protocol.stage if protocol else "pretrain"
         line = found.setdefault((stage, device), Spent(STAGES[stage], device))
-        coefficients, source = rates[device].of(run.backbone, run.image_size, kind_of(run, protocol).precision)
         try:
             amounts = cost.result(run, protocol) if protocol else cost.encoder(run)
         except InputError:  # a folder of images that is elsewhere: how many there are is not known here
             continue
-        line.planned += dot(coefficients, {k: v for k, v in amounts.items() if k != "start"})
+        amounts.pop("start", None)
+        coefficients, source = rates[device].of(run.backbone, run.image_size, kind_of(run, protocol).precision, amounts)
+        line.planned += dot(coefficients, amounts)
         line.took += float(seconds)
         line.jobs += 1
         line.sources.add(source)
@@ -78,7 +79,7 @@ def _records(
 
 def known(runs: Path, device: str) -> cost.Rates:
     """What was calibrated on a device of this name, else guesses."""
-    kind = "cpu" if device == "cpu" else next((k for k in cost.PRIORS if k in device.lower()), "gpu")
+    kind = "cpu" if device == "cpu" else cost.named(device)
     for path in sorted((runs / FOLDER).glob("*.json")):
         try:
             if (store.read_json(path, verify=False) or {}).get("device") == device:

@@ -1,6 +1,7 @@
 """simclic calibrate: how long things take on a machine, so that a plan can be priced."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from simclic.spec import load
@@ -31,12 +32,16 @@ def calibrate(arguments: argparse.Namespace) -> int:
     those = measure.wanted(planning.plan(suites, arguments.runs, arguments.data, verify=False).jobs.values())
     on = profile.read(arguments.on) if arguments.on else None
     target = profile.target(on) if on else cost.here()
-    if on and on.cluster == "slurm":
-        with console.status("asking Slurm") as status:
-            rates, where = calibrate.through(on, those, arguments.runs, arguments.wait, status.update)
-    else:
-        with shown(console) as tell:
-            rates, where = calibrate.locally(those, tell, *([on.how] if on else []))
+    try:
+        if on and on.cluster == "slurm":
+            with console.status("asking Slurm") as status:
+                rates, where = calibrate.through(on, those, arguments.runs, arguments.wait, status.update)
+        else:
+            with shown(console) as tell:
+                rates, where = calibrate.locally(those, tell, *([on.how] if on else []))
+    except KeyboardInterrupt:
+        print("\nstopped; nothing was kept", file=sys.stderr)
+        return 130
     path = cost.written(arguments.runs, target, rates, where)
     for rate in rates:
         told = ", ".join(f"{name} {1e3 * value:.3g} ms" for name, value in rate["seconds"].items() if not name.endswith(".cell"))

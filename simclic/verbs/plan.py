@@ -141,7 +141,7 @@ def _print_budget(found: "Budget", told: "Bill") -> None:
         table.add_row(what, _hours(step.hours), _hours(total), ", ".join(sorted(step.claims)) or "·")
     console.print(table)
     for part, hours in found.out:
-        price = "no price: its images are not here" if math.isnan(hours) else f"{_hours(hours)} {unit}"
+        price = "no price: a broken file, or images that are elsewhere" if math.isnan(hours) else f"{_hours(hours)} {unit}"
         console.print(f"left out: {part} ({price})", highlight=False, markup=False, soft_wrap=True)
     if found.open:
         console.print(f"not to be judged then: {', '.join(sorted(found.open))}", highlight=False, markup=False, soft_wrap=True)
