@@ -457,3 +457,14 @@ def test_of_several_linear_evaluations_claims_take_the_first_that_is_named(tmp_p
     assert here([table], Results(tmp_path)) == {}
     publish(tmp_path, tiny(), first, 10)
     assert {key.at: m.value for key, m in here([table], Results(tmp_path)).items()} == {NOISE: 10}
+
+
+def test_a_folder_that_is_called_like_a_data_set_is_none(tmp_path):
+    from simclic import Figure, Run
+    from simclic.report.cells import key
+
+    runs = [Run(dataset=name, perturbation="history") for name in ("cifar10", "./CIFAR10", "./more/CIFAR10")]
+    figure = Figure(number=4, caption="", x="tau", runs=tuple(runs))
+    places = [key(figure, run, protocol) for run, protocol in figure.jobs]
+    assert len(set(places)) == 3
+    assert [place.dataset for place in places] == ["CIFAR10", "./CIFAR10", "./more/CIFAR10"]

@@ -158,8 +158,10 @@ class _Bench:
 
     def tune(self, protocol: Finetune, image: float) -> dict[str, float]:
         """A step of a member, and what a member costs besides; batches and grids too slow to be measured are cut."""
-        self._tuned(replace(protocol, lr_count=1, decay_count=0, batch_size=8), 1)
-        pilot = self._tuned(replace(protocol, lr_count=1, decay_count=0, batch_size=8), 2) / 2 / 2 / 8  # of an image, at most
+        one = replace(protocol, lr_count=1, decay_count=0, batch_size=8)  # and its refit
+        self._tuned(one, 1)
+        short, long = self._tuned(one, 1), self._tuned(one, 9)
+        pilot = max(1e-6, (long - short) / 8 / 2 / 8)  # seconds of an image
         size, grid = protocol.batch_size, protocol
         if len(protocol.settings) > SETTINGS:
             grid = replace(protocol, lr_count=2, decay_count=SETTINGS // 2 - 1)

@@ -86,4 +86,5 @@ def key(exhibit: Exhibit, run: Run, protocol: Protocol) -> Key:
     elif isinstance(exhibit, Table) and isinstance(exhibit.columns, str) and exhibit.columns != "dataset":
         value = getattr(run, exhibit.columns)
         at = exhibit.labels.get(value, str(value))
-    return Key(exhibit.name, protocol.stage, title(run.dataset), at)
+    dataset = title(run.dataset) if run.dataset in FACTS else run.dataset  # a folder may be called like a data set, or another
+    return Key(exhibit.name, protocol.stage, dataset, at)

@@ -50,11 +50,11 @@ def spent(suites: Iterable[Suite], results: Results) -> list[Spent]:
         if device not in rates:
             rates[device] = known(results.runs, device)
         stage = protocol.stage if protocol else "pretrain"
-        line = found.setdefault((stage, device), Spent(STAGES[stage], device))
         try:
             amounts = cost.result(run, protocol) if protocol else cost.encoder(run)
         except InputError:  # a folder of images that is elsewhere: how many there are is not known here
             continue
+        line = found.setdefault((stage, device), Spent(STAGES[stage], device))
         amounts.pop("start", None)
         coefficients, source = rates[device].of(run.backbone, run.image_size, kind_of(run, protocol).precision, amounts)
         line.planned += dot(coefficients, amounts)
