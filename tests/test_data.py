@@ -1,5 +1,6 @@
 """The data sets: facts, the digits, images on the device."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,11 +69,11 @@ def test_images_are_normalised_with_the_sets_own_statistics(digits):
 
 
 def test_enlarging_is_bicubic_as_pil_does_it(digits):
-    images = Images(digits, 16, torch.device("cpu"))
-    ours = images.resize(images.uint8[:20].float())[:, 0]
-    pil = [np.array(Image.fromarray(digits.images[i, 0]).resize((16, 16), Image.Resampling.BICUBIC)) for i in range(20)]
-    # PIL rounds to whole grey values and uses a = -0.5 where torch uses -0.75: the same picture, not the same bits
-    assert np.abs(ours.numpy() - np.stack(pil)).mean() < 4
+    grey = digits.images[:20] // 2 + 64  # away from black and white, where PIL clips between its two passes
+    images = Images(replace(digits, images=grey), 16, torch.device("cpu"))
+    ours = images.resize(images.uint8.float())[:, 0]
+    pil = [np.array(Image.fromarray(one[0]).resize((16, 16), Image.Resampling.BICUBIC)) for one in grey]
+    assert np.abs(ours.numpy() - np.stack(pil)).max() < 1.1  # it rounds to whole grey values after each
 
 
 def test_seeded_depends_on_the_key_alone():

@@ -89,7 +89,7 @@ def test_the_spread_of_our_seeds_stands_for_that_of_a_printed_number():
     assert one.clear  # test images alone
     assert not several.clear  # such seeds reach that far
     assert several.error**2 == pytest.approx(ours.by_images + Measured(13.5, 5000).by_images + ours.deviation**2 * 4 / 3)
-    assert several.freedom == 2  # seeds dominate: no more than three of them are worth
+    assert 2 < several.freedom < 3
 
 
 def test_equal_error_rates_are_told_apart_as_often_as_promised():
@@ -124,7 +124,7 @@ def test_without_pairs_images_and_seeds_of_either_side_add_up():
     narrow = of({seed: rng.random(1000) < 0.2 for seed in range(3)}, "other images")
     found = difference(wide, narrow)
     assert found.error**2 == pytest.approx(sum(m.by_images + m.deviation**2 / 3 for m in (wide, narrow)))
-    assert found.freedom == 2  # the three seeds of the first dominate
+    assert 2 < found.freedom < 2.1  # after Welch: the three seeds of the first dominate
 
 
 @pytest.mark.parametrize("errors", [(10, 13), (10, 13, 11)])
@@ -136,11 +136,13 @@ def test_where_images_do_not_matter_seeds_are_the_paired_test_of_the_textbook(er
     assert found.within == pytest.approx(told.confidence_interval().high - found.points)
 
 
-def test_what_seeds_dominate_has_no_more_degrees_of_freedom_than_seeds_less_one():
+def test_what_few_seeds_dominate_has_hardly_more_degrees_of_freedom_than_seeds_less_one():
     rng = np.random.default_rng(7)
     for k in (2, 3, 5):
         wide = of({seed: rng.random(2000) < 0.1 + 0.1 * seed for seed in range(k)})
-        assert difference(wide, of({seed: rng.random(2000) < 0.1 for seed in range(k)})).freedom <= k - 1
+        found = difference(wide, of({seed: rng.random(2000) < 0.1 for seed in range(k)}))
+        assert k - 1 <= found.freedom < (k - 1) * 1.1
+        assert k > 2 or found.freedom == 1  # of two, Welch's would be too many
 
 
 def test_numbers_of_different_length_are_not_paired():

@@ -196,7 +196,7 @@ def test_results_on_a_folder_of_images_that_is_elsewhere_are_reported(tmp_path):
 
 
 SENTENCES = {
-    "nothing": "SimCLIC learns nothing here",
+    "nothing": "that SimCLIC learns anything is not shown",
     "something": "SimCLIC learns something: with noise and history it is clearly better than the untrained backbone",
     "worse": "it is clearly worse than without any perturbation",
     "better": "it is clearly better than without any perturbation",

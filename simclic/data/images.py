@@ -72,7 +72,7 @@ class Images:
         return self.normalise(self.resize(x.float())), index.to(self.device, non_blocking=True)
 
     def resize(self, x: Tensor) -> Tensor:
-        """Shorter side to `side`, bicubic, antialiased when shrinking; then the centre.
+        """Shorter side to `side`, bicubic as PIL does it, then the centre.
 
         x: (B, 3, H, W) in [0, 255]. Returns (B, 3, size, size) in [0, 255].
         """
@@ -80,7 +80,8 @@ class Images:
         shorter = min(height, width)
         if shorter != self.side:
             sides = (round(height * self.side / shorter), round(width * self.side / shorter))
-            x = F.interpolate(x, sides, mode="bicubic", antialias=shorter > self.side).clamp_(0, 255)
+            # Enlarging too: without antialias torch's cubic has another parameter than PIL's, -0.75 for -0.5.
+            x = F.interpolate(x, sides, mode="bicubic", antialias=True).clamp_(0, 255)
         top, left = (x.shape[-2] - self.size) // 2, (x.shape[-1] - self.size) // 2
         return x[..., top : top + self.size, left : left + self.size]
 

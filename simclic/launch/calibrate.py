@@ -16,6 +16,7 @@ from typing import Any
 
 from simclic import slurm, store
 from simclic.launch import records, snapshot
+from simclic.launch.doctor import appears
 from simclic.launch.measure import Wanted, measure
 from simclic.launch.processes import server
 from simclic.launch.profile import Profile
@@ -114,7 +115,7 @@ def through(profile: Profile, those: Sequence[Wanted], runs: Path, seconds: floa
             if time.monotonic() > ends:
                 raise InputError(f"job {job.job_id} has not answered in {seconds:.0f} s; give it more with --wait SECONDS")
             queued = slurm.queue().get(job.job_id)
-            if queued is None and not _appears(answer):
+            if queued is None and not appears(answer):
                 kept = True
                 raise InputError(f"job {job.job_id} ended without an answer; see {folder}")
             say(f"job {job.job_id} {queued.state.lower() if queued else 'has ended'}")
@@ -139,12 +140,3 @@ def there(answer: str, code: str, those: Sequence[Wanted], how: How) -> None:
         store.write_json(Path(answer), {"rates": rates, "where": {**where, "node": os.uname().nodename}})
     except (InputError, OSError) as e:
         store.write_json(Path(answer), {"problem": str(e)})
-
-
-def _appears(path: Path) -> bool:
-    """Does a file show up in the seconds that a shared file system may take?"""
-    for _ in range(20):
-        if path.exists():
-            return True
-        time.sleep(0.25)
-    return False

@@ -111,7 +111,7 @@ def _nodes(
             if answer.exists():
                 found += [Finding(f"{title}: {f['what']}", f["well"], f["told"], f["way"]) for f in _answered(answer)]
                 del sent[title]
-            elif number not in queue and not _appears(answer):
+            elif number not in queue and not appears(answer):
                 said = _last(folder, number)
                 found.append(
                     Finding(title, False, f"job {number} ended without an answer{said}", "does the node see this folder?")
@@ -147,7 +147,7 @@ def _answered(path: Path) -> list[dict[str, Any]]:
     return list((store.read_json(path) or {})["found"])
 
 
-def _appears(path: Path) -> bool:
+def appears(path: Path) -> bool:
     """Does a file show up in the seconds that a shared file system may take?"""
     for _ in range(20):
         if path.exists():

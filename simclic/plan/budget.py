@@ -93,7 +93,7 @@ def within(limit: float, those: Sequence[Part], claims: Claims, made: Plan, told
         found.steps.append(Step(parts, hours, decided))
         found.open -= decided
         options = {parts: gain & found.open for parts, gain in options.items() if gain & found.open}
-    while rest := [(hours, part) for part in left if part.needs - have and (hours := _hours((part,), have, told)) is not None]:
+    while rest := [(_hours((part,), have, told), part) for part in left if part.needs - have]:
         hours, part = min(rest, key=lambda r: r[0])
         if found.hours + hours > limit:
             found.out = sorted(((part, hours) for hours, part in rest), key=lambda r: r[1])
@@ -109,7 +109,7 @@ def _options(
 ) -> dict[tuple[Part, ...], frozenset[str]]:
     """Parts that let claims be judged, and which: for each claim single ones if they do, else pairs, else all of its exhibits."""
     found: dict[tuple[Part, ...], set[str]] = {}
-    for claim in open:
+    for claim in sorted(open):
         of = [part for part in left if part.stem in claims[claim]]
         for sets in ([(p,) for p in of], list(combinations(of, 2)), [tuple(of)]):
             fits = [parts for parts in sets if judged(claim, have | _needs(parts))]

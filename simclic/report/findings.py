@@ -70,9 +70,7 @@ def _learned(title: str, ours: list[str], found: Cells) -> list[str]:
     """The first sentences: is SimCLIC better than the controls?"""
     better = _clearly("better", ours, found, UNTRAINED)
     if not better:
-        return [
-            f"{title}: SimCLIC learns nothing here that the untrained backbone does not know: no perturbation is clearly better."
-        ]
+        return [f"{title}: that SimCLIC learns anything is not shown: with no perturbation is it clearly better than untrained."]
     told = [f"{title}: SimCLIC learns something: with {_and(better)} it is clearly better than the untrained backbone."]
     if IDENTITY in found:
         worth = _clearly("better", ours, found, IDENTITY)

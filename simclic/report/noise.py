@@ -126,7 +126,9 @@ def contrast(terms: Sequence[tuple[float, Measured]]) -> Difference | None:
     variances = [v for _, those in parts for v in those if v[0] > 0 or math.isnan(v[0])]
     variance, spread = sum(v for v, _ in variances), sum(v * v / freedom for v, freedom in variances)
     freedom = variance**2 / spread if spread else math.inf
-    freedom = min([freedom, *(f for v, f in variances if v > variance / 2)])  # Welch's are too many where few seeds dominate
+    freedom = min(
+        [freedom, *(f for v, f in variances if f < 2 and v > variance / 2)]
+    )  # Welch's are too many where two seeds rule
     return Difference(sum(p for p, _ in parts), math.sqrt(variance), freedom)
 
 
@@ -145,7 +147,7 @@ def against(here: Measured, printed: Measured) -> Difference:
     images = here.by_images + printed.by_images
     variance = images + seeds * (1 + 1 / k)
     freedom = (k - 1) * variance**2 / (seeds * (1 + 1 / k)) ** 2
-    return Difference(found.points, math.sqrt(variance), min(freedom, k - 1) if images < variance / 2 else freedom)
+    return Difference(found.points, math.sqrt(variance), 1.0 if k == 2 and images < variance / 2 else freedom)
 
 
 Part = tuple[float, list[tuple[float, float]]]
