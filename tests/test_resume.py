@@ -222,11 +222,11 @@ def test_every_part_of_the_state_is_needed(tmp_path, whole, monkeypatch, part):
 
     with monkeypatch.context() as patch:
         count = iter(range(100))
-        patch.setattr(checkpoint, "save", lambda *a: forget(*a) if next(count) == 20 else None)
+        patch.setattr(checkpoint, "save", lambda *a: forget(*a) if next(count) == 25 else None)
         with pytest.raises(KeyboardInterrupt):
             trained(tmp_path)
     digest, resumed = trained(tmp_path, minutes=10)
-    assert resumed == [20 if part == "step" else 21]
+    assert resumed == [25 if part == "step" else 26]  # late in an epoch: its probe has much to forget
     assert (digest == whole) == (part == "nothing")
 
 
