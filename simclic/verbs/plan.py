@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from simclic.plan.budget import Budget, Claims, Judged
     from simclic.spec import Suite
 
-LARGEST = 8  # items that are listed
+LARGEST, ABSENT = 8, 3  # items that are listed
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -58,8 +58,12 @@ def plan(arguments: argparse.Namespace) -> int:
     console = wide()
     _print_lines(console, made.lines, made.totals(), told)
     _print_bill(console, made, told)
-    for problem in made.absent.values():
+    for problem in list(made.absent.values())[:ABSENT]:
         console.print(problem, highlight=False, markup=False, soft_wrap=True)
+    if len(made.absent) > ABSENT:
+        console.print(
+            f"and {len(made.absent) - ABSENT} more that are not there yet: --json, or simclic data list", highlight=False
+        )
     for job, reason in made.reasons.items():
         console.print(f"{job}: {reason}", highlight=False, markup=False, soft_wrap=True, style="red")
     return 0
