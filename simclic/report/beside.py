@@ -136,9 +136,8 @@ def _beside(
 def reasons(run: Run, protocol: Protocol, row: Mapping[str, str], metric: str) -> list[str]:
     """Why an error of ours is no measurement of what a printed number measures; nothing if it is."""
     dataset = row["column"] if row["table"] == "2" else "CIFAR10"
-    told = (
-        [] if run.dataset in PAPER and title(run.dataset) == dataset else [f"other data set ({title(run.dataset)} for {dataset})"]
-    )
+    same = run.dataset in PAPER and title(run.dataset) == dataset
+    told = [] if same else [f"other data set ({title(run.dataset)} for {dataset})"]
     if not told and metric != row["metric"]:
         told.append(f"other metric ({metric}, printed: {row['metric']})")
     own = row["row"] in METHODS.values()
