@@ -14,6 +14,7 @@ import pytest
 from conftest import EXHIBIT, tiny
 from safetensors.torch import load_file
 from test_store import publish
+from test_submit import simclic, wait
 
 from simclic import Finetune, InputError, Linear, checkpoint, data, files, load, store
 from simclic.data import manifest
@@ -59,21 +60,6 @@ with claimed(Path(sys.argv[1]), sys.argv[2]):
     print("held", flush=True)
     time.sleep(100)
 """
-
-
-def simclic(*words, code=0):
-    command = [sys.executable, "-m", "simclic", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def wait(happened, seconds=120):
-    ends = time.monotonic() + seconds
-    while not (found := happened()):
-        assert time.monotonic() < ends
-        time.sleep(0.1)
-    return found
 
 
 def age(*paths, seconds=2 * garbage.DAY):

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from simclic import data
-from simclic.data.splits import PUBLISHED
 from simclic.spec import Finetune, Linear, Protocol, Run
 
 # How often: "train.step" and "train.image", steps of a pre-training and images in them; "epoch", what is watched at the end of
@@ -21,13 +20,7 @@ ROW = 300  # bytes of an epoch in log.jsonl
 def parts(run: Run) -> tuple[int, int, int]:
     """Images in train, val and test under the Run's split rule. Raises InputError for an unknown data set."""
     facts = data.facts(run.dataset)
-    train, val, test = facts.sizes
-    if run.split == "ericsson":
-        return train, val, test
-    if facts.rule == PUBLISHED:
-        return train, val, val
-    fifth = facts.images // 5
-    return facts.images - fifth, fifth, fifth
+    return facts.paper if run.split == "paper" else facts.sizes
 
 
 def fit(run: Run) -> int:

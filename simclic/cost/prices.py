@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from simclic import store
 from simclic.cost import amounts
-from simclic.cost.rates import Coefficients, Rates, Target, calibrated
+from simclic.cost.rates import Coefficients, Target, calibrated
 from simclic.spec import PROTOCOLS, InputError, Linear, Protocol, Run
 
 ENOUGH = 20  # finished jobs of one kind; more would not be told apart from these
@@ -105,6 +105,3 @@ def kind_of(run: Run, protocol: Protocol | None) -> Kind:
 def dot(coefficients: Coefficients, done: amounts.Amounts) -> float:
     """Seconds that some amounts take."""
     return sum(coefficients[k] * v for k, v in done.items())
-
-
-__all__ = ["Coefficients", "Kind", "Price", "Prices", "Rates", "dot", "kind_of"]

@@ -55,6 +55,12 @@ class Facts:
     mean: tuple[float, float, float] = IMAGENET[0]
     std: tuple[float, float, float] = IMAGENET[1]
 
+    @property
+    def paper(self) -> tuple[int, int, int]:
+        """Images in train, val and test under the `paper` rule, where val and test are the same."""
+        train, val = self.sizes[:2] if self.rule == PUBLISHED else (self.images - self.images // 5, self.images // 5)
+        return train, val, val
+
 
 _OXFORD = "https://www.robots.ox.ac.uk/~vgg/data"
 _PASCAL = "https://thor.robots.ox.ac.uk/pascal/VOC/voc2007"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from simclic.cost.amounts import BUNDLE
 from simclic.finetune.bundle import Bundle
 from simclic.finetune.feed import Feed
 from simclic.finetune.kept import Kept
@@ -18,7 +19,7 @@ from simclic.loops import full, fused, memory
 from simclic.spec import InputError, Tell
 
 SHARE = 1 / 2  # of the memory that is free, for members; the rest is for what one of them computes
-SAVED = 4e9  # bytes at most in a checkpoint, so that it takes seconds
+SAVED = BUNDLE  # bytes at most in a checkpoint, so that it takes seconds
 EVERY = 0.25  # seconds between two words of how far it is
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from simclic.data import PAPER, title
-from simclic.report.cells import ASSUMED, Key, key, printed, provenance
+from simclic.report.cells import ASSUMED, Key, by_place, printed, provenance
 from simclic.report.noise import Difference, Measured, against
 from simclic.report.results import Results, alike
 from simclic.report.tables import DASH, Failures
@@ -72,10 +72,7 @@ def beside(table: Table, results: Results, baselines: Path, failures: Failures) 
     known = printed(baselines)
     found = []
     for protocol in table.protocols:
-        jobs: dict[Key, list[tuple[Run, Protocol]]] = {}
-        for run, p in table.jobs:
-            if p == protocol:
-                jobs.setdefault(key(table, run, p), []).append((run, p))
+        jobs = by_place(table, [job for job in table.jobs if job[1] == protocol])
         for row in (row for row in said if row["protocol"] == protocol.stage):
             place = _place(row)
             those = [k for k in jobs if _meant(k, place, table)]

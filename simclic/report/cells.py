@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from simclic.data import FACTS, PAPER, title
-from simclic.data.splits import PUBLISHED
 from simclic.report.noise import Measured
-from simclic.report.results import Results
+from simclic.report.results import Jobs, Results
 from simclic.spec import Exhibit, Figure, Protocol, Run, Table
 
 ASSUMED = "the paper does not give the number of images; taken: the makers' val where they define one, else a fifth of all"
@@ -54,20 +53,24 @@ def provenance(baselines: Path) -> list[dict[str, str]]:
 
 def validation(dataset: str) -> int:
     """How many images the paper's validation set probably has, see ASSUMED. dataset: as printed."""
-    facts = FACTS[{title(name): name for name in PAPER}[dataset]]
-    return facts.sizes[1] if facts.rule == PUBLISHED else facts.images // 5
+    return FACTS[{title(name): name for name in PAPER}[dataset]].paper[2]
 
 
 def here(exhibits: Iterable[Exhibit], results: Results) -> Cells:
     """What was run here in the paper's exhibits, cell by cell; of several linear evaluations the first that one names."""
     found = {}
     for exhibit in filter(papers, exhibits):
-        jobs: dict[Key, list[tuple[Run, Protocol]]] = {}
-        for run, protocol in exhibit.judged:
-            jobs.setdefault(key(exhibit, run, protocol), []).append((run, protocol))
-        for place, those in jobs.items():
+        for place, those in by_place(exhibit, exhibit.judged).items():
             if measured := results.measured(those):
                 found[place] = measured
+    return found
+
+
+def by_place(exhibit: Exhibit, jobs: Jobs) -> dict[Key, list[tuple[Run, Protocol]]]:
+    """Jobs of an exhibit, those that share a place together: its seeds."""
+    found: dict[Key, list[tuple[Run, Protocol]]] = {}
+    for run, protocol in jobs:
+        found.setdefault(key(exhibit, run, protocol), []).append((run, protocol))
     return found
 
 

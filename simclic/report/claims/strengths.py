@@ -79,26 +79,22 @@ def _lowest(found: tuple[float, Sequence[float]]) -> str:
     return f"{found[0]:g} (within noise {', '.join(f'{x:g}' for x in found[1])})"
 
 
-def rises_again(row: Row) -> Judgement:
-    """The largest tau is clearly worse than the best one. Fails if it is clearly better than every other, see `best`."""
-    lowest, among = best(row)
-    last = row.grid[-1]
-    verdict: Verdict = "holds" if last not in among else "fails" if among == [last] else "undecided"
-    line = f"lowest error at tau {_lowest((lowest, among))}"
-    if lowest != last:
-        line += f"; {last:g} less {lowest:g}: {told(less(row[last], row[lowest]), len(row) - 1)}"
-    return Judgement(verdict, (line,))
+def end_is_worse(name: str, end: int) -> Callable[[Row], Judgement]:
+    """That one end of a grid, 0 or -1, is clearly worse than its best; it fails if that is clearly better than all others.
 
+    See `best`.
+    """
 
-def some_size_helps(row: Row) -> Judgement:
-    """Some size of the noise is clearly better than the smallest. Fails if the smallest is clearly better than every other."""
-    lowest, among = best(row)
-    first = row.grid[0]
-    verdict: Verdict = "holds" if first not in among else "fails" if among == [first] else "undecided"
-    line = f"lowest error at eps {_lowest((lowest, among))}"
-    if lowest != first:
-        line += f"; {first:g} less {lowest:g}: {told(less(row[first], row[lowest]), len(row) - 1)}"
-    return Judgement(verdict, (line,))
+    def judge(row: Row) -> Judgement:
+        lowest, among = best(row)
+        x = row.grid[end]
+        verdict: Verdict = "holds" if x not in among else "fails" if among == [x] else "undecided"
+        line = f"lowest error at {name} {_lowest((lowest, among))}"
+        if lowest != x:
+            line += f"; {x:g} less {lowest:g}: {told(less(row[x], row[lowest]), len(row) - 1)}"
+        return Judgement(verdict, (line,))
+
+    return judge
 
 
 def best_near_a_quarter(row: Row) -> Judgement:
@@ -220,7 +216,7 @@ CLAIMS = (
     Claim(
         "tau-too-large", "4.3", ("figure4",),
         "Tau can be too large: the error is higher again at the end of its range.",
-        lambda cells, printed: each(cells, "figure4", STAGES, rises_again),
+        lambda cells, printed: each(cells, "figure4", STAGES, end_is_worse("tau", -1)),
     ),
     Claim(
         "best-p-near-a-quarter", "4.3", ("figure5",),
@@ -238,7 +234,8 @@ CLAIMS = (
     ),
     Claim(
         "some-size-of-noise-helps", "4.3", ("figure6",),
-        "Noise of some size is better than next to none.", lambda cells, printed: each(cells, "figure6", STAGES, some_size_helps),
+        "Noise of some size is better than next to none.",
+        lambda cells, printed: each(cells, "figure6", STAGES, end_is_worse("eps", 0)),
     ),
     Claim(
         "eps-matters-less-than-tau", "4.3", ("figure4", "figure6"),
