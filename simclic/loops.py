@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from simclic.spec import cores
+from simclic.spec import InputError, cores
 
 FULL = (
     "DefaultCPUAllocator: can't allocate memory",
@@ -17,12 +17,25 @@ FULL = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
+TINY = 16  # pixels along each side of images that shrink to one before the last of a ResNet's strided convolutions
 LOOK = 50  # steps between looks at whether the loss is finite, where looking means waiting for the device
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """Where a model computes in bf16, if that is its precision; what is kept stays float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def sound(f: nn.Module, device: torch.device, precision: str, size: int) -> None:
+    """Raise InputError where gradients would be wrong without a word: in bf16 on a CPU those of a strided convolution are left
+    unset where its kernel never meets the image (torch 2.15, oneDNN). size: of the images, in pixels along each side."""
+    if device.type == "cpu" and precision == "bf16" and size <= TINY and any(map(_strided, f.modules())):
+        what = f"on a CPU in bf16 this backbone's gradients at {size} pixels would be wrong"
+        raise InputError(f"{what}, as those of images up to {TINY} are; say precision='float32', or train on a GPU")
+
+
+def _strided(m: nn.Module) -> bool:
+    return isinstance(m, nn.Conv2d) and m.kernel_size[0] > m.stride[0] > 1
 
 
 def fused(f: nn.Module, x: Tensor, precision: str) -> str:

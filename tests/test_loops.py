@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from simclic import loops
+from simclic.spec import InputError
 
 CPU = torch.device("cpu")
 
@@ -45,3 +46,30 @@ def test_a_compiler_s_trial_that_runs_out_of_memory_says_so(capsys):
     with pytest.raises(MemoryError):
         loops.fused(Greedy(), torch.ones(2), "float32")
     assert capsys.readouterr().err == ""
+
+
+def test_in_bf16_on_a_cpu_gradients_are_right_where_the_kernel_meets_the_image():
+    """Of two pixels along each side, what is left of 17 to 32; `sound` lets those pass."""
+    conv = torch.nn.Conv2d(8, 8, 3, 2, 1, bias=False).to(memory_format=torch.channels_last)
+    x, found = torch.ones(4, 8, 2, 2).to(memory_format=torch.channels_last), []
+    for precision in ("float32", "bf16"):
+        conv.zero_grad()
+        for _ in range(8):
+            torch.full((8, 8, 3, 3), float("nan"), dtype=torch.bfloat16)  # what is unset may be anything
+        with loops.autocast(CPU, precision):
+            y = conv(x)
+        y.float().square().sum().backward()
+        found.append(conv.weight.grad.clone())
+    assert torch.allclose(*found, rtol=0.1, atol=1e-2)
+
+
+def test_what_a_cpu_computes_wrong_in_bf16_is_refused():
+    conv, linear = torch.nn.Conv2d(3, 8, 3, 2, 1), torch.nn.Linear(8, 8)
+    with pytest.raises(InputError, match=r"at 16 pixels would be wrong.*say precision='float32'"):
+        loops.sound(torch.nn.Sequential(conv, linear), CPU, "bf16", 16)
+    loops.sound(conv, CPU, "bf16", 17)
+    loops.sound(conv, CPU, "float32", 16)
+    loops.sound(linear, CPU, "bf16", 16)
+    loops.sound(torch.nn.Conv2d(3, 8, 2, 2), CPU, "bf16", 16)
+    loops.sound(torch.nn.Conv2d(3, 8, 3, 1), CPU, "bf16", 16)
+    loops.sound(conv, torch.device("cuda"), "bf16", 16)

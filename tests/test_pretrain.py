@@ -88,6 +88,11 @@ def test_a_batch_larger_than_the_data_is_one_line(digits, tmp_path):
         pretrain.pretrain(tiny(batch_size=2000), digits, tmp_path, CPU)
 
 
+def test_what_a_cpu_computes_wrong_in_bf16_is_not_trained(digits, tmp_path):
+    with pytest.raises(InputError, match="in bf16 this backbone's gradients at 16 pixels would be wrong"):
+        pretrain.pretrain(tiny(backbone="test_resnet", precision="bf16"), digits, tmp_path, CPU)
+
+
 def test_no_test_image_is_ever_trained_on(digits, tmp_path, monkeypatch):
     seen = []
     original = Images.__call__

@@ -8,6 +8,7 @@ from simclic.finetune.feed import Feed
 from simclic.finetune.grid import Grid, Part
 from simclic.finetune.kept import Kept
 from simclic.finetune.member import Member, Task, loss
+from simclic.loops import sound
 from simclic.metrics import METRICS
 from simclic.spec import Diverged, Tell
 from simclic.store import Scored
@@ -19,13 +20,14 @@ def finetune(task: Task, kept: Kept, tell: Tell = lambda share, note: None) -> S
     """Train every setting on train, choose on val, train the best again on train + val from the same start, score test once.
 
     kept: rows of the curve that are finished already, and where to keep more. A setting that diverges loses; Diverged is raised
-    if all do. Raises InputError for labels that nothing can be learned from or judged by, and if memory does not suffice.
+    if all do. Raises InputError for labels that nothing can be learned from or judged by, for gradients that would be wrong, and if memory does not suffice.
     """
     dataset, splits, settings = task.dataset, task.dataset.splits, task.protocol.settings
     metric, classes = METRICS[dataset.facts.metric], dataset.facts.classes
     labels.valid(dataset.labels, classes)
     labels.learnable(dataset.labels[splits.train], classes)
     labels.judging(dataset.labels[splits.val], classes)
+    sound(task.f, task.images.device, task.protocol.precision, task.images.size)
     grid = Grid(task, kept, tell)
 
     for found in grid.bundles(Part("grid", splits.train, splits.val), settings[len(kept.rows) :]):

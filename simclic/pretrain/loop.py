@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from simclic import checkpoint, files, stop, weights
 from simclic.data import Dataset
 from simclic.data.images import Images, seed_of, seeded
-from simclic.loops import LOOK, autocast, finite, fused, looks, nonfinite, seed
+from simclic.loops import LOOK, autocast, finite, fused, looks, nonfinite, seed, sound
 from simclic.method import SimCLIC, width
 from simclic.pretrain.watch import Watch, collapsed
 from simclic.spec import USUAL, Diverged, How, InputError, Run, Tell
@@ -75,7 +75,7 @@ def train(
     """Algorithm 1 on the images of splits.fit; returns the backbone and what is recorded of it.
 
     path: where log.jsonl goes and now and then a checkpoint. still_ours: called before each of these, raises if another
-    process has taken over. Raises InputError if the images are less than a batch, Diverged if the loss stops being finite,
+    process has taken over. Raises InputError if the images are less than a batch or gradients would be wrong, Diverged if the loss stops being finite,
     Stopped once it is saved if that was asked for.
     """
     device, size, fit = images.device, run.batch_size, torch.from_numpy(dataset.splits.fit)
@@ -85,6 +85,7 @@ def train(
             f"batch_size={size} with {len(fit)} training images: not one whole batch; say batch_size={len(fit)} or less"
         )
     training, steps = Training(run, len(images), device), run.epochs * per_epoch
+    sound(training.model.backbone, device, run.precision, run.image_size)
     if content := checkpoint.load(path / "checkpoint", run.name):
         training.restore(content)
         del content  # as large as the model and its history
