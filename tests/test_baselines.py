@@ -93,7 +93,7 @@ def test_a_file_of_numbers_is_a_row_of_table_2_with_mark_rank_and_significance(t
     assert (row["Aircraft"], row["CIFAR10"], row["Flowers"], row["Cars"]) == ("45.40", "5.98", "–", "–")
     where = "Rank among the printed rows, p against the best of them"
     assert found["Linear evaluation", where, "Mine"]["Aircraft"] == "1 of 17, p .93"
-    assert found["Linear evaluation", where, "Mine"]["CIFAR10"] == "3 of 17, p .86"  # as for 5.92 and 5.98
+    assert found["Linear evaluation", where, "Mine"]["CIFAR10"] == "3 of 17, p .85"  # as for 5.92 and 5.98
     assert found["Fine-tuned", where, "Mine"]["CIFAR10"].startswith("1 of 17, p ")
     text = (tmp_path / "out/table2.md").read_text()
     assert "| Mine | – | **45.40** |" in text
@@ -101,6 +101,24 @@ def test_a_file_of_numbers_is_a_row_of_table_2_with_mark_rank_and_significance(t
     assert "Added: Mine: Doe 2026, Table 3; pre-trained on ImageNet-1k; test." in text
     for kind in ("html", "tex"):
         assert "Mine" in (tmp_path / f"out/table2.{kind}").read_text()
+
+
+def test_numbers_that_are_none_of_the_test_images_are_ranked_without_a_p_value(tmp_path, monkeypatch):
+    place = tmp_path / "baselines/methods"
+    place.mkdir(parents=True)
+    for path in (ROOT / "baselines").glob("*.csv"):
+        (tmp_path / "baselines" / path.name).symlink_to(path)
+    (place / "mine.csv").write_text(NUMBERS.replace("# split: test", "# split: validation"))
+    (tmp_path / "reports").symlink_to(ROOT / "reports")
+    monkeypatch.setattr(report, "SOURCE", tmp_path)
+    render([load(ROOT / "benchmarks/table2.py")], tmp_path / "runs", tmp_path / "out")
+    found = sheet(tmp_path / "out/table2.csv")
+    where = "Rank among the printed rows, p against the best of them"
+    assert found["Linear evaluation", where, "Mine"]["CIFAR10"] == "3 of 17"
+    assert "validation, so without p-values" in (tmp_path / "out/table2.md").read_text()
+    honest = sheet(tmp_path / "out/table2-honest.csv")
+    assert honest["Linear evaluation", "Added", "Mine"]["CIFAR10"] == "5.98"
+    assert "**5.98**" not in next(r for r in (tmp_path / "out/table2-honest.md").read_text().splitlines() if "Mine" in r)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +186,7 @@ def test_the_readme_s_file_for_a_checkpoint_makes_a_ranked_row(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     suite = load("mine.py")
     (run,) = [r for r in suite.exhibits[0].runs if r.method == "mine" and r.dataset == "cifar10"]
-    publish(tmp_path / "runs", run, Linear(), error=5.95)
+    publish(tmp_path / "runs", run, Linear(), error=5.95, images=10_000)
     render([suite], tmp_path / "runs", tmp_path / "out")
     found = sheet(next((tmp_path / "out").rglob("table2.csv")))
     assert found["Linear evaluation", "Run here", "mine"]["CIFAR10"] == "5.95"

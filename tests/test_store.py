@@ -9,7 +9,7 @@ from conftest import tiny
 from simclic import InputError, Linear, files, store
 
 
-def publish(runs, run, protocol, error=12.5, data="d1", truth=(0, 1)):
+def publish(runs, run, protocol, error=12.5, data="d1", truth=(0, 1), images=2):
     store.enter(runs, run, data)
     setting = {"l2": 1.0} if protocol.stage == "linear" else {"lr": 0.1, "decay": 0.0}
     lost = [] if protocol.stage == "linear" else [{"lr": 1.0, "decay": 0.0, "error": None, "diverged": 3}]
@@ -18,7 +18,7 @@ def publish(runs, run, protocol, error=12.5, data="d1", truth=(0, 1)):
         "metric": "top-1",
         "chosen": setting,
         "curve": [*lost, setting | {"error": error}],
-        "sizes": {"train": 2, "val": 1, "test": 2, "fit": 3},
+        "sizes": {"train": 2, "val": 1, "test": images, "fit": 3},
         "seconds": 0.5,
     }
     scored = (record, np.array(truth), np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])[: len(truth)])

@@ -20,7 +20,8 @@ def finetune(task: Task, kept: Kept, tell: Tell = lambda share, note: None) -> S
     """Train every setting on train, choose on val, train the best again on train + val from the same start, score test once.
 
     kept: rows of the curve that are finished already, and where to keep more. A setting that diverges loses; Diverged is raised
-    if all do. Raises InputError for labels that nothing can be learned from or judged by, for gradients that would be wrong, and if memory does not suffice.
+    if all do. Raises InputError for labels that nothing can be learned from or judged by, for gradients that would be wrong, and
+    if memory does not suffice.
     """
     dataset, splits, settings = task.dataset, task.dataset.splits, task.protocol.settings
     metric, classes = METRICS[dataset.facts.metric], dataset.facts.classes

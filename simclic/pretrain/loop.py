@@ -75,8 +75,8 @@ def train(
     """Algorithm 1 on the images of splits.fit; returns the backbone and what is recorded of it.
 
     path: where log.jsonl goes and now and then a checkpoint. still_ours: called before each of these, raises if another
-    process has taken over. Raises InputError if the images are less than a batch or gradients would be wrong, Diverged if the loss stops being finite,
-    Stopped once it is saved if that was asked for.
+    process has taken over. Raises InputError if the images are less than a batch or gradients would be wrong, Diverged if the
+    loss stops being finite, Stopped once it is saved if that was asked for.
     """
     device, size, fit = images.device, run.batch_size, torch.from_numpy(dataset.splits.fit)
     per_epoch = len(fit) // size  # the last incomplete batch of an epoch is left out, as SimSiam does

@@ -1,29 +1,35 @@
-"""Rows that Table 2 can have beside the paper's: new methods from a file of numbers, where each stands, and what differs."""
+"""Rows that Table 2 can have beside the paper's: new methods from a file of numbers."""
 
 import csv
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from simclic.data import FACTS, PAPER, title
-from simclic.report.noise import Measured, difference, shown
+from simclic.report.noise import Measured
 from simclic.spec import InputError
 
 NEEDED = ("method", "source", "pretrained_on", "split")
 IMAGENET = 50_000  # its validation images, on which the column of that name is measured
 TEST = {title(name): FACTS[name].sizes[2] for name in PAPER} | {"ImageNet": IMAGENET}
-PRINTED = TEST | {"Caltech101": 6728}  # of the stored rows: their test list is another
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method from baselines/methods/*.csv. rows: protocol -> column as printed in Table 2 -> error in percent, as text."""
+    """A method from baselines/methods/*.csv. rows: protocol -> column as printed in Table 2 -> error in percent, as text.
+
+    tested: were these measured on the test images, so that chance can be told apart?
+    """
 
     name: str
     note: str
     rows: Mapping[str, Mapping[str, str]]
+    tested: bool
+
+    def measured(self, text: str, column: str) -> Measured | None:
+        """What is known of a number's noise; None if on how many images it was measured is not."""
+        return Measured(float(text), TEST[column]) if text and self.tested else None
 
 
 def added(folder: Path, columns: Sequence[str]) -> list[Method]:
@@ -65,8 +71,10 @@ def read(path: Path, columns: Sequence[str]) -> Method:
             if value and not _percentage(value):
                 raise InputError(f"{path}:{n}: {name}={value!r} is no error in percent, 0 to 100")
         rows[values[0]] = dict(zip(header[1:], values[1:], strict=True))
-    note = f"{told['method']}: {told['source']}; pre-trained on {told['pretrained_on']}; {told['split']}"
-    return Method(told["method"], note, rows)
+    tested = told["split"] == "test"
+    unknown = "" if tested else ", so without p-values: how many images these are is not known"
+    note = f"{told['method']}: {told['source']}; pre-trained on {told['pretrained_on']}; {told['split']}{unknown}"
+    return Method(told["method"], note, rows, tested)
 
 
 def _cells(path: Path, n: int, line: str) -> list[str]:
@@ -78,17 +86,3 @@ def _cells(path: Path, n: int, line: str) -> list[str]:
 
 def _percentage(text: str) -> bool:
     return bool(re.fullmatch(r"\d{1,3}(\.\d+)?", text)) and float(text) <= 100
-
-
-def standing(error: float, others: Sequence[float], column: str) -> str:
-    """The rank of an error among others, ties sharing the better one, and the p-value against the best of them: "3 of 17, p .04".
-
-    Two-sided, for two proportions measured on the data set's test images; the other may be the better.
-    For mean per class and mAP that is a rough measure.
-    """
-    known = sorted(value for value in others if math.isfinite(value))
-    if not known or not math.isfinite(error):
-        return ""
-    rank = 1 + sum(round(value, 2) < round(error, 2) for value in known)
-    less = difference(Measured(error, TEST[column]), Measured(known[0], PRINTED[column]))
-    return f"{rank} of {len(known) + 1}, p {shown(less.p)}" if less else ""

@@ -12,8 +12,8 @@ import pandas as pd
 from simclic import store
 from simclic.data import PAPER, title
 from simclic.report.cells import Cells, Key, printed
-from simclic.report.methods import TEST, Method, added, standing
-from simclic.report.noise import Measured, difference
+from simclic.report.methods import Method, added
+from simclic.report.noise import Measured, difference, shown
 from simclic.report.results import Results, alike
 from simclic.spec import Exhibit, Protocol, Run, Table
 from simclic.spec.methods import AS_STORED, METHODS
@@ -174,7 +174,7 @@ def _comparison(table: Table, results: Results, stored: pd.DataFrame, failures: 
             Group("As printed in the paper", paper),
             Group("Added", more, "before"),
             Group("Run here", here),
-            Group("Rank among the printed rows, p against the best of them", _standings(unprinted, paper, header), "none"),
+            Group("Rank among the printed rows, p against the best of them", _standings(unprinted, paper), "none"),
             Group("Run here less printed", _differences(here, paper), "none"),
         ]
         blocks.append((protocol.title, [group for group in groups if group.rows]))
@@ -184,20 +184,34 @@ def _comparison(table: Table, results: Results, stored: pd.DataFrame, failures: 
 
 
 def _added(method: Method, stage: str, before: int, columns: Sequence[str]) -> Row:
-    texts = [(method.rows[stage].get(name, ""), TEST[name]) for name in columns]
-    cells = [_printed(text, Measured(float(text), images) if text else None) for text, images in texts]
+    texts = {name: method.rows[stage].get(name, "") for name in columns}
+    cells = [_printed(text, method.measured(text, name)) for name, text in texts.items()]
     return Row(method.name, [Cell()] * before + cells)
 
 
-def _standings(rows: Sequence[Row], paper: Sequence[Row], header: Sequence[str]) -> list[Row]:
+def _standings(rows: Sequence[Row], paper: Sequence[Row]) -> list[Row]:
     """Where rows that the paper does not print stand among those that it does; rows without a number are left out."""
     found = []
     for row in rows:
-        columns = zip(row.cells, header, zip(*(r.cells for r in paper), strict=True), strict=True) if paper else ()
-        texts = [standing(cell.value, [c.value for c in theirs], name) for cell, name, theirs in columns]
+        columns = zip(row.cells, zip(*(r.cells for r in paper), strict=True), strict=True) if paper else ()
+        texts = [_standing(cell, theirs) for cell, theirs in columns]
         if any(texts):
             found.append(Row(row.label, [Cell(text or DASH) for text in texts]))
     return found
+
+
+def _standing(cell: Cell, others: Sequence[Cell]) -> str:
+    """The rank of an error among others, ties sharing the better one, and the p-value against the best of them: "3 of 17, p .04".
+
+    The other may be the better. No p-value where noise is not known; for mean per class and mAP it is a rough measure.
+    """
+    known = sorted((other for other in others if math.isfinite(other.value)), key=lambda other: other.value)
+    if not known or not math.isfinite(cell.value):
+        return ""
+    rank = 1 + sum(round(other.value, 2) < round(cell.value, 2) for other in known)
+    mine, best = cell.measure(), known[0].measure()
+    less = difference(mine, best) if mine and best else None
+    return f"{rank} of {len(known) + 1}" + (f", p {shown(less.p)}" if less else "")
 
 
 def _differences(here: Sequence[Row], paper: Sequence[Row]) -> list[Row]:
