@@ -90,6 +90,16 @@ def test_check_names_what_is_no_image(tmp_path, capsys):
     assert told(capsys, "data", "check", tmp_path / "birds", "--data", tmp_path)[0] == 0
 
 
+def test_check_names_classes_that_nothing_can_be_chosen_for(tmp_path, capsys):
+    fill(tmp_path / "birds")
+    for path in sorted((tmp_path / "birds/wren").iterdir())[2:]:
+        path.unlink()
+    code, out, _ = told(capsys, "data", "check", tmp_path / "birds", "--data", tmp_path)
+    assert code == 0
+    assert "class 'wren' has no val image: encoders are not fine-tuned on these data" in out
+    assert out.count("has no") == 1
+
+
 EXHIBIT = '''"""My birds."""
 from simclic import Linear, Table, grid
 

@@ -277,7 +277,7 @@ def test_bad_features_and_labels_are_one_line():
                 next(solve(x, labels, classes, [1.0], Linear()))
             assert told in str(e.value)
             assert "\n" not in str(e.value)
-    with pytest.raises(InputError, match="3 training images for 4 classes; each class needs one, class 1 has none"):
+    with pytest.raises(InputError, match="3 training images for 4 classes: class 1 has no training image; each class needs one"):
         next(newton.path(x[:3], np.array([0, 2, 3]), 4, [1.0], Linear()))
     for bad in (math.nan, math.inf):
         x[3, 3] = bad

@@ -60,7 +60,7 @@ def test_bad_input_is_one_line(place, capsys):
         (words(members="-1"), 2, "members=-1 is out of range: 0 or more"),
         (words(precision="bf16"), 1, "on a CPU in bf16 this backbone's gradients at 16 pixels would be wrong"),
         (words(backbone="resnet18"), 1, "init='./w.pth' does not fit backbone='resnet18': "),
-        (words(dataset="./few"), 1, "class 0 has no val image, so that nothing would be chosen for it; put one into val"),
+        (words(dataset="./few"), 1, "class 'stork' has no val image, so that nothing would be chosen for it; put one into val"),
     ):
         assert main(given) == code
         captured = capsys.readouterr()

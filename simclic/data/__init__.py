@@ -24,7 +24,7 @@ class Dataset:
 
     images: (N, 3, H, W) uint8. labels: (N,) int64 in [0, classes); (N, classes) with several per image, 1 shown, 0 not shown,
     -1 not to be judged. digest: sixteen hex digits; numbers with different digests are not comparable. files: (N,) where each
-    image lies whole, nothing if `images` are all there is of them.
+    image lies whole, nothing if `images` are all there is of them. names: (classes,) of the classes, nothing if they are numbers.
     """
 
     facts: Facts
@@ -33,6 +33,7 @@ class Dataset:
     splits: Splits
     digest: str
     files: tuple[Path, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 @files.readable()
@@ -120,7 +121,7 @@ def load(
         labels = np.maximum(labels, 0)
     where = Splits(*(np.searchsorted(used, part) for part in (splits.train, splits.val, splits.test)))
     whole = () if found.holders else tuple(found.base / found.paths[i] for i in used)
-    return Dataset(known, images, labels, where, manifest.digest(found, splits, sums), whole)
+    return Dataset(known, images, labels, where, manifest.digest(found, splits, sums), whole, found.classes)
 
 
 def _digits(split: str) -> Dataset:

@@ -71,6 +71,10 @@ def _count(checked: Checked, known: Facts, found: Listing) -> None:
         counts = Counter(labels.tolist()) if labels.ndim == 1 else dict(enumerate((labels == 1).sum(axis=0).tolist()))
         for k, kind in enumerate(found.classes):
             checked.classes.setdefault(kind, {})[part] = counts.get(k, 0)
+    for kind, count in checked.classes.items():
+        if not count["train"] or not count["val"]:
+            part, what = ("val", "fine-tuned") if count["train"] else ("train", "probed or fine-tuned")
+            checked.remarks.append(f"class {kind!r} has no {part} image: encoders are not {what} on these data")
 
 
 def _read(checked: Checked, name: str, root: Path, known: Facts, found: Listing, tell: Tell) -> None:

@@ -1,5 +1,7 @@
 """Labels that something can be learned from, and judged by."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from simclic.spec import InputError
@@ -19,34 +21,40 @@ def valid(y: np.ndarray, classes: int) -> None:
         raise InputError(f"label {y[tuple(wrong[0])]} of image {wrong[0][0]} is out of range: {rule}")
 
 
-def learnable(y: np.ndarray, classes: int) -> None:
-    """Raise InputError unless a classifier of `classes` classes can be learned from training images with these labels."""
+def learnable(y: np.ndarray, classes: int, names: Sequence[str] = ()) -> None:
+    """Raise InputError unless a classifier of `classes` classes can be learned from training images with these labels.
+
+    names: of the classes, if they have any.
+    """
     if y.ndim == 2:
         for k in range(y.shape[1]):
             judged = y[y[:, k] >= 0, k]
             if judged.min(initial=1) == judged.max(initial=0):
                 shown = "all show it" if judged.any() else "none shows it"
-                raise InputError(f"class {k}: of {len(judged)} training images {shown}; its problem needs both kinds")
+                raise InputError(f"{_class(k, names)}: of {len(judged)} training images {shown}; its problem needs both kinds")
         return
     counts = np.bincount(y, minlength=classes)
     if (counts > 0).sum() < 2:
-        raise InputError(f"all {len(y)} training images are of class {counts.argmax()}; a classifier needs two classes")
+        raise InputError(f"all {len(y)} training images are of {_class(int(counts.argmax()), names)}; a classifier needs two classes")
     absent = np.flatnonzero(counts == 0)
-    if len(y) < classes:
-        raise InputError(f"{len(y)} training images for {classes} classes; each class needs one, class {absent[0]} has none")
     if len(absent):
-        raise InputError(
-            f"class {absent[0]} has no training image{_others(absent)}; add one, leave the class out, or choose another split"
-        )
+        none = f"{_class(absent[0], names)} has no training image{_others(absent)}"
+        if len(y) < classes:
+            raise InputError(f"{len(y)} training images for {classes} classes: {none}; each class needs one")
+        raise InputError(f"{none}; add one, leave the class out, or choose another split")
 
 
-def judging(y: np.ndarray, classes: int) -> None:
+def judging(y: np.ndarray, classes: int, names: Sequence[str] = ()) -> None:
     """Raise InputError unless every class is shown by one of the val images, since settings are chosen by their error."""
     shown = np.bincount(y, minlength=classes) if y.ndim == 1 else (y == 1).sum(axis=0)
     absent = np.flatnonzero(shown == 0)
     if len(absent):
-        way = "put one into val, leave the class out, or choose another split"
-        raise InputError(f"class {absent[0]} has no val image{_others(absent)}, so that nothing would be chosen for it; {way}")
+        none = f"{_class(absent[0], names)} has no val image{_others(absent)}, so that nothing would be chosen for it"
+        raise InputError(f"{none}; put one into val, leave the class out, or choose another split")
+
+
+def _class(k: int, names: Sequence[str]) -> str:
+    return f"class {names[k]!r}" if names else f"class {k}"
 
 
 def _others(absent: np.ndarray) -> str:

@@ -26,8 +26,8 @@ def finetune(task: Task, kept: Kept, tell: Tell = lambda share, note: None) -> S
     dataset, splits, settings = task.dataset, task.dataset.splits, task.protocol.settings
     metric, classes = METRICS[dataset.facts.metric], dataset.facts.classes
     labels.valid(dataset.labels, classes)
-    labels.learnable(dataset.labels[splits.train], classes)
-    labels.judging(dataset.labels[splits.val], classes)
+    labels.learnable(dataset.labels[splits.train], classes, dataset.names)
+    labels.judging(dataset.labels[splits.val], classes, dataset.names)
     sound(task.f, task.images.device, task.protocol.precision, task.images.size)
     grid = Grid(task, kept, tell)
 

@@ -32,6 +32,7 @@ def probe(protocol: Linear, x: Tensor, dataset: Dataset, tell: Tell = lambda sha
     started, splits, classes = time.monotonic(), dataset.splits, dataset.facts.classes
     metric, solve = METRICS[dataset.facts.metric], SOLVERS[protocol.solver]
     labels.valid(dataset.labels, classes)
+    labels.learnable(dataset.labels[splits.train], classes, dataset.names)
 
     def part(name: str) -> tuple[Tensor, np.ndarray]:
         index = getattr(splits, name)
