@@ -57,7 +57,7 @@ def draw(result: dict[str, Any], title: str, stem: Path, style: Path) -> list[Pa
     grid = heat(result)
     wide, high = len(grid.decays), len(grid.rows)
     with plt.style.context(style), mpl.rc_context({"svg.hashsalt": stem.name}):
-        canvas, ax = plt.subplots(figsize=(1.6 + 0.72 * wide, 1.5 + 0.42 * high))
+        canvas, ax = plt.subplots(figsize=(1.6 + 0.72 * wide, 1.7 + 0.42 * high))
         shades = [[float("nan") if c.heat is None else c.heat for c in cells] for _, cells in grid.rows]
         ax.imshow(shades, cmap="Blues", vmin=0, vmax=1.6, aspect="auto")  # the darkest still lets black digits be read
         for y, (_, cells) in enumerate(grid.rows):
@@ -71,7 +71,8 @@ def draw(result: dict[str, Any], title: str, stem: Path, style: Path) -> list[Pa
         ax.grid(False)
         ax.set_xlabel("weight decay")
         ax.set_ylabel("learning rate")
-        ax.set_title(title, parse_math=False)  # a file's name may hold anything
+        told = f"error on val ({result['metric']}, %); framed: chosen, on test after the refit {result['error']:.2f} %"
+        ax.set_title(f"{title}\n{told}", parse_math=False)  # a file's name may hold anything
         paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png")]
         canvas.savefig(paths[0], metadata={"Date": None})
         canvas.savefig(paths[1], metadata={"Software": None})
