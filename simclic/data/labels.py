@@ -35,7 +35,9 @@ def learnable(y: np.ndarray, classes: int, names: Sequence[str] = ()) -> None:
         return
     counts = np.bincount(y, minlength=classes)
     if (counts > 0).sum() < 2:
-        raise InputError(f"all {len(y)} training images are of {_class(int(counts.argmax()), names)}; a classifier needs two classes")
+        raise InputError(
+            f"all {len(y)} training images are of {_class(int(counts.argmax()), names)}; a classifier needs two classes"
+        )
     absent = np.flatnonzero(counts == 0)
     if len(absent):
         none = f"{_class(absent[0], names)} has no training image{_others(absent)}"
