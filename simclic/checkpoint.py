@@ -38,7 +38,9 @@ def save(path: Path, content: dict[str, Any]) -> None:
             raise
         free = shutil.disk_usage(path.parent).free / 1e6
         told = f"cannot be written ({why.strerror}; {free:,.1f} MB are free)"
-        raise InputError(f"{path}: {told}; the checkpoint before is kept, and the same command goes on from there") from e
+        before = "the checkpoint before is kept, and the same command goes on from there"
+        way = before if path.exists() else "free some, and the same command begins again; there is no checkpoint yet"
+        raise InputError(f"{path}: {told}; {way}") from e
 
 
 class _Hashed:

@@ -3,7 +3,8 @@
 import copy
 import os
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import torch
@@ -14,8 +15,10 @@ from simclic.spec import InputError, cores
 FULL = (
     "DefaultCPUAllocator: can't allocate memory",
     "CUDA error: out of memory",
+    "CUDA out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
+    "unable to find an engine to execute",  # cuDNN, where no algorithm's workspace fits
 )
 TINY = 16  # pixels along each side of images that shrink to one before the last of a ResNet's strided convolutions
 LOOK = 50  # steps between looks at whether the loss is finite, where looking means waiting for the device
@@ -24,6 +27,16 @@ LOOK = 50  # steps between looks at whether the loss is finite, where looking me
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """Where a model computes in bf16, if that is its precision; what is kept stays float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+@contextmanager
+def unrounded() -> Iterator[None]:
+    """float32 as it is, also where a GPU would round the factors of convolutions to TF32."""
+    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def sound(f: nn.Module, device: torch.device, precision: str, size: int) -> None:

@@ -19,7 +19,7 @@ def draws(count, seed=0):
     return torch.rand(count, DRAWS, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("shape", [(375, 500), (32, 32), (700, 1024), (60, 300)])
+@pytest.mark.parametrize("shape", [(375, 500), (32, 32), (700, 1024), (60, 300), (1, 200), (200, 1)])
 def test_windows_are_distributed_as_torchvision_s(shape):
     ours = np.array([window(*shape, u) for u in draws(3000).tolist()])
     torch.manual_seed(1)
@@ -33,7 +33,7 @@ def test_windows_are_distributed_as_torchvision_s(shape):
         assert (found[:, 1] + found[:, 3] <= shape[1]).all()
 
 
-@pytest.mark.parametrize("shape", [(10, 400), (400, 10)])
+@pytest.mark.parametrize("shape", [(10, 400), (400, 10), (1, 200), (200, 1)])
 def test_where_no_try_fits_it_is_the_largest_crop_in_the_centre(shape):
     never = [0.99, 0.5, 0.0, 0.0] * 10 + [0.0]
     torch.manual_seed(0)

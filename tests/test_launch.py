@@ -2,7 +2,9 @@
 
 import io
 import json
+import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from rich.console import Console
 from simclic import Finetune, InputError, Linear, launch, load, store
 from simclic.launch.processes import _conclude, _Progress
 from simclic.plan import plan
+from simclic.spec import How
 
 SIMCLIC = [sys.executable, "-m", "simclic"]
 
@@ -106,6 +109,48 @@ def test_a_process_that_is_killed_is_a_failure_with_its_exit_code(tmp_path):
     told = ended(tmp_path, None, -9)
     assert told.failures == {tiny().name: "its process was killed (exit code -9); out of memory?"}
     assert store.failure(tmp_path, tiny()).startswith("pretrain: its process was killed")
+
+
+def meets(pipe, error, folder):
+    """A child process whose work meets an error."""
+    launch.child.work = lambda *_: (_ for _ in ()).throw(error)
+    launch.child.child(pipe, tiny(), (), folder, folder, How(), True, "cpu", 1, str(folder))
+
+
+ROOM = "cpu has not enough memory for batches of 128 at 16 pixels; use a larger one, or fewer processes on it"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "told"),
+    [
+        (OSError(28, "Full", "a/b"), "stopped", "a/b: Full; free some, or choose another place with --runs DIR"),
+        (OSError(13, "Permission denied", "a/b"), "stopped", "a/b: Permission denied"),
+        (MemoryError(), "stopped", ROOM),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: ..."), "stopped", ROOM),
+        (RuntimeError("boom"), "crashed", "Traceback"),
+    ],
+)
+def test_what_a_child_says_of_an_error(error, kind, told, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=meets, args=(theirs, error, tmp_path))
+    process.start()
+    theirs.close()
+    found = ours.recv()
+    process.join()
+    assert found[0] == kind
+    assert found[1].startswith(told) if kind == "crashed" else found[1] == told
+    assert process.exitcode == (kind == "crashed")
+
+
+def test_where_torch_finds_no_memory_to_start_in_it_is_a_line(exhibit, tmp_path):
+    found = subprocess.run(
+        [*SIMCLIC, "run", str(exhibit)], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 31)),
+    )  # fmt: skip
+    assert found.returncode == 2
+    assert found.stderr.splitlines()[-1].startswith("error: torch does not start here (")
+    assert "Traceback" not in found.stderr
 
 
 def test_a_programming_error_keeps_its_traceback_and_stops_nobody(tmp_path):

@@ -35,7 +35,16 @@ def test_running_out_of_memory_is_told_from_other_errors():
     assert loops.full(MemoryError())
     assert loops.full(torch.OutOfMemoryError("CUDA out of memory."))
     assert loops.full(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
+    assert loops.full(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"))
+    assert loops.full(RuntimeError("GET was unable to find an engine to execute this computation"))
     assert not loops.full(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_float32_is_not_rounded_inside_and_as_before_outside():
+    before = torch.backends.cudnn.allow_tf32
+    with loops.unrounded():
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32 is before is True
 
 
 def test_a_compiler_s_trial_that_runs_out_of_memory_says_so(capsys):

@@ -67,10 +67,19 @@ def test_what_does_not_fit_is_one_line(published):
     refused({k: v for k, v in state.items() if k != "conv1.weight"}, "does not fit backbone='resnet18': conv1.weight is missing")
     refused(state | {"projector.weight": torch.ones(1)}, "projector.weight is left over")
     refused(state | {"bn1.weight": torch.ones(3)}, r"bn1.weight is \(3,\), not \(64,\)")
+    refused(state | {"bn1.bias": torch.full((64,), float("nan"))}, "bad.pth': bn1.bias is not finite$")
+    wrong = {
+        k: torch.full_like(v, float("inf")) for k, v in state.items() if k.startswith("layer1.0.bn1.") and v.is_floating_point()
+    }
+    refused(
+        state | wrong, "layer1.0.bn1.bias is not finite, nor are 3 others|layer1.0.bn1.weight is not finite, nor are 3 others"
+    )
     refused(state, "does not fit backbone='resnet34': .* and .* more", "resnet34")
     refused([1, 2], "holds no tensors by name")
     refused({0: torch.ones(1)}, "holds no tensors by name")
     refused(PosixPath("executed"), "is no file of weights")
+    (place / "bad.pth").write_bytes(b"")
+    refused(None, "bad.pth': is empty")
     (place / "bad.pth").write_bytes(b"<html>")
     refused(None, "is no file of weights")
     (place / "bad.safetensors").write_bytes(b"<html>")

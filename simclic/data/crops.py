@@ -69,13 +69,14 @@ class Crops:
         return self.images.normalise(x), index.to(device, non_blocking=True)
 
     def _cut(self, out: Tensor, index: list[int], numbers: list[list[float]]) -> None:
-        """Fill `out` with the crops of some images."""
-        for row, i, u in zip(out, index, numbers, strict=True):
+        """Fill `out` with the crops of some images; numpy copies in this thread, where torch would start more."""
+        for row, i, u in zip(out.numpy(), index, numbers, strict=True):
             pixels = self._pixels(i)
             top, left, height, width = window(pixels.shape[1], pixels.shape[2], u)
-            cut = pixels[None, :, top : top + height, left : left + width]
-            crop = F.interpolate(cut, (self.images.size, self.images.size), mode="bicubic", antialias=True)[0]
-            row.copy_(crop.flip(-1) if u[-1] < 0.5 else crop)
+            cut = pixels[None, :, top : top + height, left : left + width].numpy().copy(order="K")
+            size = (self.images.size, self.images.size)
+            crop = F.interpolate(torch.from_numpy(cut), size, mode="bicubic", antialias=True)[0].numpy()
+            row[:] = crop[:, :, ::-1] if u[-1] < 0.5 else crop
 
     def _pixels(self, i: int) -> Tensor:
         """An image, whole: (3, H, W) uint8."""

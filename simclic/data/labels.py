@@ -8,10 +8,12 @@ from simclic.spec import InputError
 
 
 def valid(y: np.ndarray, classes: int) -> None:
-    """Raise InputError if a label is none of `classes` classes, or none of 1, 0 and -1 where an image shows several.
+    """Raise InputError unless labels are of `classes` classes, or 1, 0 or -1 where an image shows several.
 
     y: (n,) class indices, or (n, K) with 1, 0 or -1 for each class.
     """
+    if y.ndim not in (1, 2) or y.dtype.kind not in "iu":
+        raise InputError(f"labels of shape {y.shape} and type {y.dtype}: they are whole numbers, one or K for each image")
     if y.ndim == 2 and y.shape[1] != classes:
         raise InputError(f"labels of {y.shape[1]} classes, but there are {classes}")
     low, high = (0, classes - 1) if y.ndim == 1 else (-1, 1)

@@ -8,7 +8,7 @@ from simclic.finetune.feed import Feed
 from simclic.finetune.grid import Grid, Part
 from simclic.finetune.kept import Kept
 from simclic.finetune.member import Member, Task, loss
-from simclic.loops import sound
+from simclic.loops import sound, unrounded
 from simclic.metrics import METRICS
 from simclic.spec import Diverged, Tell
 from simclic.store import Scored
@@ -16,6 +16,7 @@ from simclic.store import Scored
 __all__ = ["Feed", "Grid", "Kept", "Member", "Part", "Task", "finetune", "loss"]
 
 
+@unrounded()
 def finetune(task: Task, kept: Kept, tell: Tell = lambda share, note: None) -> Scored:
     """Train every setting on train, choose on val, train the best again on train + val from the same start, score test once.
 

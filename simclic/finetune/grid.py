@@ -110,7 +110,8 @@ class Grid:
         if not self.task.how.compile:
             return "no"
         x = self.task.images(torch.arange(min(self.task.protocol.batch_size, len(self.task.images))))
-        return fused(copy.deepcopy(self.task.f).train(), x, self.task.protocol.precision)
+        f = copy.deepcopy(self.task.f).to(memory_format=torch.channels_last).train()  # as members are
+        return fused(f, x, self.task.protocol.precision)
 
 
 def _first(saved: dict[str, Any], part: Part, left: list[Setting]) -> bool:
@@ -124,6 +125,8 @@ def fitting(task: Task, count: int) -> int:
     a checkpoint of 4 GB."""
     if task.how.members:
         return min(count, task.how.members)
+    if task.images.device.type == "cuda":
+        torch.cuda.empty_cache()  # what torch keeps for itself is free, too
     each = sum(2 * p.nbytes for p in task.f.parameters()) + sum(b.nbytes for b in task.f.buffers())  # momentum, too
     room = min(SHARE * memory(task.images.device) / task.how.per_gpu, SAVED)
     return max(1, min(count, int(room // max(1, each))))

@@ -4,10 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import sys
-import threading
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
@@ -19,12 +16,11 @@ from typing import Any
 from rich.console import Console
 
 from simclic import stop, store
-from simclic.claim import Busy
 from simclic.cost import rough
-from simclic.launch.work import Waits, Work, decoded, stage, work
+from simclic.launch.child import child, count_gpus
+from simclic.launch.work import Work, decoded, stage
 from simclic.progress import bar
-from simclic.spec import USUAL, Diverged, How, InputError, Protocol, Run, cores
-from simclic.store import DIVERGED
+from simclic.spec import USUAL, How, InputError, Protocol, Run, cores
 
 
 @dataclass
@@ -148,76 +144,25 @@ def server(how: How) -> tuple[Any, list[str], int]:
     for n, handler in zip(numbers, before, strict=True):
         signal.signal(n, handler)
     theirs, mine = context.Pipe()
-    context.Process(target=_count_gpus, args=(theirs,), daemon=True).start()
-    theirs.close()
     try:
+        context.Process(target=count_gpus, args=(theirs,), daemon=True).start()
+        theirs.close()
         gpus = mine.recv()
     except EOFError:
-        raise InputError("torch does not start here; install it with: pip install -c constraints.txt -e .") from None
+        gpus = "its process died; out of memory?"
+    if isinstance(gpus, str):
+        raise InputError(f"torch does not start here ({gpus}); install it with: pip install -c constraints.txt -e .")
     devices = [f"cuda:{i}" for _ in range(how.per_gpu) for i in range(gpus)] or ["cpu"] * cores()
     return context, devices, max(1, cores() // len(devices)) if gpus else 1
-
-
-def _count_gpus(pipe: Connection) -> None:
-    import torch
-
-    with contextlib.suppress(BrokenPipeError):  # whoever asked has gone
-        pipe.send(torch.cuda.device_count() if torch.cuda.is_available() else 0)
 
 
 def _start(context: Any, job: Work, price: float, where: tuple[Path, Path, How, bool, str, int]) -> Process:
     """where: runs, data, how it computes, whether it trains, device, threads."""
     mine, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(theirs, *job, *where, os.getcwd()), daemon=True)
+    process = context.Process(target=child, args=(theirs, *job, *where, os.getcwd()), daemon=True)
     process.start()
     theirs.close()
     return Process(*job, where[4], price, process, mine)
-
-
-def _child(
-    pipe: Connection, run: Run, protocols: tuple[Protocol, ...], runs: Path, root: Path, how: How, trains: bool, device: str,
-    threads: int, folder: str,
-) -> None:  # fmt: skip
-    """In the child: work, and say what became of it. A user's mistake is a line, a programming error a traceback."""
-    stop.listen()  # what it says when it is stopped is cleaned up on the way out
-    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
-    os.chdir(folder)  # to which paths of data sets are relative
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    torch.set_num_threads(threads)
-    threadpool_limits(threads)
-    torch.use_deterministic_algorithms(how.deterministic)
-
-    def tell(share: float, note: str) -> None:
-        pipe.send(("share", (share, note)))
-
-    try:
-        pipe.send(("done", work(run, protocols, runs, root, device, tell, how, trains)))
-    except stop.Stopped:
-        pipe.send(("saved", ""))
-    except (Busy, Waits) as e:
-        pipe.send(("busy" if isinstance(e, Busy) else "waits", str(e)))
-    except InputError as e:
-        pipe.send(("failed", str(e)))
-    except Diverged as e:
-        pipe.send(("failed", f"{DIVERGED} {e}"))
-    except BrokenPipeError:
-        sys.exit(1)  # the parent is gone
-    except OSError as e:
-        pipe.send(("stopped", f"{e.filename or runs}: {e.strerror}"))
-    except torch.OutOfMemoryError:
-        pipe.send(("stopped", f"{device} has not enough memory for batches of {run.batch_size} at {run.image_size} pixels"))
-    except Exception:
-        pipe.send(("crashed", traceback.format_exc()))
-        sys.exit(1)
-
-
-def _leave_with_parent(parent: int) -> None:
-    """End this process at once when the one that started it is gone: its claims are then free for whoever comes next."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 def _listen(running: list[Process]) -> list[Process]:

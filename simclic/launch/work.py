@@ -56,12 +56,14 @@ def work(
                     seen = _seen(protocol, run, dataset, images, runs, root)
                     kept = Kept(runs, run, protocol, of, still_ours)
                     scored = finetune(Task(protocol, f, dataset, seen, run.seed, how), kept, part)
-                    kept.drop()  # first: a checkpoint beside a result would stay for ever
                 else:
+                    kept = None
                     scored = _probed(protocol, run, f, dataset, images, runs, part)
                 measured = {"data": dataset.digest, "seed": run.seed, "collapsed": collapsed, **described(where)}
                 still_ours()
                 store.write_result(runs, run, protocol, scored, **measured)
+                if kept is not None:
+                    kept.drop()  # now that nothing can be lost; `simclic gc` finds what a kill in between leaves
                 found = scored[0]
             errors[protocol.title.lower()] = found["error"]
     return errors

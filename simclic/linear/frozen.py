@@ -1,8 +1,6 @@
 """Frozen features: one pass over a data set's images, kept beside the encoder and read by every protocol."""
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 from simclic import files, store
 from simclic.data.images import Images
 from simclic.linear.fit import finite
+from simclic.loops import unrounded
 from simclic.spec import Linear, Run, Tell
 
 BATCH = 256  # part of what the last bits depend on
@@ -45,21 +44,11 @@ def extract(protocol: Linear, f: nn.Module, images: Images, tell: Tell = lambda 
     Returns (N, d) float32 on the device.
     """
     rows, half = [], protocol.features == "bf16"
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=half), _not_rounded():
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=half), unrounded():
         for x, _ in images.stream(torch.arange(len(images)).split(BATCH)):
             rows.append(f(x).float())
             tell(min(1.0, len(rows) * BATCH / len(images)), f"features of {len(rows) * BATCH:,} images")
     return torch.cat(rows)
-
-
-@contextmanager
-def _not_rounded() -> Iterator[None]:
-    """float32 as it is, also where a GPU would round the factors of convolutions to TF32."""
-    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
 
 
 def read(path: Path, of: dict[str, str]) -> Tensor | None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from simclic import checkpoint, files, stop, weights
 from simclic.data import Dataset
 from simclic.data.images import Images, seed_of, seeded
-from simclic.loops import LOOK, autocast, finite, fused, looks, nonfinite, seed, sound
+from simclic.loops import LOOK, autocast, finite, fused, looks, nonfinite, seed, sound, unrounded
 from simclic.method import SimCLIC, width
 from simclic.pretrain.watch import Watch, collapsed
 from simclic.spec import USUAL, Diverged, How, InputError, Run, Tell
@@ -68,6 +68,7 @@ class Training:
         return out
 
 
+@unrounded()
 def train(
     run: Run, dataset: Dataset, images: Images, path: Path, tell: Tell, still_ours: Callable[[], None] = lambda: None,
     how: How = USUAL,

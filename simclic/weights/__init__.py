@@ -47,6 +47,8 @@ def start(init: str, name: str, backbone: nn.Module, runs: Path = files.RUNS) ->
     dropped = sorted(k for k in found if k not in wanted and k.startswith(HEADS))
     if odd := misfits({k: v for k, v in found.items() if k not in dropped}, wanted):
         raise InputError(f"init={init!r} does not fit backbone={name!r}: {first(odd)}")
+    if bad := [k for k in wanted if k in found and not bool(found[k].isfinite().all())]:
+        raise InputError(f"init={init!r}: {bad[0]} is not finite{f', nor are {len(bad) - 1} others' if bad[1:] else ''}")
     used = {k: found[k].to(v) for k, v in wanted.items() if k in found}  # its type, and its device
     if all(torch.equal(wanted[k], v) for k, v in used.items()):
         raise InputError(f"init={init!r} holds exactly the random weights that are there already; it is no starting point")
@@ -114,11 +116,15 @@ def tensors(path: Path) -> tuple[bytes, Any]:
     """
     try:
         payload = path.read_bytes()
+        if not payload:
+            raise InputError(f"{path}: is empty")
         if path.suffix == ".safetensors":
             return payload, load(payload)
         with warnings.catch_warnings(), torch.serialization.safe_globals(INERT):
             warnings.simplefilter("ignore")  # about how a file was written
             found = torch.load(io.BytesIO(payload), "cpu", weights_only=True)
+    except InputError:
+        raise
     except OSError as e:
         raise InputError(f"{path}: cannot be read ({e.strerror})") from e
     except pickle.UnpicklingError as e:

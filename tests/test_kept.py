@@ -1,0 +1,171 @@
+"""What of a grid outlives its process, and when: checkpoints by the clock, the seconds of all processes, what is not whole."""
+
+import json
+import resource
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny
+
+from simclic import Finetune, InputError, finetune, store
+from simclic.data.images import Images
+from simclic.finetune import Kept, Member, Task, grid
+from simclic.finetune.bundle import Bundle
+from simclic.method import backbone
+from simclic.spec import Diverged, How
+
+CPU = torch.device("cpu")
+GRID = Finetune(steps=6, batch_size=32, lr_low=0.01, lr_count=2, decay_count=1, augment="none", precision="float32")
+
+
+@pytest.fixture
+def f():
+    torch.manual_seed(0)
+    return backbone(tiny()).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def task(digits, f):
+    return Task(GRID, f, digits, Images(digits, 16, CPU), 0)
+
+
+@pytest.fixture
+def kept(tmp_path):
+    store.enter(tmp_path, tiny(), "data")
+    return Kept(tmp_path, tiny(), GRID)
+
+
+def left(kept):
+    return [p.name for p in kept.path.parent.iterdir() if p.name.startswith("checkpoint")]
+
+
+@pytest.mark.parametrize(("tick", "steps"), [(25.0, [3, 6]), (15.0, [5]), (1.0, [])])
+def test_a_checkpoint_every_so_many_minutes_and_before_scoring_if_a_minute_is_at_risk(tick, steps, task, kept, monkeypatch):
+    clock, saves = [0.0], []
+
+    def monotonic():
+        clock[0] += tick
+        return clock[0]
+
+    monkeypatch.setattr("simclic.finetune.bundle.time", SimpleNamespace(monotonic=monotonic))
+    monkeypatch.setattr(kept, "save", lambda content: saves.append(content["step"]))
+    task = replace(task, how=How(minutes=1.0))
+    feed = finetune.Feed(GRID, task.dataset, task.images, 0)
+    Bundle(task, GRID.settings[:1], "grid").train(feed, task.dataset.splits.train, kept)
+    assert saves == steps
+
+
+def test_the_seconds_of_all_processes_count(tmp_path, monkeypatch):
+    store.enter(tmp_path, tiny(), "data")
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("simclic.finetune.kept.time", SimpleNamespace(monotonic=lambda: clock.now))
+    content = {"part": "grid", "settings": [], "step": 4, "members": []}
+    first = Kept(tmp_path, tiny(), GRID)
+    clock.now = 10.0
+    first.save(content)
+    clock.now = 100.0  # killed, and started again
+    second = Kept(tmp_path, tiny(), GRID)
+    clock.now = 103.0
+    second.went_on(second.load())
+    assert (second.seconds, second.resumed) == (10.0, [4])
+    clock.now = 105.0
+    second.add([{"lr": 0.1}])
+    clock.now = 200.0
+    third = Kept(tmp_path, tiny(), GRID)
+    clock.now = 201.0
+    assert (third.seconds, third.resumed, third.rows) == (13.0, [4], [{"lr": 0.1}])
+
+
+def test_rows_that_are_damaged_or_of_another_version_are_computed_again(kept, tmp_path):
+    kept.add([{"lr": 0.1}])
+    path = kept.path.with_name(f"partial-{GRID.name}.json")
+    whole = path.read_text()
+    assert Kept(tmp_path, tiny(), GRID).rows == [{"lr": 0.1}]
+    path.write_text(whole[:-20])
+    assert Kept(tmp_path, tiny(), GRID).rows == []
+    path.write_text(whole.replace("0.1", "0.2"))
+    assert Kept(tmp_path, tiny(), GRID).rows == []
+    values = json.loads(whole)
+    del values["sha256"]
+    store.write_json(path, {**values, "schema": store.PARTIAL + 1})
+    assert Kept(tmp_path, tiny(), GRID).rows == []
+
+
+def test_a_checkpoint_that_cannot_be_written_says_whether_there_is_one_before(kept):
+    content = {"part": "grid", "settings": [], "step": 1, "members": [torch.zeros(100_000)]}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def refused():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+        try:
+            with pytest.raises(InputError, match=r"cannot be written \(File too large; .* MB are free\)") as e:
+                kept.save(content)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        return str(e.value)
+
+    assert refused().endswith("and the same command begins again; there is no checkpoint yet")
+    kept.save(content)
+    assert refused().endswith("the checkpoint before is kept, and the same command goes on from there")
+    assert kept.load()["step"] == 1
+    assert left(kept) == [kept.path.name]
+
+
+def test_weights_that_overflow_in_the_last_step_have_diverged_there(task, kept):
+    wild = replace(GRID, steps=1, lr_high=1e30, decay_count=0)
+    record, _, _ = finetune.finetune(replace(task, protocol=wild), kept)
+    first, second = record["curve"]
+    assert (first["lr"], first["error"], first["diverged"]) == (1e30, None, 1)
+    assert second["diverged"] is None
+    assert second["error"] is not None
+
+
+def test_a_refit_that_diverges_leaves_its_rows_and_no_checkpoint(task, kept, monkeypatch):
+    scores, at_risk = Bundle.scores, []
+
+    def none(bundle, index):
+        if bundle.part == "refit":
+            at_risk.extend(left(kept))
+            return [None]
+        return scores(bundle, index)
+
+    monkeypatch.setattr(Bundle, "scores", none)
+    with pytest.raises(Diverged, match=r"^the refit diverged at lr .*, decay .*, step 6$"):
+        finetune.finetune(replace(task, how=How(minutes=0.0)), kept)
+    assert at_risk
+    assert left(kept) == []
+    assert len(store.partial(kept.runs, tiny(), GRID)["curve"]) == 4
+
+
+def test_members_lie_in_memory_as_convolutions_like_it(task):
+    member = Member(task, (0.1, 0.0))
+    x, y = next(iter(finetune.Feed(GRID, task.dataset, task.images, 0)(task.dataset.splits.train)))
+    member.step(x, y, 0)
+    convolutions = [p for p in member.model.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
+    assert convolutions
+    assert all(p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous() for p in convolutions)
+
+
+def test_processes_that_share_a_gpu_share_its_memory(task, monkeypatch):
+    each = sum(2 * p.nbytes for p in task.f.parameters()) + sum(b.nbytes for b in task.f.buffers())
+    monkeypatch.setattr("simclic.finetune.grid.memory", lambda device: 24.5 * each)
+    monkeypatch.setattr("simclic.finetune.grid.SAVED", 1e12)
+    assert [grid.fitting(replace(task, how=How(per_gpu=n)), 56) for n in (1, 2, 3)] == [12, 6, 4]
+
+
+def test_bundles_are_about_as_large(task, kept, monkeypatch):
+    scores, counts = Bundle.scores, []
+    monkeypatch.setattr(Bundle, "scores", lambda b, i: counts.append(len(b.members)) or scores(b, i))
+    finetune.finetune(replace(task, how=How(members=3)), kept)
+    assert counts == [2, 2, 1]
+
+
+def test_a_loss_that_was_once_not_finite_stays_so(task):
+    member = Member(task, (0.1, 0.0))
+    x, y = next(iter(finetune.Feed(GRID, task.dataset, task.images, 0)(task.dataset.splits.train)))
+    for step, factor in enumerate((1.0, np.nan, 1.0)):
+        member.step(x * factor, y, step)
+    assert member.diverged == 2
