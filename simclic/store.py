@@ -10,16 +10,14 @@ import io
 import json
 import math
 import os
-import platform
-import subprocess
 from contextlib import suppress
 from dataclasses import fields
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simclic import files, slurm
+from simclic import files, slurm, start
+from simclic.provenance import provenance
 from simclic.spec import PROTOCOLS, InputError, Protocol, Run
 
 if TYPE_CHECKING:
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 PARTIAL = 2  # of what is finished of a result; changed with how its rows are computed, too
-COMMIT = "COMMIT"  # in a copy of the code: the commit that it was copied from
 LOG = "SIMCLIC_LOG"  # the environment's word for the file that a process's messages go to
 DIVERGED = "diverged:"  # how the reason of a failure begins that is a finding
 
@@ -70,7 +67,8 @@ def enter(runs: Path, run: Run, data: str) -> Path:
 
 
 def agrees(runs: Path, run: Run, data: str = "") -> bool:
-    """Is there a run.json for this Run? Raises InputError if there is one that disagrees, naming each field."""
+    """Is there a run.json for this Run? Raises InputError if there is one that disagrees, naming each field, and Broken if the
+    file it started from is another one by now."""
     path = folder(runs, run) / "run.json"
     if (found := recorded(path)) is None:
         return False
@@ -84,6 +82,8 @@ def agrees(runs: Path, run: Run, data: str = "") -> bool:
         raise InputError(
             f"{path}: another experiment under the same name: {'; '.join(differ)}; move the folder away or use another --runs DIR"
         )
+    if start.located(run.init, runs):
+        start.unchanged(run.init, read_json(path.with_name("pretrain.json"), verify=False) or {}, path.parent)
     return True
 
 
@@ -269,31 +269,6 @@ def forgive(runs: Path, run: Run, stage: str) -> None:
     """Forget an earlier failure: the stage is being tried again."""
     with suppress(FileNotFoundError, NotADirectoryError):
         failed(runs, run, stage).unlink()
-
-
-@cache
-def provenance() -> dict[str, Any]:
-    """Versions and commit of what computes here."""
-    names = ("simclic", "torch", "torchvision", "timm", "scikit-learn", "numpy", "scipy")
-    return {"versions": {"python": platform.python_version(), **{n: _version(n) for n in names}}, "commit": _commit()}
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "absent"
-
-
-def _commit() -> str:
-    """The commit of the source tree, marked + if files differ from it; 'unknown' outside git. A copy to be run says its own."""
-    with suppress(OSError):
-        return Path(__file__).with_name(COMMIT).read_text().strip()
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def _sha256(path: Path) -> str:

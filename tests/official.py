@@ -45,12 +45,17 @@ def trained(seed=0):
 
 
 def light(seed=0):
-    """The same keys and shapes over a single number each, so that a file takes kilobytes."""
+    """The same keys and shapes over a number for each row, so that a file takes kilobytes."""
     return {
-        k: v if v.ndim == 0 else torch.full((1,), 0.5 + seed + i / 1000).expand(v.shape)
+        k: v if v.ndim == 0 else rows(v.shape, 0.5 + seed + i / 1000)
         for i, (k, v) in enumerate(torchvision.models.resnet50().state_dict().items())
         if not k.startswith("fc.")
     }
+
+
+def rows(shape, first):
+    """Numbers from `first` on that differ along the first axis alone."""
+    return (first + torch.arange(shape[0]) / 1e4).reshape(-1, *[1] * (len(shape) - 1)).expand(shape)
 
 
 def reference(name, model):

@@ -10,7 +10,7 @@ from conftest import ROOT
 
 FLOORS = {
     "spec": 0,
-    "files": 0.5, "progress": 0.5, "stop": 0.5, "slurm": 0.5, "claim": 0.75,
+    "files": 0.5, "progress": 0.5, "stop": 0.5, "slurm": 0.5, "start": 0.75, "provenance": 0.5, "claim": 0.75,
     "checkpoint": 1, "loops": 1, "method": 1, "data": 1, "metrics": 1, "store": 1, "weights": 1,
     "cost": 1.5,
     "pretrain": 2, "linear": 2, "finetune": 2, "plan": 2,

@@ -17,6 +17,7 @@ from simclic import Linear, launch, slurm, store
 from simclic.launch import profile, records, snapshot
 from simclic.launch.pack import Array
 from simclic.launch.submit import Submitted, _sbatch
+from simclic.provenance import provenance
 
 UP, DOWN = ROOT / "slurm/testcluster/up", ROOT / "slurm/testcluster/down"
 LINEAR = Linear(l2_count=2, tolerance=1e-2)
@@ -151,7 +152,7 @@ def test_submitted_finished_reported_and_equal_to_run(here):
         assert re.fullmatch(r"\d+_[01]", found["job"])
         assert (found["node"], found["device"], found["restarts"]) == (os.uname().nodename, "cpu", 0)
         assert found["seconds"] > 0
-        assert found["commit"] == store.provenance()["commit"]
+        assert found["commit"] == provenance()["commit"]
     for folder in (here / "runs/.launches", *(here / "runs/.launches").glob("2*"), *(here / "runs/.launches").glob("2*/*-*/")):
         assert folder.stat().st_mode & 0o777 == 0o700, folder
 

@@ -35,6 +35,7 @@ from rich.progress import track
 from simclic import Finetune, Linear, Run, load, store
 from simclic.data import FACTS
 from simclic.metrics import METRICS
+from simclic.provenance import provenance
 from simclic.spec import STRENGTHS, cores
 
 ROOT = Path(__file__).parents[2]
@@ -129,7 +130,7 @@ def encoder(folder, run, rng):
         (folder / "log.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     record = {"schema": store.SCHEMA, "epochs": run.epochs, "last": rows[-1] if rows else {}, "collapsed": "", "resumed": []}
     where = {"compiled": "no", "seconds": 12.5, "device": "cpu", "threads": 1, "node": "n1", "job": "", "restarts": 0}
-    store.write_json(folder / "pretrain.json", {**record, **where, **store.provenance()})
+    store.write_json(folder / "pretrain.json", {**record, **where, **provenance()})
 
 
 def scored(run, protocol, rng):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from simclic import store
+from simclic.provenance import provenance
 from simclic.spec import InputError, cores
 
 SCHEMA = 1
@@ -138,7 +139,7 @@ def written(runs: Path, target: Target, rates: list[dict[str, Any]], where: dict
         seconds = kept.get(_kind(rate), rate)["seconds"] | rate["seconds"]
         kept[_kind(rate)] = {**rate, "seconds": seconds}
     values = {"schema": SCHEMA, "target": target.name, **where, "rates": list(kept.values())}
-    store.write_json(path, values | store.provenance())
+    store.write_json(path, values | provenance())
     return path
 
 

@@ -16,6 +16,7 @@ from simclic import store
 from simclic.launch.pack import Array
 from simclic.launch.profile import Profile
 from simclic.launch.work import Work
+from simclic.provenance import provenance
 from simclic.spec import PROTOCOLS, How, InputError, Run
 
 Key = tuple[str, str]  # the names of a Run and of a protocol, or of a Run and nothing for its encoder
@@ -167,7 +168,7 @@ def begin(arrays: list[Array], profile: Profile, code: Path, runs: Path, root: P
         "how": asdict(profile.how),
         "limits": limits,
     }
-    store.write_json(folder / "launch.json", {**what, **where, "code": code.name, **store.provenance(), "arrays": described})
+    store.write_json(folder / "launch.json", {**what, **where, "code": code.name, **provenance(), "arrays": described})
     return Launch(folder)
 
 

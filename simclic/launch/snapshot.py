@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import simclic
-from simclic import store
+from simclic.provenance import COMMIT, provenance
 from simclic.spec import InputError
 
 PACKAGE = Path(simclic.__file__).parent
@@ -17,7 +17,7 @@ SUMS = "SHA256SUMS"
 
 def take(place: Path) -> Path:
     """A copy of this package below `place`, ready to be imported; there is one for each state of the code."""
-    sums, commit = _sums(PACKAGE), store.provenance()["commit"]
+    sums, commit = _sums(PACKAGE), provenance()["commit"]
     told = _told(sums, commit)
     folder = place / f"code-{_digest(told)}"
     if not folder.exists():
@@ -26,7 +26,7 @@ def take(place: Path) -> Path:
             for name in sums:
                 (draft / "simclic" / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(PACKAGE / name, draft / "simclic" / name)
-            (draft / "simclic" / store.COMMIT).write_text(f"{commit}\n")
+            (draft / "simclic" / COMMIT).write_text(f"{commit}\n")
             (draft / SUMS).write_text(told)
             if _sums(draft / "simclic") != sums:
                 raise InputError(f"{PACKAGE}: was changed while it was copied; submit again")
@@ -41,7 +41,7 @@ def take(place: Path) -> Path:
 def check(folder: Path) -> None:
     """Raise InputError, naming the files, if a copy is not what was submitted any more."""
     try:
-        told, commit = (folder / SUMS).read_text(), (folder / "simclic" / store.COMMIT).read_text().strip()
+        told, commit = (folder / SUMS).read_text(), (folder / "simclic" / COMMIT).read_text().strip()
     except OSError as e:
         raise InputError(f"{e.filename}: cannot be read ({e.strerror}); submit again") from e
     now, before = _told(_sums(folder / "simclic"), commit).splitlines(), told.splitlines()

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simclic import files, slurm, store, weights
+from simclic import files, slurm, start, store, weights
 from simclic.claim import claimed
 from simclic.data import Dataset
 from simclic.data.images import Images, seeded
 from simclic.method import backbone
 from simclic.pretrain.loop import train
+from simclic.provenance import provenance
 from simclic.spec import USUAL, How, InputError, Run, Tell
 from simclic.weights import card
 
@@ -39,7 +40,7 @@ def pretrain(
                 for left in (*path.glob(".checkpoint.*"), *path.glob(".backbone.*")):  # by a process killed while it wrote
                     left.unlink(missing_ok=True)
                 done = _made(run, dataset, path, device, tell, still_ours, how)
-    weights.unchanged(run.init, done, path)
+    start.unchanged(run.init, done, path)
     # Read back even if it was just made: what follows must not depend on that.
     return restored(run, path, done).to(device).eval().requires_grad_(False)
 
@@ -62,7 +63,7 @@ def _made(
         **described(device),
         "deterministic": how.deterministic,
     }
-    store.write_json(path / "pretrain.json", {"schema": store.SCHEMA, **done, **store.provenance()})
+    store.write_json(path / "pretrain.json", {"schema": store.SCHEMA, **done, **provenance()})
     for checkpoint in path.glob("checkpoint*"):
         checkpoint.unlink()
     return done

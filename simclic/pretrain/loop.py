@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simclic import checkpoint, files, stop, weights
+from simclic import checkpoint, files, start, stop, weights
 from simclic.data import Dataset
 from simclic.data.images import Images, seed_of, seeded
 from simclic.loops import LOOK, autocast, finite, fused, looks, nonfinite, seed, sound, unrounded
@@ -90,7 +90,7 @@ def train(
     if content := checkpoint.load(path / "checkpoint", run.name):
         training.restore(content)
         del content  # as large as the model and its history
-        weights.unchanged(run.init, training.init, path)
+        start.unchanged(run.init, training.init, path)
         card.pad(training.model.backbone, training.init.get("padding", "symmetric"))
     elif run.init != "random":
         training.init = weights.start(run.init, run.backbone, training.model.backbone, path.parent)

@@ -11,7 +11,7 @@ from simclic.report.noise import Difference, Measured, against
 from simclic.report.results import Results, alike
 from simclic.report.tables import DASH, Failures
 from simclic.spec import Finetune, Linear, Protocol, Run, Table
-from simclic.spec.methods import AS_STORED, METHODS
+from simclic.spec.methods import AS_STORED, METHODS, OWN_INPUT
 
 Verdict = Literal["reproduced", "differs", "not comparable", "not run"]
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "differs", "not comparable", "not run")
@@ -169,6 +169,8 @@ def _cited(run: Run, protocol: Protocol, method: str, dataset: str) -> Iterator[
         yield "other split (their list was drawn with replacement)"
     if method in OWN.values() and not run.init.endswith("-as-stored"):
         yield "other start (padded as its authors do; the stored row is not)"
+    if method in OWN_INPUT:
+        yield "other input (its red divided by 0.228 as its authors do; the stored row's by 0.229)"
     yield from departs(run, ("backbone", "image_size", "difficult"))
     if isinstance(protocol, Finetune):
         yield "other protocol (theirs: batch 64, 20 settings, with or without augmentation)"

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from simclic.report.noise import Measured
 from simclic.spec import InputError
 
 NEEDED = ("method", "source", "pretrained_on", "split")
+FEW = 3  # numbers in a row that are not all 1 % and less by chance
 IMAGENET = 50_000  # its validation images, on which the column of that name is measured
 TEST = {title(name): FACTS[name].sizes[2] for name in PAPER} | {"ImageNet": IMAGENET}
 
@@ -32,9 +33,20 @@ class Method:
         return Measured(float(text), TEST[column]) if text and self.tested else None
 
 
-def added(folder: Path, columns: Sequence[str]) -> list[Method]:
-    """The methods in a folder, by file name. Raises InputError for a file that is not as it should be."""
-    return [read(path, columns) for path in sorted(folder.glob("*.csv"))]
+def added(folder: Path, columns: Sequence[str], taken: Collection[str] = ()) -> list[Method]:
+    """The methods in a folder, by file name. taken: names of rows that are there already.
+
+    Raises InputError for a file that is not as it should be, or no .csv, or of a method whose name is taken.
+    """
+    found: dict[str, Method] = {}
+    for path in sorted(p for p in folder.glob("*") if not p.name.startswith(".")):
+        if path.suffix != ".csv" or not path.is_file():
+            raise InputError(f"{path}: is no file of a method; they end with .csv, and nothing else lies there")
+        method = read(path, columns)
+        if method.name in found or method.name in taken:
+            raise InputError(f"{path}: the table has a row {method.name!r} already; call this method otherwise")
+        found[method.name] = method
+    return list(found.values())
 
 
 def read(path: Path, columns: Sequence[str]) -> Method:
@@ -70,6 +82,11 @@ def read(path: Path, columns: Sequence[str]) -> Method:
         for name, value in zip(header[1:], values[1:], strict=True):
             if value and not _percentage(value):
                 raise InputError(f"{path}:{n}: {name}={value!r} is no error in percent, 0 to 100")
+        numbers = [float(value) for value in values[1:] if value]
+        if not numbers:
+            raise InputError(f"{path}:{n}: holds no number; leave the row out")
+        if len(numbers) >= FEW and max(numbers) <= 1:
+            raise InputError(f"{path}:{n}: are these fractions? errors are in percent: 5.98, not 0.0598")
         rows[values[0]] = dict(zip(header[1:], values[1:], strict=True))
     tested = told["split"] == "test"
     unknown = "" if tested else ", so without p-values: how many images these are is not known"
@@ -85,4 +102,4 @@ def _cells(path: Path, n: int, line: str) -> list[str]:
 
 
 def _percentage(text: str) -> bool:
-    return bool(re.fullmatch(r"\d{1,3}(\.\d+)?", text)) and float(text) <= 100
+    return bool(re.fullmatch(r"[0-9]{1,3}(\.[0-9]+)?", text)) and float(text) <= 100

@@ -16,7 +16,7 @@ from simclic.report.methods import Method, added
 from simclic.report.noise import Measured, difference, shown
 from simclic.report.results import Results, alike
 from simclic.spec import Exhibit, Protocol, Run, Table
-from simclic.spec.methods import AS_STORED, METHODS
+from simclic.spec.methods import AS_STORED, IMPORTED, METHODS
 
 DASH = "–"
 
@@ -151,7 +151,8 @@ def _comparison(table: Table, results: Results, stored: pd.DataFrame, failures: 
     ours = [name for name in asked if title(name) not in theirs or name not in PAPER]
     columns = ours + [names.get(text, text) for text in theirs]
     header, blocks, known = [title(name) for name in ours] + theirs, [], printed(baselines)
-    new, split = added(baselines / "methods", theirs) if theirs else [], {run.split for run in table.runs}
+    taken = {*IMPORTED.values(), *(stored["method"] if theirs else ())}
+    new, split = added(baselines / "methods", theirs, taken) if theirs else [], {run.split for run in table.runs}
     for protocol in table.protocols:
         rows = stored[stored["protocol"] == protocol.stage].to_dict("records")
         places = [[Key("table2", protocol.stage, c, r["method"]) for c in theirs] for r in rows]

@@ -35,9 +35,10 @@ def found(place: Path, name: str) -> Path:
     """The folder of the Run that `name` begins. Raises InputError if there is none, or more than one."""
     if Path(name).is_dir():
         return Path(name)
-    folders = sorted(p for p in place.glob("*") if p.name.startswith(name) and p.is_dir()) if "/" not in name else []
+    there = sorted(p for p in place.glob("*") if p.is_dir() and p.name != "imported" and not p.name.startswith("."))
+    folders = [p for p in there if p.name.startswith(name)] if "/" not in name else []
     if len(folders) != 1:
-        those = ", ".join(p.name for p in folders[:4]) or f"{sum(p.is_dir() for p in place.glob('*'))} others"
+        those = ", ".join(p.name for p in folders[:4]) or f"{len(there)} others"
         raise InputError(f"{place / name}: {'no such run' if not folders else 'more than one run'}; there are {those}")
     return folders[0]
 

@@ -5,6 +5,7 @@ import io
 import pickle
 import warnings
 from collections.abc import Mapping
+from os.path import commonpath
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 
 from simclic import files
 from simclic.spec import InputError
-from simclic.spec.methods import IMPORTED, imported, not_imported
-from simclic.spec.run import is_file
+from simclic.spec.methods import imported, not_imported
+from simclic.start import located, started
 from simclic.weights import card
 from simclic.weights.card import Card
 
@@ -46,7 +47,7 @@ def start(init: str, name: str, backbone: nn.Module, runs: Path = files.RUNS) ->
     wanted = backbone.state_dict()
     dropped = sorted(k for k in found if k not in wanted and k.startswith(HEADS))
     if odd := misfits({k: v for k, v in found.items() if k not in dropped}, wanted):
-        raise InputError(f"init={init!r} does not fit backbone={name!r}: {first(odd)}")
+        raise InputError(f"init={init!r} does not fit backbone={name!r}: {first(odd)}{_prefixed(found, wanted)}")
     if bad := [k for k in wanted if k in found and not bool(found[k].isfinite().all())]:
         raise InputError(f"init={init!r}: {bad[0]} is not finite{f', nor are {len(bad) - 1} others' if bad[1:] else ''}")
     used = {k: found[k].to(v) for k, v in wanted.items() if k in found}  # its type, and its device
@@ -68,16 +69,16 @@ def misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[s
     return odd + [f"{k} is {tuple(found[k].shape)}, not {tuple(wanted[k].shape)}" for k in both]
 
 
-def first(odd: list[str]) -> str:
+def _prefixed(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """The way out where all keys would fit but for what they begin with, or nothing."""
+    prefix = commonpath([k.replace(".", "/") for k in found]).replace("/", ".") + "."
+    stripped = {k.removeprefix(prefix): v for k, v in found.items() if not k.removeprefix(prefix).startswith(HEADS)}
+    return f"; save it without {prefix!r}, with which all its keys begin" if not misfits(stripped, wanted) else ""
+
+
+def first(odd: list[str], between: str = "; ") -> str:
     """The first three of what is odd, and how many more there are."""
-    return "; ".join(odd[:3]) + (f" and {len(odd) - 3:,} more" if len(odd) > 3 else "")
-
-
-def located(init: str, runs: Path) -> Path | None:
-    """Where a starting point lies that is a file, named by its path or by the method it was imported as; None for others."""
-    if init in IMPORTED:
-        return imported(runs, init)
-    return Path(init).expanduser() if is_file(init) else None
+    return between.join(odd[:3]) + (f" and {len(odd) - 3:,} more" if len(odd) > 3 else "")
 
 
 def normal(init: str, runs: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
@@ -90,24 +91,22 @@ def normal(init: str, runs: Path) -> tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def keep(name: str, tensors: dict[str, Tensor], told: Card, runs: Path) -> Path:
-    """Write an imported backbone with its card, for Runs that start from `name`. Returns the path."""
-    path = imported(runs, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_bytes(path, save({k: v.contiguous() for k, v in tensors.items()}, told.metadata))
+    """Write an imported backbone with its card, for Runs that start from `name`. Returns the path.
+
+    Raises InputError if it cannot be written, or if there are Runs that started from another file of this name.
+    """
+    path, payload = imported(runs, name), save({k: v.contiguous() for k, v in tensors.items()}, told.metadata)
+    if others := started(name, runs, hashlib.sha256(payload).hexdigest()):
+        those = f"{len(others)} {'run' if len(others) == 1 else 'runs'} under {runs} started from another file of this name"
+        raise InputError(
+            f"{path}: {those} ({first(others, ', ')}); move their folders away, or choose another place with --runs DIR"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(path, payload)
+    except OSError as e:
+        raise InputError(f"{path}: cannot be written ({e.strerror}); choose another place with --runs DIR") from e
     return path
-
-
-def sha256_of(init: str, runs: Path) -> str:
-    """The SHA-256 of a file to start from, or nothing for weights by name or a file that is gone."""
-    path = located(init, runs)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path and path.is_file() else ""
-
-
-def unchanged(init: str, record: Mapping[str, Any], path: Path) -> None:
-    """Raise InputError if the file to start from is another one by now than what is recorded of it in `path`."""
-    now = sha256_of(init, path.parent)
-    if now and now != record.get("init_sha256"):
-        raise InputError(f"init={init!r}: is another file than the one that {path} started from; move that folder away")
 
 
 def tensors(path: Path) -> tuple[bytes, Any]:
@@ -170,7 +169,9 @@ def _from_file(init: str, path: Path) -> tuple[str, dict[str, Tensor]]:
     if isinstance(found.get("state_dict"), dict):
         found = found["state_dict"]
     if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items()):
-        raise InputError(f"init={init!r}: holds no tensors by name, under torchvision's or timm's keys")
+        within = [str(k) for k, v in found.items() if isinstance(v, dict)]
+        way = f"; save one of {', '.join(within)} alone" if within else ""
+        raise InputError(f"init={init!r}: holds no tensors by name, under torchvision's or timm's keys{way}")
     for name, tensor in found.items():
         ordinary(Path(init), name, tensor)
     return hashlib.sha256(payload).hexdigest(), found

@@ -17,6 +17,7 @@ PROJECTION = {
     "0.weight": (2048, 2048), "0.bias": (2048,), **{f"1.{k}": v for k, v in NORM.items()},
     "3.weight": (128, 2048), "3.bias": (128,),
 }  # fmt: skip
+ANY = {name: (None,) * len(shape) for name, shape in PROJECTION.items()}  # of sizes that nobody published
 JIGSAW = {"fc2.weight": (128, 1152), "fc2.bias": (128,)}
 
 
@@ -29,16 +30,16 @@ def under(prefix: str, shapes: Shapes) -> dict[str, tuple[int | None, ...]]:
 class Torch:
     """A file of PyTorch's. outer: the key that holds the state dict, "" for the file itself. prefix: of the backbone's keys.
 
-    heads: keys that are no backbone's and have to be there. extra: a pattern of further keys that may be there. beside: what may
-    stand beside `outer`. md5: first digits of the published files' MD5.
+    heads: keys that are no backbone's and have to be there. extra: a pattern of further keys that may be there. md5: first
+    digits of the published file's MD5. others: those of files of the same method that are not Table 2's, and which they are.
     """
 
     outer: str
     prefix: str
     heads: Shapes
     extra: str = "$^"
-    beside: tuple[str, ...] = ()
-    md5: tuple[str, ...] = ()
+    md5: str = ""
+    others: tuple[tuple[str, str], ...] = ()
     normal: tuple[Any, Any] = IMAGENET
     padding: str = field(default="symmetric", init=False)
 
@@ -64,23 +65,22 @@ class Haiku:
 Layout = Torch | TensorFlow | Haiku
 
 
-def moco(head: Shapes, *md5: str) -> Torch:
+def moco(head: Shapes, md5: str = "", *others: tuple[str, str]) -> Torch:
     """As MoCo and PCL save: queue and momentum encoder may be there, in published files they are not."""
-    extra, beside = r"module\.(queue|queue_ptr|encoder_k\..*)", ("epoch", "arch", "optimizer")
-    return Torch("state_dict", "module.encoder_q.", under("module.encoder_q.fc.", head), extra, beside, md5)
+    extra = r"module\.(queue|queue_ptr|encoder_k\..*)"
+    return Torch("state_dict", "module.encoder_q.", under("module.encoder_q.fc.", head), extra, md5, others)
 
 
 def pycontrast(head: Shapes, jigsaw: Shapes | None = None) -> Torch:
     """As PyContrast saves: a head, and one for the pieces of a jigsaw."""
-    beside = ("model_ema", "contrast", "optimizer", "epoch", "amp", "opt")
     pieces = under("module.head_jig.", under("fc1.", jigsaw) | JIGSAW) if jigsaw else {}
-    return Torch("model", "module.encoder.", under("module.head.", head) | pieces, beside=beside)
+    return Torch("model", "module.encoder.", under("module.head.", head) | pieces, r"module\.jigsaw\..*")
 
 
-def swav(prototypes: Shapes, extra: str = "$^") -> Torch:
+def swav(prototypes: Shapes, extra: str = "$^", projection: Shapes = PROJECTION) -> Torch:
     """As SwAV's code saves, or its state dict alone."""
-    heads = under("module.projection_head.", PROJECTION) | under("module.prototypes", prototypes)
-    return Torch("", "module.", heads, extra, ("epoch", "optimizer", "amp"), normal=SWAVS)
+    heads = under("module.projection_head.", projection) | under("module.prototypes", prototypes)
+    return Torch("", "module.", heads, extra, normal=SWAVS)
 
 
 CLASSIFIER = under("head_supervised/linear_layer/dense/", {"kernel": (2048, 1000), "bias": (1000,)})
@@ -97,9 +97,9 @@ LAYOUTS: dict[str, Layout] = {
     "pirl": pycontrast(under("0.", LINEAR), LINEAR),
     "pcl-v2": moco(MLP),
     "simclr-v1": TensorFlow(CLASSIFIER, SLOTS),
-    "moco-v2": moco(MLP, "a04e12f8"),
+    "moco-v2": moco(MLP, "a04e12f8", ("59fd9945", "of 200 epochs, 67.7 % on ImageNet")),
     "simclr-v2": TensorFlow(CONTRASTIVE, rf"{SLOTS}|head_contrastive/.*|head_supervised/.*|ema_model/.*|.*memory.*"),
-    "sela-v2": swav({}, r"module\.prototypes\..*"),
+    "sela-v2": swav({}, r"module\.prototypes.*", ANY),
     "infomin": pycontrast(MLP, MLP),
     "byol": Haiku(),
     "deepcluster-v2": swav({f".prototypes{i}.weight": (3000, 128) for i in range(3)}),

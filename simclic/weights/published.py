@@ -44,20 +44,28 @@ def convert(name: str, path: Path, wanted: Tensors) -> tuple[Tensors, Card]:
 def fits(name: str, path: Path, found: Tensors, wanted: Tensors) -> None:
     """Raise InputError unless these are all weights of a trained ResNet-50."""
     odd = misfits(found, wanted)
-    fresh = {"running_mean": 0.0, "running_var": 1.0}  # what no image has passed
-    for k in sorted(found.keys() & wanted.keys()):
-        if found[k].shape != wanted[k].shape:
-            continue
-        if not bool(found[k].isfinite().all()):
-            odd.append(f"{k} is not finite")
-        elif bool((found[k] == fresh.get(k.rpartition(".")[2], float("nan"))).all()) or _same(found[k], wanted[k]):
-            odd.append(f"{k} was never trained")
+    both = [k for k in sorted(found.keys() & wanted.keys()) if found[k].shape == wanted[k].shape and found[k].ndim]
+    odd += [f"{k} {why}" for k in both if (why := _untrained(k, found[k], wanted[k]))]
+    scales = [k for k in both if found[k].ndim == 1 and k.endswith((".weight", ".bias"))]
+    if scales and all(bool((found[k] == float(k.endswith(".weight"))).all()) for k in scales):
+        odd.append("no norm's weight or bias was ever trained")
     _refuse(name, path, odd)
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Are these weights of a convolution the same?"""
-    return a.ndim == 4 and torch.equal(a.to(b), b)
+def _untrained(key: str, found: Tensor, fresh: Tensor) -> str:
+    """Why these are no weights or statistics of a trained network, or nothing. fresh: of one that was not trained."""
+    kind = key.rpartition(".")[2]
+    if not found.is_floating_point():
+        return f"is of {found.dtype}"
+    if not bool(found.isfinite().all()):
+        return "is not finite"
+    if kind == "running_var" and bool((found < 0).any()):
+        return "is negative"
+    if found.ndim == 4 and found.numel() > 1 and bool((found == found.flatten()[0]).all()):
+        return "is one number throughout"
+    unseen = {"running_mean": 0.0, "running_var": 1.0}.get(kind)  # what no image has passed
+    as_it_was = bool((found == unseen).all()) if unseen is not None else found.ndim == 4 and torch.equal(found.to(fresh), fresh)
+    return "was never trained" if as_it_was else ""
 
 
 def from_torch(name: str, layout: Torch, path: Path) -> tuple[Tensors, list[str], str]:
@@ -65,7 +73,12 @@ def from_torch(name: str, layout: Torch, path: Path) -> tuple[Tensors, list[str]
     payload, whole = tensors(path)
     digest = hashlib.md5(payload, usedforsecurity=False).hexdigest()
     for other, its in LAYOUTS.items():
-        if isinstance(its, Torch) and other != name and digest.startswith(its.md5 or "-"):
+        if not isinstance(its, Torch):
+            continue
+        for md5, which in its.others:
+            if digest.startswith(md5):
+                raise InputError(f"{path}: is {METHODS[other]}'s file {which}; Table 2's is {FACTS[other][1]}")
+        if other != name and its.md5 and digest.startswith(its.md5):
             raise InputError(f"{path}: is {METHODS[other]}'s file by its MD5, not {METHODS[name]}'s; say: simclic import {other}")
     state, beside = whole, list[str]()
     outer = layout.outer or ("state_dict" if "state_dict" in whole else "")
@@ -73,14 +86,13 @@ def from_torch(name: str, layout: Torch, path: Path) -> tuple[Tensors, list[str]
         if not isinstance(whole.get(outer), dict):
             raise InputError(f"{path}: has no {outer!r}, which {METHODS[name]}'s file has; is it another method's?")
         state, beside = whole[outer], [k for k in whole if k != outer]
-    odd = [f"{k} is left over" for k in beside if k not in layout.beside]
-    odd += [f"{k} is no tensor of a kind that weights are of" for k, v in state.items() if not _usual(k, v)]
+    odd = [f"{k} is no tensor of a kind that weights are of" for k, v in state.items() if not _usual(k, v)]
     _refuse(name, path, odd)
     heads, rest = _parted(name, path, state, layout.heads, layout.extra)
     strange = [k for k in rest if not k.startswith(layout.prefix)]
     _refuse(name, path, [f"{k} is left over" for k in strange])
     found = {k.removeprefix(layout.prefix): v for k, v in rest.items()}
-    return found, beside + heads, hashlib.sha256(payload).hexdigest()
+    return found, [*map(str, beside), *heads], hashlib.sha256(payload).hexdigest()
 
 
 def _usual(key: Any, value: Any) -> bool:

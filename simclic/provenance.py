@@ -1,0 +1,36 @@
+"""What computes here: versions, and the commit of the source tree."""
+
+import platform
+import subprocess
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+COMMIT = "COMMIT"  # in a copy of the code: the commit that it was copied from
+
+
+@cache
+def provenance() -> dict[str, Any]:
+    """Versions and commit of what computes here."""
+    names = ("simclic", "torch", "torchvision", "timm", "scikit-learn", "numpy", "scipy")
+    return {"versions": {"python": platform.python_version(), **{n: _version(n) for n in names}}, "commit": _commit()}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _commit() -> str:
+    """The commit of the source tree, marked + if files differ from it; 'unknown' outside git. A copy to be run says its own."""
+    with suppress(OSError):
+        return Path(__file__).with_name(COMMIT).read_text().strip()
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
