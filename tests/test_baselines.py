@@ -10,11 +10,12 @@ import timm
 import torch
 from conftest import ROOT, tiny
 from safetensors.torch import load_file, save
+from test_methods import NUMBERS
 from test_store import publish
 
 from simclic import Finetune, InputError, Linear, Table, checkpoint, grid, launch, load, pretrain, report, store
 from simclic.__main__ import main
-from simclic.report import methods, render
+from simclic.report import render
 from simclic.spec import How, Suite
 from simclic.spec.methods import IMPORTED, METHODS
 from simclic.weights.card import Card, pad
@@ -69,16 +70,6 @@ def test_a_conversion_padded_as_stored_is_compared_with_the_stored_row(tmp_path)
     assert (less["CIFAR10"], less["Cars"]) == ("-0.74", "–")
 
 
-NUMBERS = """# method: Mine
-# source: Doe 2026, Table 3
-# pretrained_on: ImageNet-1k
-# split: test
-protocol,Aircraft,CIFAR10,Flowers
-linear,45.40,5.98,
-finetune,,2.00,3.00
-"""
-
-
 def test_a_file_of_numbers_is_a_row_of_table_2_with_mark_rank_and_significance(tmp_path, monkeypatch):
     source = tmp_path / "source"
     (source / "baselines/methods").mkdir(parents=True)
@@ -119,29 +110,6 @@ def test_numbers_that_are_none_of_the_test_images_are_ranked_without_a_p_value(t
     honest = sheet(tmp_path / "out/table2-honest.csv")
     assert honest["Linear evaluation", "Added", "Mine"]["CIFAR10"] == "5.98"
     assert "**5.98**" not in next(r for r in (tmp_path / "out/table2-honest.md").read_text().splitlines() if "Mine" in r)
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        (("# source: Doe 2026, Table 3\n", ""), "says no source; add a line '# source: ...'"),
-        (("CIFAR10", "CIFAR-10"), "mine.csv:5: 'CIFAR-10' is no column of Table 2"),
-        (("protocol,", "stage,"), "mine.csv:5: its first column is not protocol"),
-        (("5.98", "105.98"), "mine.csv:6: CIFAR10='105.98' is no error in percent, 0 to 100"),
-        (("5.98", "1_0"), "mine.csv:6: CIFAR10='1_0' is no error in percent"),
-        (("Flowers", "CIFAR10"), "mine.csv:5: has a column twice"),
-        (("# split: test", "# split: test\n# split: val"), "says one thing twice"),
-        (("5.98", "nan"), "mine.csv:6: CIFAR10='nan' is no error in percent"),
-        (("finetune", "tuned"), "mine.csv:7: is no row of linear or finetune"),
-        (("5.98,", "5.98"), "mine.csv:6: is no row of linear or finetune with 3 values"),
-    ],
-)
-def test_a_file_of_numbers_that_is_wrong_is_one_line(tmp_path, change, told):
-    path = tmp_path / "mine.csv"
-    path.write_text(NUMBERS.replace(*change))
-    with pytest.raises(InputError, match=re.escape(told)) as e:
-        methods.read(path, ("Aircraft", "CIFAR10", "Flowers"))
-    assert "\n" not in str(e.value)
 
 
 def test_what_is_exported_has_equal_features_in_timm(digits, tmp_path, monkeypatch, capsys):

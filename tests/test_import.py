@@ -178,11 +178,15 @@ def test_byol_s_parts_are_all_used_or_dropped(tmp_path, capsys):
     def more(params, averages):
         params["res_net50/~/block_group_4/~/block_0/~/conv_0"] = {"w": np.ones((1, 1, 2, 2), "f")}
 
-    def twice(params, averages):
+    def odd(params, averages):
         here = "res_net50/~/block_group_0/~/block_0/~/"
         params[f"{here}shortcut_conv_3"] = params[f"{here}shortcut_conv"]
 
-    assert "shortcut_conv_3 is left over" in told(twice)
+    def twice(params, averages):
+        params["res_net50/~/initial_batchnorm/~/mean_ema"] = averages["res_net50/~/initial_batchnorm/~/mean_ema"]
+
+    assert "shortcut_conv_3 is left over" in told(odd)
+    assert "bn1.running_mean is there twice" in told(twice)
     assert "layer3.3.conv2.weight is missing" in told(without)
     assert "layer5.0.conv1.weight is left over" in told(more)
     file = official.bundles.byol(tmp_path / "byol.pkl", state)
@@ -200,6 +204,73 @@ def test_a_file_whose_md5_is_another_method_s(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(published.LAYOUTS, "moco-v2", replace(layout, md5=(md5[:8],)))
     told = refused("pcl-v2", file, tmp_path / "runs", capsys)
     assert "is MoCo v2's file by its MD5, not PCL v2's; say: simclic import moco-v2" in told
+
+
+def test_a_file_with_its_own_md5_or_that_of_another_schedule(tmp_path, monkeypatch, capsys):
+    file, runs = tmp_path / "file.pth.tar", tmp_path / "runs"
+    torch.save(official.contents("moco-v2", official.light()), file)
+    md5 = hashlib.md5(file.read_bytes()).hexdigest()
+    layout = published.LAYOUTS["moco-v2"]
+    assert (layout.md5, published.LAYOUTS["moco-v1"].md5) == ("a04e12f8", "b251726a")  # as MoCo's own page gives them
+    assert [md5 for md5, _ in layout.others] == ["59fd9945"]
+    with monkeypatch.context() as patch:
+        patch.setitem(published.LAYOUTS, "moco-v2", replace(layout, others=((md5[:8], "of 200 epochs"),)))
+        for name in ("moco-v2", "pcl-v2"):
+            told = refused(name, file, runs, capsys)
+            assert "is MoCo v2's file of 200 epochs; Table 2's is facebookresearch/moco, moco_v2_800ep_pretrain.pth.tar" in told
+    monkeypatch.setitem(published.LAYOUTS, "moco-v2", replace(layout, md5=md5[:8]))
+    assert main(["import", "moco-v2", str(file), "--runs", str(runs)]) == 0
+
+
+def test_what_else_a_file_holds_is_dropped_by_name(tmp_path, capsys):
+    file, runs = tmp_path / "file.pth.tar", tmp_path / "runs"
+
+    def dropped(name, content):
+        torch.save(content, file)
+        assert main(["import", name, str(file), "--runs", str(runs)]) == 0
+        with safe_open(runs / "imported" / f"{name}.safetensors", "pt") as kept:
+            return set(json.loads(kept.metadata()["simclic.card"])["dropped"])
+
+    more = official.contents("moco-v2", official.light()) | {"scaler": {"scale": 1.0}}
+    assert {"epoch", "arch", "scaler"} <= dropped("moco-v2", more)
+    pirl = official.contents("pirl", official.light())
+    pirl["model"]["module.jigsaw.weight"] = torch.ones(3)
+    assert "module.jigsaw.weight" in dropped("pirl", pirl)
+    plain = official.contents("swav", official.light())
+    heads = dropped("swav", plain)
+    assert "module.prototypes.weight" in heads
+    assert dropped("swav", {"state_dict": plain, "epoch": 800, "optimizer": {}}) == heads | {"epoch", "optimizer"}
+    several = {k: v for k, v in official.contents("deepcluster-v2", official.light()).items() if "projection" not in k}
+    other = {k: torch.ones(9, 2048) if k.endswith("0.weight") else v for k, v in plain.items() if "projection" in k}
+    assert "module.prototypes.prototypes0.weight" in dropped("sela-v2", {**several, **other})
+    assert "projection_head.0.weight is (9, 2048), not (2048, 2048)" in swav_refuses({**plain, **other}, file, tmp_path, capsys)
+
+
+def swav_refuses(content, file, place, capsys):
+    torch.save(content, file)
+    return refused("swav", file, place / "other", capsys)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("layer1.0.conv1.weight", torch.full((64, 64, 1, 1), 0.3), "is one number throughout"),
+        ("layer1.0.bn1.running_var", torch.linspace(-1e-3, 1, 64), "is negative"),
+        ("layer1.0.bn1.running_var", torch.ones(64), "was never trained"),
+        ("layer1.0.bn1.running_mean", torch.zeros(64), "was never trained"),
+        ("layer1.0.bn1.bias", torch.full((64,), float("inf")), "is not finite"),
+        ("layer1.0.conv1.weight", torch.ones(64, 64, 1, 1, dtype=torch.int64), "is of torch.int64"),
+    ],
+)
+def test_what_no_training_leaves_is_refused(key, value, told):
+    wanted = {k: v for k, v in torchvision.models.resnet50().state_dict().items() if not k.startswith("fc.")}
+    published.fits("swav", Path("x"), official.light(), wanted)
+    with pytest.raises(InputError, match=rf"^x: is no ResNet-50 as SwAV publishes it: {re.escape(key)} {told}$"):
+        published.fits("swav", Path("x"), official.light() | {key: value}, wanted)
+    scales = {k: torch.full_like(v, float(k.endswith("weight"))) for k, v in wanted.items() if v.ndim == 1 and "running" not in k}
+    published.fits("swav", Path("x"), official.light() | dict(list(scales.items())[1:]), wanted)
+    with pytest.raises(InputError, match=r"no norm's weight or bias was ever trained$"):
+        published.fits("swav", Path("x"), official.light() | scales, wanted)
 
 
 def test_weights_that_were_never_trained_are_refused(tmp_path, capsys):

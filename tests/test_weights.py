@@ -77,6 +77,11 @@ def test_what_does_not_fit_is_one_line(published):
     refused(state, "does not fit backbone='resnet34': .* and .* more", "resnet34")
     refused([1, 2], "holds no tensors by name")
     refused({0: torch.ones(1)}, "holds no tensors by name")
+    refused({"model": state, "optimizer": {}}, "under torchvision's or timm's keys; save one of model, optimizer alone$")
+    parallel = {f"module.{k}": v for k, v in state.items()}
+    refused(parallel, "; save it without 'module.', with which all its keys begin$")
+    refused({f"a.b.{k}": v for k, v in state.items()}, "; save it without 'a.b.', with which all its keys begin$")
+    refused({k: v for k, v in parallel.items() if "conv1" not in k}, r"conv1.weight is missing and \d+ more$|\d more$")
     refused(PosixPath("executed"), "is no file of weights")
     (place / "bad.pth").write_bytes(b"")
     refused(None, "bad.pth': is empty")

@@ -1,0 +1,161 @@
+"""A number stands for the file it was measured on: another one under the same name is told, and never mixed in."""
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+import timm
+import torch
+from conftest import ROOT, tiny
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from simclic import InputError, Linear, Run, Table, data, launch, pretrain, start, store, weights
+from simclic.__main__ import main
+from simclic.plan import plan
+from simclic.report.results import Results
+from simclic.report.tables import sheet
+from simclic.spec import Suite
+from simclic.weights import card
+from simclic.weights.card import Card
+
+CPU = torch.device("cpu")
+PROBE = Linear(l2_count=2, tolerance=1e-2)
+MINE = {"dataset": "digits", "backbone": "test_resnet", "image_size": 16, "perturbation": "none", "epochs": 0}
+
+
+def state(seed):
+    torch.manual_seed(seed)
+    return timm.create_model("test_resnet", num_classes=0).state_dict()
+
+
+def work(run, runs):
+    return launch.work(run, (PROBE,), runs, runs, "cpu", lambda share, note: None)
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """A Run from a file of weights, with its result."""
+    monkeypatch.chdir(tmp_path)
+    torch.save(state(1), "mine.pth")
+    run = Run(**MINE, init="./mine.pth")
+    work(run, tmp_path / "runs")
+    return run
+
+
+def looked(run, runs):
+    """What plan and report say of a Run's result."""
+    table = Table(number=2, caption="", runs=(run,), protocols=(PROBE,))
+    made = plan([Suite("", "", (table,), "x.py")], runs, runs)
+    shown = sheet(table, Results(runs), ROOT / "nothing")
+    ((_, (group,)),) = shown.blocks
+    (cell,) = group.rows[0].cells
+    return {job.name: (job.state, job.reason) for job in made.jobs.values()}, cell.text
+
+
+def test_a_file_that_became_another_is_no_number_any_more(measured, tmp_path):
+    runs = tmp_path / "runs"
+    states, text = looked(measured, runs)
+    assert {state for state, _ in states.values()} == {"done"}
+    assert float(text) > 0
+    torch.save(state(2), "mine.pth")
+    told = f"init='./mine.pth': is another file than the one that {runs / measured.name} started from; move that folder away"
+    states, text = looked(measured, runs)
+    assert set(states.values()) == {("broken", told)}
+    assert text == "–"
+    (problem,) = store.results(runs)["problem"]
+    assert problem == told
+    with pytest.raises(InputError, match="is another file than the one that"):
+        work(measured, runs)
+    torch.save(state(1), "mine.pth")
+    assert {state for state, _ in looked(measured, runs)[0].values()} == {"done"}
+    os.remove("mine.pth")  # what it held is in the encoder
+    assert {state for state, _ in looked(measured, runs)[0].values()} == {"done"}
+
+
+def test_a_run_from_random_weights_reads_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(start, "sha256", lambda path: 1 / 0)
+    run = Run(**MINE)
+    work(run, tmp_path)
+    assert store.agrees(tmp_path, run)
+
+
+CARD = Card("MoCo v2", "nowhere", "0" * 64, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "symmetric", 71.1)
+
+
+def test_another_file_is_not_imported_over_what_runs_started_from(digits, tmp_path):
+    runs = tmp_path / "runs"
+    first = weights.keep("moco-v2", state(1), CARD, runs)
+    before = first.read_bytes()
+    run = Run(**MINE, init="moco-v2")
+    pretrain.pretrain(run, digits, runs, CPU)
+    weights.keep("moco-v2", state(1), CARD, runs)  # the same again changes nothing
+    told = f"1 run under {runs} started from another file of this name ({run.name}); move their folders away, or choose another"
+    with pytest.raises(InputError) as e:
+        weights.keep("moco-v2", state(2), CARD, runs)
+    assert told in str(e.value)
+    first.unlink()
+    with pytest.raises(InputError, match="started from another file of this name"):
+        weights.keep("moco-v2", state(2), CARD, runs)  # nor once it is gone
+    weights.keep("moco-v2", state(1), CARD, runs)
+    assert first.read_bytes() == before
+    weights.keep("swav", state(2), CARD, runs)
+    (runs / run.name).rename(tmp_path / "away")
+    weights.keep("moco-v2", state(2), CARD, runs)
+    assert first.read_bytes() != before
+
+
+def test_what_cannot_be_written_is_a_line_and_leaves_nothing(tmp_path):
+    (tmp_path / "imported").write_text("a file where a folder should be")
+    with pytest.raises(InputError, match=r"cannot be written \(File exists\); choose another place with --runs DIR"):
+        weights.keep("swav", state(1), CARD, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["imported"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"std": (0.25, 0.0, 0.25)}, "mean, std or padding"),
+        ({"std": (0.25, 0.25)}, "mean, std or padding"),
+        ({"mean": (float("nan"), 0, 0)}, "mean, std or padding"),
+        ({"padding": "reflect"}, "mean, std or padding"),
+    ],
+)
+def test_a_card_that_is_none_is_refused(change, told, tmp_path):
+    bad = replace(CARD, **change)
+    save_file(state(1), tmp_path / "bad.safetensors", bad.metadata)
+    with pytest.raises(InputError, match=rf"its card cannot be read \({told}\); import it again"):
+        card.read(tmp_path / "bad.safetensors")
+
+
+def test_a_card_of_a_resnet_s_padding_on_another_network_is_refused():
+    with pytest.raises(InputError, match="padding='same' is that of a ResNet, which this backbone is not"):
+        card.pad(timm.create_model("test_vit", num_classes=0), "same")
+
+
+def test_what_is_exported_says_what_it_needs(digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run = tiny()
+    pretrain.pretrain(run, digits, tmp_path / "runs", CPU)
+    assert main(["export", run.name]) == 0
+    with safe_open(f"{run.name}.safetensors", "pt") as file:
+        told = json.loads(file.metadata()["simclic.card"])
+    assert told["method"] == run.method
+    mean, std = data.facts("digits").mean, data.facts("digits").std
+    assert (told["mean"], told["std"], told["padding"]) == ([*mean], [*std], "symmetric")
+    (tmp_path / "runs/imported").mkdir()
+    (tmp_path / "runs/.launches").mkdir()
+    raw = Run(dataset="digits", backbone="pixels", image_size=16, perturbation="none", epochs=0)
+    pretrain.pretrain(raw, digits, tmp_path / "runs", CPU)
+    capsys.readouterr()
+    for words, why in (
+        (["export", raw.name], f"{raw.name}: raw pixels have no weights"),
+        (["export", "nothing"], "runs/nothing: no such run; there are 2 others"),
+        (["export", run.name, "--out", "x.pth"], "--out x.pth: is no .safetensors"),
+        (["export", run.name, "--out", "no/x.safetensors"], "no/x.safetensors: cannot be written (No such file or directory)"),
+    ):
+        assert main(words) == 2
+        captured = capsys.readouterr()
+        assert why in captured.err
+        assert captured.err.count("\n") == 1
