@@ -1,5 +1,6 @@
 """simclic import: the 13 methods' official files become backbones with equal features, and what is none of theirs is refused."""
 
+import csv
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ import official
 import pytest
 import torch
 import torchvision
+from conftest import ROOT
 from layouts import photograph
 from safetensors import safe_open
 
@@ -90,6 +92,13 @@ def test_padded_as_stored_the_features_are_torchvision_s(name, place, tmp_path):
     theirs = features(model, made, *(((0, 0, 0), (1, 1, 1)) if name != "byol" else (MEAN, STD)))
     assert (stored - theirs).abs().max() < 1e-5 * theirs.abs().max()
     assert (own - theirs).abs().max() > 1e-2 * theirs.abs().max()
+
+
+def test_the_top_1_on_a_card_is_what_the_paper_prints():
+    with open(ROOT / "baselines/table2.csv", newline="") as file:
+        printed = {row["method"]: float(row["ImageNet"]) for row in csv.DictReader(file) if row["ImageNet"]}
+    for name, (top_1, _) in published.FACTS.items():
+        assert top_1 == pytest.approx(100 - printed[METHODS[name]], abs=0.06), name
 
 
 def refused(name, file, runs, capsys, *more):

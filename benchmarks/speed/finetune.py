@@ -5,7 +5,7 @@ setting: an ImageFolder with RandomResizedCrop and a flip, a DataLoader with a w
 cut and scored. Ours is what `simclic run` does: whole images decoded once if they fit into memory, else once for all members of
 a bundle. The ceiling is the bare step of the model on a fixed batch.
 
-    python benchmarks/speed/finetune.py [--quick]
+    python benchmarks/speed/finetune.py [--quick] [--steps N]
 """
 
 import argparse
@@ -47,12 +47,14 @@ def main():
     """Measure each in turn, print a table and the ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="ends within a minute on two cores")
-    quick = parser.parse_args().quick
+    parser.add_argument("--steps", type=int, help="of each setting; the more, the less what is done once weighs")
+    quick, asked = (options := parser.parse_args()).quick, options.steps
     torch.set_num_threads(cores() if GPU else 1)  # as many as a process of `simclic run` has
     if GPU:
         name, size, batch, precision, steps, count = "resnet50", 224, 128, "bf16", 4 if quick else 20, 2000
     else:
         name, size, batch, precision, steps, count = "test_resnet", 32, 32, "float32", 2 if quick else 8, 300 if quick else 900
+    steps = asked or steps
     protocol = Finetune(steps=steps, batch_size=batch, precision=precision)
     with tempfile.TemporaryDirectory() as folder:
         photographs(Path(folder) / "photographs", count)
