@@ -22,10 +22,10 @@ def located(init: str, runs: Path) -> Path | None:
 def unchanged(init: str, record: Mapping[str, Any], folder: Path) -> None:
     """Raise Broken if the file to start from is another one by now than what is recorded of it in a Run's folder.
 
-    A file that is gone is none that has changed: what it held is in the encoder.
+    A file that is gone, or not ours to read, is none that has changed: what it held is in the encoder.
     """
     path, told = located(init, folder.parent), record.get("init_sha256")
-    if path and told and path.is_file() and sha256(path) != told:
+    if path and told and sha256(path) not in ("", told):
         raise Broken(f"init={init!r}: is another file than the one that {folder} started from; move that folder away")
 
 
@@ -41,9 +41,13 @@ def started(init: str, runs: Path, digest: str) -> list[str]:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, read once as long as it is the same file, since every result of a Run asks for it."""
-    stat = path.stat()
-    return _sha256(path, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
+    """The SHA-256 of a file, read once as long as it is the same file, since every result of a Run asks for it; nothing if it
+    cannot be read."""
+    try:
+        stat = path.stat()
+        return _sha256(path, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
+    except OSError:
+        return ""
 
 
 @cache

@@ -72,6 +72,8 @@ def test_a_file_that_became_another_is_no_number_any_more(measured, tmp_path):
     assert {state for state, _ in looked(measured, runs)[0].values()} == {"done"}
     os.remove("mine.pth")  # what it held is in the encoder
     assert {state for state, _ in looked(measured, runs)[0].values()} == {"done"}
+    os.mkdir("mine.pth")
+    assert {state for state, _ in looked(measured, runs)[0].values()} == {"done"}
 
 
 def test_a_run_from_random_weights_reads_no_file(tmp_path, monkeypatch):

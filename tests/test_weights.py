@@ -77,6 +77,8 @@ def test_what_does_not_fit_is_one_line(published):
     refused(state, "does not fit backbone='resnet34': .* and .* more", "resnet34")
     refused([1, 2], "holds no tensors by name")
     refused({0: torch.ones(1)}, "holds no tensors by name")
+    refused({}, "bn1.bias is missing; bn1.running_mean is missing; .* more$")
+    refused({".odd": torch.ones(1), "": torch.ones(1)}, " is left over; .odd is left over; ")
     refused({"model": state, "optimizer": {}}, "under torchvision's or timm's keys; save one of model, optimizer alone$")
     parallel = {f"module.{k}": v for k, v in state.items()}
     refused(parallel, "; save it without 'module.', with which all its keys begin$")

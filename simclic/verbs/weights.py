@@ -65,8 +65,8 @@ def told(arguments: argparse.Namespace, run: Run, protocol: Protocol, show: Any,
     reasons = outcome.failures | outcome.elsewhere | outcome.crashes
     for why in reasons.values():
         print(f"error: {why}", file=sys.stderr)
-    result = store.result(arguments.runs, run, protocol)
-    if reasons or result is None:
+    result = None if reasons else store.result(arguments.runs, run, protocol)
+    if result is None:
         return 1
     path = store.result_path(arguments.runs, run, protocol)
     title = f"{data.title(run.dataset)}: {Path(run.init).name}, {protocol.title.lower()}"

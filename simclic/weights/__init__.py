@@ -5,7 +5,7 @@ import io
 import pickle
 import warnings
 from collections.abc import Mapping
-from os.path import commonpath
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +71,11 @@ def misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[s
 
 def _prefixed(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
     """The way out where all keys would fit but for what they begin with, or nothing."""
-    prefix = commonpath([k.replace(".", "/") for k in found]).replace("/", ".") + "."
+    columns = takewhile(lambda column: len(set(column)) == 1, zip(*(k.split(".") for k in found), strict=False))
+    prefix = "".join(f"{column[0]}." for column in columns)
     stripped = {k.removeprefix(prefix): v for k, v in found.items() if not k.removeprefix(prefix).startswith(HEADS)}
-    return f"; save it without {prefix!r}, with which all its keys begin" if not misfits(stripped, wanted) else ""
+    fits = prefix and not misfits(stripped, wanted)
+    return f"; save it without {prefix!r}, with which all its keys begin" if fits else ""
 
 
 def first(odd: list[str], between: str = "; ") -> str:
