@@ -1,5 +1,6 @@
 """What tests share: small Runs on real images, and a data set in memory."""
 
+import multiprocessing
 import shutil
 from pathlib import Path
 
@@ -50,6 +51,16 @@ def linear():
 @pytest.fixture
 def small():
     return Finetune(steps=3, lr_low=0.03, lr_count=2, decay_count=1, augment="none", precision="float32")
+
+
+def spawned(target, *given):
+    """A process of its own that does `target`, and our end of the pipe whose other end it is given last."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=target, args=(*given, theirs))
+    process.start()
+    theirs.close()
+    return process, ours
 
 
 EXHIBIT = '''"""A small exhibit."""

@@ -1,6 +1,5 @@
 """What a grid is fed: the order of the images, crops in the threads they are asked of, and memory that is or is not there."""
 
-import multiprocessing
 import os
 import threading
 from dataclasses import replace
@@ -8,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import spawned
 from layouts import photograph
+from PIL import Image
 
 from simclic import Finetune, InputError, data
 from simclic.data import labels
@@ -73,30 +74,28 @@ def test_crops_start_no_threads_beyond_those_that_cut(tmp_path):
         (tmp_path / "birds" / kind).mkdir(parents=True)
         for i in range(6):
             photograph((kind, i), (500, 400)).save(tmp_path / "birds" / kind / f"{i}.jpg")
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=started, args=(tmp_path, theirs))
-    process.start()
+    process, ours = spawned(started, tmp_path)
     cutting, adding = ours.recv(), ours.recv()
     process.join()
     assert (cutting, adding) == (1, 4)  # the second is what it looks like where torch computes
 
 
-def test_whole_images_are_kept_if_they_just_fit_and_decoded_each_time_otherwise(pets):
-    need = sum(3 * height * width for height, width in map(extent, pets.splits.fit.tolist(), [pets] * len(pets.splits.fit)))
+@pytest.fixture
+def need(pets):
+    """Bytes of all whole images to fit on."""
+    total = 0
+    for i in pets.splits.fit:
+        with Image.open(pets.files[i]) as image:
+            total += 3 * image.height * image.width
+    return total
+
+
+def test_whole_images_are_kept_if_they_just_fit_and_decoded_each_time_otherwise(pets, need):
     for room, decoding in ((need, False), (need - 1, True)):
         assert Crops(pets, Images(pets, 224, CPU), pets.splits.fit, room).decoding is decoding
 
 
-def extent(i, made):
-    from PIL import Image
-
-    with Image.open(made.files[i]) as image:
-        return image.height, image.width
-
-
-def test_half_of_the_memory_that_is_free_is_for_whole_images(pets, monkeypatch):
-    need = sum(3 * height * width for height, width in map(extent, pets.splits.fit.tolist(), [pets] * len(pets.splits.fit)))
+def test_half_of_the_memory_that_is_free_is_for_whole_images(pets, need, monkeypatch):
     for free, decoding in ((2 * need, False), (2 * need - 2, True)):
         monkeypatch.setattr("simclic.finetune.feed.memory", lambda device, free=free: free)
         assert Feed(Finetune(), pets, Images(pets, 224, CPU), 0).crops.decoding is decoding

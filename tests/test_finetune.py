@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny
+from conftest import spawned, tiny
 
 from simclic import Finetune, InputError, checkpoint, data, finetune, launch, stop, store
 from simclic.claim import Busy
@@ -222,11 +222,7 @@ LONG = replace(KILLED, steps=400, lr_count=1, decay_count=0)
 
 
 def test_asked_to_stop_it_saves_and_loses_no_step(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=listening, args=(tmp_path, theirs))
-    process.start()
-    theirs.close()
+    process, ours = spawned(listening, tmp_path)
     assert ours.recv() == "stepping"
     process.terminate()
     steps = ours.recv()
@@ -278,11 +274,7 @@ def scarce(runs, members, room, pipe):
 
 
 def without(tmp_path, room, capfd):
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=scarce, args=(tmp_path / str(room), 8, room, theirs))
-    process.start()
-    theirs.close()
+    process, ours = spawned(scarce, tmp_path / str(room), 8, room)
     told = ours.recv()
     process.join()
     return told, capfd.readouterr().err

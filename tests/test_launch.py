@@ -2,7 +2,6 @@
 
 import io
 import json
-import multiprocessing
 import os
 import resource
 import signal
@@ -11,7 +10,7 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, tiny
+from conftest import ROOT, spawned, tiny
 from rich.console import Console
 
 from simclic import Finetune, InputError, Linear, launch, load, store
@@ -121,7 +120,7 @@ SAID = (
 )
 
 
-def meets(pipe, folder):
+def meets(folder, pipe):
     """A child process whose work meets one error after another; the last ends it."""
     for error, _, _ in SAID:
         launch.child.work = lambda *_, error=error: (_ for _ in ()).throw(error)
@@ -129,11 +128,7 @@ def meets(pipe, folder):
 
 
 def test_what_a_child_says_of_an_error(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=meets, args=(theirs, tmp_path))
-    process.start()
-    theirs.close()
+    process, ours = spawned(meets, tmp_path)
     for _, kind, told in SAID:
         found = ours.recv()
         assert (found[0], found[1][: len(told)]) == (kind, told)
