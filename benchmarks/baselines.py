@@ -9,7 +9,7 @@ three that the stored rows padded otherwise than their authors stand a second ti
 
 from simclic import Finetune, Linear, Table, grid
 from simclic.data import PAPER
-from simclic.spec.methods import IMPORTED
+from simclic.experiment.baselines import IMPORTED
 
 TABLE = Table(
     number=2,

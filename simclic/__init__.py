@@ -5,17 +5,18 @@
 
 from typing import TYPE_CHECKING, Any
 
-from simclic.spec import Exhibit, Figure, Finetune, InputError, Linear, Run, Suite, Table, grid, load
+from simclic.errors import InputError
+from simclic.experiment import Exhibit, Figure, Finetune, Linear, Run, Suite, Table, grid, load
 
 if TYPE_CHECKING:
-    from simclic.method import SimCLIC
+    from simclic.methods.simclic import SimCLIC
 
 __all__ = ["Exhibit", "Figure", "Finetune", "InputError", "Linear", "Run", "SimCLIC", "Suite", "Table", "grid", "load"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "SimCLIC":
-        from simclic.method import SimCLIC
+        from simclic.methods.simclic import SimCLIC
 
         return SimCLIC
     raise AttributeError(f"module 'simclic' has no attribute {name!r}")

@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclic.spec import How, InputError, Suite, load
-from simclic.verbs import (
+from simclic.cli import (
     calibrate,
     compare,
     data,
@@ -25,11 +24,13 @@ from simclic.verbs import (
     submit,
     watch,
 )
+from simclic.errors import InputError
+from simclic.experiment import How, Suite, load
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from simclic.plan import Plan
+    from simclic.schedule.plan import Plan
 
 
 def main(words: list[str] | None = None) -> int:
@@ -89,8 +90,9 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what is missing, then report. One failure does not stop the rest."""
-    from simclic import files, launch
-    from simclic.plan import runnable
+    from simclic import files
+    from simclic.schedule import processes as launch
+    from simclic.schedule.plan import runnable
 
     suites = _suites(arguments)
     made = _planned(arguments, suites)
@@ -131,7 +133,7 @@ def _suites(arguments: argparse.Namespace) -> list[Suite]:
 
 
 def _planned(arguments: argparse.Namespace, suites: list[Suite], verify: bool = True) -> "Plan":
-    from simclic import plan as planning
+    from simclic.schedule import plan as planning
 
     return planning.plan(suites, arguments.runs, arguments.data, verify)
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from simclic.spec import InputError
+from simclic.errors import InputError
 
 RUNS = Path("runs")  # where runs and results lie, unless somebody says otherwise
 

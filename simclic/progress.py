@@ -1,24 +1,28 @@
 """How long work shows how far it is: a bar with an estimate on a terminal, elsewhere a line now and then."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
-from simclic.spec import Tell
+Tell = Callable[[float, str], None]  # how long work reports: the share that is done, 0-1, and a word about it
 
 
-def bar(console: Console) -> Progress:
+def bar(console: "Console") -> "Progress":
     """A bar with percentage, time taken and time left."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
     remaining = TimeRemainingColumn(elapsed_when_finished=True)
     return Progress(*columns, TextColumn("about"), remaining, TextColumn("left"), console=console, speed_estimate_period=600)
 
 
 @contextmanager
-def shown(console: Console, every: float = 20) -> Iterator[Tell]:
+def shown(console: "Console", every: float = 20) -> Iterator[Tell]:
     """What a piece of work is handed to tell its share and a word about it. every: seconds between lines without a terminal."""
     started = last = time.monotonic()
     with bar(console) if console.is_terminal else _nothing() as progress:

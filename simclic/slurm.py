@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from simclic.spec import InputError
+from simclic.errors import InputError
 
 # A job in one of these states has ended; a requeued one goes back to PENDING.
 ENDED = {

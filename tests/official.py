@@ -13,7 +13,7 @@ import torch
 import torchvision
 from torch import nn
 
-from simclic.spec.methods import METHODS
+from simclic.experiment.baselines import METHODS
 from simclic.weights.tensorflow import _crc
 
 LINEAR = {"weight": (128, 2048), "bias": (128,)}

@@ -13,11 +13,14 @@ from safetensors.torch import load_file, save
 from test_methods import NUMBERS
 from test_store import publish
 
-from simclic import Finetune, InputError, Linear, Table, checkpoint, grid, launch, load, pretrain, report, store
+from simclic import Finetune, InputError, Linear, Table, grid, load, report
 from simclic.__main__ import main
+from simclic.experiment import How, Suite
+from simclic.experiment.baselines import IMPORTED, METHODS
 from simclic.report import render
-from simclic.spec import How, Suite
-from simclic.spec.methods import IMPORTED, METHODS
+from simclic.schedule import processes as launch
+from simclic.store import results as store
+from simclic.train import checkpoint, pretrain
 from simclic.weights.card import Card, pad
 
 PROBE = Linear(l2_count=3, tolerance=1e-2)

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from conftest import ROOT, tiny
 
-from simclic import Figure, Finetune, Linear, Run, Table, grid, load, store
-from simclic.metrics import METRICS
+from simclic import Figure, Finetune, Linear, Run, Table, grid, load
+from simclic.data.metrics import METRICS
+from simclic.experiment import Suite
+from simclic.experiment.baselines import METHODS
 from simclic.report import render
 from simclic.report.beside import RULE, SAID, beside, count, reasons
 from simclic.report.cells import provenance
@@ -21,8 +23,7 @@ from simclic.report.formats import beside_csv
 from simclic.report.noise import Measured
 from simclic.report.results import Results
 from simclic.report.tables import Cell, Row, share, sheet
-from simclic.spec import Suite
-from simclic.spec.methods import METHODS
+from simclic.store import results as store
 
 BASELINES = ROOT / "baselines"
 

@@ -9,11 +9,12 @@ from dataclasses import replace
 import pytest
 from conftest import tiny
 
-from simclic import Finetune, Linear, Run, cost, store
-from simclic.launch import calibrate
-from simclic.launch.measure import Wanted, wanted
-from simclic.plan import Job
-from simclic.spec import InputError
+from simclic import Finetune, Linear, Run
+from simclic.errors import InputError
+from simclic.schedule import calibrate, cost
+from simclic.schedule.measure import Wanted, wanted
+from simclic.schedule.plan import Job
+from simclic.store import results as store
 
 CALIBRATED = {"image", "train.step", "train.image", "epoch", "tune.step", "tune.image", "member", "start"}
 

@@ -7,13 +7,14 @@ import pytest
 from conftest import ROOT, TINY, tiny
 from test_store import publish
 
-from simclic import Linear, Table, load, store
+from simclic import Linear, Table, load
 from simclic.data import PAPER, title
+from simclic.experiment.baselines import METHODS
 from simclic.report.cells import Key, here, printed
 from simclic.report.claims import CLAIMS, judged
 from simclic.report.noise import Measured
 from simclic.report.results import Results
-from simclic.spec.methods import METHODS
+from simclic.store import results as store
 
 STORED = printed(ROOT / "baselines")
 NAMED = {claim.name: claim for claim in CLAIMS}

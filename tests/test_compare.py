@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from conftest import tiny
 
-from simclic import InputError, Linear, Run, files, store
+from simclic import InputError, Linear, Run, files
 from simclic.__main__ import main
 from simclic.report.compare import compare, holm
 from simclic.report.sides import sides
+from simclic.store import results as store
 
 N = 400
 PIXELS = Run(dataset="digits", backbone="pixels", image_size=8, perturbation="none", epochs=0)

@@ -9,14 +9,16 @@ import pytest
 from conftest import ROOT, tiny
 from test_store import publish
 
-from simclic import Finetune, InputError, Linear, Run, Table, cost, load, store
+from simclic import Finetune, InputError, Linear, Run, Table, load
 from simclic.__main__ import main
-from simclic.cost import Prices, Target, amounts
-from simclic.cost.prices import dot
-from simclic.launch.profile import parse, target
-from simclic.plan import Job, bill, budget, plan
-from simclic.spec import Suite
-from simclic.verbs.plan import budget as hours
+from simclic.cli.plan import budget as hours
+from simclic.experiment import Suite
+from simclic.schedule import bill, budget, cost
+from simclic.schedule.cost import Prices, Target, amounts
+from simclic.schedule.cost.prices import dot
+from simclic.schedule.plan import Job, plan
+from simclic.schedule.profile import parse, target
+from simclic.store import results as store
 
 CPU, GPU = Target(atonce=2), Target("gpu", "a100", atonce=8)
 PAPER = [ROOT / f"benchmarks/{name}.py" for name in ("table2", "table4", "table5", "table6", "figure4", "figure7")]

@@ -10,7 +10,7 @@ from torchvision.transforms import RandomResizedCrop
 from simclic import Finetune, InputError, data
 from simclic.data.crops import DRAWS, Crops, window
 from simclic.data.images import Images
-from simclic.finetune import Feed
+from simclic.evaluate.finetune import Feed
 
 CPU = torch.device("cpu")
 

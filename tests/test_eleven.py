@@ -8,9 +8,11 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from test_main import told
 
-from simclic import data, launch, load, store
+from simclic import data, load
 from simclic.data import FACTS
-from simclic.plan import plan
+from simclic.schedule import processes as launch
+from simclic.schedule.plan import plan
+from simclic.store import results as store
 
 EXHIBIT = '''"""Table 2 in small."""
 from simclic import Finetune, Linear, Table, grid

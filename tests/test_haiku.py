@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simclic.spec import InputError
+from simclic.errors import InputError
 from simclic.weights.haiku import DTYPES, STATE, read
 
 GOLDEN = sorted((Path(__file__).parent / "golden/byol").glob("*.pkl"))  # written by dill itself, of six kinds

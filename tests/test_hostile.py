@@ -18,9 +18,10 @@ from test_latex import bare, latex, pages  # noqa: F401
 from test_report import small
 from test_store import publish
 
-from simclic import Figure, Finetune, Linear, Run, Table, report, store
+from simclic import Figure, Finetune, Linear, Run, Table, report
+from simclic.experiment import Suite
 from simclic.report.escape import NUMBER, cell, md
-from simclic.spec import Suite
+from simclic.store import results as store
 
 HARMLESS = "plain"
 HOSTILE = (

@@ -17,11 +17,12 @@ from conftest import ROOT
 from layouts import photograph
 from safetensors import safe_open
 
-from simclic import InputError, Run, Table, data, pretrain
+from simclic import InputError, Run, Table, data
 from simclic.__main__ import main
-from simclic.plan import plan, runnable
-from simclic.spec import Suite
-from simclic.spec.methods import METHODS
+from simclic.experiment import Suite
+from simclic.experiment.baselines import METHODS
+from simclic.schedule.plan import plan, runnable
+from simclic.train import pretrain
 from simclic.weights import published
 
 SIZE = 64

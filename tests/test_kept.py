@@ -10,12 +10,15 @@ import pytest
 import torch
 from conftest import tiny
 
-from simclic import Finetune, InputError, finetune, store
+from simclic import Finetune, InputError
 from simclic.data.images import Images
-from simclic.finetune import Kept, Member, Task, grid
-from simclic.finetune.bundle import Bundle
-from simclic.method import backbone
-from simclic.spec import Diverged, How
+from simclic.errors import Diverged
+from simclic.evaluate import finetune
+from simclic.evaluate.finetune import Kept, Member, Task, grid
+from simclic.evaluate.finetune.bundle import Bundle
+from simclic.experiment import How
+from simclic.methods.backbones import backbone
+from simclic.store import results as store
 
 CPU = torch.device("cpu")
 GRID = Finetune(steps=6, batch_size=32, lr_low=0.01, lr_count=2, decay_count=1, augment="none", precision="float32")
@@ -50,7 +53,7 @@ def test_a_checkpoint_every_so_many_minutes_and_before_scoring_if_a_minute_is_at
         clock[0] += tick
         return clock[0]
 
-    monkeypatch.setattr("simclic.finetune.bundle.time", SimpleNamespace(monotonic=monotonic))
+    monkeypatch.setattr("simclic.evaluate.finetune.bundle.time", SimpleNamespace(monotonic=monotonic))
     monkeypatch.setattr(kept, "save", lambda content: saves.append(content["step"]))
     task = replace(task, how=How(minutes=1.0))
     feed = finetune.Feed(GRID, task.dataset, task.images, 0)
@@ -61,7 +64,7 @@ def test_a_checkpoint_every_so_many_minutes_and_before_scoring_if_a_minute_is_at
 def test_the_seconds_of_all_processes_count(tmp_path, monkeypatch):
     store.enter(tmp_path, tiny(), "data")
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr("simclic.finetune.kept.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("simclic.evaluate.finetune.kept.time", SimpleNamespace(monotonic=lambda: clock.now))
     content = {"part": "grid", "settings": [], "step": 4, "members": []}
     first = Kept(tmp_path, tiny(), GRID)
     clock.now = 10.0
@@ -151,8 +154,8 @@ def test_members_lie_in_memory_as_convolutions_like_it(task):
 
 def test_processes_that_share_a_gpu_share_its_memory(task, monkeypatch):
     each = sum(2 * p.nbytes for p in task.f.parameters()) + sum(b.nbytes for b in task.f.buffers())
-    monkeypatch.setattr("simclic.finetune.grid.memory", lambda device: 24.5 * each)
-    monkeypatch.setattr("simclic.finetune.grid.SAVED", 1e12)
+    monkeypatch.setattr("simclic.evaluate.finetune.grid.memory", lambda device: 24.5 * each)
+    monkeypatch.setattr("simclic.evaluate.finetune.grid.SAVED", 1e12)
     assert [grid.fitting(replace(task, how=How(per_gpu=n)), 56) for n in (1, 2, 3)] == [12, 6, 4]
 
 

@@ -12,9 +12,9 @@ from test_report import full, small
 from test_store import publish
 
 from simclic import Linear, Run, Table, grid, load
+from simclic.experiment import Suite
 from simclic.report import render
 from simclic.report.escape import tex
-from simclic.spec import Suite
 
 WORST = 3  # points that a line may stick out: a millimetre
 

@@ -13,10 +13,12 @@ import pytest
 from conftest import ROOT, spawned, tiny
 from rich.console import Console
 
-from simclic import Finetune, InputError, Linear, launch, load, store
-from simclic.launch.processes import _conclude, _Progress
-from simclic.plan import plan
-from simclic.spec import How
+from simclic import Finetune, InputError, Linear, load
+from simclic.experiment import How
+from simclic.schedule import processes as launch
+from simclic.schedule.plan import plan
+from simclic.schedule.processes import _conclude, _Progress
+from simclic.store import results as store
 
 SIMCLIC = [sys.executable, "-m", "simclic"]
 

@@ -16,13 +16,15 @@ from conftest import tiny
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 
-from simclic import InputError, Linear, data, launch, store
+from simclic import InputError, Linear, data
 from simclic.data.images import Images
-from simclic.linear import SOLVERS, features, newton, probe, published
-from simclic.linear.frozen import extract
-from simclic.linear.losses import OneOf
-from simclic.linear.space import Preconditioner, rotated
-from simclic.method import Pixels
+from simclic.evaluate.linear import SOLVERS, features, newton, probe, published
+from simclic.evaluate.linear.frozen import extract
+from simclic.evaluate.linear.losses import OneOf
+from simclic.evaluate.linear.space import Preconditioner, rotated
+from simclic.methods.backbones import Pixels
+from simclic.schedule import processes as launch
+from simclic.store import results as store
 
 CPU = torch.device("cpu")
 VALUES = (1e4, 1e2, 1.0, 1e-1, 1e-2, 1e-3)
@@ -147,7 +149,7 @@ def test_blocks_solve_what_the_diagonal_does_not(monkeypatch):
     with_blocks = list(newton.path(x, y, 4, Linear().order, Linear()))
     assert made
     assert all(fit.converged for fit in with_blocks)
-    monkeypatch.setattr("simclic.linear.space.memory", lambda device: 0)  # no room for them
+    monkeypatch.setattr("simclic.evaluate.linear.space.memory", lambda device: 0)  # no room for them
     without = list(newton.path(x, y, 4, Linear().order, Linear()))
     assert sum(fit.iterations for fit in without) > 3 * sum(fit.iterations for fit in with_blocks)
     for one, other in zip(with_blocks, without, strict=True):
@@ -425,7 +427,7 @@ def test_on_equal_error_the_stronger_l2_wins(digits):
 def test_labels_that_no_class_has_are_refused_before_anything_is_fitted(digits, pixels, monkeypatch):
     wrong = digits.labels.copy()
     wrong[digits.splits.test[0]] = 10
-    monkeypatch.setattr("simclic.linear.SOLVERS", {"converged": None})
+    monkeypatch.setattr("simclic.evaluate.linear.SOLVERS", {"converged": None})
     with pytest.raises(InputError, match=r"label 10 of image \d+ is out of range: 10 classes are 0 to 9"):
         probe(Linear(), pixels, data.Dataset(digits.facts, digits.images, wrong, digits.splits, ""))
 
@@ -446,7 +448,7 @@ def test_features_are_computed_once_and_read_by_every_protocol(tmp_path, monkeyp
     from simclic import Run
 
     run, passes = Run(**UNTRAINED), []
-    monkeypatch.setattr("simclic.linear.frozen.extract", lambda *a: passes.append(1) or extract(*a))
+    monkeypatch.setattr("simclic.evaluate.linear.frozen.extract", lambda *a: passes.append(1) or extract(*a))
     protocols = (Linear(l2_count=2), Linear(l2_count=2, solver="as-published"))
     for protocol in protocols:
         launch.work(run, (protocol,), tmp_path, tmp_path, "cpu", lambda share, note: None)

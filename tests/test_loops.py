@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from simclic import loops
-from simclic.spec import InputError
+from simclic.errors import InputError
+from simclic.train import numerics as loops
 
 CPU = torch.device("cpu")
 

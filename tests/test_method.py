@@ -5,7 +5,8 @@ import torch
 from conftest import tiny
 
 from simclic import InputError, Run, SimCLIC
-from simclic.method import backbone, cosine, cross_entropy, dropout, history, noise
+from simclic.methods.backbones import backbone
+from simclic.methods.simclic import cosine, cross_entropy, dropout, history, noise
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from simclic import InputError
-from simclic.metrics import METRICS, mean_average_precision, mean_per_class, top_1
+from simclic.data.metrics import METRICS, mean_average_precision, mean_per_class, top_1
 
 
 @pytest.fixture

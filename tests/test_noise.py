@@ -10,7 +10,7 @@ from scipy import stats
 from test_store import publish
 
 from simclic import Linear, Run
-from simclic.metrics import METRICS
+from simclic.data.metrics import METRICS
 from simclic.report.noise import Difference, Measured, against, contrast, contributions, difference, shown
 from simclic.report.results import Results
 

@@ -4,8 +4,8 @@ import pytest
 from conftest import tiny
 
 from simclic import Finetune, Linear, Run
-from simclic.launch.pack import Array, Prices, arrays
-from simclic.launch.profile import parse
+from simclic.schedule.pack import Array, Prices, arrays
+from simclic.schedule.profile import parse
 
 PROTOCOLS = (Linear(), Finetune())
 LONG = Run(dataset="food", perturbation="noise")
@@ -76,7 +76,7 @@ def test_a_task_of_many_cores_takes_more(tmp_path):
 
 
 def test_finished_runs_tell_better_than_the_profile(tmp_path):
-    from simclic import store
+    from simclic.store import results as store
 
     done, prices = tiny(), Prices(tmp_path, parse("p", {}))
     guess = prices.minutes((done, ()))

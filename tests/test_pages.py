@@ -12,7 +12,8 @@ from conftest import ROOT, TINY, tiny
 from test_beside import measure
 from test_store import publish
 
-from simclic import Figure, Finetune, InputError, Linear, Run, Table, load, store
+from simclic import Figure, Finetune, InputError, Linear, Run, Table, load
+from simclic.experiment import Suite
 from simclic.report import figures, render
 from simclic.report.cells import here
 from simclic.report.choices import MOST, choices
@@ -20,7 +21,7 @@ from simclic.report.figures import draw, points
 from simclic.report.findings import findings
 from simclic.report.results import Results
 from simclic.report.runs import HEIGHT, WIDTH, curves, probe
-from simclic.spec import Suite
+from simclic.store import results as store
 
 UNTRAINED = Run(dataset="digits", backbone="test_resnet", image_size=16, perturbation="none", epochs=0)
 PIXELS = Run(dataset="digits", backbone="pixels", image_size=8, perturbation="none", epochs=0)

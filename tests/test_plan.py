@@ -9,9 +9,10 @@ import pytest
 from conftest import ROOT, tiny
 from test_store import publish
 
-from simclic import InputError, Linear, Table, load, store
-from simclic.plan import plan
-from simclic.spec import Suite
+from simclic import InputError, Linear, Table, load
+from simclic.experiment import Suite
+from simclic.schedule.plan import plan
+from simclic.store import results as store
 
 
 def suite(*runs, **options):

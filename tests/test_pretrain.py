@@ -8,11 +8,13 @@ import pytest
 import torch
 from conftest import tiny
 
-from simclic import InputError, pretrain, store
+from simclic import InputError
 from simclic.data.images import Images
-from simclic.method import backbone
-from simclic.pretrain import calibrate
-from simclic.spec import Diverged
+from simclic.errors import Diverged
+from simclic.methods.backbones import backbone
+from simclic.store import results as store
+from simclic.train import pretrain
+from simclic.train.pretrain import calibrate
 
 CPU = torch.device("cpu")
 

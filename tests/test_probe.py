@@ -9,8 +9,9 @@ import torchvision
 from PIL import Image
 from safetensors.torch import save_file
 
-from simclic import Linear, Run, store
+from simclic import Linear, Run
 from simclic.__main__ import main
+from simclic.store import results as store
 
 
 @pytest.fixture

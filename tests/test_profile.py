@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT
 
 from simclic import InputError
-from simclic.launch import profile
+from simclic.schedule import profile
 
 
 def read(tmp_path, text):

@@ -11,13 +11,14 @@ import pytest
 from conftest import ROOT, tiny
 from test_store import publish
 
-from simclic import Figure, Finetune, Linear, Run, Table, grid, load, report, store
+from simclic import Figure, Finetune, Linear, Run, Table, grid, load, report
+from simclic.experiment import Suite
 from simclic.report import render
 from simclic.report.choices import choices
 from simclic.report.figures import points
 from simclic.report.results import Results
 from simclic.report.tables import Cell, Row, mark, sheet
-from simclic.spec import Suite
+from simclic.store import results as store
 
 
 def full():

@@ -17,12 +17,13 @@ import pytest
 import torch
 from conftest import tiny
 
-from simclic import InputError, checkpoint, data, files, pretrain
-from simclic.claim import Busy, claimed
+from simclic import InputError, data, files
 from simclic.data import Splits
 from simclic.data.images import Images
-from simclic.pretrain import loop
-from simclic.spec import Diverged, How
+from simclic.errors import Diverged
+from simclic.experiment import How
+from simclic.store.claim import Busy, claimed
+from simclic.train import checkpoint, loop, pretrain
 
 CPU = torch.device("cpu")
 STEPS = 48
@@ -136,7 +137,7 @@ def nothing():
 def run_child(path, act, *arguments):
     """The exit code of a training in a process of its own."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["simclic.pretrain", "timm", "sklearn.datasets", "test_resume"])
+    context.set_forkserver_preload(["simclic.train.pretrain", "timm", "sklearn.datasets", "test_resume"])
     process = context.Process(target=child, args=(path, act, *arguments))
     process.start()
     process.join()
@@ -377,7 +378,7 @@ def test_of_two_that_find_a_dead_claim_one_gets_it(tmp_path, monkeypatch):
             others[0].__enter__()
         rename(source, target)
 
-    monkeypatch.setattr("simclic.claim.os.rename", slow)
+    monkeypatch.setattr("simclic.store.claim.os.rename", slow)
     with pytest.raises(Busy, match=f"process {os.getpid()} on .* is at work on it"), claimed(tmp_path):
         pass
     assert others

@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, tiny
 
-from simclic import Linear, launch, slurm, store
-from simclic.launch import profile, records, snapshot
-from simclic.launch.pack import Array
-from simclic.launch.submit import Submitted, _sbatch
+from simclic import Linear, slurm
 from simclic.provenance import provenance
+from simclic.schedule import processes as launch
+from simclic.schedule import profile, records, snapshot
+from simclic.schedule.pack import Array
+from simclic.schedule.submit import Submitted, _sbatch
+from simclic.store import results as store
 
 UP, DOWN = ROOT / "slurm/testcluster/up", ROOT / "slurm/testcluster/down"
 LINEAR = Linear(l2_count=2, tolerance=1e-2)

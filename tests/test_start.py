@@ -11,13 +11,18 @@ from conftest import ROOT, tiny
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from simclic import InputError, Linear, Run, Table, data, launch, pretrain, start, store, weights
+from simclic import InputError, Linear, Run, Table, data
 from simclic.__main__ import main
-from simclic.plan import plan
+from simclic.experiment import Suite
 from simclic.report.results import Results
 from simclic.report.tables import sheet
-from simclic.spec import Suite
+from simclic.schedule import processes as launch
+from simclic.schedule.plan import plan
+from simclic.store import results as store
+from simclic.train import pretrain
 from simclic.weights import card
+from simclic.weights import init_weights as start
+from simclic.weights import load as weights
 from simclic.weights.card import Card
 
 CPU = torch.device("cpu")

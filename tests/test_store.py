@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from conftest import tiny
 
-from simclic import InputError, Linear, files, store
+from simclic import InputError, Linear, files
+from simclic.store import results as store
 
 
 def publish(runs, run, protocol, error=12.5, data="d1", truth=(0, 1), images=2):

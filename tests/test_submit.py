@@ -15,14 +15,16 @@ import pytest
 from conftest import tiny
 from rich.console import Console
 
-from simclic import InputError, Linear, launch, slurm, store
-from simclic.claim import Busy, claimed, owner
-from simclic.launch import records, snapshot, task
-from simclic.launch.pack import Array
-from simclic.launch.profile import parse
-from simclic.launch.state import states
-from simclic.launch.submit import Submitted, _forgiven, _missing
-from simclic.spec import load
+from simclic import InputError, Linear, slurm
+from simclic.experiment import load
+from simclic.schedule import processes as launch
+from simclic.schedule import records, snapshot, task
+from simclic.schedule.pack import Array
+from simclic.schedule.profile import parse
+from simclic.schedule.status import states
+from simclic.schedule.submit import Submitted, _forgiven, _missing
+from simclic.store import results as store
+from simclic.store.claim import Busy, claimed, owner
 
 LINEAR = Linear(l2_count=2, tolerance=1e-2)
 LONG = tiny(epochs=3000)
@@ -104,7 +106,7 @@ def test_run_saves_at_a_step_boundary_when_it_is_asked_to_stop(here, number):
     assert process.returncode == 128 + number
     assert b"stopped; what is done is kept" in told
     assert b"Traceback" not in told
-    from simclic import checkpoint
+    from simclic.train import checkpoint
 
     trained = [name for name in names if store.epochs(here / "runs" / name)]
     for name in trained:
@@ -299,7 +301,7 @@ def test_a_damaged_record_is_named_and_nothing_is_submitted(here):
 def test_a_time_limit_in_a_bundle_brought_it_further(tmp_path):
     """What a fine-tuning grid has done shows in its checkpoint, before any of its settings is finished."""
     from simclic import Finetune
-    from simclic.finetune import Kept
+    from simclic.evaluate.finetune import Kept
 
     grid = Finetune(steps=3)
     store.enter(tmp_path, tiny(), "data")

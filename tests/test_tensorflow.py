@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from bundles import block, crc, entry, message, sealed, table, varint, write
 
-from simclic.spec import InputError
+from simclic.errors import InputError
 from simclic.weights.tensorflow import _crc, read
 
 GOLDEN = Path(__file__).parent / "golden"  # written by TensorFlow 2.21

@@ -7,8 +7,9 @@ import timm
 import torch
 from PIL import Image
 
-from simclic import Finetune, Run, store
+from simclic import Finetune, Run
 from simclic.__main__ import main
+from simclic.store import results as store
 
 
 @pytest.fixture

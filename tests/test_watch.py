@@ -12,13 +12,14 @@ from conftest import tiny
 from sklearn.linear_model import RidgeClassifier
 from test_main import told
 
-from simclic import Table, pretrain, store
+from simclic import Table
+from simclic.cli.watch import found, sparkline
 from simclic.data.images import Images
-from simclic.method import Step
-from simclic.pretrain import loop, watch
+from simclic.experiment import How, Suite
+from simclic.methods.simclic import Step
 from simclic.report import render
-from simclic.spec import How, Suite
-from simclic.verbs.watch import found, sparkline
+from simclic.store import results as store
+from simclic.train import loop, pretrain, watch
 
 CPU = torch.device("cpu")
 
@@ -166,9 +167,9 @@ def test_diverged_and_collapsed_stand_in_the_tables(tmp_path, linear):
 
 
 def test_probe_and_fine_tuning_take_images_from_wherever_they_are(digits, small, linear, tmp_path):
-    from simclic.finetune import Kept, Task, finetune
-    from simclic.linear.frozen import extract
-    from simclic.method import backbone
+    from simclic.evaluate.finetune import Kept, Task, finetune
+    from simclic.evaluate.linear.frozen import extract
+    from simclic.methods.backbones import backbone
 
     f = backbone(tiny()).eval().requires_grad_(False)
     store.enter(tmp_path, tiny(), "data")

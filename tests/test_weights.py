@@ -12,8 +12,11 @@ import torchvision
 from conftest import tiny
 from safetensors.torch import save_file
 
-from simclic import InputError, Run, pretrain, store, weights
-from simclic.method import backbone
+from simclic import InputError, Run
+from simclic.methods.backbones import backbone
+from simclic.store import results as store
+from simclic.train import pretrain
+from simclic.weights import load as weights
 
 
 def test_packed_weights_come_back_bit_for_bit():

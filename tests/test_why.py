@@ -15,10 +15,11 @@ from rich.console import Console
 from test_folder import fill
 from test_store import publish
 
-from simclic import Figure, Finetune, InputError, Linear, Table, data, grid, load, store
+from simclic import Figure, Finetune, InputError, Linear, Table, data, grid, load
 from simclic.data import check
-from simclic.plan.why import explain
-from simclic.spec import Suite
+from simclic.experiment import Suite
+from simclic.schedule.why import explain
+from simclic.store import results as store
 
 LINEAR = Linear()
 FINE = Finetune()
@@ -175,7 +176,7 @@ def test_the_present_digest_is_what_check_finds_and_nothing_is_written(tmp_path)
 
 
 def test_data_that_cannot_be_known_cheaply_are_said_to_be_unchecked(tmp_path, monkeypatch, eleven):
-    monkeypatch.setattr("simclic.plan.digest.READ", 10)
+    monkeypatch.setattr("simclic.schedule.digest.READ", 10)
     run, digest = birds(tmp_path)
     write(tmp_path / "birds/wren/birds3.jpg", size=(50, 30))
     (one,), text = why(tmp_path, "noise birds", run)
@@ -418,7 +419,7 @@ def test_hundreds_of_runs_take_under_a_second_and_no_torch(tmp_path):
 
 
 def test_what_is_not_read_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr("simclic.plan.near.READ", 1)
+    monkeypatch.setattr("simclic.schedule.near.READ", 1)
     put(tmp_path, tiny(eps=0.2))
     publish(tmp_path, tiny(dataset="cifar10"), LINEAR)
     (one,), text = why(tmp_path, "noise", tiny())

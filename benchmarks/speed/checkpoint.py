@@ -20,10 +20,10 @@ from pathlib import Path
 
 import torch
 
-from simclic import Run, checkpoint, data
+from simclic import Run, data
 from simclic.data.images import Images
-from simclic.pretrain import loop
-from simclic.spec import USUAL, How
+from simclic.experiment import USUAL, How
+from simclic.train import checkpoint, loop
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

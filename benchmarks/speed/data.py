@@ -25,7 +25,7 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Norma
 
 from simclic import data
 from simclic.data.images import Images
-from simclic.spec import cores
+from simclic.experiment import cores
 
 SIZES = ((500, 375), (375, 500), (512, 384), (1024, 700))
 

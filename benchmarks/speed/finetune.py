@@ -31,13 +31,15 @@ from torchvision.transforms import (
     ToTensor,
 )
 
-from simclic import Finetune, Run, data, finetune, store
+from simclic import Finetune, Run, data
 from simclic.data.images import Images
-from simclic.finetune import Kept, Member, Part, Task
-from simclic.finetune.bundle import Bundle
-from simclic.loops import autocast
-from simclic.method import backbone, width
-from simclic.spec import How, cores
+from simclic.evaluate import finetune
+from simclic.evaluate.finetune import Kept, Member, Part, Task
+from simclic.evaluate.finetune.bundle import Bundle
+from simclic.experiment import How, cores
+from simclic.methods.backbones import backbone, width
+from simclic.store import results as store
+from simclic.train.numerics import autocast
 
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")

@@ -23,8 +23,9 @@ from pathlib import Path
 import numpy as np
 import submitit
 
-from simclic import Linear, load, slurm, store
-from simclic.launch import work
+from simclic import Linear, load, slurm
+from simclic.schedule import work
+from simclic.store import results as store
 
 LINEAR = Linear(l2_count=2, tolerance=1e-2)
 SIMCLIC = [sys.executable, "-m", "simclic"]

@@ -28,10 +28,10 @@ from threadpoolctl import threadpool_limits
 
 from simclic import Linear, Run, data
 from simclic.data.images import Images
-from simclic.linear import newton
-from simclic.linear.frozen import extract
-from simclic.pretrain import calibrate
-from simclic.spec import cores
+from simclic.evaluate.linear import newton
+from simclic.evaluate.linear.frozen import extract
+from simclic.experiment import cores
+from simclic.train.pretrain import calibrate
 
 GPU = torch.cuda.is_available()
 CUT = 20  # times our time

@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from simclic.spec import cores
+from simclic.experiment import cores
 
 ROOT = Path(__file__).parents[2]
 PAPER = sorted(str(p.relative_to(ROOT)) for kind in ("table", "figure") for p in (ROOT / "benchmarks").glob(f"{kind}[0-9].py"))

@@ -24,9 +24,9 @@ from data import photographs
 
 from simclic import Run, data
 from simclic.data.images import Images
-from simclic.method import backbone, width
-from simclic.pretrain import loop
-from simclic.spec import How, cores
+from simclic.experiment import How, cores
+from simclic.methods.backbones import backbone, width
+from simclic.train import loop
 
 GPU = torch.cuda.is_available()
 

@@ -32,11 +32,12 @@ import numpy as np
 import pandas as pd
 from rich.progress import track
 
-from simclic import Finetune, Linear, Run, load, store
+from simclic import Finetune, Linear, Run, load
 from simclic.data import FACTS
-from simclic.metrics import METRICS
+from simclic.data.metrics import METRICS
+from simclic.experiment import STRENGTHS, cores
 from simclic.provenance import provenance
-from simclic.spec import STRENGTHS, cores
+from simclic.store import results as store
 
 ROOT = Path(__file__).parents[2]
 EXHIBITS = sorted(p for kind in ("table", "figure") for p in (ROOT / "benchmarks").glob(f"{kind}[0-9].py"))

@@ -10,7 +10,8 @@ from simclic.data import folder
 from simclic.data.facts import FACTS, PAPER, Facts, facts, of_folder, title
 from simclic.data.listing import Listing
 from simclic.data.splits import Splits, divide
-from simclic.spec import InputError, Tell
+from simclic.errors import InputError
+from simclic.progress import Tell
 
 if TYPE_CHECKING:
     import numpy as np

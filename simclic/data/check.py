@@ -10,7 +10,8 @@ from simclic.data.decoded import in_order, look, made
 from simclic.data.facts import Facts
 from simclic.data.listing import Listing
 from simclic.data.splits import divide
-from simclic.spec import InputError, Tell
+from simclic.errors import InputError
+from simclic.progress import Tell
 
 IMAGE_FOLDERS = ("images", "jpg", "JPEGImages", "cars_train", "cars_test")
 

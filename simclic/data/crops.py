@@ -12,7 +12,7 @@ from torch import Tensor
 from simclic.data import Dataset
 from simclic.data.decoded import behind, extent, in_order, whole
 from simclic.data.images import AHEAD, Images, mapped
-from simclic.spec import Tell
+from simclic.progress import Tell
 
 AREA = (0.08, 1.0)  # of a crop, as a share of the image
 ASPECT = (3 / 4, 4 / 3)  # its width over its height

@@ -22,7 +22,9 @@ from PIL import Image, UnidentifiedImageError
 from simclic import files
 from simclic.data import manifest
 from simclic.data.listing import Listing
-from simclic.spec import InputError, Tell, cores
+from simclic.errors import InputError
+from simclic.experiment import cores
+from simclic.progress import Tell
 
 STEPS = "RGB, shorter side resized (bicubic), centre crop"  # part of the key: change it with the code
 MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}  # of 8 bits a channel, which turn into RGB

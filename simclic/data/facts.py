@@ -8,7 +8,7 @@ from pathlib import Path
 from simclic.data import folder
 from simclic.data.listing import Listing
 from simclic.data.splits import FIFTH, OWN, PER_CLASS, PUBLISHED, divide
-from simclic.spec import InputError
+from simclic.errors import InputError
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 

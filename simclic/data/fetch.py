@@ -21,7 +21,7 @@ from urllib.parse import urlparse
 from simclic.data import missing
 from simclic.data.facts import Archive, facts
 from simclic.data.published import same
-from simclic.spec import InputError
+from simclic.errors import InputError
 
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO}  # not the network
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, EOFError, zlib.error)

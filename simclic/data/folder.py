@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from simclic.data.listing import Listing
-from simclic.spec import InputError
+from simclic.errors import InputError
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 PARTS = ("train", "val", "test")

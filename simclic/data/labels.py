@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from simclic.spec import InputError
+from simclic.errors import InputError
 
 
 def valid(y: np.ndarray, classes: int) -> None:

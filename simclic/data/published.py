@@ -20,7 +20,7 @@ from scipy.io.matlab import MatReadError
 
 from simclic.data.facts import FACTS
 from simclic.data.listing import Listing
-from simclic.spec import InputError
+from simclic.errors import InputError
 
 # What a file that is not what it should be makes these readers raise.
 UNREADABLE = (

@@ -5,11 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from simclic.errors import InputError
+from simclic.experiment import Suite
 from simclic.report import curve, heat
 from simclic.report.page import headline, page
 from simclic.report.results import Results
 from simclic.report.site import check_source
-from simclic.spec import InputError, Suite
 
 SOURCE = Path(__file__).parents[2]  # where baselines/ and reports/ lie beside the package
 

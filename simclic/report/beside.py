@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from simclic.data import PAPER, title
+from simclic.experiment import Finetune, Linear, Protocol, Run, Table
+from simclic.experiment.baselines import AS_STORED, METHODS, OWN_INPUT
 from simclic.report.cells import ASSUMED, Key, by_place, printed, provenance
 from simclic.report.noise import Difference, Measured, against
 from simclic.report.results import Results, alike
 from simclic.report.tables import DASH, Failures
-from simclic.spec import Finetune, Linear, Protocol, Run, Table
-from simclic.spec.methods import AS_STORED, METHODS, OWN_INPUT
 
 Verdict = Literal["reproduced", "differs", "not comparable", "not run"]
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "differs", "not comparable", "not run")

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from simclic.data import FACTS, PAPER, title
+from simclic.experiment import Exhibit, Figure, Protocol, Run, Table
 from simclic.report.noise import Measured
 from simclic.report.results import Jobs, Results
-from simclic.spec import Exhibit, Figure, Protocol, Run, Table
 
 ASSUMED = "the paper does not give the number of images; taken: the makers' val where they define one, else a fifth of all"
 

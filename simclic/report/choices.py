@@ -6,9 +6,9 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from simclic.data import title
+from simclic.experiment import STRENGTHS, Finetune, Linear, Run, Suite
 from simclic.report.noise import Measured, difference, shown
 from simclic.report.results import Results, Row
-from simclic.spec import STRENGTHS, Finetune, Linear, Run, Suite
 
 
 class Question(NamedTuple):

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from simclic import store
+from simclic.experiment import Protocol, Run
 from simclic.report.noise import LEVEL, Difference, Measured, contributions, difference
 from simclic.report.sides import Result, Seed, Side
-from simclic.spec import Protocol, Run
+from simclic.store import results as store
 
 CHANGED, PERHAPS, WITHIN, IDENTICAL = COMPARED = ("changed", "perhaps", "within noise", "identical")
 APART, ONLY_A, ONLY_B = "not compared", "only in A", "only in B"

@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from simclic import data
+from simclic.experiment import Figure, Protocol, Run
 from simclic.report.escape import cell
 from simclic.report.results import Results, alike
-from simclic.spec import Figure, Protocol, Run
 
 BARS = "Bars: one standard deviation over seeds; with one seed, one standard error over the test images."
 # A line is told by its marker and dashes too, so that neither grey nor colour blindness hides which is which.

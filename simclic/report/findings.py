@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from simclic import data
+from simclic.experiment import Linear, Table
 from simclic.report.noise import Measured, difference
 from simclic.report.results import Results
-from simclic.spec import Linear, Table
 
 UNTRAINED, IDENTITY, PIXELS = CONTROLS = ("Untrained backbone", "SimCLIC (no perturbation)", "Raw pixels")
 

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from simclic import store
 from simclic.data import title
+from simclic.experiment import Exhibit, Linear, Run
 from simclic.report.results import Results
 from simclic.report.tables import Failures
-from simclic.spec import Exhibit, Linear, Run
+from simclic.store import results as store
 
 
 def reasons(exhibit: Exhibit, results: Results, failures: Failures, command: str) -> list[str]:

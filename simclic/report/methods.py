@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simclic.data import FACTS, PAPER, title
+from simclic.errors import InputError
 from simclic.report.noise import Measured
-from simclic.spec import InputError
 
 NEEDED = ("method", "source", "pretrained_on", "split")
 FEW = 3  # numbers in a row that are not all 1 % and less by chance

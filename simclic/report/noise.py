@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from simclic.metrics import METRICS
+from simclic.data.metrics import METRICS
 
 LEVEL = 0.05  # two-sided, of every test; no test is corrected for how many there are, unless it says so
 

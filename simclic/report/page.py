@@ -11,6 +11,7 @@ import pandas as pd
 from simclic import files
 from simclic.data import PAPER
 from simclic.data import title as data_title
+from simclic.experiment import Exhibit, Figure, Suite, Table
 from simclic.report import claims, formats
 from simclic.report.beside import RULE, SAID, VERDICTS, Beside, beside, count, departs
 from simclic.report.cells import ASSUMED, here, printed
@@ -24,7 +25,6 @@ from simclic.report.runs import pages as run_pages
 from simclic.report.site import Site, check_source
 from simclic.report.spent import spent
 from simclic.report.tables import sheet
-from simclic.spec import Exhibit, Figure, Suite, Table
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 HONEST = (

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from simclic import store
+from simclic.experiment import Protocol, Run
 from simclic.report.noise import Measured, contributions
-from simclic.spec import Protocol, Run
+from simclic.store import results as store
 
 Jobs = Iterable[tuple[Run, Protocol]]
 Row = dict[str, Any]

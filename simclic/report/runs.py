@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from simclic import store
+from simclic.experiment import Exhibit, Run
 from simclic.report.heat import heat
 from simclic.report.results import Results
 from simclic.report.site import Site
-from simclic.spec import Exhibit, Run
+from simclic.store import results as store
 
 CURVES = {
     "loss": "loss", "probe": "error of a cheap probe (%)", "rank": "effective rank of z", "spread": "spread of z",

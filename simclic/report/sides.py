@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from simclic import files, store
-from simclic.spec import PROTOCOLS, InputError, Protocol, Run
+from simclic import files
+from simclic.errors import InputError
+from simclic.experiment import PROTOCOLS, Protocol, Run
+from simclic.store import results as store
 
 TOLD = ("error", "metric", "data", "device", "threads", "versions", "commit", "predictions_sha256")
 MOST = 6  # commits that an error names

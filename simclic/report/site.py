@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from simclic import files
+from simclic.errors import InputError
+from simclic.experiment import Exhibit
 from simclic.report import formats
-from simclic.spec import Exhibit, InputError
 
 
 class Site:

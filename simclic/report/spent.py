@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simclic import cost, store
-from simclic.cost.prices import dot, kind_of
-from simclic.cost.rates import FOLDER
-from simclic.plan.bill import span
+from simclic.errors import InputError
+from simclic.experiment import Protocol, Run, Suite
 from simclic.report.results import Results
-from simclic.spec import InputError, Protocol, Run, Suite
+from simclic.schedule import cost
+from simclic.schedule.bill import span
+from simclic.schedule.cost.prices import dot, kind_of
+from simclic.schedule.cost.rates import FOLDER
+from simclic.store import results as store
 
 STAGES = {"pretrain": "Pre-training", "linear": "Linear evaluation", "finetune": "Fine-tuning"}
 

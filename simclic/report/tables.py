@@ -9,14 +9,14 @@ from typing import Any, Literal, Self
 
 import pandas as pd
 
-from simclic import store
 from simclic.data import PAPER, title
+from simclic.experiment import Exhibit, Protocol, Run, Table
+from simclic.experiment.baselines import AS_STORED, IMPORTED, METHODS
 from simclic.report.cells import Cells, Key, printed
 from simclic.report.methods import Method, added
 from simclic.report.noise import Measured, difference, shown
 from simclic.report.results import Results, alike
-from simclic.spec import Exhibit, Protocol, Run, Table
-from simclic.spec.methods import AS_STORED, IMPORTED, METHODS
+from simclic.store import results as store
 
 DASH = "–"
 

@@ -9,7 +9,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from simclic.spec import InputError
+from simclic.errors import InputError
 
 KEY = "simclic.card"
 PADDINGS = ("symmetric", "same", "same-pool")

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from simclic.spec import InputError
+from simclic.errors import InputError
 
 STATE = ("online_params", "target_params", "online_state", "target_state", "opt_state")
 FIELDS = {

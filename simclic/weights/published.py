@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from simclic.spec import InputError
-from simclic.spec.methods import METHODS
-from simclic.weights import first, haiku, misfits, tensorflow, tensors
+from simclic.errors import InputError
+from simclic.experiment.baselines import METHODS
+from simclic.weights import haiku, tensorflow
 from simclic.weights.card import Card
 from simclic.weights.layouts import FACTS, LAYOUTS, Shapes, TensorFlow, Torch
+from simclic.weights.load import first, misfits, tensors
 
 Tensors = dict[str, Tensor]
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simclic.spec import InputError
+from simclic.errors import InputError
 
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 LARGEST = 2**26  # bytes of an index, and of its blocks and names: names share beginnings, so a small file could hold endless ones

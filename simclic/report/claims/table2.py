@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from simclic.data import PAPER, title
+from simclic.experiment.baselines import METHODS
 from simclic.report.cells import Cells
 from simclic.report.claims.verdicts import (
     Claim,
@@ -26,7 +27,6 @@ from simclic.report.claims.verdicts import (
     worst,
 )
 from simclic.report.noise import LEVEL, Difference
-from simclic.spec.methods import METHODS
 
 OURS = HISTORY, DROPOUT, NOISE = tuple(f"SimCLIC ({g})" for g in ("history", "dropout", "noise"))
 RIVALS = tuple(METHODS.values())

@@ -1,0 +1,50 @@
+"""Verbs that fill a module each."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from simclic.errors import InputError
+from simclic.experiment import USUAL
+from simclic.files import RUNS
+
+
+def runs(parser: argparse.ArgumentParser) -> None:
+    """Where runs lie."""
+    parser.add_argument("--runs", type=Path, default=RUNS, metavar="DIR", help="where runs and results lie (%(default)s)")
+
+
+def places(parser: argparse.ArgumentParser) -> None:
+    """Where runs and data lie, for every verb that asks."""
+    runs(parser)
+    parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="where the data sets lie (%(default)s)")
+
+
+def how(parser: argparse.ArgumentParser) -> None:
+    """How this machine computes, for every verb that trains here: the fields of How."""
+    parser.add_argument("--compile", action="store_true", help="let torch.compile fuse the backbone, if it can here")
+    parser.add_argument("--deterministic", action="store_true", help="the same bits every time on a GPU too, at a cost")
+    parser.add_argument("--minutes", type=float, default=USUAL.minutes, metavar="N", help="between checkpoints (%(default)g)")
+    parser.add_argument(
+        "--per-gpu", type=int, default=USUAL.per_gpu, metavar="N", help="processes that share a GPU (%(default)s)"
+    )
+    text = "of a fine-tuning grid, trained at a time; numbers do not depend on it (as many as fit)"
+    parser.add_argument("--members", type=int, default=USUAL.members, metavar="N", help=text)
+
+
+def found(place: Path, name: str) -> Path:
+    """The folder of the Run that `name` begins. Raises InputError if there is none, or more than one."""
+    if Path(name).is_dir():
+        return Path(name)
+    there = sorted(p for p in place.glob("*") if p.is_dir() and p.name != "imported" and not p.name.startswith("."))
+    folders = [p for p in there if p.name.startswith(name)] if "/" not in name else []
+    if len(folders) != 1:
+        those = ", ".join(p.name for p in folders[:4]) or f"{len(there)} others"
+        raise InputError(f"{place / name}: {'no such run' if not folders else 'more than one run'}; there are {those}")
+    return folders[0]
+
+
+def stopped(signal: int) -> int:
+    """Say that work was stopped by a signal and can go on. Returns the exit code."""
+    print("\nstopped; what is done is kept, and the same command goes on from there", file=sys.stderr)
+    return 128 + signal

@@ -1,0 +1,51 @@
+"""simclic calibrate: how long things take on a machine, so that a plan can be priced."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from simclic.cli import places
+from simclic.experiment import load
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The words after `simclic calibrate`."""
+    parser.set_defaults(verb=calibrate)
+    text = "whose kinds of work are measured, each once; a file such as benchmarks/table2.py"
+    parser.add_argument("exhibits", nargs="+", type=Path, metavar="EXHIBIT", help=text)
+    places(parser)
+    parser.add_argument("--on", type=Path, metavar="PROFILE", help="measure on a node of this profile's (on this machine)")
+    parser.add_argument("--wait", type=float, default=1800, metavar="SECONDS", help="with --on: for the job (%(default)s)")
+
+
+def calibrate(arguments: argparse.Namespace) -> int:
+    """Measure what the exhibits ask for, and keep it where simclic plan looks."""
+    from rich.console import Console
+
+    from simclic import files
+    from simclic.progress import shown
+    from simclic.schedule import calibrate, cost, measure, profile
+    from simclic.schedule import plan as planning
+
+    suites, console = [load(path) for path in arguments.exhibits], Console()
+    files.writable(arguments.runs, "--runs")
+    those = measure.wanted(planning.plan(suites, arguments.runs, arguments.data, verify=False).jobs.values())
+    on = profile.read(arguments.on) if arguments.on else None
+    target = profile.target(on) if on else cost.here()
+    try:
+        if on and on.cluster == "slurm":
+            with console.status("asking Slurm") as status:
+                rates, where = calibrate.through(on, those, arguments.runs, arguments.wait, status.update)
+        else:
+            with shown(console) as tell:
+                rates, where = calibrate.locally(those, tell, *([on.how] if on else []))
+    except KeyboardInterrupt:
+        print("\nstopped; nothing was kept", file=sys.stderr)
+        return 130
+    path = cost.written(arguments.runs, target, rates, where)
+    for rate in rates:
+        told = ", ".join(f"{name} {1e3 * value:.3g} ms" for name, value in rate["seconds"].items() if not name.endswith(".cell"))
+        line = f"{rate['backbone']} at {rate['image_size']} pixels, {rate['precision']}: {told}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"measured on {where['processes']} x {where['device']}: {path}", highlight=False, markup=False, soft_wrap=True)
+    return 0

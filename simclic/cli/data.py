@@ -1,0 +1,153 @@
+"""simclic data list | check | prepare: what is on disk, whether it is whole, decode once."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simclic.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from simclic.data.check import Checked
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The words after `simclic data`."""
+    kinds = parser.add_subparsers(metavar="list | check | prepare", required=True)
+    for name, verb, text in (
+        ("list", list_, "the table of facts, and what is on disk"),
+        ("check", check, "is a data set whole? reads and decodes every file; exit code 0 only if it is"),
+        ("prepare", prepare, "download what can be downloaded, then decode once for all runs"),
+    ):
+        p = kinds.add_parser(name, help=text, description=text)
+        p.set_defaults(verb=verb)
+        if verb is not list_:
+            p.add_argument("names", nargs="+", metavar="NAME", help="as in `simclic data list`, or a folder of your own images")
+        p.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="where the data sets lie (%(default)s)")
+        if verb is prepare:
+            p.add_argument("--size", type=int, default=224, help="pixels along each side (%(default)s; CIFAR stays as it is)")
+        else:
+            p.add_argument("--json", action="store_true", help="for programs")
+
+
+def list_(arguments: argparse.Namespace) -> int:
+    """The table of facts, with what is on disk."""
+    from simclic.data import FACTS, decoded, missing
+    from simclic.data.facts import IMAGENET
+    from simclic.data.splits import RULES
+
+    rows = {}
+    for name, f in FACTS.items():
+        made = [str(path) for path in decoded.made(name, arguments.data)]
+        rows[name] = {**asdict(f), "missing": missing(name, arguments.data), "decoded": made}
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    console, form = _console(), "{:11}{:>7}{:>8}{:>8}{:>8}  {:15}{:13}{}"
+    _say(console, form.format("name", "classes", "train", "val", "test", "metric", "split", "normalised"), "bold")
+    for name, f in FACTS.items():
+        by = "ImageNet" if (f.mean, f.std) == IMAGENET else "own"
+        _say(console, form.format(name, f.classes, *(f"{n:,}" for n in f.sizes), f.metric, f.rule, by))
+    _say(console, "")
+    for rule, text in RULES.items():
+        _say(console, f"{rule}: {text}")
+    _say(console, f"\nexpected in {arguments.data}, and what is there:")
+    for name, f in FACTS.items():
+        here = "yes" if not rows[name]["missing"] else "in part" if (arguments.data / f.home).exists() else "no"
+        sizes = sorted({int(path.stem.rsplit("-", 2)[-2]) for path in decoded.made(name, arguments.data)})
+        ready = f"; decoded at {', '.join(map(str, sizes))} pixels" if sizes else ""
+        where = f"{f.home}: {', '.join(f.files)}" if f.home else "comes with scikit-learn"
+        _say(console, f"{name:11}{here:8}{where}{ready}")
+    return 0
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Everything that is wrong with each data set; exit code 1 if anything is."""
+    from simclic.data import FACTS
+    from simclic.data import check as checking
+    from simclic.progress import shown
+
+    _known(arguments.names)
+    console, found = _console(stderr=True), []
+    for name in arguments.names:
+        with shown(console) as tell:
+            found.append(checking.check(name, arguments.data, tell))
+        if not arguments.json:
+            home = arguments.data / Path(FACTS[name].home).parts[0] if name in FACTS and FACTS[name].home else None
+            _print_checked(_console(), found[-1], home)
+            sys.stdout.flush()
+        for problem in found[-1].problems:
+            print(f"error: {problem}", file=sys.stderr, flush=True)
+    if arguments.json:
+        print(json.dumps({c.name: {**asdict(c), "whole": c.whole} for c in found}, indent=1))
+    return int(not all(checked.whole for checked in found))
+
+
+def prepare(arguments: argparse.Namespace) -> int:
+    """Download, verify, unpack, decode; one data set's mistake does not stop the next."""
+    from simclic.data import FACTS, load
+    from simclic.data.fetch import fetch
+    from simclic.experiment.knob import checked
+    from simclic.progress import shown
+
+    checked("image_size", arguments.size, int)
+    _known(arguments.names)
+    console, failed = _console(), False
+    for name in arguments.names:
+        try:
+            if name in FACTS:
+                fetch(name, arguments.data, lambda text: _say(console, text))
+            with shown(console) as tell:
+                made = load(name, "ericsson", arguments.data, arguments.size, tell=tell)
+        except InputError as e:
+            print("\n".join(f"error: {line}" for line in str(e).splitlines()), file=sys.stderr)
+            failed = True
+            continue
+        n, _, height, width = made.images.shape
+        _say(console, f"{name}: {n:,} images of {width} x {height}, ready; data {made.digest}")
+    return int(failed)
+
+
+def _known(names: list[str]) -> None:
+    """Raise InputError for an unknown name before any data set is read."""
+    from simclic.data import facts, folder
+
+    for name in names:
+        if not folder.is_path(name):
+            facts(name)
+
+
+def _console(stderr: bool = False) -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def _say(console: "Console", text: str, style: str = "") -> None:
+    console.print(text, style=style or None, highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_checked(console: "Console", checked: "Checked", home: Path | None) -> None:
+    """What was found, in a few lines; what is wrong is printed as errors. home: where it lies, if it can be had again."""
+    sizes = ", ".join(f"{part} {n:,}" for part, n in checked.sizes.items() if part != "fit")
+    _say(console, f"{checked.title}: " + (f"{checked.images:,} images; {sizes}" if checked.images else "not read"), "bold")
+    for part in ("train", "val", "test") if checked.classes else ():
+        counts = {kind: parts.get(part, 0) for kind, parts in checked.classes.items()}
+        few, many = min(counts, key=lambda k: counts[k]), max(counts, key=lambda k: counts[k])
+        _say(console, f"  {part:5} {counts[few]:,} ({few}) to {counts[many]:,} ({many}) of each of {len(counts)} classes")
+    for remark in checked.remarks[:10]:
+        _say(console, f"  {remark}")
+    if len(checked.remarks) > 10:
+        _say(console, f"  and {len(checked.remarks) - 10:,} remarks more: --json")
+    for rule, digest in checked.digests.items():
+        _say(console, f"  data {digest} under the split {rule}")
+    if checked.whole:
+        _say(console, "  whole", "green")
+        return
+    again = f"; to get it afresh, move {home} away and run: simclic data prepare {checked.name}" if home and home.exists() else ""
+    count = len(checked.problems)
+    _say(console, f"  not whole, {count:,} problem{'s' * (count > 1)}{again}", "red")

@@ -1,0 +1,53 @@
+"""simclic export RUN: a Run's backbone under timm's key names, which for a ResNet are torchvision's."""
+
+import argparse
+from pathlib import Path
+
+from simclic.cli import found, runs
+from simclic.errors import InputError
+from simclic.experiment import Run
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The words after `simclic export`."""
+    parser.set_defaults(verb=export)
+    parser.add_argument("run", metavar="RUN", help="the name of its folder, or the first letters of it")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to (RUN.safetensors here)")
+    runs(parser)
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write the weights with a card, and say how they are loaded."""
+    from simclic.store import results as store
+
+    folder = found(arguments.runs, arguments.run)
+    values, done = (store.read_json(folder / name) for name in ("run.json", "pretrain.json"))
+    if values is None or done is None:
+        raise InputError(f"{folder}: has no trained backbone yet")
+    run = Run.parse(values["run"])
+    if run.backbone == "pixels":
+        raise InputError(f"{run.name}: raw pixels have no weights")
+    out = arguments.out or Path(f"{run.name}.safetensors")
+    if out.suffix != ".safetensors":
+        raise InputError(f"--out {out}: is no .safetensors")
+    from safetensors.torch import save
+
+    from simclic import data, files
+    from simclic.train import pretrain
+    from simclic.weights.card import Card
+
+    f = pretrain.restored(run, folder, done)
+    mean, std = done.get("normal") or (data.facts(run.dataset).mean, data.facts(run.dataset).std)
+    told = Card(run.method, run.name, done["backbone_sha256"], tuple(mean), tuple(std), done.get("padding", "symmetric"), 0.0)
+    state = {name: tensor.contiguous() for name, tensor in f.state_dict().items()}
+    try:
+        files.write_bytes(out, save(state, told.metadata))
+    except OSError as e:
+        raise InputError(f"{out}: cannot be written ({e.strerror}); choose another place with --out FILE") from e
+    names = "torchvision and timm" if run.backbone in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152") else "timm"
+    print(f"{out}: {len(state)} keys, as {names} name them; input: mean {mean}, deviation {std} of pixels in [0, 1]")
+    print(f'model = timm.create_model("{run.backbone}", num_classes=0)')
+    print(f'model.load_state_dict(safetensors.torch.load_file("{out}"))')
+    if told.padding != "symmetric":
+        print(f'simclic.weights.card.pad(model, "{told.padding}")  # it pads as TensorFlow does')
+    return 0

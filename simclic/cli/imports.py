@@ -1,0 +1,54 @@
+"""simclic import NAME FILE: a published method's official ResNet-50 becomes a backbone that Runs may start from."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from simclic.cli import runs
+from simclic.errors import InputError
+from simclic.experiment.baselines import AS_STORED, METHODS, imported
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The words after `simclic import`."""
+    parser.set_defaults(verb=imports)
+    parser.add_argument("name", metavar="NAME", help=f"one of {', '.join(METHODS)}")
+    parser.add_argument("file", type=Path, metavar="FILE", help="as its authors publish it, or a TensorFlow checkpoint's prefix")
+    text = "pad as torchvision does, which made the stored rows of BYOL and SimCLR worse than the methods are"
+    parser.add_argument("--as-stored", action="store_true", help=text)
+    runs(parser)
+
+
+def imports(arguments: argparse.Namespace) -> int:
+    """Convert, check, write, and say what was used and what was left out."""
+    name, file = arguments.name, arguments.file
+    if name not in METHODS:
+        raise InputError(
+            f"{name!r} is not one of {', '.join(METHODS)}; a file under torchvision's or timm's keys needs no import"
+        )
+    as_stored = f"{name}-as-stored"
+    if arguments.as_stored and as_stored not in AS_STORED:
+        raise InputError(f"--as-stored with {name!r}: its stored row was padded as the method pads; leave it out")
+    from simclic import files
+    from simclic.experiment import Run
+    from simclic.methods.backbones import backbone
+    from simclic.weights import load as weights
+    from simclic.weights import published
+
+    files.writable(imported(arguments.runs, name).parent, "--runs")
+    wanted = backbone(Run(perturbation="none", epochs=0, image_size=224)).state_dict()
+    found, card = published.convert(name, file, wanted)
+    if arguments.as_stored:
+        name, card = as_stored, replace(card, method=AS_STORED[as_stored], padding="symmetric")
+    path = weights.keep(name, found, card, arguments.runs)
+    print(f"{card.method}: {len(found)} keys used, {len(card.dropped)} left out{_told(card.dropped)}")
+    kind = "pixels in [0, 1] as they are" if not any(card.mean) else f"mean {card.mean}, deviation {card.std}"
+    print(f"input: {kind}; padding: {card.padding}; top-1 by its authors: {card.top_1:.1f} %, if this is {card.source}")
+    print(f"SHA-256 of what was read: {card.sha256}")
+    print(f'{path}\na Run starts from it with init="{name}"')
+    return 0
+
+
+def _told(dropped: tuple[str, ...]) -> str:
+    """The first of the keys that were left out."""
+    return f" ({', '.join(dropped[:3])}{', ...' if len(dropped) > 3 else ''})" if dropped else ""

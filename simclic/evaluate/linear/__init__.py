@@ -1,0 +1,64 @@
+"""Linear evaluation (Section 4.2): frozen features, 45 values of l2, chosen on val, refitted on train + val, scored once on test.
+
+Two protocols solve the same problem: `converged` to a proven gap, `as-published` as the cited baselines' source did.
+"""
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from simclic.data import Dataset, labels
+from simclic.data.metrics import METRICS
+from simclic.evaluate.linear import newton, published
+from simclic.evaluate.linear.fit import Fit
+from simclic.evaluate.linear.frozen import features
+from simclic.experiment import Linear
+from simclic.progress import Tell
+from simclic.store.results import Scored
+
+__all__ = ["Fit", "features", "probe"]
+
+SOLVERS = {"converged": newton.path, "as-published": published.path}
+
+
+def probe(protocol: Linear, x: Tensor, dataset: Dataset, tell: Tell = lambda share, note: None) -> Scored:
+    """Fit on train for every l2, choose on val by the data set's metric, refit on train + val, score test once.
+
+    x: (N, d) float32, the features of all images of the data set, on the device that computes. On equal error the stronger l2
+    wins; as published, the weaker, which came first there. Raises InputError if a classifier cannot be learned from them.
+    """
+    started, splits, classes = time.monotonic(), dataset.splits, dataset.facts.classes
+    metric, solve = METRICS[dataset.facts.metric], SOLVERS[protocol.solver]
+    labels.valid(dataset.labels, classes)
+    labels.learnable(dataset.labels[splits.train], classes, dataset.names)
+
+    def part(name: str) -> tuple[Tensor, np.ndarray]:
+        index = getattr(splits, name)
+        return x[torch.from_numpy(index).to(x.device)], dataset.labels[index]
+
+    val, val_truth = part("val")
+    curve: list[dict[str, Any]] = []
+    best: tuple[float, Fit] | None = None
+    for last in solve(*part("train"), classes, protocol.order, protocol):
+        error = metric(val_truth, last.scores(val))
+        if best is None or error < best[0]:
+            best = error, last
+        curve.append({"l2": last.l2, "error": error, **last.record})
+        tell(len(curve) / (len(protocol.l2) + 1), f"l2 {last.l2:.1e}")
+    assert best is not None
+
+    lowest, chosen = best
+    start = chosen if protocol.solver == "converged" else last  # there the refit went on from the last fit of the search
+    (refit,) = solve(*part("fit"), classes, [chosen.l2], protocol, start)
+    x_test, truth = part("test")
+    test = refit.scores(x_test)
+    record = {
+        "error": metric(truth, test), "metric": dataset.facts.metric, "curve": curve, "sizes": splits.sizes,
+        "chosen": {"l2": chosen.l2, "val_error": lowest, **refit.record},
+        "unconverged": sum(not row["converged"] for row in curve) + (not refit.converged),
+        "seconds": time.monotonic() - started,
+    }  # fmt: skip
+    return record, truth, test

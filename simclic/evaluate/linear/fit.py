@@ -1,0 +1,61 @@
+"""What a solver of the probe gives, and what it needs: features and labels that a classifier can be learned from."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from simclic.data import labels
+from simclic.errors import InputError
+
+ROWS = 4096  # images whose decision values are computed at a time
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A solution at one l2. weights: (d, K) float64. intercept: (K,) float64.
+
+    iterations: gradients and products with the Hessian, two passes over the features each; L-BFGS's own under the other protocol.
+    objective: sum of losses + l2/2 |W|^2. gap: how far at most the objective is above its minimum, as a share of it; None where
+    nothing is known. converged: is that as near as was asked for?
+    """
+
+    l2: float
+    weights: Tensor
+    intercept: Tensor
+    iterations: int
+    objective: float
+    converged: bool
+    gap: float | None = None
+
+    def scores(self, x: Tensor) -> np.ndarray:
+        """Decision values. x: (n, d) float32 on any device. Returns (n, K) float64."""
+        rows = x.split(ROWS)
+        return torch.cat([torch.addmm(self.intercept, part.to(self.weights), self.weights) for part in rows]).cpu().numpy()
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a result keeps of how this was found."""
+        return {k: getattr(self, k) for k in ("iterations", "objective", "gap", "converged")}
+
+
+def check(x: Tensor, y: np.ndarray, classes: int) -> None:
+    """Raise InputError unless a classifier of `classes` classes can be learned from these training images.
+
+    x: (n, d). y: (n,) class indices, or (n, K) with 1, 0 or -1 for each class.
+    """
+    finite(x)
+    labels.valid(y, classes)
+    labels.learnable(y, classes)
+
+
+def finite(x: Tensor) -> None:
+    """Raise InputError if a feature is NaN or infinite."""
+    bad = (~torch.isfinite(x)).any(dim=1).nonzero()
+    if len(bad):
+        raise InputError(
+            f"the backbone's features are not finite for {len(bad):,} of {len(x):,} images; "
+            "its weights are of no use (train it again with a smaller base_lr), or bf16 is too coarse (features='float32')"
+        )

@@ -1,0 +1,15 @@
+"""The nouns: Run (one encoder and how it came about), the protocols Linear and Finetune, Table, Figure, grid, Suite.
+
+Standard library only, so that planning and reporting never wait for torch.
+"""
+
+from simclic.experiment.exhibit import Exhibit, Figure, Suite, Table, load
+from simclic.experiment.how import USUAL, How, cores
+from simclic.experiment.knob import STRENGTHS
+from simclic.experiment.protocol import PROTOCOLS, Finetune, Linear, Protocol, logspace
+from simclic.experiment.run import Run, grid
+
+__all__ = [
+    "PROTOCOLS", "STRENGTHS", "USUAL", "Exhibit", "Figure", "Finetune", "How", "Linear", "Protocol", "Run", "Suite",
+    "Table", "cores", "grid", "load", "logspace",
+]  # fmt: skip

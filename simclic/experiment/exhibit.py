@@ -1,0 +1,172 @@
+"""Exhibits: the tables and figures of the paper, declared in files that `load` reads."""
+
+import runpy
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from itertools import product
+from pathlib import Path
+from typing import Any, Self
+
+from simclic.errors import InputError
+from simclic.experiment.knob import check_names
+from simclic.experiment.protocol import PROTOCOLS, Finetune, Linear, Protocol
+from simclic.experiment.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exhibit:
+    """A table or a figure of the paper: which Runs it shows, under which protocols, and how they are laid out."""
+
+    number: int
+    caption: str
+    runs: tuple[Run, ...]
+    protocols: tuple[Protocol, ...] = (Linear(),)
+    notes: tuple[str, ...] = ()  # what a reader must know to read the numbers; printed below the exhibit
+
+    def __post_init__(self) -> None:
+        """Raises InputError if Runs that differ in more than their seed would be averaged in one cell or point."""
+        kinds = ((self.runs, Run, "grid(...) or Run(...),"), (self.protocols, (Linear, Finetune), "Linear(), Finetune()"))
+        for values, kind, example in kinds:
+            if not isinstance(values, tuple) or not all(isinstance(v, kind) for v in values):
+                raise InputError(f"{self.title}: {values!r} is no tuple such as ({example})")
+        if len({p.title for p in self.protocols}) < len(self.protocols):
+            raise InputError(f"{self.title}: two protocols of one kind; give each a table of its own")
+        cells: dict[Any, Run] = {}
+        for run in self.runs:
+            first = cells.setdefault(self.cell(run), run)
+            differ = [f.name for f in fields(Run) if f.name != "seed" and getattr(first, f.name) != getattr(run, f.name)]
+            if differ:
+                told = ", ".join(f"{n} {getattr(first, n)!r} and {getattr(run, n)!r}" for n in differ)
+                raise InputError(f"{self.title}: runs with {told} meet in one cell; only seeds are averaged")
+
+    def cell(self, run: Run) -> Any:
+        """What tells in which cell or point a Run's error is shown."""
+        return run
+
+    @property
+    def name(self) -> str:
+        """The stem that names this exhibit in benchmarks/, baselines/ and reports/out/."""
+        return f"{type(self).__name__.lower()}{self.number}"
+
+    @property
+    def title(self) -> str:
+        """As the paper calls it."""
+        return f"{type(self).__name__} {self.number}"
+
+    @property
+    def jobs(self) -> tuple[tuple[Run, Protocol], ...]:
+        """Every result that the exhibit shows. Pixels have no weights to fine-tune."""
+        pairs = product(self.runs, self.protocols)
+        return tuple((r, p) for r, p in pairs if not (r.backbone == "pixels" and isinstance(p, Finetune)))
+
+    @property
+    def judged(self) -> tuple[tuple[Run, Protocol], ...]:
+        """Those results that claims are judged on: of several linear evaluations the first that is named."""
+        first = next((p for p in self.protocols if isinstance(p, Linear)), None)
+        return tuple((r, p) for r, p in self.jobs if not isinstance(p, Linear) or p == first)
+
+    def moved(self, linear: Mapping[str, Any] | None = None, finetune: Mapping[str, Any] | None = None, **changes: Any) -> Self:
+        """The same exhibit with its Runs (see Run.moved) and its protocols changed; equal Runs become one."""
+        runs = tuple(dict.fromkeys(moved for run in self.runs for moved in run.moved(**changes)))
+        edits: dict[str, Mapping[str, Any]] = {"linear": linear or {}, "finetune": finetune or {}}
+        for stage, edit in edits.items():
+            check_names(PROTOCOLS[stage], edit)
+        return replace(self, runs=runs, protocols=tuple(replace(p, **edits[p.stage]) for p in self.protocols))
+
+    def where(self, **kept: tuple[Any, ...]) -> Self:
+        """The same exhibit with those Runs alone whose fields have one of the values named."""
+        check_names(Run, kept)
+        return replace(self, runs=tuple(r for r in self.runs if all(getattr(r, k) in values for k, values in kept.items())))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table(Exhibit):
+    """Errors in cells, one block per protocol.
+
+    columns: "dataset" gives a row per method and a column per data set (Table 2), another field a row per data set and a
+    column per value of that field (Tables 4-6); with several names the cells are those properties of the Runs (Table 3).
+    """
+
+    columns: str | tuple[str, ...] = "dataset"
+    labels: Mapping[Any, str] = field(default_factory=dict, hash=False)  # value or name of a column -> what is printed
+
+    def cell(self, run: Run) -> Any:
+        """A tuple of row and column."""
+        if not isinstance(self.columns, str):
+            return run
+        return (run.method if self.columns == "dataset" else "", run.dataset, getattr(run, self.columns))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure(Exhibit):
+    """Error against the field `x`, one line for each value of `lines`, one panel per protocol."""
+
+    x: str
+    lines: str = "dataset"
+    xlabel: str = ""
+    logx: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises InputError as for every exhibit, and if x is no field that holds numbers."""
+        check_names(Run, {self.x: None, self.lines: None})
+        if text := [v for run in self.runs if isinstance(v := getattr(run, self.x), str | None)]:
+            raise InputError(f"{self.title}: x={self.x!r} has the value {text[0]!r}; an axis needs numbers")
+        super().__post_init__()
+
+    def cell(self, run: Run) -> Any:
+        """A tuple of line and x."""
+        return (getattr(run, self.lines), getattr(run, self.x))
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The exhibits that one file declares.
+
+    name: the folder of their report; none for a file that is named like its one exhibit, else the file's stem.
+    """
+
+    name: str
+    title: str
+    exhibits: tuple[Exhibit, ...]
+    path: str
+
+    @property
+    def jobs(self) -> tuple[tuple[Run, Protocol], ...]:
+        """All results that the exhibits show, each once."""
+        return tuple(dict.fromkeys(job for exhibit in self.exhibits for job in exhibit.jobs))
+
+
+def load(path: str | Path) -> Suite:
+    """The exhibits that a file under benchmarks/ declares: TABLE, FIGURE or EXHIBITS.
+
+    Raises InputError if there is no such file, if Python cannot run it, or if it declares nothing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = get_close_matches(path.stem, [p.stem for p in path.parent.glob("*.py")], 1)
+        raise InputError(f"{path}: no such exhibit" + (f"; did you mean {path.with_stem(near[0])}?" if near else ""))
+    try:
+        names = runpy.run_path(str(path))
+    except SyntaxError as e:
+        raise InputError(f"{e.filename}:{e.lineno}: {e.msg}") from e
+    except Exception as e:
+        raise InputError(f"{_where(e, path)}: {e if isinstance(e, InputError) else f'{type(e).__name__}: {e}'}") from e
+    found = [names[n] for n in ("TABLE", "FIGURE") if n in names]
+    several = names.get("EXHIBITS", ())
+    found += several if isinstance(several, list | tuple) else [several]
+    if not found or not all(isinstance(e, Exhibit) for e in found):
+        raise InputError(f"{path}: declares no exhibit; it needs TABLE, FIGURE or a list EXHIBITS of them")
+    if twice := {e.title for e in found if [other.name for other in found].count(e.name) > 1}:
+        raise InputError(f"{path}: declares {' and '.join(sorted(twice))} twice; give each its own number")
+    title = ((names.get("__doc__") or "").strip() or path.stem).splitlines()[0]
+    return Suite("" if [path.stem] == [e.name for e in found] else path.stem, title, tuple(found), str(path))
+
+
+def _where(error: BaseException, path: Path) -> str:
+    """path:line of the statement in `path` that raised `error`."""
+    line, tb = 0, error.__traceback__
+    while tb:
+        line = tb.tb_lineno if tb.tb_frame.f_code.co_filename == str(path) else line
+        tb = tb.tb_next
+    return f"{path}:{line}" if line else str(path)

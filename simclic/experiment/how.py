@@ -1,0 +1,44 @@
+"""How a machine computes: no part of an experiment, and recorded with every encoder."""
+
+import os
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from simclic.errors import InputError
+
+
+@dataclass(frozen=True)
+class How:
+    """compile: let torch.compile fuse the backbone, if it can here. deterministic: only algorithms that give the same bits every
+    time on a GPU, at a cost that benchmarks/speed/pretrain.py tells; a CPU gives them anyway. minutes: between checkpoints.
+    per_gpu: processes that share a GPU. members: of a fine-tuning grid, trained at a time; 0 for as many as fit."""
+
+    compile: bool = False
+    deterministic: bool = False
+    minutes: float = 10.0
+    per_gpu: int = 1
+    members: int = 0
+
+    @classmethod
+    def of(cls, words: Any) -> Self:
+        """As words of a command line say it, one for each field."""
+        return cls(**{f.name: getattr(words, f.name) for f in fields(cls)})
+
+    def __post_init__(self) -> None:
+        for name, low in (("minutes", 0.0), ("per_gpu", 1), ("members", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float) if name == "minutes" else int) or not value >= low:
+                raise InputError(f"{name}={value!r} is out of range: {low:g} or more")
+        for name in ("compile", "deterministic"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name}={getattr(self, name)!r} is neither true nor false")
+
+
+USUAL = How()
+
+
+def cores() -> int:
+    """CPU cores that this process may use; in a job of Slurm's no more than it was given, even where nothing enforces that."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return min(found, int(given)) if given.isdigit() and given != "0" else found

@@ -1,0 +1,153 @@
+"""Section 3: perturbations g (Eq. 1-3), similarity and loss (Eq. 4-7), encoder f, predictor h, and SimCLIC itself.
+
+One encoder pass and one predictor pass per image: z_i = z_j and p_i = p_j, only the two draws of g differ.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from simclic.errors import InputError
+from simclic.experiment import STRENGTHS, Run
+from simclic.methods.backbones import backbone, width
+from simclic.methods.parts import predictor, projector
+
+Generator = torch.Generator | None
+
+
+def history(z: Tensor, tau: float, z_before: Tensor, generator: Generator = None) -> Tensor:
+    """Mix z with what it was one iteration before (Eq. 1).
+
+    z: (B, d) encoder output z^t. z_before: (B, d), z^{t-1} of the same images. tau: share of the past. Returns (B, d).
+    """
+    return tau * z_before + (1 - tau) * z
+
+
+def dropout(z: Tensor, p: float, z_before: Tensor | None = None, generator: Generator = None) -> Tensor:
+    """Set each coordinate to 0 with probability p (Eq. 2). The rest is not rescaled, as printed; the cosine does not see it.
+
+    z: (B, d) encoder output. Returns (B, d).
+    """
+    return z * (torch.rand(z.shape, generator=generator, device=z.device) >= p)
+
+
+def noise(z: Tensor, eps: float, z_before: Tensor | None = None, generator: Generator = None) -> Tensor:
+    """Move z by a step of length eps that keeps every coordinate's sign (Eq. 3, Figure 3).
+
+    z: (B, d) encoder output. eps: l2 norm of the step; 0 returns z. Returns (B, d).
+    """
+    u = torch.rand(z.shape, generator=generator, device=z.device)
+    return z + eps * F.normalize(u * z.detach().sign(), dim=1)
+
+
+def identity(z: Tensor, _: float, z_before: Tensor | None = None, generator: Generator = None) -> Tensor:
+    """No perturbation: the control that asks what the idea itself is worth. z: (B, d). Returns z."""
+    return z
+
+
+PERTURBATIONS: dict[str, Callable[..., Tensor]] = {
+    "history": history,
+    "dropout": dropout,
+    "noise": noise,
+    "none": identity,
+}
+
+
+def cosine(p: Tensor, z_tilde: Tensor) -> Tensor:
+    """Negative cosine similarity (Eq. 4). p, z_tilde: (B, d). Returns (B,); -1 for parallel vectors."""
+    return -F.cosine_similarity(p, z_tilde, dim=1)
+
+
+def cross_entropy(p: Tensor, z_tilde: Tensor) -> Tensor:
+    """Cross-entropy of softmax(p) under softmax(z_tilde) (Eq. 7). p, z_tilde: (B, d). Returns (B,)."""
+    return -(z_tilde.softmax(dim=1) * p.log_softmax(dim=1)).sum(dim=1)
+
+
+SIMILARITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": cosine, "cross-entropy": cross_entropy}
+
+
+class Step(NamedTuple):
+    """What one forward pass gives: the loss to minimise, the vectors it came from, each (B, d), and the backbone's (B, width)."""
+
+    loss: Tensor
+    z: Tensor
+    p: Tensor
+    z_tilde: Tensor
+    features: Tensor
+
+
+class SimCLIC(nn.Module):
+    """SimCLIC as Section 3 and Algorithm 1 describe it, to be trained in any loop:
+
+        model = SimCLIC(Run(perturbation="noise", eps=0.2), images=len(dataset))
+        loss = model(x, index).loss
+
+    run: the method's settings; its defaults are the paper's. images: how many images there are, a row of the history for
+    each (only "history" needs it). f: any module with `num_features` in place of the backbone that `run` names.
+    """
+
+    z_before: Tensor
+    seen: Tensor
+
+    def __init__(self, run: Run, images: int = 0, f: nn.Module | None = None):
+        super().__init__()
+        self.run = run
+        self.backbone = backbone(run) if f is None else f
+        self.projector = projector(width(self.backbone), run.projector_dim)
+        self.h = predictor(run.predictor, run.projector_dim, run.predictor_dim)
+        self.g = PERTURBATIONS[run.perturbation]
+        self.sim = SIMILARITIES[run.similarity]
+        self.strength = self._strength()
+        if run.perturbation == "history":
+            rows = images if run.history_of == "image" else run.batch_size
+            if rows < 1:
+                raise InputError("images=0 with perturbation='history': it keeps one row per image; say images=len(dataset)")
+            self.register_buffer("z_before", torch.zeros(rows, run.projector_dim))
+            self.register_buffer("seen", torch.zeros(rows, dtype=torch.bool))
+
+    def forward(self, x: Tensor, index: Tensor | None = None, generator: Generator = None) -> Step:
+        """Loss of a batch (Eq. 6; Algorithm 1, lines 2-5).
+
+        x: (B, 3, S, S) images. index: (B,) which image each one is, in [0, images); only "history" reads it.
+        generator: where the draws of g come from, on the device of x; the global one if None.
+        """
+        features = self.backbone(x)  # (B, width)
+        z = self.projector(features)  # (B, d), z_i = z_j
+        p = self.h(z)  # (B, d), p_i = p_j
+        # Algorithm 1 writes g(p); Section 3.3 and Eq. 4-6 perturb z. We follow the equations.
+        source = z if self.run.perturbs == "z" else p
+        z_tilde_i, z_tilde_j = self.perturb(source, index, generator)
+        targets = (z_tilde_i.detach(), z_tilde_j.detach()) if self.run.stop_gradient else (z_tilde_i, z_tilde_j)
+        loss = sum(0.5 * self.sim(p.float(), target.float()).mean() for target in targets)
+        return Step(loss, z, p, z_tilde_i, features)  # type: ignore[arg-type]
+
+    def perturb(self, z: Tensor, index: Tensor | None, generator: Generator = None) -> tuple[Tensor, Tensor]:
+        """Two draws of g (Section 3.2), and the history moves on to z. z: (B, d). Returns two (B, d)."""
+        if self.run.perturbation == "history":
+            z_tilde = self.g(z, self.strength, self._recall(z, index))
+            return z_tilde, z_tilde  # nothing is drawn: both are equal
+        if self.run.perturbation == "noise" and self.run.normalize_z:
+            z = F.normalize(z, dim=1)
+        return self.g(z, self.strength, generator=generator), self.g(z, self.strength, generator=generator)
+
+    def _recall(self, z: Tensor, index: Tensor | None) -> Tensor:
+        """z^{t-1} for each row of z (B, d), and z itself where there is none yet; z takes its place."""
+        if self.run.history_of == "iteration":
+            index = torch.arange(len(z), device=z.device)
+        if index is None:
+            raise InputError("index=None with perturbation='history': say which image each row is")
+        before = torch.where(self.seen[index, None], self.z_before[index], z.detach().float())
+        if self.training:
+            self.z_before[index] = z.detach().float()
+            self.seen[index] = True
+        return before
+
+    def _strength(self) -> float:
+        """tau, p or eps, whichever g takes."""
+        if self.run.perturbation not in STRENGTHS:
+            return 0.0
+        value = getattr(self.run, STRENGTHS[self.run.perturbation][0])
+        return 1 - value if self.run.perturbation == "dropout" and self.run.bernoulli == "keep" else value

@@ -1,0 +1,86 @@
+"""In a child process: the work of one Run, and what is said of it."""
+
+import contextlib
+import errno
+import os
+import sys
+import threading
+import time
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from simclic import stop
+from simclic.errors import Diverged, InputError
+from simclic.experiment import How, Protocol, Run
+from simclic.schedule.work import Waits, stage, work
+from simclic.store.claim import Busy
+from simclic.store.results import DIVERGED
+
+
+def child(
+    pipe: Connection, run: Run, protocols: tuple[Protocol, ...], runs: Path, root: Path, how: How, trains: bool, device: str,
+    threads: int, folder: str,
+) -> None:  # fmt: skip
+    """Work, and say what became of it. A user's mistake is a line, a programming error a traceback."""
+    stop.listen()  # what it says when it is stopped is cleaned up on the way out
+    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+    os.chdir(folder)  # to which paths of data sets are relative
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    from simclic.train.numerics import full
+
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
+    torch.use_deterministic_algorithms(how.deterministic)
+
+    def tell(share: float, note: str) -> None:
+        pipe.send(("share", (share, note)))
+
+    try:
+        pipe.send(("done", work(run, protocols, runs, root, device, tell, how, trains)))
+    except stop.Stopped:
+        pipe.send(("saved", ""))
+    except (Busy, Waits) as e:
+        pipe.send(("busy" if isinstance(e, Busy) else "waits", str(e)))
+    except InputError as e:
+        pipe.send(("failed", str(e)))
+    except Diverged as e:
+        pipe.send(("failed", f"{DIVERGED} {e}"))
+    except BrokenPipeError:
+        sys.exit(1)  # the parent is gone
+    except OSError as e:
+        way = "; free some, or choose another place with --runs DIR" if e.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        pipe.send(("stopped", f"{e.filename or runs}: {e.strerror}{way}"))
+    except Exception as e:
+        if full(e):
+            pipe.send(("stopped", _too_much(device, stage(runs, run, protocols), run)))
+            return
+        pipe.send(("crashed", traceback.format_exc()))
+        sys.exit(1)
+
+
+def _too_much(device: str, stage: str, run: Run) -> str:
+    what = f"batches of {run.batch_size} at {run.image_size} pixels" if stage == "pretrain" else f"the stage {stage!r}"
+    return f"{device} has not enough memory for {what}; use a larger one, or fewer processes on it"
+
+
+def _leave_with_parent(parent: int) -> None:
+    """End this process at once when the one that started it is gone: its claims are then free for whoever comes next."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def count_gpus(pipe: Connection) -> None:
+    """Send how many GPUs there are, or in a line why torch does not start."""
+    found: int | str
+    try:
+        import torch
+
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    except Exception as e:  # whatever a library that cannot be loaded says
+        found = (str(e).strip().splitlines() or [type(e).__name__])[0]
+    with contextlib.suppress(BrokenPipeError):  # whoever asked has gone
+        pipe.send(found)

@@ -1,0 +1,105 @@
+"""What a job amounts to: how often it does what takes time, and what it leaves on disk."""
+
+from collections.abc import Iterable
+
+from simclic import data
+from simclic.experiment import Finetune, Linear, Protocol, Run
+from simclic.experiment.protocol import CHECKPOINT_BYTES
+
+# How often: "train.step" and "train.image", steps of a pre-training and images in them; "epoch", what is watched at the end of
+# one; "image", images that pass through without being learned from; "tune.step", "tune.image", the same of one member of a
+# fine-tuning grid; "member"; "SOLVER.value", values of l2, and "SOLVER.cell", each times training images times classes;
+# "start", a process with its data.
+Amounts = dict[str, float]
+
+WIDTHS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048, "test_resnet": 96}  # of the representation
+WEIGHTS = {"resnet18": 45e6, "resnet34": 85e6, "resnet50": 94e6, "resnet101": 170e6, "test_resnet": 1.5e6}  # bytes in float32
+ROW = 300  # bytes of an epoch in log.jsonl
+
+
+def parts(run: Run) -> tuple[int, int, int]:
+    """Images in train, val and test under the Run's split rule. Raises InputError for an unknown data set."""
+    facts = data.facts(run.dataset)
+    return facts.paper if run.split == "paper" else facts.sizes
+
+
+def fit(run: Run) -> int:
+    """Images of the final fit and of the pre-training: train and val, never test."""
+    train, val, _ = parts(run)
+    return train + (val if run.split == "ericsson" else 0)
+
+
+def width(run: Run) -> int:
+    """Length of the representation; ResNet-50's if the backbone is not known here."""
+    return 3 * run.image_size**2 if run.backbone == "pixels" else WIDTHS.get(run.backbone, 2048)
+
+
+def encoder(run: Run) -> Amounts:
+    """The encoder of a Run: trained, or its batch norms calibrated, or neither."""
+    if run.epochs == 0:
+        return {"start": 1, "image": fit(run) if run.init == "random" and run.backbone != "pixels" else 0}
+    steps = run.epochs * (fit(run) // run.batch_size)
+    return {"start": 1, "train.step": steps, "train.image": steps * run.batch_size, "epoch": run.epochs}
+
+
+def features(run: Run) -> Amounts:
+    """The features of all images of a data set, which every linear evaluation of an encoder reads."""
+    return {"image": fit(run) + parts(run)[2]} if run.backbone != "pixels" else {}
+
+
+def result(run: Run, protocol: Protocol) -> Amounts:
+    """One result, its features aside."""
+    if isinstance(protocol, Finetune):
+        _, val, test = parts(run)
+        members = len(protocol.settings) + 1
+        steps = members * protocol.steps
+        judged = len(protocol.settings) * val + test
+        return {"tune.step": steps, "tune.image": steps * protocol.batch_size, "member": members, "image": judged}
+    values = protocol.l2_count + 1
+    cells = values * fit(run) * data.facts(run.dataset).classes
+    return {f"{protocol.solver}.value": values, f"{protocol.solver}.cell": cells}
+
+
+def disk(run: Run, protocol: Protocol | None = None) -> float:
+    """Bytes that the encoder of a Run leaves, or one result: predictions of the test images, and the curve; see also kept."""
+    facts, (_, _, test) = data.facts(run.dataset), parts(run)
+    if protocol is None:
+        return WEIGHTS.get(run.backbone, 94e6) * (run.backbone != "pixels") + ROW * run.epochs + 2e3
+    return 0.93 * 4 * test * facts.classes + 1e4
+
+
+def kept(run: Run) -> float:
+    """Bytes of the features of all images, which lie beside an encoder once for all its probes of one precision."""
+    return 4.0 * (fit(run) + parts(run)[2]) * width(run)
+
+
+def running(run: Run, protocol: Protocol | None = None) -> float:
+    """Bytes that are there only while a job runs: two generations of its checkpoint, and a third while it is written."""
+    weights = WEIGHTS.get(run.backbone, 94e6)
+    if isinstance(protocol, Finetune):
+        return 3 * min(CHECKPOINT_BYTES, 2 * weights * len(protocol.settings))
+    if protocol is not None or not run.epochs:
+        return 0.0
+    d, h = run.projector_dim, run.predictor_dim
+    heads = 4.0 * (width(run) * d + 2 * d * d + 2 * d * h)
+    past = 4.0 * fit(run) * d if run.perturbation == "history" and run.history_of == "image" else 0.0
+    return 3 * (2 * (weights + heads) + past)
+
+
+def decoded(run: Run, size: int) -> float:
+    """Bytes of a Run's images once they are decoded at a size in pixels; nothing for what needs no decoding."""
+    stored = data.facts(run.dataset).stored
+    return 3.0 * (fit(run) + parts(run)[2]) * (stored or size) ** 2 if run.dataset != "digits" else 0.0
+
+
+def rough(run: Run, protocols: Iterable[Protocol]) -> float:
+    """A price in images that pass through the network and back, to share out what is left of some work."""
+    train, val, _ = data.facts(run.dataset).sizes
+    small = 1 + 32 / run.batch_size  # a step has a price of its own, whatever its size
+    price = run.epochs * (train + val) * small
+    for protocol in protocols:
+        if isinstance(protocol, Finetune):
+            price += (len(protocol.settings) + 1) * protocol.steps * protocol.batch_size
+        elif isinstance(protocol, Linear):
+            price += (0.1 if protocol.solver == "converged" else 0.5) * protocol.l2_count * (train + val)
+    return price

@@ -1,0 +1,153 @@
+"""How long things take on a device: as `simclic calibrate` measured it there, else a stated guess."""
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simclic.errors import InputError
+from simclic.experiment import cores
+from simclic.provenance import provenance
+from simclic.store import results as store
+
+SCHEMA = 1
+FOLDER = ".calibrated"  # under runs/
+
+# Images per second in training ResNet-50 at 224 pixels in bf16, decoded images at hand: guesses, rounded from what is commonly
+# reported for a device, to stand until something is measured.
+PRIORS = {
+    "h200": 2500, "h100": 2300, "a100": 1100, "l40": 900, "4090": 900, "a40": 500, "a10": 450, "3090": 500, "v100": 600,
+    "t4": 180, "gpu": 600, "cpu": 1.5,
+}  # fmt: skip
+# The work of a pass relative to ResNet-50's.
+RELATIVE = {"resnet18": 0.45, "resnet34": 0.9, "resnet50": 1.0, "resnet101": 1.9, "test_resnet": 0.04, "pixels": 0.0}
+AS_PUBLISHED = 8e5 / 2048 / 5e10  # seconds per cell and feature: 100 iterations of four products, at 5e10 a second on a core
+CONVERGED = {"cpu": 1.4e-10, "gpu": 1.4e-11}  # likewise; measured on two cores at SUN397's size, a tenth of it guessed on a GPU
+
+Coefficients = dict[str, float]  # of simclic.schedule.cost.amounts.Amounts, in seconds
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where jobs are to run. name: of its profile, or "here". kind: what a device is called, "cpu" or a key of PRIORS.
+
+    gpus: whether it has any. atonce: how many jobs run at a time. share: processes that share a device. speed: images per
+    second as the profile guesses them; 0 for PRIORS. together: one process does all that is left of a Run.
+    """
+
+    name: str = "here"
+    kind: str = "cpu"
+    atonce: int = 1
+    share: int = 1
+    speed: float = 0.0
+    together: bool = False
+
+    @property
+    def gpus(self) -> bool:
+        """Does it compute on GPUs?"""
+        return self.kind != "cpu"
+
+    @property
+    def unit(self) -> str:
+        """What a device's hour is called."""
+        return "GPU-h" if self.gpus else "core-h"
+
+    def like(self, device: str) -> bool:
+        """Is a result that was computed on `device` one of this kind?"""
+        if not self.gpus or device == "cpu":
+            return self.gpus == (device != "cpu")
+        return self.kind in ("gpu", named(device))
+
+
+def named(device: str) -> str:
+    """The kind of a GPU by what it is called: "NVIDIA A100-SXM4-80GB" is an a100; "gpu" if PRIORS has none such."""
+    words = re.findall(r"[a-z]*\d+[a-z]*", device.lower())
+    return next((kind for kind in PRIORS if kind in words or f"{kind}s" in words), "gpu")
+
+
+def here(share: int = 1) -> Target:
+    """This machine: `share` processes on each GPU, or one per core."""
+    folder = Path("/proc/driver/nvidia/gpus")
+    gpus = sorted(folder.iterdir()) if folder.is_dir() else []
+    if not gpus:
+        return Target(atonce=cores(), together=True)
+    file = gpus[0] / "information"
+    lines = file.read_text().splitlines() if file.is_file() else []
+    model = next((line for line in lines if line.startswith("Model:")), "")
+    return Target(kind=named(model), atonce=share * len(gpus), share=share, together=True)
+
+
+class Rates:
+    """What takes how long on one target. measured: by backbone, image size and precision, what was calibrated there. begin:
+    seconds until the first process works."""
+
+    def __init__(self, target: Target, measured: list[dict[str, Any]], begin: float = 5.0) -> None:
+        self.target, self.measured, self.begin = target, measured, begin
+
+    def of(self, backbone: str, size: int, precision: str, needs: Iterable[str]) -> tuple[Coefficients, str]:
+        """Seconds for each thing, and where those that are needed are from."""
+        prior, guess = self.prior(backbone, size), self._told(backbone)
+        near = [m for m in self.measured if (m["backbone"], m["precision"]) == (backbone, precision)]
+        if not near:
+            return prior, guess
+        found = min(near, key=lambda m: abs(math.log(m["image_size"] / size)))
+        scale = (size / found["image_size"]) ** 2
+        scaled = {k: v * scale if k.endswith("image") else v for k, v in found["seconds"].items()}
+        told = "calibrated" + ("" if scale == 1 else f" at {found['image_size']} pixels")
+        gone = set(needs) - set(scaled)
+        return prior | scaled, told if not gone else guess if gone == set(needs) else f"{told}, in part {guess}"
+
+    def prior(self, backbone: str, size: int) -> Coefficients:
+        """Guesses."""
+        known = RELATIVE.get(backbone, 1.0) * (size / 224) ** 2 / self._speed * self.target.share  # they slow each other down
+        width = 3 * size**2 if backbone == "pixels" else 2048
+        return {
+            "train.step": 32 * known, "train.image": known, "epoch": 0.2, "image": known / 3, "tune.step": 32 * known,
+            "tune.image": known, "member": 0.2, "converged.value": 0.01, "as-published.value": 0.02,
+            "converged.cell": CONVERGED["gpu" if self.target.gpus else "cpu"] * width,
+            "as-published.cell": AS_PUBLISHED * width, "start": 8.0 if self.target.gpus else 0.5,
+        }  # fmt: skip
+
+    @property
+    def _speed(self) -> float:
+        return self.target.speed or PRIORS.get(self.target.kind, PRIORS["gpu"])
+
+    def _told(self, backbone: str) -> str:
+        what = backbone if backbone in RELATIVE else f"{backbone} taken for resnet50"
+        return f"guessed: {what} on {self.target.kind}, ResNet-50 at {self._speed:g} images/s"
+
+
+def calibrated(runs: Path, target: Target) -> Rates:
+    """What was measured on a target, if anything was. Raises Broken if the file cannot be trusted."""
+    found = store.read_json(place(runs, target)) or {"rates": []}
+    if found.get("schema", SCHEMA) != SCHEMA or not isinstance(found.get("rates"), list):
+        raise InputError(f"{place(runs, target)}: written by another version; run: simclic calibrate")
+    return Rates(target, found["rates"], float(found.get("begin", 5.0)))
+
+
+def written(runs: Path, target: Target, rates: list[dict[str, Any]], where: dict[str, Any]) -> Path:
+    """Keep what was measured on a target; earlier measurements of other kinds stay. Returns the file."""
+    path = place(runs, target)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        before = calibrated(runs, target).measured
+    except InputError:
+        before = []
+    kept = {_kind(rate): rate for rate in before}
+    for rate in rates:
+        seconds = kept.get(_kind(rate), rate)["seconds"] | rate["seconds"]
+        kept[_kind(rate)] = {**rate, "seconds": seconds}
+    values = {"schema": SCHEMA, "target": target.name, **where, "rates": list(kept.values())}
+    store.write_json(path, values | provenance())
+    return path
+
+
+def place(runs: Path, target: Target) -> Path:
+    """The file of a target's calibration."""
+    return runs / FOLDER / f"{target.name}.json"
+
+
+def _kind(rate: dict[str, Any]) -> tuple[Any, ...]:
+    return rate["backbone"], rate["image_size"], rate["precision"]

@@ -1,0 +1,220 @@
+"""How long things take on a device: the real stages, shortened, on scikit-learn's digits enlarged to what a Run wants."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from simclic import data
+from simclic.experiment import Finetune, Linear, Run
+from simclic.progress import Tell
+from simclic.schedule.cost.prices import kind_of
+from simclic.schedule.plan import Job
+
+LONG = 1.5  # seconds that one measurement should last
+JUDGED = 100  # images by which a member is judged
+SETTINGS = 8  # members of a grid that are measured at most; more cost the same each
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be measured of one backbone at one size and precision.
+
+    run: one that asks for it. batches: of pre-trainings. tune: a grid. solvers: of linear evaluation.
+    """
+
+    run: Run
+    precision: str
+    batches: tuple[int, ...] = ()
+    tune: Finetune | None = None
+    solvers: tuple[str, ...] = ()
+
+
+def wanted(jobs: Iterable[Job]) -> list[Wanted]:
+    """Everything that jobs are made of, each kind once."""
+    found: dict[tuple[str, int, str], Wanted] = {}
+    for job in jobs:
+        run, protocol = job.run, job.protocol
+        precision = kind_of(run, protocol).precision
+        one = found.get((run.backbone, run.image_size, precision), Wanted(run, precision))
+        if protocol is None and run.epochs:
+            one = replace(one, run=run if not one.batches else one.run, batches=tuple(sorted({*one.batches, run.batch_size})))
+        elif isinstance(protocol, Finetune):
+            one = replace(one, tune=one.tune or protocol)
+        elif isinstance(protocol, Linear):
+            one = replace(one, solvers=tuple(dict.fromkeys((*one.solvers, protocol.solver))))
+        found[run.backbone, run.image_size, precision] = one
+    return [one for one in found.values() if one.batches or one.tune or one.solvers]
+
+
+def measure(those: Sequence[Wanted], device: str, folder: Path, tell: Tell) -> list[dict[str, Any]]:
+    """Rates as simclic.cost keeps them, in seconds. device: as torch names it. folder: for what stages leave behind."""
+    rates = []
+    for i, one in enumerate(those):
+
+        def part(share: float, what: str, i: int = i, one: Wanted = one) -> None:
+            tell((i + share) / len(those), f"{one.run.backbone} at {one.run.image_size} pixels, {one.precision}: {what}")
+
+        rates.append(_Bench(one, device, folder / str(i)).rate(part))
+    return rates
+
+
+class _Bench:
+    """One kind, on one device. folder: for what a stage leaves behind."""
+
+    def __init__(self, one: Wanted, device: str, folder: Path) -> None:
+        import torch
+
+        from simclic.methods.backbones import backbone
+
+        self.one, self.device, self.folder, self.count = one, torch.device(device), folder, 0
+        self.digits = data.load("digits", "ericsson", Path())
+        plain = {"dataset": "digits", "split": "ericsson", "difficult": "negative", "init": "random"}
+        plain = {k: v for k, v in plain.items() if k not in one.run.unread}
+        self.run = replace(one.run, **plain)  # type: ignore[arg-type]
+        self.f = backbone(self.run).to(self.device).eval().requires_grad_(False)
+
+    def rate(self, tell: Callable[[float, str], None]) -> dict[str, Any]:
+        """Whatever was wanted. A pass over the images comes with it: it is needed for the rest."""
+        one = self.one
+        tell(0.0, "features")
+        seconds, x = self.image()
+        found = {"image": seconds}
+        if one.batches:
+            tell(0.2, "pre-training")
+            found |= self.train()
+        if one.tune:
+            tell(0.5, "fine-tuning")
+            found |= self.tune(one.tune, seconds)
+        for i, solver in enumerate(one.solvers):
+            tell(0.8 + 0.1 * i, f"linear evaluation, {solver}")
+            found |= self.solve(solver, x)
+        kind = {"backbone": self.run.backbone, "image_size": self.run.image_size, "precision": one.precision}
+        return kind | {"seconds": found, "width": x.shape[1]}
+
+    def image(self) -> tuple[float, Any]:
+        """Seconds of an image's way through the network, and features of all digits: made up in part if that takes too long."""
+        import torch
+
+        from simclic.evaluate.linear import frozen
+
+        every, protocol = len(self.digits.images), Linear(features=self.one.precision)
+
+        def passed(count: int) -> tuple[float, Any]:
+            few = replace(self.digits, images=self.digits.images[:count])
+            started = time.monotonic()
+            x = frozen.extract(protocol, self.f, self._images(few)).float().cpu()  # so that the device has done it
+            return time.monotonic() - started, x.to(self.device)
+
+        count, (took, x) = 32, passed(32)
+        while count < every and took < LONG:
+            count = min(every, max(2 * count, int(count * LONG / max(took, 1e-3))))
+            took, x = passed(count)
+        if count < every:  # the same classes, as far apart
+            labels = torch.from_numpy(self.digits.labels)
+            means = torch.stack([x[labels[:count] == k].mean(dim=0) for k in range(10)])
+            generator = torch.Generator().manual_seed(0)
+            noise = torch.randn(every, x.shape[1], generator=generator).to(x.device) * x.std(dim=0)
+            x = means[labels] + noise
+        return took / count, x
+
+    def train(self) -> dict[str, float]:
+        """A step, an image in it, and the end of an epoch, from three short pre-trainings with the smallest and largest batch."""
+        sizes = sorted({self.one.batches[0], self.one.batches[-1]})
+        steps = {size: self._steps(size) for size in sizes}
+        (step, epoch), size = steps[sizes[-1]], sizes[-1]
+        if len(sizes) == 1:
+            each = step / (size + 32)
+            return {"train.step": 32 * each, "train.image": each, "epoch": epoch}
+        low = steps[sizes[0]][0]
+        each = min(max(0.0, (step - low) / (size - sizes[0])), step / size)
+        return {"train.step": max(0.0, step - each * size), "train.image": each, "epoch": epoch}
+
+    def _steps(self, size: int) -> tuple[float, float]:
+        """Seconds of a step with a batch of `size`, and of the end of an epoch; a batch too slow to be measured is scaled."""
+        pilot = min(size, 8)
+        self._trained(pilot, 1, 1)
+        scale, took = size, self._trained(pilot, 2, 1) / 2 / pilot  # of an image
+        while scale > pilot and scale * took > 4 * LONG:
+            scale //= 2
+        fit = len(self.digits.splits.fit)
+        count = max(1, min(fit // (3 * scale), int(LONG / max(scale * took, 1e-4) / 3)))
+        if 3 * scale > fit:
+            scale, count = fit // 3, 1
+        short = self._trained(scale, count, 1)
+        step = max(1e-6, (self._trained(scale, 3 * count, 1) - short) / (2 * count))
+        epoch = max(0.0, (self._trained(scale, count, 3) - short - 2 * count * step) / 2)
+        return step * size / scale, epoch
+
+    def _trained(self, size: int, steps: int, epochs: int) -> float:
+        """Seconds of a pre-training."""
+        from simclic.train.pretrain import train
+
+        run = replace(self.run, batch_size=size, epochs=epochs, base_lr=1e-3)
+        fit = self.digits.splits.fit[: size * steps]
+        few = replace(self.digits, splits=replace(self.digits.splits, train=fit, val=fit[:0]))
+        _, record = train(run, few, self._images(few), self._new(), lambda share, note: None)
+        return float(record["seconds"])
+
+    def tune(self, protocol: Finetune, image: float) -> dict[str, float]:
+        """A step of a member, and what a member costs besides; batches and grids too slow to be measured are cut."""
+        one = replace(protocol, lr_count=1, decay_count=0, batch_size=8)  # and its refit
+        self._tuned(one, 1)
+        short, long = self._tuned(one, 1), self._tuned(one, 9)
+        pilot = max(1e-6, (long - short) / 8 / 2 / 8)  # seconds of an image
+        size, grid = protocol.batch_size, protocol
+        if len(protocol.settings) > SETTINGS:
+            grid = replace(protocol, lr_count=2, decay_count=SETTINGS // 2 - 1)
+        while size > 8 and 4 * (len(grid.settings) + 1) * size * pilot > 8 * LONG:
+            size, grid = size // 2, replace(grid, lr_count=1, decay_count=min(grid.decay_count, 1))
+        grid = replace(grid, batch_size=size)
+        members, few = len(grid.settings) + 1, 1
+        short = self._tuned(grid, few)
+        many = few + max(2, min(30, int(LONG / max(members * size * pilot, 1e-4))))
+        took = self._tuned(grid, many)
+        step = max(1e-7, (took - short) / (many - few) / members)
+        member = max(0.0, (took - members * JUDGED * image) / members - many * step)
+        return {"tune.step": 0.0, "tune.image": step / size, "member": member}
+
+    def _tuned(self, protocol: Finetune, steps: int) -> float:
+        """Seconds of a grid that is judged by few images, of every class."""
+        from simclic.evaluate.finetune import Kept, Task, finetune
+
+        short, folder = replace(protocol, steps=steps, lr_high=1e-3, lr_low=1e-4), self._new()
+        (folder / self.run.name).mkdir()
+        splits = self.digits.splits
+        few = replace(self.digits, splits=replace(splits, val=splits.val[:JUDGED], test=splits.test[:JUDGED]))
+        images = self._images(few, short.side(self.run.image_size))
+        record, *_ = finetune(Task(short, self.f, few, images, 0), Kept(folder, self.run, short))
+        return float(record["seconds"])
+
+    def solve(self, solver: str, x: Any) -> dict[str, float]:
+        """A value of l2, and each of its cells, from probes on all images and on a third of them."""
+        from simclic.evaluate.linear import probe
+
+        splits, times = self.digits.splits, list[tuple[float, float]]()
+        protocol = Linear(solver=solver)
+        for part in (3, 1):
+            few = replace(splits, train=splits.train[::part], val=splits.val[::part])
+            record, *_ = probe(protocol, x, replace(self.digits, splits=few))
+            times.append((float(record["seconds"]), float(len(few.fit))))
+            if part > 1 and times[0][0] * part > 8 * LONG:
+                break
+        values, (took, count) = protocol.l2_count + 1, times[-1]
+        cell = took / values / count / 10
+        if len(times) > 1:
+            cell = min(cell, max(0.0, (took - times[0][0]) / values / (count - times[0][1]) / 10))
+        return {f"{solver}.value": took / values - cell * count * 10, f"{solver}.cell": cell}
+
+    def _images(self, dataset: data.Dataset, side: int | None = None) -> Any:
+        from simclic.data.images import Images
+
+        return Images(dataset, self.run.image_size, self.device, side=side)
+
+    def _new(self) -> Path:
+        """An empty folder."""
+        self.count += 1
+        folder = self.folder / str(self.count)
+        folder.mkdir(parents=True)
+        return folder

@@ -1,0 +1,245 @@
+"""Jobs -> processes on this machine, one Run each: encoder, then every result that is missing of it."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from simclic import stop
+from simclic.errors import InputError
+from simclic.experiment import USUAL, How, Protocol, Run, cores
+from simclic.progress import bar
+from simclic.schedule.child import child, count_gpus
+from simclic.schedule.cost import rough
+from simclic.schedule.work import Work, decoded, stage
+from simclic.store import results as store
+
+
+@dataclass
+class Process:
+    """A child process, what it works on, and the pipe on which it tells: the share that is done (0-1) and a word about it."""
+
+    run: Run
+    protocols: tuple[Protocol, ...]
+    device: str
+    price: float
+    process: ForkServerProcess
+    pipe: Connection
+    share: float = 0.0
+    note: str = ""
+    began: float = field(default_factory=time.monotonic)
+    first: float | None = None  # the share at its first word: more than 0 where it went on from a checkpoint
+    outcome: tuple[str, Any] | None = None
+
+
+@dataclass
+class Outcome:
+    """What became of the work: Runs finished, and for the others the reason in one line."""
+
+    finished: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+    crashes: dict[str, str] = field(default_factory=dict)  # programming errors: the traceback
+    elsewhere: dict[str, str] = field(default_factory=dict)  # another process is at work on it, or has yet to
+    busy: bool = False  # is any of that being done by another process right now?
+    saved: list[str] = field(default_factory=list)  # asked to stop before the end
+    signal: int = 0  # what stopped it
+
+
+Watch = Callable[[list[Process], Outcome], None]
+
+
+def here(
+    jobs: list[Work], runs: Path, root: Path, console: Console, how: How = USUAL, trains: bool = True,
+    watch: Watch = lambda running, outcome: None, stopped: list[int] | None = None,
+) -> Outcome:  # fmt: skip
+    """Do the work on this machine, how.per_gpu processes on each GPU, or one single-threaded process per core without a GPU.
+
+    One failure does not stop the others. On SIGINT, SIGTERM or SIGUSR2 the processes save what can be saved and end;
+    outcome.signal says which it was. trains: make encoders that are not there. watch: called now and then with what is running.
+    stopped: signals that came before this was called.
+    """
+    outcome = Outcome()
+    # As an exception that may come anywhere, Ctrl-C can be swallowed by a callback; as a flag it cannot.
+    stopped = [] if stopped is None else stopped
+    numbers = (signal.SIGINT, *stop.SIGNALS)
+    before = {n: signal.signal(n, lambda number, _: stopped.append(number)) for n in numbers}
+    try:
+        ready = decoded(jobs, runs, root, console, outcome.failures, lambda: bool(stopped))
+        if ready and not stopped:
+            _all(ready, (runs, root, how, trains), console, outcome, stopped, watch)
+    except stop.Stopped:
+        pass
+    finally:
+        for n in numbers:
+            signal.signal(n, before[n])
+    outcome.signal = stopped[0] if stopped else 0
+    return outcome
+
+
+def _all(
+    jobs: list[Work], where: tuple[Path, Path, How, bool], console: Console, outcome: Outcome, stopped: list[int], watch: Watch
+) -> None:
+    """One process after another on each device, until all is done or a signal is noted in `stopped`."""
+    runs, _, how, _ = where
+    prices = [1.0 + rough(run, protocols) for run, protocols in jobs]
+    order = sorted(range(len(jobs)), key=lambda i: -prices[i])  # the longest first, so that all cores end together
+    running: list[Process] = []
+    with _Progress(console, sum(prices), len(jobs)) as progress:
+        context, idle, threads = server(how)
+        idle = idle[: len(jobs)]
+        console.print(f"computing on {', '.join(dict.fromkeys(idle))}, {len(idle)} at a time", highlight=False)
+        try:
+            while (order or running) and not stopped:
+                while order and idle:
+                    i = order.pop(0)
+                    running.append(_start(context, jobs[i], prices[i], (*where, idle.pop(0), threads)))
+                for process in _listen(running):
+                    running.remove(process)
+                    idle.append(process.device)
+                    _conclude(process, outcome, runs, progress)
+                progress.show(sum(p.share * p.price for p in running), outcome)
+                watch(running, outcome)
+        finally:
+            _end(running, outcome, stopped)
+    if outcome.saved and not stopped:  # somebody stopped single processes
+        outcome.failures |= dict.fromkeys(outcome.saved, "its process was asked to stop; the same command goes on from there")
+
+
+def _end(running: list[Process], outcome: Outcome, stopped: list[int]) -> None:
+    """Ask the processes to save and end, again and again: they do not listen while they start. A second Ctrl-C does not wait."""
+    asked = 0.0
+    while running:
+        impatient = len([n for n in stopped if n == signal.SIGINT]) > 1
+        for process in running if impatient or time.monotonic() - asked > 5 else ():
+            (process.process.kill if impatient else process.process.terminate)()
+        asked = time.monotonic() if time.monotonic() - asked > 5 else asked
+        _listen(running)  # a full pipe would keep them from ending
+        for process in [p for p in running if not p.process.is_alive()]:
+            running.remove(process)
+            outcome.saved.append(process.run.name)
+
+
+def server(how: How) -> tuple[Any, list[str], int]:
+    """A process server that has torch imported already, the devices of this machine, and CPU threads per process."""
+    # Read when torch and numpy are imported in the server. One thread each: results do not depend on the number of cores.
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    if how.deterministic:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when a GPU is first used
+    context = multiprocessing.get_context("forkserver")
+    preload = ("simclic.schedule.work", "simclic.train.pretrain", "simclic.evaluate.linear", "simclic.evaluate.finetune")
+    context.set_forkserver_preload([*preload, "timm", "sklearn.datasets"])
+    # Signals reach the whole process tree, from a terminal and from Slurm alike: the server, which inherits this, outlives them.
+    numbers = (signal.SIGINT, *stop.SIGNALS)
+    before = [signal.signal(n, signal.SIG_IGN) for n in numbers]
+    forkserver.ensure_running()
+    for n, handler in zip(numbers, before, strict=True):
+        signal.signal(n, handler)
+    theirs, mine = context.Pipe()
+    try:
+        context.Process(target=count_gpus, args=(theirs,), daemon=True).start()
+        theirs.close()
+        gpus = mine.recv()
+    except EOFError:
+        gpus = "its process died; out of memory?"
+    if isinstance(gpus, str):
+        raise InputError(f"torch does not start here ({gpus}); install it with: pip install -c constraints.txt -e .")
+    devices = [f"cuda:{i}" for _ in range(how.per_gpu) for i in range(gpus)] or ["cpu"] * cores()
+    return context, devices, max(1, cores() // len(devices)) if gpus else 1
+
+
+def _start(context: Any, job: Work, price: float, where: tuple[Path, Path, How, bool, str, int]) -> Process:
+    """where: runs, data, how it computes, whether it trains, device, threads."""
+    mine, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=child, args=(theirs, *job, *where, os.getcwd()), daemon=True)
+    process.start()
+    theirs.close()
+    return Process(*job, where[4], price, process, mine)
+
+
+def _listen(running: list[Process]) -> list[Process]:
+    """Wait up to a fifth of a second for news; returns the processes that have come to an end."""
+    ended = []
+    ready = wait([p.pipe for p in running], timeout=0.2)
+    for process in running:
+        if process.pipe not in ready:
+            continue
+        try:
+            kind, content = process.pipe.recv()
+            if kind == "share":
+                process.share, process.note = content
+                process.first = process.share if process.first is None else process.first
+            else:
+                process.outcome = (kind, content)
+        except EOFError:
+            process.process.join()
+            ended.append(process)
+    return ended
+
+
+def _conclude(process: Process, outcome: Outcome, runs: Path, progress: "_Progress") -> None:
+    """Count a process that has ended, and say what came of it."""
+    code, name = process.process.exitcode, process.run.name
+    unsaid = ("saved", "") if code == stop.CODE else ("killed", f"its process was killed (exit code {code}); out of memory?")
+    kind: str
+    content: Any
+    kind, content = process.outcome or unsaid
+    if kind == "done":
+        outcome.finished += 1
+        progress.say(process, ", ".join(f"{title} {error:.2f} %" for title, error in content.items()) or "done")
+    elif kind == "saved":
+        outcome.saved.append(name)
+    elif kind in ("busy", "waits"):
+        outcome.elsewhere[name] = content
+        outcome.busy |= kind == "busy"
+        progress.say(process, content)
+    else:
+        if kind == "crashed":
+            outcome.crashes[name] = content
+            content = content.splitlines()[-1]
+        if kind != "failed":  # of these nothing stands beside the Run yet
+            with contextlib.suppress(OSError):
+                store.fail(runs, process.run, stage(runs, process.run, process.protocols), content)
+        outcome.failures[name] = content
+        progress.say(process, f"[red]{kind}[/red]: {content}")
+
+
+class _Progress:
+    """A bar with an estimate on a terminal; elsewhere a line whenever a Run ends."""
+
+    def __init__(self, console: Console, total: float, jobs: int):
+        self.console, self.total, self.jobs, self.ended, self.started = console, total, jobs, 0.0, time.monotonic()
+        self.bar = bar(console)
+        self.task = self.bar.add_task(f"0 of {jobs} encoders", total=total)
+
+    def __enter__(self) -> "_Progress":
+        if self.console.is_terminal:
+            self.bar.start()
+        else:
+            self.console.print(f"{self.jobs} encoders to go; the first lines come in a moment")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def show(self, partly: float, outcome: Outcome) -> None:
+        """Move the bar: `partly` is the price of what the running processes have done so far."""
+        count = outcome.finished + len(outcome.failures) + len(outcome.elsewhere)
+        self.bar.update(self.task, completed=self.ended + partly, description=f"{count} of {self.jobs} encoders")
+
+    def say(self, process: Process, text: str) -> None:
+        """One Run has ended."""
+        self.ended += process.price
+        elapsed = time.monotonic() - self.started
+        left = elapsed * (self.total - self.ended) / self.ended
+        times = "" if self.console.is_terminal else f"[{self.ended / self.total:4.0%}, {elapsed:.0f} s, about {left:.0f} s left] "
+        self.console.print(f"{times}{process.run.name}: {text}", highlight=False, soft_wrap=True)

@@ -1,0 +1,187 @@
+"""What was submitted: a folder per launch, readable by its owner alone, that says which task does what and how far each is.
+
+runs/.launches/<launch>/launch.json holds every job; <array>.json, once Slurm has taken an array, its number; <array>/ the pickles
+and logs of submitit and a state file of each task. Numbers are never read from here.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from simclic.errors import InputError
+from simclic.experiment import PROTOCOLS, How, Run
+from simclic.provenance import provenance
+from simclic.schedule.pack import Array
+from simclic.schedule.profile import Profile
+from simclic.schedule.work import Work
+from simclic.store import results as store
+
+Key = tuple[str, str]  # the names of a Run and of a protocol, or of a Run and nothing for its encoder
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of an array: its place in it, what it is to do, and where its state and its messages are."""
+
+    launch: "Launch"
+    array: str
+    index: int
+    content: tuple[dict[str, Any], ...]
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """Its jobs."""
+        along = ("",) if self.stage in ("pretrain", "all") else ()
+        return tuple((job["name"], p) for job in self.content for p in (*along, *(p["name"] for p in job["protocols"])))
+
+    @property
+    def stage(self) -> str:
+        """pretrain, linear or finetune; "all" on this machine."""
+        return self.array.split("-")[0]
+
+    def work(self) -> list[Work]:
+        """Its jobs, to be done. Raises InputError if this version of the code would do something else under their names."""
+        found = []
+        for job in self.content:
+            run = Run.parse(job["run"])
+            protocols = tuple(PROTOCOLS[p["stage"]].parse(p["fields"]) for p in job["protocols"])
+            if (run.name, *(p.name for p in protocols)) != (job["name"], *(p["name"] for p in job["protocols"])):
+                raise InputError(f"{self.launch.folder}: {job['name']} is called {run.name} by this version; submit again")
+            found.append((run, protocols))
+        return found
+
+    @property
+    def id(self) -> str:
+        """How Slurm calls it; nothing as long as Slurm does not know it."""
+        job = self.launch.number(self.array)
+        return f"{job}_{self.index}" if job and self.launch.sizes[self.array] > 1 else job
+
+    def messages(self, job: str = "") -> Path:
+        """Where its errors are told, as submitit names that. job: how Slurm calls it, if nobody has written that down yet."""
+        name = job or self.id
+        return self.launch.folder / self.array / (f"{name}_0_log.err" if name else "log.err")
+
+    def state(self) -> dict[str, Any]:
+        """What it last told of itself, or nothing."""
+        try:
+            return store.read_json(self._state) or {}
+        except store.Broken:
+            return {}
+
+    def tell(self, values: dict[str, Any]) -> None:
+        """Say how far it is."""
+        store.write_json(self._state, values)
+
+    @property
+    def _state(self) -> Path:
+        return self.launch.folder / self.array / f"task-{self.index}.json"
+
+
+class Launch:
+    """One call of submit. Raises InputError if its file is not whole."""
+
+    def __init__(self, folder: Path):
+        try:
+            found = store.read_json(folder / "launch.json")
+        except store.Broken as e:
+            way = f"scancel what squeue calls simclic-{folder.name}-..., then delete {folder}"
+            raise InputError(f"{str(e).split(';')[0]}; {way}") from e
+        if found is None:
+            raise InputError(f"{folder}: has no launch.json")
+        self.folder, self.values = folder, found
+        self.how, self.code = How(**found["how"]), folder.parent / found["code"]
+        self.sizes = {array["name"]: len(array["tasks"]) for array in found["arrays"]}
+        self._numbers: dict[str, str] = {}
+
+    def tasks(self) -> Iterator[Task]:
+        """Every task of every array."""
+        for array in self.values["arrays"]:
+            for i, content in enumerate(array["tasks"]):
+                yield Task(self, array["name"], i, tuple(content))
+
+    def task(self, array: str, index: int) -> Task:
+        """One task."""
+        return next(task for task in self.tasks() if (task.array, task.index) == (array, index))
+
+    def number(self, array: str) -> str:
+        """Slurm's number of an array; nothing if it was never taken, or nobody lived to write it down."""
+        if not self._numbers.get(array):
+            self._numbers[array] = str((store.read_json(self.folder / f"{array}.json") or {}).get("job", ""))
+        return self._numbers[array]
+
+    def taken(self, array: str, job: str) -> None:
+        """Slurm has taken an array."""
+        store.write_json(self.folder / f"{array}.json", {"job": job})
+
+    def title(self, array: str) -> str:
+        """What Slurm is told to call an array: no other launch has one of that name."""
+        return f"simclic-{self.folder.name}-{array}"
+
+
+def place(runs: Path) -> Path:
+    """Where launches lie. What is in there decides what runs: nobody but its owner may write or read it."""
+    folder = runs.absolute() / ".launches"
+    if set("%\n\r") & set(str(folder)):
+        raise InputError(f"{str(runs)!r}: Slurm reads a % in a path as something else; choose another place with --runs DIR")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise InputError(f"{folder}: belongs to another user; choose another place with --runs DIR")
+    folder.chmod(0o700)
+    return folder
+
+
+def launches(runs: Path) -> list[Launch]:
+    """Every launch, the newest first. One whose submitter was killed before it had written what it wanted counts for nothing."""
+    folders = sorted(runs.absolute().glob(".launches/2*"), reverse=True)
+    return [Launch(folder) for folder in folders if (folder / "launch.json").exists()]
+
+
+def begin(arrays: list[Array], profile: Profile, code: Path, runs: Path, root: Path) -> Launch:
+    """Write down what is going to be submitted, before it is."""
+    now = datetime.now()  # whose names, sorted, say which came last
+    folder = place(runs) / f"{now:%Y%m%d-%H%M%S-%f}-{uuid.uuid4().hex[:6]}"
+    folder.mkdir(mode=0o700)
+    names = {id(array): f"{array.stage}-{i}" for i, array in enumerate(arrays)}
+    for name in names.values():
+        (folder / name).mkdir(mode=0o700)
+    described = [
+        {"name": names[id(a)], "after": names.get(id(a.after), a.after if isinstance(a.after, str) else ""), "tasks": _content(a)}
+        for a in arrays
+    ]
+    limits = {
+        stage: {
+            "minutes": profile.minutes(stage),
+            "signal": given.get("slurm_signal_delay_s", 90),
+            "timeouts": given.get("slurm_max_num_timeout"),
+        }
+        for stage, given in profile.stages.items()
+    }
+    where = {"cwd": str(Path.cwd()), "runs": str(runs.absolute()), "data": str(root.absolute())}
+    what = {
+        "schema": store.SCHEMA,
+        "profile": profile.name,
+        "words": profile.words,
+        "cluster": profile.cluster,
+        "how": asdict(profile.how),
+        "limits": limits,
+    }
+    store.write_json(folder / "launch.json", {**what, **where, "code": code.name, **provenance(), "arrays": described})
+    return Launch(folder)
+
+
+def _content(array: Array) -> list[list[dict[str, Any]]]:
+    return [
+        [
+            {
+                "name": run.name,
+                "run": run.values,
+                "protocols": [{"name": p.name, "stage": p.stage, "fields": p.values} for p in protocols],
+            }
+            for run, protocols in task
+        ]
+        for task in array.tasks
+    ]

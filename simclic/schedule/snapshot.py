@@ -1,0 +1,72 @@
+"""The code that was submitted is the code that runs: a copy of this package beside the launch, and its digest in the job."""
+
+import hashlib
+import os
+import shutil
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+import simclic
+from simclic.errors import InputError
+from simclic.provenance import COMMIT, provenance
+
+PACKAGE = Path(simclic.__file__).parent
+SUMS = "SHA256SUMS"
+
+
+def take(place: Path) -> Path:
+    """A copy of this package below `place`, ready to be imported; there is one for each state of the code."""
+    sums, commit = _sums(PACKAGE), provenance()["commit"]
+    told = _told(sums, commit)
+    folder = place / f"code-{_digest(told)}"
+    if not folder.exists():
+        draft = place / f".code.{uuid.uuid4().hex[:8]}"
+        try:
+            for name in sums:
+                (draft / "simclic" / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(PACKAGE / name, draft / "simclic" / name)
+            (draft / "simclic" / COMMIT).write_text(f"{commit}\n")
+            (draft / SUMS).write_text(told)
+            if _sums(draft / "simclic") != sums:
+                raise InputError(f"{PACKAGE}: was changed while it was copied; submit again")
+            with suppress(OSError):
+                os.rename(draft, folder)  # whole or not at all; somebody may have been faster
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    check(folder)
+    return folder
+
+
+def check(folder: Path) -> None:
+    """Raise InputError, naming the files, if a copy is not what was submitted any more."""
+    try:
+        told, commit = (folder / SUMS).read_text(), (folder / "simclic" / COMMIT).read_text().strip()
+    except OSError as e:
+        raise InputError(f"{e.filename}: cannot be read ({e.strerror}); submit again") from e
+    now, before = _told(_sums(folder / "simclic"), commit).splitlines(), told.splitlines()
+    if folder.name != f"code-{_digest(told)}" or now != before:
+        differ = sorted({line.split("  ", 1)[-1] for line in {*now} ^ {*before}})
+        those = f": {', '.join(differ[:8])} differ{'s' if len(differ) == 1 else ''}" if differ else ""
+        raise InputError(f"{folder / 'simclic'}: is not the code that was submitted any more{those}; submit again")
+
+
+def running(folder: Path) -> None:
+    """Raise InputError if this process runs other code than the copy in `folder`, or if that was changed."""
+    check(folder)
+    if PACKAGE.resolve() != (folder / "simclic").resolve():
+        raise InputError(f"{PACKAGE}: is imported here and not {folder / 'simclic'}; is PYTHONSAFEPATH set on the node?")
+
+
+def _sums(package: Path) -> dict[str, str]:
+    """The SHA-256 of every source file, by its name below the package."""
+    paths = sorted(p for p in package.rglob("*.py") if "__pycache__" not in p.parts)
+    return {p.relative_to(package).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
+
+
+def _told(sums: dict[str, str], commit: str) -> str:
+    return "".join(f"{line}\n" for line in [f"{commit}  commit", *(f"{digest}  {name}" for name, digest in sums.items())])
+
+
+def _digest(told: str) -> str:
+    return hashlib.sha256(told.encode()).hexdigest()[:16]

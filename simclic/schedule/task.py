@@ -1,0 +1,193 @@
+"""What a node does: one task of a launch, stopped and started again as often as Slurm likes.
+
+submitit calls `run`. Its own way to requeue is not used: it would save inside a signal handler, between any two instructions,
+and rewrite the file that the next start reads. Here a signal is noted, all is saved at a step boundary, and then Slurm is asked.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from simclic import slurm, stop
+from simclic.errors import InputError
+from simclic.schedule import snapshot
+from simclic.schedule.processes import Outcome, Process, here
+from simclic.schedule.records import Launch, Task
+from simclic.schedule.work import Work, stage
+from simclic.store import results as store
+from simclic.store.claim import Busy, claimed
+
+AGAIN = 75  # the exit code of a task that is not at its end
+EVERY = 5.0  # seconds between two words about how far a task is
+
+
+def run(folder: str, array: str, index: int) -> None:
+    """Do a task. Exits 0 once all its jobs have been tried: what became of each stands beside its Run."""
+    stopped = stop.noted()  # from here on; submitit's own handlers would requeue at once
+    task, code = Launch(Path(folder)).task(array, index), 1
+    try:
+        code = _run(task, stopped)
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        code = 78
+    finally:
+        if code not in (0, AGAIN):
+            _let_go(task)
+    if code:
+        sys.exit(code)
+
+
+def _let_go(task: Task) -> None:
+    """Cancel what waits for this task: Slurm would let it wait for ever."""
+    numbers = [(a["name"], task.launch.number(a["name"])) for a in task.launch.values["arrays"] if a["after"] == task.array]
+    with suppress(slurm.Silent):
+        slurm.cancel({f"{n}_{task.index}" if task.launch.sizes[name] > 1 else n for name, n in numbers if n})
+
+
+def _run(task: Task, stopped: list[int]) -> int:
+    launch = task.launch
+    _sweep(task)
+    snapshot.running(launch.code)
+    # For the processes that it starts: the same code, wherever they are; and where they tell of what goes wrong.
+    os.environ |= {"PYTHONPATH": str(launch.code), "PYTHONSAFEPATH": "1", store.LOG: str(task.messages(slurm.job()))}
+    os.chdir(launch.values["cwd"])
+    runs, root = Path(launch.values["runs"]), Path(launch.values["data"])
+    work, state, trains = task.work(), _Told(task), task.stage in ("pretrain", "all")
+    outcome = here(work, runs, root, Console(width=120), launch.how, trains, state.watch, stopped)
+    for name, why in (outcome.failures | outcome.elsewhere).items():
+        print(f"error: {name}: {why}", file=sys.stderr)
+    for name, trace in outcome.crashes.items():
+        print(f"{name}: {trace}", file=sys.stderr)
+    if outcome.signal:
+        return _stop(outcome.signal, state, runs, work)
+    state.end("ended", outcome)
+    return AGAIN if outcome.busy else 0
+
+
+def _stop(number: int, state: "_Told", runs: Path, work: list[Work]) -> int:
+    """All is saved. Ahead of a time limit or a preemption Slurm is asked to start it again; who cancels a job means it."""
+    if number != signal.SIGUSR2:
+        state.end("stopped", why=f"stopped by {signal.Signals(number).name}, as scancel does")
+        return AGAIN
+    if why := state.enough():
+        state.give_up(runs, work, why)
+        return 1
+    try:
+        state.end("requeued", why="saved ahead of a time limit or a preemption")
+        slurm.requeue()
+    except slurm.Silent as e:
+        print(f"error: cannot be put back into the queue ({e}); it is saved: submit again", file=sys.stderr)
+        state.end("stopped", why=f"saved, but could not be put back into the queue ({e}); submit again")
+    return AGAIN
+
+
+class _Told:
+    """What a task tells of itself while it works, and what it told before it was stopped."""
+
+    def __init__(self, task: Task):
+        before = task.state()
+        before = before if before.get("job") == slurm.job() else {}
+        self.task, self.began, self.last = task, time.monotonic(), 0.0
+        self.limits = task.launch.values["limits"].get(task.stage, {})
+        self.timeouts, self.fruitless = (int(before.get(key, 0)) for key in ("timeouts", "fruitless"))
+        self.stood = self._standing()
+
+    def watch(self, running: list[Process], outcome: Outcome) -> None:
+        """Tell how far each process is, now and then."""
+        if time.monotonic() - self.last > EVERY:
+            self.last = time.monotonic()
+            self._write("running", outcome, {p.run.name: _far(p) for p in running})
+
+    def end(self, word: str, outcome: Outcome | None = None, why: str = "") -> None:
+        """Tell the last of it."""
+        self._write(word, outcome or Outcome(), {}, why)
+
+    def enough(self) -> str:
+        """Why it should not be started again, or nothing: as many time limits as the profile allows, or two in a row that brought
+        it no further. Slurm's word may come a minute early, and a preemption is no time limit."""
+        minutes, delay = self.limits.get("minutes", 1e9), self.limits.get("signal", 90)
+        if time.monotonic() - self.began < max(60 * minutes - delay - 90, 30 * minutes):
+            return ""
+        self.timeouts += 1
+        self.fruitless = self.fruitless + 1 if self._standing() == self.stood else 0
+        if self.fruitless >= 2:
+            return f"two time limits of {minutes:g} minutes brought it no further; raise timeout_min in the profile"
+        most = self.limits.get("timeouts")
+        if most is not None and self.timeouts > most:
+            return f"met its time limit {self.timeouts} times, and slurm_max_num_timeout is {most}; raise it in the profile"
+        return ""
+
+    def give_up(self, runs: Path, work: list[Work], why: str) -> None:
+        """Record a failure of whatever is not done."""
+        print(f"error: {why}", file=sys.stderr)
+        for one, protocols in work:
+            if not _done(runs, one, protocols):
+                store.fail(runs, one, stage(runs, one, protocols), why)
+        self.end("failed", why=why)
+
+    def _write(self, word: str, outcome: Outcome, jobs: dict[str, Any], why: str = "") -> None:
+        told = {
+            "word": word, "why": why, "job": slurm.job(), "restarts": slurm.restarts(), "node": os.uname().nodename,
+            "seconds": time.monotonic() - self.began, "timeouts": self.timeouts, "fruitless": self.fruitless,
+            "jobs": jobs, "failures": outcome.failures, "elsewhere": outcome.elsewhere,
+        }  # fmt: skip
+        with suppress(OSError):  # a full disk must not end the work
+            self.task.tell(told)
+
+    def _standing(self) -> str:
+        """What there is of it: results, what there is of results, and the digests of checkpoints."""
+        runs, found = Path(self.task.launch.values["runs"]), []
+        for one, protocols in self.task.work():
+            folder = store.folder(runs, one)
+            for path in sorted(folder.glob("checkpoint*")):
+                with suppress(OSError), open(path, "rb") as f:
+                    found.append(f.read(32).hex())
+            found += [p.name for p in protocols if store.result_path(runs, one, p).exists()]
+            found += [
+                str((folder / "pretrain.json").exists()),
+                *(str(len(store.partial(runs, one, p)["curve"])) for p in protocols),
+            ]
+        return " ".join(found)
+
+
+def _far(process: Process) -> dict[str, Any]:
+    """How far a process is, and the seconds it may still take."""
+    took, gained = time.monotonic() - process.began, process.share - (process.first or 0.0)
+    left = took * (1 - process.share) / gained if gained > 0 else None
+    return {"share": process.share, "note": process.note, "left": left}
+
+
+def _done(runs: Path, one: Any, protocols: Any) -> bool:
+    paths = [store.result_path(runs, one, p) for p in protocols] or [store.folder(runs, one) / "pretrain.json"]
+    return all(path.exists() for path in paths)
+
+
+def _sweep(task: Task) -> None:
+    """Remove what submitit left half-written when it was killed: it would refuse to write again."""
+    for left in (task.launch.folder / task.array).glob(f"{slurm.job()}_*.save_tmp") if slurm.job() else ():
+        left.unlink(missing_ok=True)
+
+
+def local(folder: str, wait: Callable[[float], None] = time.sleep) -> None:
+    """A launch on this machine: its one task, after whatever was launched here before it."""
+    launch = Launch(Path(folder))
+    with claimed(launch.folder):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it outlives the terminal that it was submitted from
+        while True:
+            try:
+                with claimed(launch.folder.parent, "local"):
+                    run(folder, next(iter(launch.sizes)), 0)
+                    return
+            except Busy:
+                wait(1)
+
+
+if __name__ == "__main__":
+    local(sys.argv[1])

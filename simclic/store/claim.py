@@ -1,0 +1,125 @@
+"""One process works in a folder at a time: it says who it is, and whoever comes second says so and leaves it alone."""
+
+import json
+import os
+import platform
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from simclic import files, slurm
+from simclic.errors import InputError
+
+
+class Busy(InputError):
+    """Another process is at work here: no failure of this Run."""
+
+
+@contextmanager
+def claimed(folder: Path, name: str = "owner") -> Iterator[Callable[[], None]]:
+    """While it lasts, this process alone does the work that `name` stands for in `folder`. Yields what raises Busy if another
+    has taken over meanwhile: to be called before anything is published.
+
+    A claim whose process or Slurm job is gone is taken over at once; one from another machine of which nothing can be known is
+    believed. Raises Busy if the work is taken.
+    """
+    path, mine = folder / f"{name}.json", {**_self(), "nonce": uuid.uuid4().hex}
+
+    def check() -> None:
+        holder = _read(path)
+        if holder is None or holder["nonce"] != mine["nonce"]:
+            raise Busy(f"{folder}: was taken over by {_told(holder)}; this process stops")
+
+    with files.temporary(folder, path.name) as f:
+        f.write(json.dumps(mine).encode())
+        f.flush()
+        while True:
+            try:
+                os.link(f.name, path)  # fails if there is one, on any file system
+                break
+            except FileExistsError:
+                _clear(path, mine)
+    try:
+        yield check
+    finally:
+        with suppress(Busy):
+            check()
+            path.unlink(missing_ok=True)
+
+
+def owner(folder: Path, name: str = "owner") -> dict[str, Any] | None:
+    """Who is at work, as far as that can be known here; None if nobody is."""
+    found = _read(folder / f"{name}.json")
+    return found if found and _alive(found) else None
+
+
+def _clear(path: Path, mine: dict[str, Any]) -> None:
+    """Remove the claim of a process that is gone. Raises Busy if it lives.
+
+    It is moved aside before it is removed: if it is not the one that was judged any more, it goes back.
+    """
+    holder = _read(path)
+    if holder is None and path.exists():
+        raise Busy(f"{path}: cannot be read; if nobody is at work here, delete it")
+    if holder is None:
+        return
+    before = bool(mine["job"]) and holder.get("job") == mine["job"] and holder.get("restarts", 0) < mine["restarts"]
+    if not before and _alive(holder):  # what Slurm has started again is not at work any more
+        away = "" if holder["host"] == mine["host"] else f"; if that machine is gone, delete {path}"
+        raise Busy(f"{path.parent}: {_told(holder)} is at work on it{away}")
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    with suppress(FileNotFoundError):  # somebody else removed it
+        os.rename(path, aside)
+        if (taken := _read(aside)) and taken["nonce"] != holder["nonce"]:
+            with suppress(FileExistsError):
+                os.link(aside, path)
+            aside.unlink()
+            raise Busy(f"{path.parent}: {_told(taken)} is at work on it")
+        aside.unlink()
+
+
+def _self() -> dict[str, Any]:
+    pid = os.getpid()
+    who = {"host": platform.node(), "boot": _boot(), "pid": pid, "started": _started(pid)}
+    return {**who, "job": slurm.job(), "restarts": slurm.restarts()}
+
+
+def _told(holder: dict[str, Any] | None) -> str:
+    if holder is None:
+        return "nobody known"
+    return f"process {holder['pid']} on {holder['host']}" + (f" (job {holder['job']})" if holder.get("job") else "")
+
+
+def _alive(holder: dict[str, Any]) -> bool:
+    """Does the process still run? Of another machine Slurm is asked about the job; if it cannot tell: yes."""
+    if holder["host"] != platform.node():
+        return slurm.lives(holder.get("job", "")) is not False
+    return holder["boot"] == _boot() and bool(holder["started"]) and holder["started"] == _started(holder["pid"])
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_bytes())
+        return found if {"host", "boot", "pid", "started", "nonce"} <= found.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _boot() -> str:
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def _started(pid: int) -> str:
+    """When a process began, in the kernel's own ticks; empty if there is none. A number alone may be another's by now."""
+    with suppress(OSError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return "" if fields[0] in "ZX" else fields[19]  # a zombie has ended
+    if not Path("/proc/self/stat").exists():
+        with suppress(OSError):
+            os.kill(pid, 0)
+            return "unknown"
+    return ""

@@ -1,0 +1,1 @@
+"""Bytes, seconds and names from outside, as text for a terminal."""

@@ -1,0 +1,1 @@
+"""Algorithm 1: the encoder of a Run, trained or read."""

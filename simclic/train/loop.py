@@ -1,0 +1,189 @@
+"""Algorithm 1, step by step, from the first or from wherever it was stopped."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from simclic import files, stop
+from simclic.data import Dataset
+from simclic.data.images import Images, seed_of, seeded
+from simclic.errors import Diverged, InputError
+from simclic.experiment import USUAL, How, Run
+from simclic.methods.backbones import width
+from simclic.methods.simclic import SimCLIC
+from simclic.progress import Tell
+from simclic.train import checkpoint
+from simclic.train.numerics import LOOK, autocast, finite, fused, looks, nonfinite, seed, sound, unrounded
+from simclic.train.watch import Watch, collapsed
+from simclic.weights import card
+from simclic.weights import init_weights as start
+from simclic.weights import load as weights
+
+
+class Training:
+    """All that a stopped training needs to end bit-identically: it is what a checkpoint holds.
+
+    Learning rate, order of the images and every draw are functions of the seed and the step, so they are not in it.
+    """
+
+    def __init__(self, run: Run, images: int, device: torch.device):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(run.seed)
+            model = SimCLIC(run, images)
+        self.run, self.device = run, device
+        self.init: dict[str, Any] = {}  # what it started from
+        self.model = model.to(device).to(memory_format=torch.channels_last).train()
+        learned = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.SGD(learned, run.lr, momentum=run.momentum, weight_decay=run.weight_decay, fused=True)
+        self.watch = Watch(width(self.model.backbone), run.projector_dim, device)
+        self.step, self.seconds = 0, 0.0  # steps done, and the time they took
+        self.resumed: list[int] = []  # the steps at which it went on after a stop
+
+    def content(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        counts = {"step": self.step, "seconds": self.seconds, "resumed": self.resumed, "init": self.init}
+        parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "watch": self.watch.state()}
+        return {"run": self.run.name, **counts, **parts}
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Go on from a checkpoint's content."""
+        self.model.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.watch.restore(content["watch"])
+        self.step, self.seconds, self.init = content["step"], content["seconds"], content["init"]
+        self.resumed = [*content["resumed"], self.step]
+
+    def forward_and_back(self, x: Tensor, index: Tensor, lr: float) -> Any:
+        """One step of Algorithm 1 on a batch. x: (B, 3, S, S). index: (B,) which images. Returns method.Step."""
+        seed(self.device, seed_of(self.run.seed, "model", self.step))  # for backbones that draw, as with stochastic depth
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        with autocast(self.device, self.run.precision):
+            out = self.model(x, index, seeded(self.device, self.run.seed, "g", self.step))
+        self.optimizer.zero_grad()
+        out.loss.backward()
+        self.optimizer.step()
+        return out
+
+
+@unrounded()
+def train(
+    run: Run, dataset: Dataset, images: Images, path: Path, tell: Tell, still_ours: Callable[[], None] = lambda: None,
+    how: How = USUAL,
+) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
+    """Algorithm 1 on the images of splits.fit; returns the backbone and what is recorded of it.
+
+    path: where log.jsonl goes and now and then a checkpoint. still_ours: called before each of these, raises if another
+    process has taken over. Raises InputError if the images are less than a batch or gradients would be wrong, Diverged if the
+    loss stops being finite, Stopped once it is saved if that was asked for.
+    """
+    device, size, fit = images.device, run.batch_size, torch.from_numpy(dataset.splits.fit)
+    per_epoch = len(fit) // size  # the last incomplete batch of an epoch is left out, as SimSiam does
+    if per_epoch == 0:
+        raise InputError(
+            f"batch_size={size} with {len(fit)} training images: not one whole batch; say batch_size={len(fit)} or less"
+        )
+    training, steps = Training(run, len(images), device), run.epochs * per_epoch
+    sound(training.model.backbone, device, run.precision, run.image_size)
+    if content := checkpoint.load(path / "checkpoint", run.name):
+        training.restore(content)
+        del content  # as large as the model and its history
+        start.unchanged(run.init, training.init, path)
+        card.pad(training.model.backbone, training.init.get("padding", "symmetric"))
+    elif run.init != "random":
+        training.init = weights.start(run.init, run.backbone, training.model.backbone, path.parent)
+    compiled = fused(training.model.backbone, images(fit[:size]), run.precision) if how.compile else "no"
+    log = Log(path, before=training.step // per_epoch)
+    started, saved, bad = time.monotonic() - training.seconds, time.monotonic(), torch.tensor(-1, device=device)
+
+    batches = images.stream(order(run, fit, range(training.step, steps), per_epoch))
+    with stop.boundaries() as asked:
+        for step, (x, index) in enumerate(batches, training.step):
+            epoch, position = divmod(step, per_epoch)
+            lr = run.lr * (1 + math.cos(math.pi * step / steps)) / 2
+            out = training.forward_and_back(x, index, lr)
+            training.watch.add(out, out.p if run.perturbs == "p" else out.z, index, (per_epoch - 1 - position) * size)
+            bad = nonfinite(out.loss, step, bad)
+            training.step = step + 1
+            stopping, last = asked(), position == per_epoch - 1
+            due = stopping or time.monotonic() - saved > 60 * how.minutes
+            if due or last or looks(device, step):
+                _stop_if(int(bad), run, per_epoch, steps)
+            if last:
+                training.seconds = time.monotonic() - started
+                still_ours()
+                speed = (epoch + 1) * per_epoch * size / training.seconds
+                log.write({"epoch": epoch + 1, **training.watch.row(dataset), "lr": lr, "images/s": speed})
+            if last or training.step % LOOK == 0:
+                tell(training.step / steps, f"epoch {epoch + 1}/{run.epochs}")
+            if due and training.step < steps:
+                if not finite(training.model):
+                    _stop_if(step, run, per_epoch, steps, "a weight")
+                training.seconds = time.monotonic() - started
+                still_ours()
+                checkpoint.save(path / "checkpoint", training.content())
+                saved = time.monotonic()
+                if stopping:
+                    raise stop.Stopped
+    if not finite(training.model):
+        _stop_if(steps - 1, run, per_epoch, steps, "a weight")
+    seconds = time.monotonic() - started
+    record = {"epochs": run.epochs, "last": log.last, "collapsed": collapsed(log.last), "resumed": training.resumed}
+    return training.model.backbone, {**record, **training.init, "compiled": compiled, "seconds": seconds}
+
+
+def order(run: Run, fit: Tensor, steps: range, per_epoch: int) -> Iterator[Tensor]:
+    """The images of each step, (B,): another permutation in every epoch, from the seed and the epoch alone. fit: (n,)."""
+    for step in steps:
+        epoch, position = divmod(step, per_epoch)
+        if position == 0 or step == steps.start:
+            shuffled = fit[torch.randperm(len(fit), generator=seeded("cpu", run.seed, "order", epoch))]
+        yield shuffled[position * run.batch_size : (position + 1) * run.batch_size]
+
+
+def _stop_if(bad: int, run: Run, per_epoch: int, steps: int, what: str = "the loss") -> None:
+    """Raise Diverged if a step is named."""
+    if bad >= 0:
+        lr = run.lr * (1 + math.cos(math.pi * bad / steps)) / 2
+        where = f"step {bad + 1} of {steps:,}, epoch {bad // per_epoch + 1}, learning rate {lr:.3g}"
+        raise Diverged(f"{what} is not finite at {where}; the last checkpoint is kept")
+
+
+class Log:
+    """log.jsonl, one row per epoch, cut back to where training resumes; TensorBoard too, if it is installed."""
+
+    def __init__(self, folder: Path, before: int):
+        self.path, self.last, self.board = folder / "log.jsonl", dict[str, Any](), _board(folder, before)
+        lines = self.path.read_text().splitlines()[:before] if self.path.is_file() else []
+        files.write_bytes(self.path, "".join(line + "\n" for line in lines).encode())
+        if lines:
+            self.last = json.loads(lines[-1])
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append one epoch."""
+        self.last = row
+        with open(self.path, "a") as f:
+            f.write(json.dumps(row) + "\n")
+            f.flush()
+            os.fsync(f.fileno())  # a later checkpoint must not outlive this row
+        if self.board:
+            for name in (n for n, value in row.items() if n != "epoch" and value is not None):
+                self.board.add_scalar(name, row[name], row["epoch"])
+            self.board.flush()
+
+
+def _board(folder: Path, before: int) -> Any:
+    """A TensorBoard writer that goes on after `before` epochs, or None if TensorBoard is not installed."""
+    if find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=before + 1)

@@ -1,0 +1,109 @@
+"""Watching it learn: what is averaged over an epoch, effective rank, a cheap probe, and whether the representation collapsed."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from simclic.data import Dataset
+from simclic.data.metrics import METRICS
+from simclic.methods.simclic import Step
+
+ROWS = 1536  # images at the end of an epoch whose features are kept: two thirds to fit the probe, one third to score it
+RANKED = 512  # of these, so many for the rank
+
+
+class Watch:
+    """What an epoch shows, gathered on the device from the steps themselves: no further pass, no synchronisation.
+
+    sums: (4,) of loss, cos(z, g(z)), spread of z, and steps. features: (ROWS, width), z: (RANKED, d), index: (ROWS,) of the
+    last images of the epoch, -1 where there is none yet. All of it belongs to the state of a training.
+    """
+
+    def __init__(self, width: int, d: int, device: torch.device):
+        self.sums = torch.zeros(4, device=device)
+        self.features = torch.zeros(ROWS, width, device=device)
+        self.z = torch.zeros(RANKED, d, device=device)
+        self.index = torch.full((ROWS,), -1, dtype=torch.int64, device=device)
+
+    @torch.no_grad()
+    def add(self, out: Step, source: Tensor, index: Tensor, ahead: int) -> None:
+        """One step. source: (B, d) what g was given. ahead: images that the epoch still brings after these."""
+        unit = nn.functional.normalize(out.z.float(), dim=1)
+        spread = unit.std(dim=0).mean() * out.z.shape[1] ** 0.5
+        turned = nn.functional.cosine_similarity(source.float(), out.z_tilde.float(), dim=1).mean()
+        self.sums += torch.stack([out.loss.detach().float(), turned, spread, torch.ones_like(spread)])
+        for kept, new in ((self.features, out.features), (self.z, out.z), (self.index, index)):
+            start = len(kept) - ahead - len(new)  # so that the last image of the epoch is in the last row
+            if start + len(new) > 0:
+                cut = max(0, -start)
+                kept[start + cut : start + len(new)] = new[cut:].detach().to(kept.dtype)
+
+    def row(self, dataset: Dataset) -> dict[str, Any]:
+        """The epoch's figures; everything begins again."""
+        loss, turned, spread, count = self.sums.tolist()
+        seen = self.index >= 0
+        shown = {"loss": loss / count, "cos(z, g(z))": turned / count, "spread": spread / count}
+        z = self.z[seen[-len(self.z) :]]
+        shown |= {"rank": effective_rank(z), "rank_of": min(z.shape)}
+        shown["probe"] = probe(self.features[seen], self.index[seen], dataset)
+        self.sums.zero_()
+        self.index.fill_(-1)
+        return shown
+
+    def state(self) -> dict[str, Tensor]:
+        """For a checkpoint."""
+        return {"sums": self.sums, "features": self.features, "z": self.z, "index": self.index}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """From a checkpoint."""
+        for name, value in state.items():
+            getattr(self, name).copy_(value)
+
+
+def effective_rank(z: Tensor) -> float:
+    """RankMe (Garrido et al., 2023): the exponential of the entropy of the normalised singular values. z: (n, d)."""
+    gram = z.double() @ z.double().T if len(z) < z.shape[1] else z.double().T @ z.double()
+    values = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()  # the singular values, in a fraction of the time
+    p = values / values.sum().clamp_min(1e-12) + 1e-7
+    return float(torch.exp(-(p * p.log()).sum()))
+
+
+def probe(features: Tensor, index: Tensor, dataset: Dataset) -> float | None:
+    """Error in percent, by the data set's metric, of ridge regression onto the labels: fitted in closed form on two thirds of
+    these images, scored on the others. Only images of the train split have a say.
+
+    features: (n, width), as they were when the image was trained on. index: (n,) which image. None if there are too few.
+    """
+    import numpy as np
+
+    train = np.isin(index.cpu().numpy(), dataset.splits.train)
+    labels = dataset.labels[index.cpu().numpy()[train]]
+    x = features[torch.from_numpy(train).to(features.device)].double()
+    n = 2 * len(x) // 3
+    if n < 8 or not bool(x.isfinite().all()):
+        return None
+    x = (x - x[:n].mean(dim=0)) / (x[:n].std(dim=0) + 1e-6)
+    x = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype, device=x.device)], dim=1)
+    target = np.eye(dataset.facts.classes)[labels] if labels.ndim == 1 else np.maximum(labels, 0)
+    y = torch.from_numpy(target[:n]).to(x)
+    gram = x[:n] @ x[:n].T + 0.1 * n * torch.eye(n, dtype=x.dtype, device=x.device)
+    scores = x[n:] @ (x[:n].T @ torch.linalg.solve(gram, y))
+    if labels.ndim == 2 and not (labels[n:] == 1).any():
+        return None
+    return METRICS[dataset.facts.metric](labels[n:], scores.cpu().numpy())
+
+
+def collapsed(row: dict[str, Any]) -> str:
+    """Why the representation of an epoch counts as collapsed, or nothing.
+
+    A loss of -1 is no evidence, since z_i = z_j. All images in one place (spread near 0) is, and so are a few dimensions of all
+    that there could be: less than 5 %, a line drawn by us between 25 % of a healthy run and 3 % of one without stop-gradient.
+    """
+    if not row:
+        return ""
+    if row["spread"] < 0.1:
+        return f"all images have nearly one representation: spread {row['spread']:.3f}, where 1 fills the sphere"
+    if row["rank"] < 0.05 * row["rank_of"]:
+        return f"the representations fill few dimensions: effective rank {row['rank']:.1f} of {row['rank_of']}"
+    return ""
