@@ -10,7 +10,7 @@ from test_store import publish
 from simclic import Linear, Table, load
 from simclic.data import PAPER, title
 from simclic.experiment.baselines import METHODS
-from simclic.report.cells import Key, here, printed
+from simclic.report.cells import Key, here, key, printed
 from simclic.report.claims import CLAIMS, judged
 from simclic.report.noise import Measured
 from simclic.report.results import Results
@@ -189,6 +189,39 @@ def test_without_its_numbers_a_claim_is_not_judged_but_says_what_it_needs(name):
         found = NAMED[name].on(cells(errors), STORED)
         assert (len(errors) < len(holds), found.verdict) == (True, "not run"), found
         assert all("needs" in line for line in found.evidence)
+
+
+def exhibit_places():
+    """Every place of the paper's exhibits and of the digits', and what claims about methods that were run again need."""
+    suites = [load(path) for path in [*sorted(ROOT.glob("benchmarks/[tf]*.py")), ROOT / "benchmarks/digits.py"]]
+    places = {key(exhibit, *job) for suite in suites for exhibit in suite.exhibits for job in exhibit.judged}
+    return sorted(
+        places | {place for name in ("deepcluster-and-swav-lead", "lowest-on-cifar10") for place in CASES[name][0]}, key=repr
+    )
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_claim_can_be_judged_exactly_where_its_judge_gives_a_verdict(name):
+    claim, rng, seen = NAMED[name], np.random.default_rng(7), set()
+    places = [place for place in exhibit_places() if place.exhibit in claim.exhibits]
+    datasets = sorted({place.dataset for place in places})
+    for draw in range(400):
+        some = set(rng.permutation(datasets)[: rng.integers(1, len(datasets) + 1)]) if draw % 2 else {*datasets}
+        share = rng.choice([0.1, 0.3, 0.6, 0.9, 0.99, 1.0])
+        chosen = [place for place in places if place.dataset in some and rng.random() < share]
+        errors = {place: STORED[place].value if place in STORED else rng.uniform(5, 60) for place in chosen}
+        numbers = {place: Measured(error, IMAGES) for place, error in errors.items()}
+        printed_here = STORED if draw % 3 else {}
+        verdict = claim.on(numbers, printed_here).verdict
+        assert claim.can_be_judged(numbers, printed_here) == (verdict != "not run"), (sorted(numbers, key=repr), verdict)
+        seen.add(verdict != "not run")
+    assert seen == {True, False}
+
+
+def test_to_be_second_on_two_data_sets_takes_both_though_one_of_them_can_refute_it():
+    claim, flowers = NAMED["second-on-cifar10-and-flowers"], {k for k in second(5, 30, 20) if k.dataset == "Flowers"}
+    assert not claim.can_be_judged(flowers, STORED)
+    assert claim.can_be_judged(second(5, 30, 20), STORED)
 
 
 # By hand: the paper's words beside its own numbers, two-sided at .05.

@@ -13,7 +13,10 @@ from simclic import Finetune, InputError, Linear, Run, Table, load
 from simclic.__main__ import main
 from simclic.cli.plan import budget as hours
 from simclic.experiment import Suite
-from simclic.schedule import bill, budget, cost
+from simclic.report import budget
+from simclic.report.cells import key
+from simclic.report.claims import Claim
+from simclic.schedule import bill, cost
 from simclic.schedule.cost import Prices, Target, amounts
 from simclic.schedule.cost.prices import dot
 from simclic.schedule.plan import Job, plan
@@ -132,26 +135,31 @@ def test_the_wall_time_is_that_of_the_longest_chain_or_of_the_sum():
         assert bill.wall(left, told) == seconds, atonce
 
 
-def claims(judgeable):
-    """Claims by name, of stems; judged once all of their jobs are there."""
-    return {name: stems for name, (stems, _) in judgeable.items()}, lambda name, jobs: judgeable[name][1] <= jobs
+def claim(name, *runs):
+    """A claim that needs the linear errors of these Runs in Table 2."""
+    needed = {key(exhibit, *job) for exhibit in suite(*runs, protocols=(Linear(),)).exhibits for job in exhibit.jobs}
+    return Claim(name, "4.2", ("table2",), "", lambda cells, printed: None, lambda places, printed: needed <= {*places})
+
+
+def proposed(runs, share, claims, place):
+    """What fits into a share of the whole bill of a Table 2 of these Runs, and the whole bill in hours."""
+    exhibits = [suite(*runs, protocols=(Linear(),))]
+    made = plan(exhibits, place, place)
+    told = bill.bill(made, place, place, CPU)
+    whole = told.hours(told.seconds)
+    return budget.propose(whole * share, exhibits, made, told, claims), whole
 
 
 def test_a_budget_goes_to_what_decides_most_for_an_hour_and_drops_nothing_silently(tmp_path):
     cheap, dear = tiny(), tiny(dataset="cifar10", epochs=500)
-    made = plan([suite(cheap, dear, protocols=(Linear(),))], tmp_path, tmp_path)
-    told = bill.bill(made, tmp_path, tmp_path, CPU)
-    parts = budget.parts([suite(cheap, dear, protocols=(Linear(),))], made)
-    names = {run.dataset: frozenset({Job(run, None).name, Job(run, Linear()).name}) for run in (cheap, dear)}
-    known, judged = claims({"a": (frozenset({"table2"}), names["digits"]), "b": (frozenset({"table2"}), names["cifar10"])})
-    whole = sum(told.of(job for job in made.jobs.values() if job.name in those) for those in names.values())
-    all_in = budget.within(whole * 1.01, parts, known, made, told, judged)
+    claims = [claim("a", cheap), claim("b", dear)]
+    all_in, whole = proposed((cheap, dear), 1.01, claims, tmp_path)
     assert [(str(s.parts[0]), set(s.claims)) for s in all_in.steps] == [
         ("table2, Digits, linear evaluation", {"a"}), ("table2, CIFAR10, linear evaluation", {"b"}),
     ]  # fmt: skip
     assert all_in.hours == pytest.approx(whole)
     assert (all_in.out, all_in.open) == ([], frozenset())
-    some = budget.within(whole * 0.5, parts, known, made, told, judged)
+    some, _ = proposed((cheap, dear), 0.5, claims, tmp_path)
     assert [set(s.claims) for s in some.steps] == [{"a"}]
     assert [str(part) for part, _ in some.out] == ["table2, CIFAR10, linear evaluation"]
     assert some.open == {"b"}
@@ -160,14 +168,20 @@ def test_a_budget_goes_to_what_decides_most_for_an_hour_and_drops_nothing_silent
 
 def test_claims_that_need_two_parts_get_both_or_neither(tmp_path):
     runs = (tiny(), tiny(dataset="cifar10"))
-    made = plan([suite(*runs, protocols=(Linear(),))], tmp_path, tmp_path)
-    told = bill.bill(made, tmp_path, tmp_path, CPU)
-    parts = budget.parts([suite(*runs, protocols=(Linear(),))], made)
-    both = frozenset(made.jobs)
-    known, judged = claims({"order": (frozenset({"table2"}), both)})
-    found = budget.within(1e6, parts, known, made, told, judged)
+    found, _ = proposed(runs, 2, [claim("order", *runs)], tmp_path)
     assert [len(s.parts) for s in found.steps] == [2]
     assert found.steps[0].claims == {"order"}
+    found, _ = proposed(runs, 0.9, [claim("order", *runs)], tmp_path)
+    assert found.open == {"order"}
+
+
+def test_what_is_done_lets_claims_be_judged_at_no_cost(tmp_path):
+    runs = (tiny(), tiny(dataset="cifar10"))
+    done(tmp_path, runs[0])
+    publish(tmp_path, runs[0], Linear())
+    found, _ = proposed(runs, 2, [claim("have", runs[0]), claim("order", *runs)], tmp_path)
+    assert [(len(s.parts), set(s.claims)) for s in found.steps] == [(1, {"order"})]
+    assert found.open == frozenset()
 
 
 def test_the_command_line_prices_budgets_and_explains(tmp_path, monkeypatch, capsys):
@@ -345,10 +359,7 @@ def test_foreign_files_among_runs_teach_nothing_and_break_nothing(tmp_path, valu
 
 def test_a_broken_part_is_left_out_by_name(tmp_path):
     publish(tmp_path, tiny(), Linear()).write_text("{")
-    made = plan([suite(tiny(), protocols=(Linear(),))], tmp_path, tmp_path)
-    told = bill.bill(made, tmp_path, tmp_path, CPU)
-    parts = budget.parts([suite(tiny(), protocols=(Linear(),))], made)
-    found = budget.within(10, parts, {}, made, told, lambda name, jobs: False)
+    found, _ = proposed([tiny()], 1, [], tmp_path)
     assert [(str(part), math.isnan(hours)) for part, hours in found.out] == [("table2, Digits, linear evaluation", True)]
 
 

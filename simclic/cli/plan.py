@@ -4,7 +4,6 @@ import argparse
 import json
 import math
 import re
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from simclic.experiment import Suite
+    from simclic.report.budget import Budget
     from simclic.schedule.bill import Bill
-    from simclic.schedule.budget import Budget, Claims, Judged
     from simclic.schedule.cost import Target
     from simclic.schedule.plan import Line, Plan
 
@@ -93,11 +92,10 @@ def _why(arguments: argparse.Namespace, suites: "list[Suite]") -> int:
 
 def _within(arguments: argparse.Namespace, suites: "list[Suite]", made: "Plan", told: "Bill") -> int:
     """What fits into the hours given."""
-    from simclic.schedule import budget as budgets
+    from simclic.report.budget import propose
 
     limit = budget(arguments.within, told.target.unit)
-    claims, judged = _claims(suites)
-    found = budgets.within(limit, budgets.parts(suites, made), claims, made, told, judged)
+    found = propose(limit, suites, made, told)
     if arguments.json:
         steps = [{"parts": [str(p) for p in s.parts], "hours": s.hours, "claims": sorted(s.claims)} for s in found.steps]
         out = [{"part": str(part), "hours": None if math.isnan(hours) else hours} for part, hours in found.out]
@@ -107,28 +105,6 @@ def _within(arguments: argparse.Namespace, suites: "list[Suite]", made: "Plan", 
         return 0
     _print_budget(found, told)
     return 0
-
-
-def _claims(suites: "list[Suite]") -> "tuple[Claims, Judged]":
-    """The paper's claims, and whether one could be judged once jobs are done."""
-    from simclic.report import SOURCE
-    from simclic.report.cells import Key, key, printed
-    from simclic.report.claims import CLAIMS
-    from simclic.report.noise import Measured
-    from simclic.schedule.plan import Job
-
-    known, places = printed(SOURCE / "baselines"), dict[str, list[Key]]()
-    for exhibit in (exhibit for suite in suites for exhibit in suite.exhibits):
-        for run, protocol in exhibit.judged:
-            places.setdefault(Job(run, protocol).name, []).append(key(exhibit, run, protocol))
-    claims = {claim.name: claim for claim in CLAIMS}
-
-    @cache
-    def judged(name: str, jobs: frozenset[str]) -> bool:
-        cells = {place: Measured(50.0, 1000) for job in jobs for place in places.get(job, ())}
-        return claims[name].on(cells, known).verdict != "not run"
-
-    return {name: frozenset(claim.exhibits) for name, claim in claims.items()}, judged
 
 
 def _print_budget(found: "Budget", told: "Bill") -> None:

@@ -1,9 +1,10 @@
 """What Section 5 finds: predictor (Table 4), stop-gradient (Table 5), batches and epochs (Figure 7), loss (Table 6)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import replace
 
 from simclic.report.cells import Cells
+from simclic.report.claims.needs import Need, need_columns, need_one
 from simclic.report.claims.verdicts import Claim, Judgement, Missing, Row, each, less, of, sign, told, worst
 from simclic.report.noise import Difference
 
@@ -20,10 +21,11 @@ def collapses(table: str, broken: str, working: str) -> Judge:
     """
 
     def judge(row: Row) -> Judgement:
-        if sign(_beyond_chance(row, working)) != "holds":
+        learned, lost = sign(_beyond_chance(row, working)), sign(_beyond_lost(row, broken, working, -1))
+        if learned != "holds":
             line = f"{working} {row[working].value:.2f} is itself not clearly better than chance, {_chance(row):.2f}"
             return Judgement("undecided", (line,))
-        return Judgement(sign(_beyond_lost(row, broken, working, -1)), (_lost(row, broken, working),))
+        return Judgement(lost, (_lost(row, broken, working),))
 
     return lambda cells, printed: each(cells, table, ["linear"], judge)
 
@@ -96,40 +98,56 @@ def larger_helps(axis: int) -> Judge:
     return lambda cells, printed: each(cells, "figure7", ["linear"], judge)
 
 
+def need_ends(axis: int) -> Need:
+    """Return the need of `larger_helps`: a data set with both ends of one axis at a common value of the other."""
+
+    def enough(at: Set[tuple[float, float]]) -> bool:
+        low, high = ({point[1 - axis] for point in at if point[axis] == end(p[axis] for p in at)} for end in (min, max))
+        return len({point[axis] for point in at}) > 1 and bool(low & high)
+
+    return need_one("figure7", ["linear"], enough)
+
+
 CLAIMS = (
     Claim(
         "no-predictor-falls-to-chance", "5.1", ("table4",),
         "Without a predictor the encoder learns next to nothing.", collapses("table4", "No predictor", "2-layer MLP"),
+        need_columns("table4", "No predictor", "2-layer MLP", chance=True),
     ),
     Claim(
         "frozen-predictor-falls-to-chance", "5.1", ("table4",),
         "With a predictor that stays as it was initialised the encoder learns next to nothing.",
         collapses("table4", "Fixed random init", "2-layer MLP"),
+        need_columns("table4", "Fixed random init", "2-layer MLP", chance=True),
     ),
     Claim(
         "two-layers-beat-one", "5.1", ("table4",),
         "A predictor of two layers leaves fewer errors than one of one layer.", better("table4", "2-layer MLP", "1-layer MLP"),
+        need_columns("table4", "2-layer MLP", "1-layer MLP"),
     ),
     Claim(
         "no-stop-gradient-falls-to-chance", "5.2", ("table5",),
         "Where gradients flow into the target as well, the encoder learns next to nothing.",
         collapses("table5", "Without stop-gradient", "With stop-gradient"),
+        need_columns("table5", "Without stop-gradient", "With stop-gradient", chance=True),
     ),
     Claim(
         "larger-batches-help", "5.3", ("figure7",),
-        "The largest batch leaves fewer errors than the smallest.", larger_helps(1),
+        "The largest batch leaves fewer errors than the smallest.", larger_helps(1), need_ends(1),
     ),
     Claim(
         "more-epochs-help", "5.3", ("figure7",),
-        "The longest training leaves fewer errors than the shortest.", larger_helps(0),
+        "The longest training leaves fewer errors than the shortest.", larger_helps(0), need_ends(0),
     ),
     Claim(
         "cross-entropy-worse", "5.4", ("table6",),
         "Cosine similarity leaves fewer errors than cross-entropy.", better("table6", "Cosine", "Cross-entropy"),
+        need_columns("table6", "Cosine", "Cross-entropy"),
     ),
     Claim(
         "cross-entropy-converges", "5.4", ("table6",),
         "With cross-entropy the encoder still learns: it does not fall to chance.",
         converges("table6", "Cross-entropy", "Cosine"),
+        need_columns("table6", "Cross-entropy", "Cosine", chance=True),
     ),
 )  # fmt: skip

@@ -1,12 +1,12 @@
 """What Section 4.3 finds in Figures 4 to 6: how much the strength of a perturbation matters. None of their numbers is printed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from functools import partial
 from itertools import combinations
 
-from simclic.report.cells import Cells
+from simclic.report.cells import Cells, Key
+from simclic.report.claims.needs import CLASSES, STAGES, need_both, need_one, need_smaller, points
 from simclic.report.claims.verdicts import (
-    STAGES,
     Claim,
     Judgement,
     Missing,
@@ -204,45 +204,82 @@ def _range(row: Row) -> tuple[float, float]:
     return min(row.grid, key=lambda x: row[x].value), max(row.grid, key=lambda x: row[x].value)
 
 
+def several(at: Set[float]) -> bool:
+    """Return whether a curve has several points."""
+    return len(at) > 1
+
+
+def around_a_quarter(at: Set[float]) -> bool:
+    """Return whether a curve has a p within NEAR, and one on either side of it."""
+    return len(at) > 2 and any(map(_near, at)) and not _near(min(at)) and not _near(max(at))
+
+
+def beyond_a_quarter(at: Set[float], intervals: int = 1) -> bool:
+    """Return whether a curve has so many intervals, and a p beyond the one nearest to PEAK, which is within NEAR."""
+    nearest = min(sorted(at), key=lambda p: abs(p - PEAK), default=0.0)
+    return len(at) > intervals and _near(nearest) and nearest < max(at)
+
+
+def need_classes(places: Collection[Key], printed: Collection[Key]) -> bool:
+    """Return whether Figure 4 has curves of data sets with different, known numbers of classes, and no others."""
+    found = [points(places, "figure4", stage) for stage in STAGES]
+    return any(
+        len({CLASSES.get(name) for name in p}) > 1 and CLASSES.keys() >= p.keys() and all(map(several, p.values())) for p in found
+    )
+
+
+def _both_ends(linear: Set[float], tuned: Set[float]) -> bool:
+    ends = {min(sorted(linear), key=lambda p: abs(p - PEAK)), max(linear)}
+    return beyond_a_quarter(linear) and ends <= tuned
+
+
 CLAIMS = (
     Claim(
         "finetuned-below-linear", "4.3", ("figure4",),
         "Whatever tau is, fine-tuning leaves fewer errors than linear evaluation.", finetuned_below_linear,
+        need_both("figure4", lambda linear, tuned: bool(linear & tuned)),
     ),
     Claim(
         "more-classes-larger-tau", "4.3", ("figure4",),
-        "The best tau is larger where there are more classes to tell apart.", more_classes,
+        "The best tau is larger where there are more classes to tell apart.", more_classes, need_classes,
     ),
     Claim(
         "tau-too-large", "4.3", ("figure4",),
         "Tau can be too large: the error is higher again at the end of its range.",
         lambda cells, printed: each(cells, "figure4", STAGES, end_is_worse("tau", -1)),
+        need_one("figure4", STAGES, several),
     ),
     Claim(
         "best-p-near-a-quarter", "4.3", ("figure5",),
         "The error is lowest for a p of about 0.25, and higher for much smaller and much larger ones.",
         lambda cells, printed: each(cells, "figure5", STAGES, best_near_a_quarter),
+        need_one("figure5", STAGES, around_a_quarter),
     ),
     Claim(
         "faster-beyond-a-quarter", "4.3", ("figure5",),
         "Beyond 0.25 each further step of p costs more than the one before.",
         lambda cells, printed: each(cells, "figure5", STAGES, faster_and_faster),
+        need_one("figure5", STAGES, partial(beyond_a_quarter, intervals=2)),
     ),
     Claim(
         "gap-widens-with-p", "4.3", ("figure5",),
         "Fine-tuning gains more over linear evaluation when p is large than when it is 0.25.", gap_widens,
+        need_both("figure5", _both_ends),
     ),
     Claim(
         "some-size-of-noise-helps", "4.3", ("figure6",),
         "Noise of some size is better than next to none.",
         lambda cells, printed: each(cells, "figure6", STAGES, end_is_worse("eps", 0)),
+        need_one("figure6", STAGES, several),
     ),
     Claim(
         "eps-matters-less-than-tau", "4.3", ("figure4", "figure6"),
         "The size of the noise changes the error less than tau does.", smaller_range("figure4"),
+        need_smaller("figure4"),
     ),
     Claim(
         "eps-matters-less-than-p", "4.3", ("figure5", "figure6"),
         "The size of the noise changes the error less than p does.", smaller_range("figure5"),
+        need_smaller("figure5"),
     ),
 )  # fmt: skip

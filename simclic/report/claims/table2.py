@@ -10,6 +10,7 @@ from functools import partial
 from simclic.data import PAPER, title
 from simclic.experiment.baselines import METHODS
 from simclic.report.cells import Cells
+from simclic.report.claims.needs import need_one, need_rows
 from simclic.report.claims.verdicts import (
     Claim,
     Judgement,
@@ -181,28 +182,33 @@ def _farther(either: Iterable[Difference]) -> Difference:
     return max(either, key=lambda d: d.points)
 
 
+PERTURBATIONS = need_one("table2", ["linear"], {*OURS}.issubset)  # a data set with all three, evaluated linearly
+
 CLAIMS = (
     Claim(
         "lowest-on-cifar10", "4.2", ("table2",),
         "On CIFAR10 no method has a lower linear error than SimCLIC with its best perturbation.",
         lambda cells, printed: ranked("linear", ["CIFAR10"], 1, cells, printed),
+        need_rows("linear", ["CIFAR10"], OURS, RIVALS),
     ),
     Claim(
         "history-and-noise-alike", "4.2", ("table2",),
-        "Under linear evaluation it makes little difference whether the perturbation is history or noise.", alike,
+        "Under linear evaluation it makes little difference whether the perturbation is history or noise.", alike, PERTURBATIONS,
     ),
     Claim(
         "dropout-slightly-worse", "4.2", ("table2",),
         "Under linear evaluation dropout makes somewhat more errors than the other two perturbations.", dropout_worse,
+        PERTURBATIONS,
     ),
     Claim(
         "deepcluster-and-swav-lead", "4.2", ("table2",),
         "By the marks of the fine-tuned block DeepCluster v2 leads six times and follows four times, SwAV two and three times.",
-        counted,
+        counted, need_rows("finetune", [title(name) for name in PAPER], COUNTS, (*RIVALS, *OURS)),
     ),
     Claim(
         "second-on-cifar10-and-flowers", "4.2", ("table2",),
         "Fine-tuned, one method alone makes fewer errors than SimCLIC on CIFAR10, and one alone on Flowers.",
         lambda cells, printed: ranked("finetune", ["CIFAR10", "Flowers"], 2, cells, printed),
+        need_rows("finetune", ["CIFAR10", "Flowers"], OURS, RIVALS),
     ),
 )  # fmt: skip

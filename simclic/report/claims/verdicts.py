@@ -5,15 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from simclic.data import FACTS
-from simclic.report.cells import Cells
+from simclic.report.cells import Cells, Key
+from simclic.report.claims.needs import CLASSES, STAGES, Need
 from simclic.report.noise import LEVEL, Difference, Measured, contrast, difference, shown
 
 # As claimed, beyond noise; within noise; the other way, beyond noise; for want of numbers; a figure that is printed without any.
 Verdict = Literal["holds", "undecided", "fails", "not run", "not printed"]
-
-CLASSES = {facts.title: facts.classes for facts in FACTS.values()}
-STAGES = {"linear": "linear", "finetune": "fine-tuned"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,8 @@ class Claim:
     """Something that the paper says it found.
 
     name: a slug. section, exhibits: where it stands. says: it in our own words. judge: given the numbers to judge by, and the
-    printed ones, which stand in for methods that were not run again; it raises Missing for what neither holds.
+    printed ones, which stand in for methods that were not run again; it raises Missing for what neither holds. need: which
+    places of both must have a number so that `judge` gives a verdict, whatever the numbers are.
     """
 
     name: str
@@ -37,6 +35,7 @@ class Claim:
     exhibits: tuple[str, ...]
     says: str
     judge: Callable[[Cells, Cells], Judgement]
+    need: Need
 
     @property
     def place(self) -> str:
@@ -49,6 +48,10 @@ class Claim:
             return self.judge(cells, printed)
         except Missing as e:
             return Judgement("not run", (str(e),))
+
+    def can_be_judged(self, places: Collection[Key], printed: Collection[Key]) -> bool:
+        """Return whether `on` gives a verdict once there are numbers at these places. A seed in common is taken for granted."""
+        return self.need(places, printed)
 
 
 class Missing(Exception):
