@@ -1,6 +1,7 @@
 """What tests share: small Runs on real images, and a data set in memory."""
 
 import multiprocessing
+import os
 import shutil
 from pathlib import Path
 
@@ -36,6 +37,16 @@ def one_thread():
 
     torch.set_num_threads(1)
     threadpool_limits(1)
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request):
+    """Where to compute; a test that takes it runs on each. Without a CUDA device, that half is skipped."""
+    import torch
+
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    return request.param
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +88,17 @@ TABLE = Table(
 '''
 
 
+# A method by its numbers, as a user writes it.
+NUMBERS = """# method: Mine
+# source: Doe 2026, Table 3
+# pretrained_on: ImageNet-1k
+# split: test
+protocol,Aircraft,CIFAR10,Flowers
+linear,45.40,5.98,
+finetune,,2.00,3.00
+"""
+
+
 @pytest.fixture
 def exhibit(tmp_path):
     """The path of a file that declares one small Table 2."""
@@ -99,3 +121,11 @@ def eleven(built, tmp_path, monkeypatch):
     shutil.copytree(built[0], root)
     layouts.accept(monkeypatch, root, built[1])
     return root
+
+
+@pytest.fixture(scope="session")
+def latex():
+    """pdflatex and pdftotext, or these tests are skipped where they may be."""
+    if not (shutil.which("pdflatex") and shutil.which("pdftotext")):
+        assert not os.environ.get("SIMCLIC_NEEDS_LATEX"), "these tests must run here, and there is no pdflatex or pdftotext"
+        pytest.skip("no pdflatex or pdftotext here")

@@ -45,6 +45,12 @@ def write(path, mode="RGB", form="JPEG", size=(40, 30)):
     photograph(path.name, size).convert(mode).save(path, form)
 
 
+def fill(place, count=10, kinds=("heron", "wren")):
+    for kind in kinds:
+        for i in range(count):
+            write(place / kind / f"{place.name}{i}.jpg")
+
+
 def lines(path, rows):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{row}\n" for row in rows))

@@ -8,10 +8,9 @@ import official
 import pytest
 import timm
 import torch
-from conftest import ROOT, tiny
+from conftest import NUMBERS, ROOT, tiny
 from safetensors.torch import load_file, save
-from test_methods import NUMBERS
-from test_store import publish
+from stored import publish
 
 from simclic import Finetune, InputError, Linear, Table, grid, load, report
 from simclic.__main__ import main

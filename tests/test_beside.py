@@ -10,9 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import ROOT, tiny
+from stored import measure
 
 from simclic import Figure, Finetune, Linear, Run, Table, grid, load
-from simclic.data.metrics import METRICS
 from simclic.experiment import Suite
 from simclic.experiment.baselines import METHODS
 from simclic.report import render
@@ -23,24 +23,8 @@ from simclic.report.formats import beside_csv
 from simclic.report.noise import Measured
 from simclic.report.results import Results
 from simclic.report.tables import Cell, Row, share, sheet
-from simclic.store import results as store
 
 BASELINES = ROOT / "baselines"
-
-
-def measure(runs, run, protocol, error, images=10_000, metric="top-1", data="d1", hard=None):
-    """A result whose predictions have about this error. hard: the order in which images are got wrong."""
-    rng = np.random.default_rng([run.seed, 7])
-    truth = np.arange(images) % 10
-    wrong = rng.permutation(images) if hard is None else hard
-    scores = np.eye(10)[truth]
-    miss = wrong[: round(error / 100 * images)]
-    scores[miss] = np.roll(scores[miss], 1, axis=1)
-    store.enter(runs, run, data)
-    setting = {"l2": 1.0} if protocol.stage == "linear" else {"lr": 0.1, "decay": 0.0}
-    record = {"error": METRICS[metric](truth, scores), "metric": metric, "chosen": setting, "curve": [setting | {"error": 1.0}],
-              "sizes": {"train": 1, "val": 1, "test": images, "fit": 2}, "seconds": 1.0}  # fmt: skip
-    store.write_result(runs, run, protocol, (record, truth, scores), data=data, seed=run.seed, device="cpu", threads=1)
 
 
 CONVERGED = (Linear(),)

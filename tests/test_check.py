@@ -4,7 +4,7 @@ import json
 import socket
 
 import pytest
-from test_main import told
+from commands import told
 
 from simclic import data
 from simclic.data.check import check

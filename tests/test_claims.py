@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 from conftest import ROOT, TINY, tiny
-from test_store import publish
+from stored import publish
 
 from simclic import Linear, Table, load
 from simclic.data import PAPER, title

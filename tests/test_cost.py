@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from conftest import ROOT, tiny
-from test_store import publish
+from stored import publish
 
 from simclic import Finetune, InputError, Linear, Run, Table, load
 from simclic.__main__ import main

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import told
 from layouts import photograph, write
 from PIL import Image
-from test_main import told
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
 from simclic import InputError, data

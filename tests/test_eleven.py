@@ -5,8 +5,8 @@ import json
 
 import numpy as np
 import pytest
+from commands import told
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
-from test_main import told
 
 from simclic import data, load
 from simclic.data import FACTS

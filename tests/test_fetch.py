@@ -16,7 +16,7 @@ from pathlib import Path
 
 import layouts
 import pytest
-from test_main import told
+from commands import told
 
 from simclic import InputError, data
 from simclic.data import FACTS

@@ -7,17 +7,11 @@ import sys
 
 import numpy as np
 import pytest
-from layouts import write
-from test_main import told
+from commands import told
+from layouts import fill
 
 from simclic import InputError, Run, data
 from simclic.data import folder
-
-
-def fill(place, count=10, kinds=("heron", "wren")):
-    for kind in kinds:
-        for i in range(count):
-            write(place / kind / f"{place.name}{i}.jpg")
 
 
 def test_one_folder_is_split_60_20_20_in_each_class(tmp_path):

@@ -11,10 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from commands import simclic, wait
 from conftest import EXHIBIT, tiny
 from safetensors.torch import load_file
-from test_store import publish
-from test_submit import simclic, wait
+from stored import publish
 
 from simclic import Finetune, InputError, Linear, data, files, load
 from simclic.cli import gc

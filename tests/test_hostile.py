@@ -14,9 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, tiny
-from test_latex import bare, latex, pages  # noqa: F401
-from test_report import small
-from test_store import publish
+from pdf import bare, pages
+from stored import publish
+from suites import small
 
 from simclic import Figure, Finetune, Linear, Run, Table, report
 from simclic.experiment import Suite
@@ -114,7 +114,7 @@ def test_markdown_has_the_lines_and_columns_that_it_has_with_harmless_names(both
         assert not re.search(r"(?<!\\)[`\[\]]", text)
 
 
-def test_latex_compiles_and_reads_no_file(both, latex, tmp_path):  # noqa: F811
+def test_latex_compiles_and_reads_no_file(both, latex, tmp_path):
     for path in both.hostile.glob("*.tex"):
         text = path.read_text()
         shutil.copy(path, tmp_path)

@@ -99,3 +99,8 @@ def test_the_project_speaks_of_itself_alone():
 def test_no_module_is_too_long_to_read():
     for path in SOURCES:
         assert len(path.read_text().splitlines()) <= 300, f"{path}: make it a folder"
+
+
+def test_no_test_imports_from_another():
+    for path in sorted(ROOT.glob("tests/test_*.py")):
+        assert not [name for name in imported(path) if name.split(".")[-1].startswith("test_")], f"{path}: use conftest.py"

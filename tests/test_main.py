@@ -6,24 +6,17 @@ import subprocess
 import sys
 
 import pytest
+from commands import told
 from conftest import EXHIBIT, ROOT, tiny
-from test_store import publish
+from stored import publish
 
 from simclic import Linear
-from simclic.__main__ import main
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def told(capsys, *words):
-    """The exit code and what was printed on stdout and stderr."""
-    code = main([str(w) for w in words])
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.mark.parametrize(

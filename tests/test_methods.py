@@ -3,21 +3,12 @@
 import re
 
 import pytest
-from conftest import ROOT
+from conftest import NUMBERS, ROOT
 
 from simclic import InputError, Table, grid
 from simclic.report import methods
 from simclic.report.results import Results
 from simclic.report.tables import Cell, _standing, sheet
-
-NUMBERS = """# method: Mine
-# source: Doe 2026, Table 3
-# pretrained_on: ImageNet-1k
-# split: test
-protocol,Aircraft,CIFAR10,Flowers
-linear,45.40,5.98,
-finetune,,2.00,3.00
-"""
 
 
 @pytest.mark.parametrize(

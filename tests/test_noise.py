@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import tiny
 from scipy import stats
-from test_store import publish
+from stored import publish
 
 from simclic import Linear, Run
 from simclic.data.metrics import METRICS

@@ -9,8 +9,7 @@ from dataclasses import replace
 
 import pytest
 from conftest import ROOT, TINY, tiny
-from test_beside import measure
-from test_store import publish
+from stored import measure, publish
 
 from simclic import Figure, Finetune, InputError, Linear, Run, Table, load
 from simclic.experiment import Suite

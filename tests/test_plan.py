@@ -7,7 +7,7 @@ import time
 
 import pytest
 from conftest import ROOT, tiny
-from test_store import publish
+from stored import publish
 
 from simclic import InputError, Linear, Table, load
 from simclic.experiment import Suite

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, tiny
-from test_store import publish
+from stored import publish
+from suites import full, small
 
 from simclic import Figure, Finetune, Linear, Run, Table, grid, load, report
 from simclic.experiment import Suite
@@ -19,10 +20,6 @@ from simclic.report.figures import points
 from simclic.report.results import Results
 from simclic.report.tables import Cell, Row, mark, sheet
 from simclic.store import results as store
-
-
-def full():
-    return [load(p) for p in sorted(ROOT.glob("benchmarks/[tf]*.py"))]
 
 
 def test_marks_recomputed_from_the_stored_table_are_the_papers():
@@ -57,10 +54,6 @@ def test_nothing_run_yet_still_renders_all_nine_with_reasons(tmp_path):
     assert "4 of 4 results are not there yet; simclic run" in (tmp_path / "out/table4.html").read_text()
     table = (tmp_path / "out/table2.md").read_text()
     assert "| SimCLIC (noise) | – | 55.86 | 11.92 |" in table
-
-
-def small(*runs, **options):
-    return Suite("small", "Small", (Table(number=2, caption="Small", runs=runs, **options),), "small.py")
 
 
 def test_several_seeds_are_mean_and_deviation(tmp_path):

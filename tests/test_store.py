@@ -5,26 +5,10 @@ import json
 import numpy as np
 import pytest
 from conftest import tiny
+from stored import publish
 
 from simclic import InputError, Linear, files
 from simclic.store import results as store
-
-
-def publish(runs, run, protocol, error=12.5, data="d1", truth=(0, 1), images=2):
-    store.enter(runs, run, data)
-    setting = {"l2": 1.0} if protocol.stage == "linear" else {"lr": 0.1, "decay": 0.0}
-    lost = [] if protocol.stage == "linear" else [{"lr": 1.0, "decay": 0.0, "error": None, "diverged": 3}]
-    record = {
-        "error": error,
-        "metric": "top-1",
-        "chosen": setting,
-        "curve": [*lost, setting | {"error": error}],
-        "sizes": {"train": 2, "val": 1, "test": images, "fit": 3},
-        "seconds": 0.5,
-    }
-    scored = (record, np.array(truth), np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])[: len(truth)])
-    store.write_result(runs, run, protocol, scored, data=data, seed=0, device="cpu", threads=1)
-    return store.result_path(runs, run, protocol)
 
 
 def test_a_result_comes_back_as_it_was_written(tmp_path, linear):

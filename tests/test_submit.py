@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from commands import simclic, wait
 from conftest import tiny
 from rich.console import Console
 
@@ -35,21 +36,6 @@ def here(tmp_path, monkeypatch, exhibit):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "local.toml").write_text('cluster = "local"\n')
     return tmp_path
-
-
-def simclic(*words, code=0):
-    command = [sys.executable, "-m", "simclic", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def wait(happened, seconds=120):
-    ends = time.monotonic() + seconds
-    while not (found := happened()):
-        assert time.monotonic() < ends
-        time.sleep(0.1)
-    return found
 
 
 def counts():

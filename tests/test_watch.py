@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 import torch
+from commands import told
 from conftest import tiny
 from sklearn.linear_model import RidgeClassifier
-from test_main import told
 
 from simclic import Table
 from simclic.cli.watch import found, sparkline
@@ -150,7 +150,7 @@ def test_the_report_has_a_page_for_each_run_with_its_curves(exhibit, tmp_path):
 
 
 def test_diverged_and_collapsed_stand_in_the_tables(tmp_path, linear):
-    from test_store import publish
+    from stored import publish
 
     runs, wild, fallen = tmp_path / "runs", tiny(base_lr=1e30), tiny(perturbation="history")
     store.enter(runs, wild, "d1")

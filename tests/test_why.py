@@ -10,10 +10,9 @@ from dataclasses import replace
 
 import pytest
 from conftest import ROOT, tiny
-from layouts import write
+from layouts import fill, write
 from rich.console import Console
-from test_folder import fill
-from test_store import publish
+from stored import publish
 
 from simclic import Figure, Finetune, InputError, Linear, Table, data, grid, load
 from simclic.data import check
