@@ -97,7 +97,7 @@ def test_whole_images_are_kept_if_they_just_fit_and_decoded_each_time_otherwise(
 
 def test_half_of_the_memory_that_is_free_is_for_whole_images(pets, need, monkeypatch):
     for free, decoding in ((2 * need, False), (2 * need - 2, True)):
-        monkeypatch.setattr("simclic.evaluate.finetune.feed.memory", lambda device, free=free: free)
+        monkeypatch.setattr("simclic.evaluate.finetune.feed.available_memory", lambda device, free=free: free)
         assert Feed(Finetune(), pets, Images(pets, 224, CPU), 0).crops.decoding is decoding
 
 

@@ -354,10 +354,10 @@ def test_as_many_members_as_fit_into_memory(digits, f, monkeypatch):
     task = Task(GRID, f, digits, Images(digits, 16, CPU), 0)
     each = sum(2 * p.nbytes for p in f.parameters()) + sum(b.nbytes for b in f.buffers())
     for free, count in ((2e12, 56), (20.5 * each, 10), (each, 1), (0, 1)):
-        monkeypatch.setattr("simclic.evaluate.finetune.grid.memory", lambda device, free=free: free)
+        monkeypatch.setattr("simclic.evaluate.finetune.grid.available_memory", lambda device, free=free: free)
         assert grid.fitting(task, 56) == min(count, int(4e9 // each))
     monkeypatch.setattr("simclic.evaluate.finetune.grid.SAVED", 3 * each)
-    monkeypatch.setattr("simclic.evaluate.finetune.grid.memory", lambda device: 2e12)
+    monkeypatch.setattr("simclic.evaluate.finetune.grid.available_memory", lambda device: 2e12)
     assert grid.fitting(task, 56) == 3
     assert grid.fitting(replace(task, how=How(members=5)), 56) == 5
 

@@ -154,7 +154,7 @@ def test_members_lie_in_memory_as_convolutions_like_it(task):
 
 def test_processes_that_share_a_gpu_share_its_memory(task, monkeypatch):
     each = sum(2 * p.nbytes for p in task.f.parameters()) + sum(b.nbytes for b in task.f.buffers())
-    monkeypatch.setattr("simclic.evaluate.finetune.grid.memory", lambda device: 24.5 * each)
+    monkeypatch.setattr("simclic.evaluate.finetune.grid.available_memory", lambda device: 24.5 * each)
     monkeypatch.setattr("simclic.evaluate.finetune.grid.SAVED", 1e12)
     assert [grid.fitting(replace(task, how=How(per_gpu=n)), 56) for n in (1, 2, 3)] == [12, 6, 4]
 

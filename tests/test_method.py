@@ -142,12 +142,8 @@ def test_history_of_the_iteration_before_goes_by_position():
 
 
 def test_algorithm_1_to_the_letter_perturbs_p():
-    m = model(perturbs="p", perturbation="dropout", p=1.0)
-    assert not m(batch()).z_tilde.any()
-    m = model(perturbs="p", perturbation="noise", eps=0.0)
-    out = m(batch())
-    assert out.z_tilde.equal(out.p)
-    assert torch.allclose(out.loss, torch.tensor(-1.0))
+    assert torch.allclose(model(perturbs="p", perturbation="noise", eps=0.0)(batch()).loss, torch.tensor(-1.0))  # z~ = p
+    assert model(perturbs="z", perturbation="noise", eps=0.0)(batch()).loss > -0.9
 
 
 def test_noise_on_the_unit_sphere(z):

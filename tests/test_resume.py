@@ -77,14 +77,14 @@ def die():
 
 
 def kill_at_step(step):
-    original = loop.nonfinite
+    original = loop.first_nonfinite
 
     def watched(loss, at, first):
         if at == step:
             die()
         return original(loss, at, first)
 
-    loop.nonfinite = watched
+    loop.first_nonfinite = watched
 
 
 def kill_at_seam(seam, save):

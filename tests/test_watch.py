@@ -16,7 +16,7 @@ from simclic import Table
 from simclic.cli.watch import found, sparkline
 from simclic.data.images import Images
 from simclic.experiment import How, Suite
-from simclic.methods.simclic import Step
+from simclic.methods.base import Step
 from simclic.report import render
 from simclic.store import results as store
 from simclic.train import loop, pretrain, watch
@@ -56,7 +56,7 @@ def test_the_window_holds_the_last_images_of_an_epoch(monkeypatch):
     for k in range(4):  # four batches of four: the last ten of sixteen
         index = torch.arange(4 * k, 4 * k + 4)
         z = index[:, None].float().expand(4, 5)
-        seen.add(Step(torch.tensor(0.0), z, z, z, index[:, None].float().expand(4, 3)), z, index, 12 - 4 * k)
+        seen.add(Step(torch.tensor(0.0), z, index[:, None].float().expand(4, 3)), index, 12 - 4 * k)
     assert seen.index.tolist() == list(range(6, 16))
     assert seen.features[:, 0].tolist() == list(range(6, 16))
     assert seen.z[:, 0].tolist() == [12, 13, 14, 15]

@@ -3,7 +3,7 @@
 import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -43,7 +43,11 @@ class Images:
         return len(self.uint8)
 
     def __call__(self, index: Tensor) -> Tensor:
-        return self.normalise(self.resize(self.fetch(index).float()))
+        return self.prepare(self.fetch(index))
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """Pixels as they are stored, (B, 3, H, W) uint8, as a network wants them: (B, 3, size, size) float32."""
+        return self.normalise(self.resize(pixels.float()))
 
     def fetch(self, index: Tensor) -> Tensor:
         """Pixels as they are stored, on the device. index: (B,) on any device. Returns (B, 3, H, W) uint8."""
@@ -53,23 +57,23 @@ class Images:
 
     def stream(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """(images, indices) of each batch of indices, (B,) on the CPU, on the device. Fetched two batches ahead if need be."""
+        return ((self.prepare(pixels), index) for pixels, index in self.stream_pixels(batches))
+
+    def stream_pixels(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """As `stream`, with pixels as they are stored, (B, 3, H, W) uint8, in place of images."""
         if self.resident:
             for index in batches:
                 there = index.to(self.device, non_blocking=True)
-                yield self(there), there
+                yield self.fetch(there), there
             return
         with ThreadPoolExecutor(1) as pool:
             for staged, index in behind(((pool.submit(self._staged, index), index) for index in batches), AHEAD):
-                yield self._arrived(staged, index)
+                yield staged.result().to(self.device, non_blocking=True), index.to(self.device, non_blocking=True)
 
     def _staged(self, index: Tensor) -> Tensor:
         """Pixels from the mapped file, in memory that a GPU can fetch by itself."""
         x = self.uint8[index]
         return x.pin_memory() if self.device.type == "cuda" else x
-
-    def _arrived(self, staged: "Future[Tensor]", index: Tensor) -> tuple[Tensor, Tensor]:
-        x = staged.result().to(self.device, non_blocking=True)
-        return self.normalise(self.resize(x.float())), index.to(self.device, non_blocking=True)
 
     def resize(self, x: Tensor) -> Tensor:
         """Shorter side to `side`, bicubic as PIL does it, then the centre.

@@ -4,7 +4,6 @@ One encoder pass and one predictor pass per image: z_i = z_j and p_i = p_j, only
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +11,8 @@ from torch import Tensor, nn
 
 from simclic.errors import InputError
 from simclic.experiment import STRENGTHS, Run
-from simclic.methods.backbones import backbone, width
+from simclic.methods.base import Generator, Method, Step
 from simclic.methods.parts import predictor, projector
-
-Generator = torch.Generator | None
 
 
 def history(z: Tensor, tau: float, z_before: Tensor, generator: Generator = None) -> Tensor:
@@ -69,17 +66,7 @@ def cross_entropy(p: Tensor, z_tilde: Tensor) -> Tensor:
 SIMILARITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": cosine, "cross-entropy": cross_entropy}
 
 
-class Step(NamedTuple):
-    """What one forward pass gives: the loss to minimise, the vectors it came from, each (B, d), and the backbone's (B, width)."""
-
-    loss: Tensor
-    z: Tensor
-    p: Tensor
-    z_tilde: Tensor
-    features: Tensor
-
-
-class SimCLIC(nn.Module):
+class SimCLIC(Method):
     """SimCLIC as Section 3 and Algorithm 1 describe it, to be trained in any loop:
 
         model = SimCLIC(Run(perturbation="noise", eps=0.2), images=len(dataset))
@@ -89,15 +76,14 @@ class SimCLIC(nn.Module):
     each (only "history" needs it). f: any module with `num_features` in place of the backbone that `run` names.
     """
 
+    watched = ("cos(z, g(z))",)
     z_before: Tensor
     seen: Tensor
 
     def __init__(self, run: Run, images: int = 0, f: nn.Module | None = None):
-        super().__init__()
-        self.run = run
-        self.backbone = backbone(run) if f is None else f
-        self.projector = projector(width(self.backbone), run.projector_dim)
-        self.h = predictor(run.predictor, run.projector_dim, run.predictor_dim)
+        super().__init__(run, images, f)
+        self.projector = projector(self.width, self.d)
+        self.h = predictor(run.predictor, self.d, run.predictor_dim)
         self.g = PERTURBATIONS[run.perturbation]
         self.sim = SIMILARITIES[run.similarity]
         self.strength = self._strength()
@@ -105,7 +91,7 @@ class SimCLIC(nn.Module):
             rows = images if run.history_of == "image" else run.batch_size
             if rows < 1:
                 raise InputError("images=0 with perturbation='history': it keeps one row per image; say images=len(dataset)")
-            self.register_buffer("z_before", torch.zeros(rows, run.projector_dim))
+            self.register_buffer("z_before", torch.zeros(rows, self.d))
             self.register_buffer("seen", torch.zeros(rows, dtype=torch.bool))
 
     def forward(self, x: Tensor, index: Tensor | None = None, generator: Generator = None) -> Step:
@@ -122,7 +108,9 @@ class SimCLIC(nn.Module):
         z_tilde_i, z_tilde_j = self.perturb(source, index, generator)
         targets = (z_tilde_i.detach(), z_tilde_j.detach()) if self.run.stop_gradient else (z_tilde_i, z_tilde_j)
         loss = sum(0.5 * self.sim(p.float(), target.float()).mean() for target in targets)
-        return Step(loss, z, p, z_tilde_i, features)  # type: ignore[arg-type]
+        with torch.no_grad():
+            turned = F.cosine_similarity(source.float(), z_tilde_i.float(), dim=1).mean()
+        return Step(loss, z, features, {"cos(z, g(z))": turned})  # type: ignore[arg-type]
 
     def perturb(self, z: Tensor, index: Tensor | None, generator: Generator = None) -> tuple[Tensor, Tensor]:
         """Two draws of g (Section 3.2), and the history moves on to z. z: (B, d). Returns two (B, d)."""

@@ -29,7 +29,7 @@ def child(
     import torch
     from threadpoolctl import threadpool_limits
 
-    from simclic.train.numerics import full
+    from simclic.train.numerics import is_out_of_memory
 
     torch.set_num_threads(threads)
     threadpool_limits(threads)
@@ -54,7 +54,7 @@ def child(
         way = "; free some, or choose another place with --runs DIR" if e.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         pipe.send(("stopped", f"{e.filename or runs}: {e.strerror}{way}"))
     except Exception as e:
-        if full(e):
+        if is_out_of_memory(e):
             pipe.send(("stopped", _too_much(device, stage(runs, run, protocols), run)))
             return
         pipe.send(("crashed", traceback.format_exc()))

@@ -1,4 +1,4 @@
-"""Algorithm 1, step by step, from the first or from wherever it was stopped."""
+"""The training of a Run, step by step, from the first or from wherever it was stopped; which method it is, it does not know."""
 
 import json
 import math
@@ -17,11 +17,20 @@ from simclic.data import Dataset
 from simclic.data.images import Images, seed_of, seeded
 from simclic.errors import Diverged, InputError
 from simclic.experiment import USUAL, How, Run
-from simclic.methods.backbones import width
-from simclic.methods.simclic import SimCLIC
+from simclic.methods import base
 from simclic.progress import Tell
 from simclic.train import checkpoint
-from simclic.train.numerics import LOOK, autocast, finite, fused, looks, nonfinite, seed, sound, unrounded
+from simclic.train.numerics import (
+    CHECK_EVERY,
+    autocast,
+    check_gradients_supported,
+    exact_float32,
+    first_nonfinite,
+    is_finite,
+    seed_device,
+    should_check_loss,
+    try_compile,
+)
 from simclic.train.watch import Watch, collapsed
 from simclic.weights import card
 from simclic.weights import init_weights as start
@@ -37,13 +46,13 @@ class Training:
     def __init__(self, run: Run, images: int, device: torch.device):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed)
-            model = SimCLIC(run, images)
+            model = base.build(run, images)
         self.run, self.device = run, device
         self.init: dict[str, Any] = {}  # what it started from
         self.model = model.to(device).to(memory_format=torch.channels_last).train()
-        learned = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.SGD(learned, run.lr, momentum=run.momentum, weight_decay=run.weight_decay, fused=True)
-        self.watch = Watch(width(self.model.backbone), run.projector_dim, device)
+        groups = self.model.parameter_groups()
+        self.optimizer = torch.optim.SGD(groups, run.lr, momentum=run.momentum, weight_decay=run.weight_decay, fused=True)
+        self.watch = Watch(self.model.width, self.model.d, device, self.model.watched)
         self.step, self.seconds = 0, 0.0  # steps done, and the time they took
         self.resumed: list[int] = []  # the steps at which it went on after a stop
 
@@ -61,20 +70,25 @@ class Training:
         self.step, self.seconds, self.init = content["step"], content["seconds"], content["init"]
         self.resumed = [*content["resumed"], self.step]
 
-    def forward_and_back(self, x: Tensor, index: Tensor, lr: float) -> Any:
-        """One step of Algorithm 1 on a batch. x: (B, 3, S, S). index: (B,) which images. Returns method.Step."""
-        seed(self.device, seed_of(self.run.seed, "model", self.step))  # for backbones that draw, as with stochastic depth
+    def views(self, pixels: Tensor, images: Images) -> Any:
+        """What the method wants of a batch at this step. pixels: (B, 3, H, W) uint8."""
+        return self.model.views(pixels, images, seeded("cpu", self.run.seed, "views", self.step))
+
+    def forward_and_back(self, x: Any, index: Tensor, lr: float) -> base.Step:
+        """One step on a batch. x: what `views` returned. index: (B,) which images."""
+        seed_device(self.device, seed_of(self.run.seed, "model", self.step))  # for backbones that draw, as with stochastic depth
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = self.run.lr if group.get("fixed_lr") else lr
         with autocast(self.device, self.run.precision):
-            out = self.model(x, index, seeded(self.device, self.run.seed, "g", self.step))
+            out: base.Step = self.model(x, index, seeded(self.device, self.run.seed, "g", self.step))
         self.optimizer.zero_grad()
         out.loss.backward()
         self.optimizer.step()
+        self.model.after_step(self.step)
         return out
 
 
-@unrounded()
+@exact_float32()
 def train(
     run: Run, dataset: Dataset, images: Images, path: Path, tell: Tell, still_ours: Callable[[], None] = lambda: None,
     how: How = USUAL,
@@ -92,7 +106,7 @@ def train(
             f"batch_size={size} with {len(fit)} training images: not one whole batch; say batch_size={len(fit)} or less"
         )
     training, steps = Training(run, len(images), device), run.epochs * per_epoch
-    sound(training.model.backbone, device, run.precision, run.image_size)
+    check_gradients_supported(training.model.backbone, device, run.precision, run.image_size)
     if content := checkpoint.load(path / "checkpoint", run.name):
         training.restore(content)
         del content  # as large as the model and its history
@@ -100,32 +114,34 @@ def train(
         card.pad(training.model.backbone, training.init.get("padding", "symmetric"))
     elif run.init != "random":
         training.init = weights.start(run.init, run.backbone, training.model.backbone, path.parent)
-    compiled = fused(training.model.backbone, images(fit[:size]), run.precision) if how.compile else "no"
+    compiled = try_compile(training.model.backbone, images(fit[:size]), run.precision) if how.compile else "no"
     log = Log(path, before=training.step // per_epoch)
     started, saved, bad = time.monotonic() - training.seconds, time.monotonic(), torch.tensor(-1, device=device)
 
-    batches = images.stream(order(run, fit, range(training.step, steps), per_epoch))
+    batches = images.stream_pixels(order(run, fit, range(training.step, steps), per_epoch))
     with stop.boundaries() as asked:
-        for step, (x, index) in enumerate(batches, training.step):
+        for step, (pixels, index) in enumerate(batches, training.step):
             epoch, position = divmod(step, per_epoch)
             lr = run.lr * (1 + math.cos(math.pi * step / steps)) / 2
-            out = training.forward_and_back(x, index, lr)
-            training.watch.add(out, out.p if run.perturbs == "p" else out.z, index, (per_epoch - 1 - position) * size)
-            bad = nonfinite(out.loss, step, bad)
+            if position == 0:
+                training.model.before_epoch(epoch)
+            out = training.forward_and_back(training.views(pixels, images), index, lr)
+            training.watch.add(out, index, (per_epoch - 1 - position) * size)
+            bad = first_nonfinite(out.loss, step, bad)
             training.step = step + 1
             stopping, last = asked(), position == per_epoch - 1
             due = stopping or time.monotonic() - saved > 60 * how.minutes
-            if due or last or looks(device, step):
+            if due or last or should_check_loss(device, step):
                 _stop_if(int(bad), run, per_epoch, steps)
             if last:
                 training.seconds = time.monotonic() - started
                 still_ours()
                 speed = (epoch + 1) * per_epoch * size / training.seconds
                 log.write({"epoch": epoch + 1, **training.watch.row(dataset), "lr": lr, "images/s": speed})
-            if last or training.step % LOOK == 0:
+            if last or training.step % CHECK_EVERY == 0:
                 tell(training.step / steps, f"epoch {epoch + 1}/{run.epochs}")
             if due and training.step < steps:
-                if not finite(training.model):
+                if not is_finite(training.model):
                     _stop_if(step, run, per_epoch, steps, "a weight")
                 training.seconds = time.monotonic() - started
                 still_ours()
@@ -133,7 +149,7 @@ def train(
                 saved = time.monotonic()
                 if stopping:
                     raise stop.Stopped
-    if not finite(training.model):
+    if not is_finite(training.model):
         _stop_if(steps - 1, run, per_epoch, steps, "a weight")
     seconds = time.monotonic() - started
     record = {"epochs": run.epochs, "last": log.last, "collapsed": collapsed(log.last), "resumed": training.resumed}

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from simclic.data import Dataset
 from simclic.data.metrics import METRICS
-from simclic.methods.simclic import Step
+from simclic.methods.base import Step
 
 ROWS = 1536  # images at the end of an epoch whose features are kept: two thirds to fit the probe, one third to score it
 RANKED = 512  # of these, so many for the rank
@@ -16,23 +16,25 @@ RANKED = 512  # of these, so many for the rank
 class Watch:
     """What an epoch shows, gathered on the device from the steps themselves: no further pass, no synchronisation.
 
-    sums: (4,) of loss, cos(z, g(z)), spread of z, and steps. features: (ROWS, width), z: (RANKED, d), index: (ROWS,) of the
-    last images of the epoch, -1 where there is none yet. All of it belongs to the state of a training.
+    watched: names of what a method's steps show besides. sums: (3 + watched,) of loss, these, spread of z, and steps.
+    features: (ROWS, width), z: (RANKED, d), index: (ROWS,) of the last images of the epoch, -1 where there is none yet.
+    All of it belongs to the state of a training.
     """
 
-    def __init__(self, width: int, d: int, device: torch.device):
-        self.sums = torch.zeros(4, device=device)
+    def __init__(self, width: int, d: int, device: torch.device, watched: tuple[str, ...] = ()):
+        self.watched = watched
+        self.sums = torch.zeros(3 + len(watched), device=device)
         self.features = torch.zeros(ROWS, width, device=device)
         self.z = torch.zeros(RANKED, d, device=device)
         self.index = torch.full((ROWS,), -1, dtype=torch.int64, device=device)
 
     @torch.no_grad()
-    def add(self, out: Step, source: Tensor, index: Tensor, ahead: int) -> None:
-        """One step. source: (B, d) what g was given. ahead: images that the epoch still brings after these."""
+    def add(self, out: Step, index: Tensor, ahead: int) -> None:
+        """One step. index: (B,) of its images. ahead: images that the epoch still brings after these."""
         unit = nn.functional.normalize(out.z.float(), dim=1)
         spread = unit.std(dim=0).mean() * out.z.shape[1] ** 0.5
-        turned = nn.functional.cosine_similarity(source.float(), out.z_tilde.float(), dim=1).mean()
-        self.sums += torch.stack([out.loss.detach().float(), turned, spread, torch.ones_like(spread)])
+        named = [out.watched[name] for name in self.watched]
+        self.sums += torch.stack([out.loss.detach().float(), *named, spread, torch.ones_like(spread)])
         for kept, new in ((self.features, out.features), (self.z, out.z), (self.index, index)):
             start = len(kept) - ahead - len(new)  # so that the last image of the epoch is in the last row
             if start + len(new) > 0:
@@ -41,9 +43,9 @@ class Watch:
 
     def row(self, dataset: Dataset) -> dict[str, Any]:
         """The epoch's figures; everything begins again."""
-        loss, turned, spread, count = self.sums.tolist()
+        *totals, count = self.sums.tolist()
         seen = self.index >= 0
-        shown = {"loss": loss / count, "cos(z, g(z))": turned / count, "spread": spread / count}
+        shown: dict[str, Any] = {n: v / count for n, v in zip(("loss", *self.watched, "spread"), totals, strict=True)}
         z = self.z[seen[-len(self.z) :]]
         shown |= {"rank": effective_rank(z), "rank_of": min(z.shape)}
         shown["probe"] = probe(self.features[seen], self.index[seen], dataset)
@@ -97,8 +99,9 @@ def probe(features: Tensor, index: Tensor, dataset: Dataset) -> float | None:
 def collapsed(row: dict[str, Any]) -> str:
     """Why the representation of an epoch counts as collapsed, or nothing.
 
-    A loss of -1 is no evidence, since z_i = z_j. All images in one place (spread near 0) is, and so are a few dimensions of all
-    that there could be: less than 5 %, a line drawn by us between 25 % of a healthy run and 3 % of one without stop-gradient.
+    z are the vectors that the method's loss compares (Step.z). A loss of -1 is no evidence: SimCLIC has z_i = z_j, and two
+    views may be easy. All images in one place (spread near 0) is, and so are a few dimensions of all that there could be: less
+    than 5 %, a line drawn by us between 25 % of a healthy run and 3 % of one without stop-gradient.
     """
     if not row:
         return ""

@@ -12,12 +12,12 @@ from simclic.evaluate.finetune.kept import Kept
 from simclic.evaluate.finetune.member import Member, Task, loss
 from simclic.progress import Tell
 from simclic.store.results import Scored
-from simclic.train.numerics import sound, unrounded
+from simclic.train.numerics import check_gradients_supported, exact_float32
 
 __all__ = ["Feed", "Grid", "Kept", "Member", "Part", "Task", "finetune", "loss"]
 
 
-@unrounded()
+@exact_float32()
 def finetune(task: Task, kept: Kept, tell: Tell = lambda share, note: None) -> Scored:
     """Train every setting on train, choose on val, train the best again on train + val from the same start, score test once.
 
@@ -30,7 +30,7 @@ def finetune(task: Task, kept: Kept, tell: Tell = lambda share, note: None) -> S
     labels.valid(dataset.labels, classes)
     labels.learnable(dataset.labels[splits.train], classes, dataset.names)
     labels.judging(dataset.labels[splits.val], classes, dataset.names)
-    sound(task.f, task.images.device, task.protocol.precision, task.images.size)
+    check_gradients_supported(task.f, task.images.device, task.protocol.precision, task.images.size)
     grid = Grid(task, kept, tell)
 
     for found in grid.bundles(Part("grid", splits.train, splits.val), settings[len(kept.rows) :]):

@@ -14,7 +14,7 @@ from simclic import stop
 from simclic.evaluate.finetune.feed import Feed
 from simclic.evaluate.finetune.kept import Kept
 from simclic.evaluate.finetune.member import Member, Setting, Task
-from simclic.train.numerics import looks
+from simclic.train.numerics import should_check_loss
 
 BATCH = 256  # whole images at a time
 UNSAVED = 60.0  # seconds of training that scoring may put at risk
@@ -43,7 +43,7 @@ class Bundle:
                     member.step(x, y, step)
                 self.step, stopping = step + 1, asked()
                 due = stopping or time.monotonic() - saved > 60 * self.task.how.minutes
-                if due or looks(device, step):
+                if due or should_check_loss(device, step):
                     alive = [m for m in alive if not m.diverged]
                 show(self.step)
                 if due and self.step < protocol.steps:

@@ -12,7 +12,7 @@ from simclic.data.crops import DRAWS, Crops
 from simclic.data.images import Images, seeded
 from simclic.experiment import Finetune
 from simclic.progress import Tell
-from simclic.train.numerics import memory
+from simclic.train.numerics import available_memory
 
 ROOM = 1 / 2  # of the memory that is free, for decoded whole images
 
@@ -25,7 +25,7 @@ class Feed:
 
     def __init__(self, protocol: Finetune, dataset: Dataset, images: Images, seed: int, tell: Tell = lambda share, note: None):
         self.protocol, self.dataset, self.images, self.seed, self.tell = protocol, dataset, images, seed, tell
-        self.room = ROOM * memory(torch.device("cpu"))
+        self.room = ROOM * available_memory(torch.device("cpu"))
         self.labels = torch.from_numpy(dataset.labels).to(images.device)
 
     def __call__(self, index: np.ndarray, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:

@@ -17,7 +17,7 @@ from simclic.evaluate.finetune.kept import Kept
 from simclic.evaluate.finetune.member import Setting, Task
 from simclic.experiment.protocol import CHECKPOINT_BYTES
 from simclic.progress import Tell
-from simclic.train.numerics import full, fused, memory
+from simclic.train.numerics import available_memory, is_out_of_memory, try_compile
 
 SHARE = 1 / 2  # of the memory that is free, for members; the rest is for what one of them computes
 SAVED = CHECKPOINT_BYTES
@@ -80,7 +80,7 @@ class Grid:
             bundle.train(self.feed, part.train, self.kept, lambda step: self._show(part, count, step))
             return count, list(zip((m.diverged for m in bundle.members), bundle.scores(part.judged), strict=True)), ""
         except (RuntimeError, MemoryError) as e:
-            if not full(e):
+            if not is_out_of_memory(e):
                 raise
             return count, None, (str(e).splitlines() or [type(e).__name__])[0]
 
@@ -112,7 +112,7 @@ class Grid:
             return "no"
         x = self.task.images(torch.arange(min(self.task.protocol.batch_size, len(self.task.images))))
         f = copy.deepcopy(self.task.f).to(memory_format=torch.channels_last).train()  # as members are
-        return fused(f, x, self.task.protocol.precision)
+        return try_compile(f, x, self.task.protocol.precision)
 
 
 def _first(saved: dict[str, Any], part: Part, left: list[Setting]) -> bool:
@@ -129,5 +129,5 @@ def fitting(task: Task, count: int) -> int:
     if task.images.device.type == "cuda":
         torch.cuda.empty_cache()  # what torch keeps for itself is free, too
     each = sum(2 * p.nbytes for p in task.f.parameters()) + sum(b.nbytes for b in task.f.buffers())  # momentum, too
-    room = min(SHARE * memory(task.images.device) / task.how.per_gpu, SAVED)
+    room = min(SHARE * available_memory(task.images.device) / task.how.per_gpu, SAVED)
     return max(1, min(count, int(room // max(1, each))))

@@ -14,7 +14,7 @@ from simclic.data import Dataset
 from simclic.data.images import Images, seed_of
 from simclic.experiment import USUAL, Finetune, How
 from simclic.methods.backbones import width
-from simclic.train.numerics import autocast, nonfinite, seed
+from simclic.train.numerics import autocast, first_nonfinite, seed_device
 
 Setting = tuple[float, float]  # learning rate, weight decay
 
@@ -61,14 +61,16 @@ class Member:
             self._into_training()
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * (1 + math.cos(math.pi * step / self.protocol.steps)) / 2
-        seed(x.device, seed_of(self.seed, "finetune", step))  # for backbones that draw, such as those with stochastic depth
+        seed_device(
+            x.device, seed_of(self.seed, "finetune", step)
+        )  # for backbones that draw, such as those with stochastic depth
         with autocast(x.device, self.protocol.precision):
             features = self.model[0](x)
         value = loss(self.model[1](features.float()), y)  # logits in bf16 would have ties
         value.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()  # now, so that the next member finds room for its own
-        self.bad = nonfinite(value, step, self.bad)
+        self.bad = first_nonfinite(value, step, self.bad)
 
     def _into_training(self) -> None:
         """Train mode, but for batch norms whose statistics stay."""

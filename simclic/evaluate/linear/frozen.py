@@ -14,7 +14,7 @@ from simclic.evaluate.linear.fit import finite
 from simclic.experiment import Linear, Run
 from simclic.progress import Tell
 from simclic.store import results as store
-from simclic.train.numerics import unrounded
+from simclic.train.numerics import exact_float32
 
 BATCH = 256  # part of what the last bits depend on
 
@@ -46,7 +46,7 @@ def extract(protocol: Linear, f: nn.Module, images: Images, tell: Tell = lambda 
     Returns (N, d) float32 on the device.
     """
     rows, half = [], protocol.features == "bf16"
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=half), unrounded():
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=half), exact_float32():
         for x, _ in images.stream(torch.arange(len(images)).split(BATCH)):
             rows.append(f(x).float())
             tell(min(1.0, len(rows) * BATCH / len(images)), f"features of {len(rows) * BATCH:,} images")

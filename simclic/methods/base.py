@@ -1,0 +1,76 @@
+"""What every method is: its networks, the views that it wants, its loss, and what of a step is watched.
+
+A method is one file of this folder, named as in `Run(method=...)`, with one subclass of `Method` and its declaration, METHOD.
+"""
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from simclic.data.images import Images
+from simclic.experiment import Run
+from simclic.methods.backbones import backbone, width
+
+Generator = torch.Generator | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one forward pass gives.
+
+    loss: () to minimise. z: (B, d) vectors that the loss compares; their spread and rank are watched. features: (B, width),
+    the backbone's, which the cheap probe reads. watched: further numbers of this step by name, () each.
+    """
+
+    loss: Tensor
+    z: Tensor
+    features: Tensor
+    watched: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Method(nn.Module):
+    """A method, to be trained by any loop; all that it keeps between steps is in its state_dict.
+
+    run: the settings. images: how many images there are. f: any module with `num_features` in place of the Run's backbone.
+    """
+
+    watched: ClassVar[tuple[str, ...]] = ()  # names of Step.watched, in the order of the log
+
+    def __init__(self, run: Run, images: int = 0, f: nn.Module | None = None):
+        super().__init__()
+        self.run, self.images = run, images
+        self.backbone = backbone(run) if f is None else f
+        self.width, self.d = width(self.backbone), run.projector_dim  # lengths of the backbone's vectors and of z
+
+    def views(self, pixels: Tensor, images: Images, generator: Generator = None) -> Any:
+        """What `forward` wants of a batch: here the images as they are, (B, 3, S, S) normalised.
+
+        pixels: (B, 3, H, W) uint8 as stored. images: their size S and normalisation. generator: of the CPU, for every draw.
+        """
+        return images.prepare(pixels)
+
+    def forward(self, x: Any, index: Tensor | None = None, generator: Generator = None) -> Step:
+        """Loss of a batch. x: what `views` returned. index: (B,) which image each one is. generator: of the device of x."""
+        raise NotImplementedError
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What the optimiser learns. A group with fixed_lr=True keeps the first learning rate, the others follow the cosine."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad], "fixed_lr": False}]
+
+    def before_epoch(self, epoch: int) -> None:
+        """Called before the first step of an epoch, 0 for the first."""
+
+    def after_step(self, step: int) -> None:
+        """Called after the optimiser's step, 0 for the first: for a momentum encoder or a queue."""
+
+
+def build(run: Run, images: int = 0) -> Method:
+    """Return the Run's method with random weights. images: how many the data set has."""
+    module = import_module(f"simclic.methods.{getattr(run, 'method_name', 'simclic')}")
+    (kind,) = (
+        v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Method) and v.__module__ == module.__name__
+    )
+    return kind(run, images)
