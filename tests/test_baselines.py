@@ -47,9 +47,9 @@ def test_all_13_measured_again_stand_beside_what_is_stored(eleven, tmp_path):
     for protocol in table.protocols:
         for run in made:
             error = store.result(runs, run, protocol)["error"]
-            stored = found[protocol.title, "As printed in the paper", run.method]["CIFAR10"]
-            assert found[protocol.title, "Run here", run.method]["CIFAR10"] == f"{error:.2f}"
-            less = found[protocol.title, "Run here less printed", run.method]["CIFAR10"]
+            stored = found[protocol.title, "As printed in the paper", run.label]["CIFAR10"]
+            assert found[protocol.title, "Run here", run.label]["CIFAR10"] == f"{error:.2f}"
+            less = found[protocol.title, "Run here less printed", run.label]["CIFAR10"]
             assert float(less) == pytest.approx(error - float(stored), abs=0.006)
     for kind in ("html", "md", "tex"):
         assert "Run here less printed" in (tmp_path / f"out/table2.{kind}").read_text()
@@ -60,7 +60,7 @@ def test_the_exhibit_asks_for_each_of_the_13_and_the_three_as_stored():
     assert {run.init for run in table.runs} == set(IMPORTED)
     assert len(table.runs) == 16 * 11
     assert [p.title for p in table.protocols] == ["Linear evaluation", "Fine-tuned", "Linear evaluation, as published"]
-    assert {run.method for run in table.runs if run.init in METHODS} == set(METHODS.values())
+    assert {run.label for run in table.runs if run.init in METHODS} == set(METHODS.values())
 
 
 def test_a_conversion_padded_as_stored_is_compared_with_the_stored_row(tmp_path):
@@ -144,7 +144,7 @@ def test_what_is_exported_is_a_start_for_others(digits, tmp_path, monkeypatch):
     again = pretrain.pretrain(control, digits, tmp_path / "runs", CPU)
     x = torch.randn(2, 3, 16, 16)
     assert first(x).equal(again(x))
-    assert tiny(init="mine.safetensors").method == "SimCLIC (noise) from mine"
+    assert tiny(init="mine.safetensors").label == "SimCLIC (noise) from mine"
     assert json.loads((tmp_path / "runs" / control.name / "pretrain.json").read_text())["padding"] == "symmetric"
 
 
@@ -155,7 +155,7 @@ def test_the_readme_s_file_for_a_checkpoint_makes_a_ranked_row(tmp_path, monkeyp
     (tmp_path / "mine.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     suite = load("mine.py")
-    (run,) = [r for r in suite.exhibits[0].runs if r.method == "mine" and r.dataset == "cifar10"]
+    (run,) = [r for r in suite.exhibits[0].runs if r.label == "mine" and r.dataset == "cifar10"]
     publish(tmp_path / "runs", run, Linear(), error=5.95, images=10_000)
     render([suite], tmp_path / "runs", tmp_path / "out")
     found = sheet(next((tmp_path / "out").rglob("table2.csv")))

@@ -79,10 +79,10 @@ def test_seeds_that_differ_widen_the_tolerance_and_fewer_images_too(tmp_path):
 def test_what_is_not_what_the_paper_did_is_not_compared(tmp_path, changes, why):
     run = replace(simclic(), **changes)
     measure(tmp_path, run, Linear(), 5.92)
-    label = (run.method.split(" from")[0], *NOISE[1:])
+    label = (run.label.split(" from")[0], *NOISE[1:])
     table = Table(number=2, caption="", runs=(run,))
     found = {(c.row, c.column): c for c in beside(table, Results(tmp_path), BASELINES, {})}
-    if run.method == label[0]:
+    if run.label == label[0]:
         cell = found[label[:2]]
         assert cell.verdict == "not comparable"
         assert why in cell.why

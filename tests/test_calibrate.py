@@ -11,9 +11,9 @@ from conftest import tiny
 
 from simclic import Finetune, Linear, Run
 from simclic.errors import InputError
+from simclic.experiment import Job
 from simclic.schedule import calibrate, cost
 from simclic.schedule.measure import Wanted, wanted
-from simclic.schedule.plan import Job
 from simclic.store import results as store
 
 CALIBRATED = {"image", "train.step", "train.image", "epoch", "tune.step", "tune.image", "member", "start"}
@@ -28,7 +28,13 @@ def test_each_kind_of_work_is_measured_once():
     trained, small = tiny(), tiny(batch_size=32)
     pixels = Run(dataset="digits", backbone="pixels", image_size=8, epochs=0, perturbation="none")
     published = Linear(solver="as-published")
-    jobs = [Job(trained, None), Job(small, None), Job(trained, Linear()), Job(trained, published), Job(trained, Finetune())]
+    jobs = [
+        Job(trained, None),
+        Job(small, None),
+        Job(trained, Linear()),
+        Job(trained, published),
+        Job(trained, Finetune()),
+    ]
     found = wanted([*jobs, Job(pixels, None), Job(pixels, Linear())])
     kinds = {(one.run.backbone, one.precision): one for one in found}
     assert set(kinds) == {("test_resnet", "float32"), ("test_resnet", "bf16"), ("pixels", "float32")}

@@ -194,7 +194,7 @@ def test_without_its_numbers_a_claim_is_not_judged_but_says_what_it_needs(name):
 def exhibit_places():
     """Every place of the paper's exhibits and of the digits', and what claims about methods that were run again need."""
     suites = [load(path) for path in [*sorted(ROOT.glob("benchmarks/[tf]*.py")), ROOT / "benchmarks/digits.py"]]
-    places = {key(exhibit, *job) for suite in suites for exhibit in suite.exhibits for job in exhibit.judged}
+    places = {key(exhibit, job) for suite in suites for exhibit in suite.exhibits for job in exhibit.judged}
     return sorted(
         places | {place for name in ("deepcluster-and-swav-lead", "lowest-on-cifar10") for place in CASES[name][0]}, key=repr
     )
@@ -461,7 +461,7 @@ def test_chance_alone_seldom_decides(name):
 def test_results_on_disk_are_judged(tmp_path, linear):
     table = load(ROOT / "benchmarks/table4.py").exhibits[0].moved(**TINY, linear=linear.differing)
     rng, truth = np.random.default_rng(0), np.arange(500) % 10
-    for run, protocol in table.jobs:
+    for run, protocol in ((job.run, job.protocol) for job in table.jobs):
         wrong = rng.random(500) < {"none": 1, "frozen": 1, "1-layer": 0.3, "2-layer": 0.1}[run.predictor]
         guess = rng.integers(0, 10, 500)
         scores = np.eye(10)[np.where(wrong, guess, truth)]
@@ -499,6 +499,6 @@ def test_a_folder_that_is_called_like_a_data_set_is_none(tmp_path):
 
     runs = [Run(dataset=name, perturbation="history") for name in ("cifar10", "./CIFAR10", "./more/CIFAR10")]
     figure = Figure(number=4, caption="", x="tau", runs=tuple(runs))
-    places = [key(figure, run, protocol) for run, protocol in figure.jobs]
+    places = [key(figure, job) for job in figure.jobs]
     assert len(set(places)) == 3
     assert [place.dataset for place in places] == ["CIFAR10", "./CIFAR10", "./more/CIFAR10"]

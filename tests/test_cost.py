@@ -12,14 +12,14 @@ from stored import publish
 from simclic import Finetune, InputError, Linear, Run, Table, load
 from simclic.__main__ import main
 from simclic.cli.plan import budget as hours
-from simclic.experiment import Suite
+from simclic.experiment import Job, Suite
 from simclic.report import budget
 from simclic.report.cells import key
 from simclic.report.claims import Claim
 from simclic.schedule import bill, cost
 from simclic.schedule.cost import Prices, Target, amounts
 from simclic.schedule.cost.prices import dot
-from simclic.schedule.plan import Job, plan
+from simclic.schedule.plan import PlannedJob, plan
 from simclic.schedule.profile import parse, target
 from simclic.store import results as store
 
@@ -129,7 +129,7 @@ def test_tables_5_and_6_are_done_where_table_4_is(tmp_path):
 
 def test_the_wall_time_is_that_of_the_longest_chain_or_of_the_sum():
     runs = [tiny(seed=s) for s in range(4)]
-    left = [Job(run, p) for run in runs for p in (None, Linear())]
+    left = [PlannedJob(run, p) for run in runs for p in (None, Linear())]
     for atonce, seconds in ((1, 4 * 15), (2, 2 * 15), (4, 15), (100, 15)):
         told = bill.Bill(Target(atonce=atonce), {job.name: cost.Price(5.0 if job.protocol else 10.0, "") for job in left})
         assert bill.wall(left, told) == seconds, atonce
@@ -137,7 +137,7 @@ def test_the_wall_time_is_that_of_the_longest_chain_or_of_the_sum():
 
 def claim(name, *runs):
     """A claim that needs the linear errors of these Runs in Table 2."""
-    needed = {key(exhibit, *job) for exhibit in suite(*runs, protocols=(Linear(),)).exhibits for job in exhibit.jobs}
+    needed = {key(exhibit, job) for exhibit in suite(*runs, protocols=(Linear(),)).exhibits for job in exhibit.jobs}
     return Claim(name, "4.2", ("table2",), "", lambda cells, printed: None, lambda places, printed: needed <= {*places})
 
 
@@ -272,9 +272,9 @@ def test_prices_take_neither_torch_nor_pandas(tmp_path):
 def test_what_is_priced_is_finite_for_every_exhibit(tmp_path):
     prices = Prices(tmp_path, CPU)
     for path in sorted(ROOT.glob("benchmarks/*.py")):
-        for run, protocol in load(path).jobs:
-            for job in (None, protocol):
-                assert 0 <= prices.of(run, job).seconds < math.inf
+        for job in load(path).jobs:
+            for protocol in (None, job.protocol):
+                assert 0 <= prices.of(job.run, protocol).seconds < math.inf
     assert dot({"a": 2.0}, {"a": 3}) == 6
 
 
@@ -329,7 +329,7 @@ def test_processes_that_share_a_gpu_slow_each_other_down(tmp_path):
 
 def test_here_one_process_does_all_of_a_run():
     runs = [tiny(seed=s) for s in range(2)]
-    left = [Job(run, p) for run in runs for p in (None, Linear(), Finetune())]
+    left = [PlannedJob(run, p) for run in runs for p in (None, Linear(), Finetune())]
     for together, seconds in ((True, 30), (False, 20)):
         told = bill.Bill(Target(atonce=4, together=together), {job.name: cost.Price(10.0, "") for job in left})
         assert bill.wall(left, told) == seconds

@@ -135,7 +135,7 @@ def content(top):
 
 
 def run_of(perturbation="noise"):
-    return next(r for r, _ in load("table2.py").jobs if r.perturbation == perturbation)
+    return next(job.run for job in load("table2.py").jobs if job.run.perturbation == perturbation)
 
 
 @contextmanager
@@ -152,7 +152,7 @@ def at_work(folder, name="owner"):
 def littered(here):
     """Leave in runs/ what only processes leave that are killed; returns the paths by kind."""
     runs, run = here / "runs", run_of()
-    folder, protocols = runs / run.name, [p for r, p in load("table2.py").jobs if r == run]
+    folder, protocols = runs / run.name, [job.protocol for job in load("table2.py").jobs if job.run == run]
     with at_work(folder):
         pass
     with at_work(folder, f"owner-{protocols[0].name}"):
@@ -190,7 +190,7 @@ def littered(here):
         },
         "damaged checkpoints": {f"{other.name}/checkpoint.damaged"},
         "launches": {f".launches/{first.name}", ".launches/code-0123456789abcdef"},
-        "features": {f"{r.name}/features-float32.safetensors" for r, _ in load("table2.py").jobs},
+        "features": {f"{job.run.name}/features-float32.safetensors" for job in load("table2.py").jobs},
     }
 
 
@@ -274,7 +274,7 @@ def test_what_was_written_a_moment_ago_stays(here):
 def test_nothing_of_a_run_goes_that_a_process_is_at_work_on(here, told, stage):
     littered(here)
     run = run_of()
-    name = "owner" if stage == "pretrain" else f"owner-{next(p for _, p in load('table2.py').jobs).name}"
+    name = "owner" if stage == "pretrain" else f"owner-{load('table2.py').jobs[0].protocol.name}"
     with at_work(here / "runs" / run.name, name):
         age(here / "runs")
         kept = stamps(here / "runs" / run.name)

@@ -33,8 +33,8 @@ def test_the_papers_tables_compile_and_show_their_numbers_and_notes(tmp_path, la
 
 def test_results_of_several_seeds_ranks_and_failures_fit_the_page_too(tmp_path, latex):
     table = load(ROOT / "benchmarks/table2.py").exhibits[0].moved(seed=(0, 1, 2))
-    for i, (run, protocol) in enumerate(table.jobs):
-        publish(tmp_path / "runs", run, protocol, error=10 + i % 70)
+    for i, job in enumerate(table.jobs):
+        publish(tmp_path / "runs", job.run, job.protocol, error=10 + i % 70)
     other = grid(dataset="cifar10", init="./mine.pth", perturbation="none", epochs=0)
     publish(tmp_path / "runs", other[0], Linear(), error=5.95)
     tables = (Table(number=2, caption=table.caption, runs=(*table.runs, *other), protocols=table.protocols), *full()[2].exhibits)

@@ -11,6 +11,7 @@ from stored import publish
 
 from simclic import Linear, Run
 from simclic.data.metrics import METRICS
+from simclic.experiment import Job
 from simclic.report.noise import Difference, Measured, against, contrast, contributions, difference, shown
 from simclic.report.results import Results
 
@@ -156,9 +157,9 @@ def test_a_class_that_no_image_shows_does_not_count():
 
 
 def test_what_most_seeds_were_measured_on_counts_and_in_a_tie_the_lowest_seed(tmp_path):
-    jobs = [(tiny(seed=seed), Linear()) for seed in (2, 1, 0, 3)]
-    for (run, protocol), error, data in zip(jobs, (30, 20, 10, 40), ("d2", "d2", "d1", "d2"), strict=True):
-        publish(tmp_path, run, protocol, error, data)
+    jobs = [Job(tiny(seed=seed), Linear()) for seed in (2, 1, 0, 3)]
+    for job, error, data in zip(jobs, (30, 20, 10, 40), ("d2", "d2", "d1", "d2"), strict=True):
+        publish(tmp_path, job.run, job.protocol, error, data)
     most, tie = (Results(tmp_path).measured(those) for those in (jobs[2:] + jobs[:2], jobs[1:3]))
     assert (most.value, set(most.seeds), most.data) == (30, {1, 2, 3}, "d2")
     assert (tie.value, set(tie.seeds), tie.data) == (10, {0}, "d1")
@@ -169,6 +170,6 @@ def test_raw_pixels_are_paired_with_whatever_seed_there_is(tmp_path):
     for run in (tiny(seed=1), pixels):
         publish(tmp_path, run, Linear())
     results = Results(tmp_path)
-    ours, control = (results.measured([(run, Linear())]) for run in (tiny(seed=1), pixels))
+    ours, control = (results.measured([Job(run, Linear())]) for run in (tiny(seed=1), pixels))
     assert set(control.seeds) == {None}
     assert difference(ours, control).points == 0

@@ -85,7 +85,7 @@ def test_the_paper_asks_for_122_pre_trainings_and_needs_109():
     exhibits = [load(path).exhibits[0] for path in sorted(ROOT.glob("benchmarks/[tf]*.py"))]
     assert len(exhibits) == 9
     asked = [
-        run for e in exhibits for run in dict.fromkeys(run for run, _ in e.jobs) if run.epochs and run.perturbation != "none"
+        run for e in exhibits for run in dict.fromkeys(job.run for job in e.jobs) if run.epochs and run.perturbation != "none"
     ]
     assert (len(asked), len(set(asked))) == (122, 109)
 
@@ -98,7 +98,7 @@ def test_the_miniature_is_the_same_nine_exhibits_moved():
         assert small[e.name].caption == e.caption
         assert [p.stage for p in small[e.name].protocols] == [p.stage for p in e.protocols]
         assert {run.dataset for run in small[e.name].runs} == {"digits"}
-        assert {run.method for run in small[e.name].runs} == {run.method for run in e.runs}
+        assert {run.label for run in small[e.name].runs} == {run.label for run in e.runs}
 
 
 def test_moved_leaves_alone_what_a_run_does_not_read():
@@ -115,7 +115,7 @@ def test_moved_leaves_alone_what_a_run_does_not_read():
 def test_pixels_are_not_fine_tuned():
     runs = grid(perturbation="none", epochs=0, backbone=("resnet50", "pixels"))
     table = Table(number=2, caption="", runs=runs, protocols=(Linear(), Finetune()))
-    assert [(run.backbone, p.stage) for run, p in table.jobs] == [
+    assert [(job.run.backbone, job.stage) for job in table.jobs] == [
         ("resnet50", "linear"),
         ("resnet50", "finetune"),
         ("pixels", "linear"),

@@ -148,7 +148,7 @@ def test_what_is_exported_says_what_it_needs(digits, tmp_path, monkeypatch, caps
     assert main(["export", run.name]) == 0
     with safe_open(f"{run.name}.safetensors", "pt") as file:
         told = json.loads(file.metadata()["simclic.card"])
-    assert told["method"] == run.method
+    assert told["method"] == run.label
     mean, std = data.facts("digits").mean, data.facts("digits").std
     assert (told["mean"], told["std"], told["padding"]) == ([*mean], [*std], "symmetric")
     (tmp_path / "runs/imported").mkdir()

@@ -27,7 +27,7 @@ def test_results_is_one_tidy_frame(tmp_path, linear):
     frame = store.results(tmp_path)
     assert len(frame) == 2
     row = frame[frame.perturbation == "history"].iloc[0]
-    assert (row.error, row.tau, row.method, row.stage, row.problem) == (20, 0.3, "SimCLIC (history)", "linear", "")
+    assert (row.error, row.tau, row.label, row.stage, row.problem) == (20, 0.3, "SimCLIC (history)", "linear", "")
 
 
 def corrupt(path, kind):

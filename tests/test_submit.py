@@ -58,7 +58,7 @@ def test_killed_in_the_background_it_is_told_and_goes_on(here):
     text = (here / "table2.py").read_text().replace("epochs=2", "epochs=20")
     (here / "table2.py").write_text(text)
     simclic("submit", "table2.py", "--on", "local.toml")
-    run = next(run for run, _ in load(here / "table2.py").exhibits[0].jobs)
+    run = load(here / "table2.py").jobs[0].run
     wait(lambda: len(store.epochs(here / "runs" / run.name)) > 2)
     (begun,) = records.launches(Path("runs"))
     os.kill(owner(begun.folder)["pid"], signal.SIGTERM)
@@ -83,7 +83,7 @@ def test_run_saves_at_a_step_boundary_when_it_is_asked_to_stop(here, number):
     process = subprocess.Popen(
         [sys.executable, "-m", "simclic", "run", "table2.py"], start_new_session=True, stderr=subprocess.PIPE
     )
-    names = [run.name for run, _ in load(here / "table2.py").exhibits[0].jobs]
+    names = [job.run.name for job in load(here / "table2.py").jobs]
     wait(lambda: sum(len(store.epochs(here / "runs" / name)) > 1 for name in names) >= min(2, len(os.sched_getaffinity(0))))
     for _ in range(1 if number == signal.SIGINT else 3):  # a second Ctrl-C does not wait for anything
         os.killpg(process.pid, number)

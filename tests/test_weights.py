@@ -144,11 +144,11 @@ def test_a_run_starts_from_a_file_trained_or_as_it_is(published, digits, tmp_pat
     place, model = published
     small = {"backbone": "resnet18", "init": str(place / "resnet18.pth"), "dataset": "digits", "image_size": 16}
     control = Run(**small, epochs=0, perturbation="none")
-    assert (control.kind, control.method) == ("resnet18.pth", "resnet18")
+    assert (control.kind, control.label) == ("resnet18.pth", "resnet18")
     f = pretrain.pretrain(control, digits, tmp_path, torch.device("cpu"))
     assert all(f.state_dict()[k].equal(v) for k, v in model.state_dict().items())  # statistics too: nothing was calibrated
     run = Run(**small, epochs=1, batch_size=479, projector_dim=16, predictor_dim=8, base_lr=0.0, precision="float32")
-    assert run.method == "SimCLIC (noise) from resnet18"
+    assert run.label == "SimCLIC (noise) from resnet18"
     trained = pretrain.pretrain(run, digits, tmp_path, torch.device("cpu"))
     assert trained.conv1.weight.equal(model.conv1.weight)  # at a learning rate of 0
     record = store.read_json(tmp_path / run.name / "pretrain.json")

@@ -96,12 +96,12 @@ def through_submitit(place, count):
     """The same, as a user would write it without this project."""
     place.mkdir()
     (place / "table2.py").write_text(EXHIBIT.format(count=count, more=""))
-    runs = [run for run, _ in load(place / "table2.py").exhibits[0].jobs]
+    runs = [job.run for job in load(place / "table2.py").jobs]
     # A fresh process, as ours is: Python and submitit have to be imported there, too.
     script = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 import submitit; from pathlib import Path; from launch import one; from simclic import load
-runs = [run for run, _ in load(Path({str(place / "table2.py")!r})).exhibits[0].jobs]
+runs = [job.run for job in load(Path({str(place / "table2.py")!r})).jobs]
 executor = submitit.AutoExecutor(folder={str(place / "logs")!r}, cluster="slurm")
 here = {{"chdir": {str(Path(__file__).parent)!r}}}
 executor.update_parameters(timeout_min=30, cpus_per_task=1, slurm_additional_parameters=here)
@@ -127,10 +127,10 @@ def status(place, count):
     curve = [{"l2": float(v), "error": 10.0} for v in np.logspace(-6, 5, 45)]
     sizes = {"train": 1, "val": 1, "test": 10, "fit": 2}
     values = {"error": 10.0, "metric": "top-1", "chosen": {"l2": 1.0}, "curve": curve, "sizes": sizes, "seconds": 1.0}
-    for run, protocol in load(place / "table2.py").exhibits[0].jobs:
-        folder = store.enter(runs, run, "d")
+    for job in load(place / "table2.py").jobs:
+        folder = store.enter(runs, job.run, "d")
         store.write_json(folder / "pretrain.json", {"schema": store.SCHEMA})
-        store.write_result(runs, run, protocol, (values, truth, scores), data="d", device="cpu", threads=1)
+        store.write_result(runs, job.run, job.protocol, (values, truth, scores), data="d", device="cpu", threads=1)
     started = time.perf_counter()
     subprocess.run([*SIMCLIC, "status", "table2.py", "--json"], cwd=place, check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - started

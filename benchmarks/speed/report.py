@@ -35,7 +35,7 @@ from rich.progress import track
 from simclic import Finetune, Linear, Run, load
 from simclic.data import FACTS
 from simclic.data.metrics import METRICS
-from simclic.experiment import STRENGTHS, cores
+from simclic.experiment import STRENGTHS, Job, cores
 from simclic.provenance import provenance
 from simclic.store import results as store
 
@@ -70,9 +70,9 @@ def main():
     bare, whole = (statistics.median(column) for column in zip(*timed, strict=True))
     versions = ", ".join(f"{m.__name__} {m.__version__}" for m in (jinja2, matplotlib, np, pd))
     print(f"{platform.machine()}, {cores()} cores; Python {platform.python_version()}, {versions}")
-    tuned = [protocol for _, protocol in jobs if isinstance(protocol, Finetune)]
+    tuned = [job.protocol for job in jobs if isinstance(job.protocol, Finetune)]
     trainings = sum(len(protocol.settings) + 1 for protocol in tuned)
-    encoders = len({run for run, _ in jobs})
+    encoders = len({job.run for job in jobs})
     print(f"{len(jobs):,} results of {encoders:,} encoders and {trainings:,} fine-tunings, {size / 1e6:,.0f} MB")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(f"{'simclic report':28}{whole:8.2f} s   {told}; {peak:,.0f} MB of memory at most")
@@ -91,7 +91,7 @@ def asked(largest=math.inf):
     """What the exhibits ask for, without data sets with more scores than `largest`."""
     jobs = dict.fromkeys(job for path in EXHIBITS for job in load(path).jobs)
     sizes = {name: facts.sizes[2] * facts.classes for name, facts in FACTS.items()}
-    return [job for job in jobs if sizes[job[0].dataset] <= largest]
+    return [job for job in jobs if sizes[job.run.dataset] <= largest]
 
 
 def others():
@@ -100,14 +100,14 @@ def others():
     kinds = (*STRENGTHS, "none")
     for n in count():
         run = Run(**SMALL, epochs=6, seed=n // len(kinds), perturbation=kinds[n % len(kinds)], precision="float32")
-        yield from ((run, protocol) for protocol in protocols)
+        yield from (Job(run, protocol) for protocol in protocols)
 
 
 def build(runs, jobs):
     """Write these results, and their encoders' records. What the disk has done with a file by then is not waited for."""
     rng, there = np.random.default_rng(0), set()
     with mock.patch("os.fsync"):
-        for run, protocol in jobs:
+        for run, protocol in ((job.run, job.protocol) for job in jobs):
             digest = hashlib.sha256(run.dataset.encode()).hexdigest()[:16]
             folder = store.enter(runs, run, digest)
             if run not in there:

@@ -79,7 +79,7 @@ def _cell_json(cell: "Cell") -> dict[str, Any]:
         "points": d.points, "standard_error": d.error, "freedom": _finite(d.freedom), "p": _finite(d.p), "p_holm": cell.adjusted
     }  # fmt: skip
     return {
-        "word": cell.word, "method": cell.run.method, "run": {k: v for k, v in cell.run.values.items() if k != "seed"},
+        "word": cell.word, "method": cell.run.label, "run": {k: v for k, v in cell.run.values.items() if k != "seed"},
         "stage": cell.protocol.stage, "protocol": cell.protocol.values, "seeds": cell.seeds,
         "left_out": [{"seed": seed, "why": why} for seed, why in cell.left.items()],
         "a": _finite(cell.a), "b": _finite(cell.b), **tested, "why": cell.why,
@@ -176,14 +176,14 @@ def _name(cell: "Cell", shared: Fields = NONE) -> str:
 
     name = cell.run.dataset
     told = _told(_without(_fields(cell), shared))
-    return f"{FACTS[name].title if name in FACTS else name}, {cell.run.method}" + (f", {told}" if told else "")
+    return f"{FACTS[name].title if name in FACTS else name}, {cell.run.label}" + (f", {told}" if told else "")
 
 
 def _fields(cell: "Cell") -> dict[str, object]:
     """What differs from the defaults and is not in the method's name."""
     run = cell.run
     said = {"dataset", "perturbation", "seed"} | ({"epochs"} if run.epochs == 0 else set())
-    said |= {name for name in ("init", "backbone") if getattr(run, name) in run.method.lower()}
+    said |= {name for name in ("init", "backbone") if getattr(run, name) in run.label.lower()}
     return {name: value for name, value in run.differing.items() if name not in said}
 
 

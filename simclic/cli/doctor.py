@@ -24,7 +24,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     from simclic.schedule import doctor as look
     from simclic.schedule import profile
 
-    datasets = [run.dataset for path in arguments.exhibits for exhibit in load(path).exhibits for run, _ in exhibit.jobs]
+    datasets = [job.run.dataset for path in arguments.exhibits for job in load(path).jobs]
     console = Console()
     on = profile.read(arguments.on) if arguments.on else None
     if on and on.cluster == "slurm":

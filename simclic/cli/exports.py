@@ -38,7 +38,7 @@ def export(arguments: argparse.Namespace) -> int:
 
     f = pretrain.restored(run, folder, done)
     mean, std = done.get("normal") or (data.facts(run.dataset).mean, data.facts(run.dataset).std)
-    told = Card(run.method, run.name, done["backbone_sha256"], tuple(mean), tuple(std), done.get("padding", "symmetric"), 0.0)
+    told = Card(run.label, run.name, done["backbone_sha256"], tuple(mean), tuple(std), done.get("padding", "symmetric"), 0.0)
     state = {name: tensor.contiguous() for name, tensor in f.state_dict().items()}
     try:
         files.write_bytes(out, save(state, told.metadata))

@@ -71,7 +71,7 @@ def _profile(arguments: argparse.Namespace) -> "Profile":
 
     if arguments.on:
         return profile.read(arguments.on)
-    names = {run.name for path in arguments.exhibits for exhibit in load(path).exhibits for run, _ in exhibit.jobs}
+    names = {job.run.name for path in arguments.exhibits for job in load(path).jobs}
     for launch in records.launches(arguments.runs):
         if any(job["name"] in names for task in launch.tasks() for job in task.content):
             return profile.parse(launch.values["profile"], launch.values["words"])

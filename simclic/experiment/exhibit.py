@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from simclic.errors import InputError
+from simclic.experiment.job import Job
 from simclic.experiment.knob import check_names
 from simclic.experiment.protocol import PROTOCOLS, Finetune, Linear, Protocol
 from simclic.experiment.run import Run
@@ -55,16 +56,16 @@ class Exhibit:
         return f"{type(self).__name__} {self.number}"
 
     @property
-    def jobs(self) -> tuple[tuple[Run, Protocol], ...]:
-        """Every result that the exhibit shows. Pixels have no weights to fine-tune."""
+    def jobs(self) -> tuple[Job, ...]:
+        """Every result that the exhibit shows."""
         pairs = product(self.runs, self.protocols)
-        return tuple((r, p) for r, p in pairs if not (r.backbone == "pixels" and isinstance(p, Finetune)))
+        return tuple(job for run, protocol in pairs if (job := Job(run, protocol)).is_possible)
 
     @property
-    def judged(self) -> tuple[tuple[Run, Protocol], ...]:
+    def judged(self) -> tuple[Job, ...]:
         """Those results that claims are judged on: of several linear evaluations the first that is named."""
         first = next((p for p in self.protocols if isinstance(p, Linear)), None)
-        return tuple((r, p) for r, p in self.jobs if not isinstance(p, Linear) or p == first)
+        return tuple(job for job in self.jobs if not isinstance(job.protocol, Linear) or job.protocol == first)
 
     def moved(self, linear: Mapping[str, Any] | None = None, finetune: Mapping[str, Any] | None = None, **changes: Any) -> Self:
         """The same exhibit with its Runs (see Run.moved) and its protocols changed; equal Runs become one."""
@@ -95,7 +96,7 @@ class Table(Exhibit):
         """A tuple of row and column."""
         if not isinstance(self.columns, str):
             return run
-        return (run.method if self.columns == "dataset" else "", run.dataset, getattr(run, self.columns))
+        return (run.label if self.columns == "dataset" else "", run.dataset, getattr(run, self.columns))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,7 @@ class Suite:
     path: str
 
     @property
-    def jobs(self) -> tuple[tuple[Run, Protocol], ...]:
+    def jobs(self) -> tuple[Job, ...]:
         """All results that the exhibits show, each once."""
         return tuple(dict.fromkeys(job for exhibit in self.exhibits for job in exhibit.jobs))
 

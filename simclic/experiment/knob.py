@@ -16,6 +16,7 @@ from simclic.errors import InputError
 STRENGTHS: dict[str, tuple[str, float]] = {"history": ("tau", 0.3), "dropout": ("p", 0.25), "noise": ("eps", 0.1)}
 
 CHOICES: dict[str, tuple[str, ...]] = {
+    "method": ("simclic",),
     "split": ("ericsson", "paper"),
     "difficult": ("negative", "ignore"),
     "predictor": ("none", "frozen", "1-layer", "2-layer"),
@@ -85,6 +86,17 @@ class Spec:
     def digest(self) -> str:
         """Ten hex digits of the SHA-256 over `differing`."""
         return hashlib.sha256(json.dumps(self.differing, sort_keys=True).encode()).hexdigest()[:10]
+
+    @classmethod
+    def with_defaults(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Stored fields, completed: a field that was added since then has its default."""
+        return {f.name: f.default for f in fields(cls)} | dict(stored)  # type: ignore[arg-type]
+
+    def differences(self, stored: Mapping[str, Any]) -> list[str]:
+        """Say in which fields stored ones differ from these, a field that this version does not know included."""
+        ours, theirs = self.values, self.with_defaults(stored)
+        unknown = [f"{k} {theirs[k]!r} there, no such field here" for k in sorted(theirs.keys() - ours.keys())]
+        return [f"{k} {theirs[k]!r} there, {v!r} here" for k, v in sorted(ours.items()) if theirs[k] != v] + unknown
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:

@@ -34,6 +34,7 @@ class Run(Spec):
     equal experiments have one name. Raises InputError with the value, the rule and the way out.
     """
 
+    method: str = "simclic"
     # Data
     dataset: str = "cifar10"  # a name of simclic.data.FACTS, or the path of a folder of images
     split: str = "ericsson"  # "paper": 80/20, choose and report on the same 20 % as Section 4 reads
@@ -143,7 +144,7 @@ class Run(Spec):
         return f"{_slug(self.dataset)}-{self.kind}-{self.digest}"
 
     @property
-    def method(self) -> str:
+    def label(self) -> str:
         """The row of Table 2."""
         if self.epochs:
             start = "" if self.init == "random" else f" from {_shown(self.init)}"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from simclic.data import PAPER, title
-from simclic.experiment import Finetune, Linear, Protocol, Run, Table
+from simclic.experiment import Finetune, Job, Linear, Protocol, Run, Table
 from simclic.experiment.baselines import AS_STORED, METHODS, OWN_INPUT
 from simclic.report.cells import ASSUMED, Key, by_place, printed, provenance
 from simclic.report.noise import Difference, Measured, against
@@ -72,7 +72,7 @@ def beside(table: Table, results: Results, baselines: Path, failures: Failures) 
     known = printed(baselines)
     found = []
     for protocol in table.protocols:
-        jobs = by_place(table, [job for job in table.jobs if job[1] == protocol])
+        jobs = by_place(table, [job for job in table.jobs if job.protocol == protocol])
         for row in (row for row in said if row["protocol"] == protocol.stage):
             place = _place(row)
             those = [k for k in jobs if _meant(k, place, table)]
@@ -112,15 +112,14 @@ def _nobody(row: Mapping[str, str]) -> str:
     return "no run of this exhibit is meant for it" + ("" if ours else "; benchmarks/baselines.py measures it again")
 
 
-def _beside(
-    row: Mapping[str, str], stored: Measured, ours: Key, jobs: list[tuple[Run, Protocol]], results: Results, failures: Failures
-) -> Beside:
-    run, protocol = jobs[0]
+def _beside(row: Mapping[str, str], stored: Measured, ours: Key, jobs: list[Job], results: Results, failures: Failures) -> Beside:
+    run, protocol = jobs[0].run, jobs[0].protocol
+    assert protocol is not None  # an exhibit shows results
     label = str(ours.at) if row["table"] == "2" else row["row"]
     place = (protocol.title, label, ours.dataset, row["printed"])
     here, rows = results.measured(jobs), alike(results.rows(jobs))
     if here is None:
-        told = [failures[r.name] for r, _ in jobs if r.name in failures]
+        told = [failures[job.run.name] for job in jobs if job.run.name in failures]
         return Beside(*place, "not run", told[0] if told else "no result is there yet", stage=protocol.stage)
     less = against(here, stored)
     apart = reasons(run, protocol, row, str(rows[0]["metric"]))

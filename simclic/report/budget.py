@@ -11,7 +11,7 @@ from simclic.report import SOURCE
 from simclic.report.cells import Key, key, papers, printed
 from simclic.report.claims import CLAIMS, Claim
 from simclic.schedule.bill import Bill
-from simclic.schedule.plan import Job, Plan
+from simclic.schedule.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,10 @@ def list_parts(suites: Iterable[Suite]) -> list[Part]:
     jobs: dict[tuple[str, str, str, str], set[str]] = {}
     for suite in suites:
         for exhibit in suite.exhibits:
-            for run, protocol in exhibit.jobs:
-                place = (f"{suite.name} {exhibit.name}".strip(), title(run.dataset), protocol.title, exhibit.name)
-                jobs.setdefault(place, set()).update((Job(run, protocol).name, Job(run, None).name))
+            for job in exhibit.jobs:
+                protocol = job.protocol.title if job.protocol else ""
+                place = (f"{suite.name} {exhibit.name}".strip(), title(job.run.dataset), protocol, exhibit.name)
+                jobs.setdefault(place, set()).update((job.name, job.encoder.name))
     return [Part(*place[:3], frozenset(names), place[3]) for place, names in jobs.items()]
 
 
@@ -109,8 +110,8 @@ class _Judge:
     def __init__(self, suites: Iterable[Suite], claims: Sequence[Claim]):
         self.claims, self.printed, self.places = claims, printed(SOURCE / "baselines").keys(), dict[str, list[Key]]()
         for exhibit in (exhibit for suite in suites for exhibit in suite.exhibits if papers(exhibit)):
-            for run, protocol in exhibit.judged:
-                self.places.setdefault(Job(run, protocol).name, []).append(key(exhibit, run, protocol))
+            for job in exhibit.judged:
+                self.places.setdefault(job.name, []).append(key(exhibit, job))
 
     def open(self, jobs: Collection[str]) -> frozenset[str]:
         """Return the names of the claims that cannot be judged once these jobs are done."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from simclic.data import FACTS, PAPER, title
-from simclic.experiment import Exhibit, Figure, Protocol, Run, Table
+from simclic.experiment import Exhibit, Figure, Job, Table
 from simclic.report.noise import Measured
 from simclic.report.results import Jobs, Results
 
@@ -66,11 +66,11 @@ def here(exhibits: Iterable[Exhibit], results: Results) -> Cells:
     return found
 
 
-def by_place(exhibit: Exhibit, jobs: Jobs) -> dict[Key, list[tuple[Run, Protocol]]]:
+def by_place(exhibit: Exhibit, jobs: Jobs) -> dict[Key, list[Job]]:
     """Jobs of an exhibit, those that share a place together: its seeds."""
-    found: dict[Key, list[tuple[Run, Protocol]]] = {}
-    for run, protocol in jobs:
-        found.setdefault(key(exhibit, run, protocol), []).append((run, protocol))
+    found: dict[Key, list[Job]] = {}
+    for job in jobs:
+        found.setdefault(key(exhibit, job), []).append(job)
     return found
 
 
@@ -80,9 +80,10 @@ def papers(exhibit: Exhibit) -> bool:
     return AXES.get(exhibit.name) == axes
 
 
-def key(exhibit: Exhibit, run: Run, protocol: Protocol) -> Key:
+def key(exhibit: Exhibit, job: Job) -> Key:
     """The place of a job's error in an exhibit."""
-    at: Hashable = run.method
+    run = job.run
+    at: Hashable = run.label
     if isinstance(exhibit, Figure):
         x = getattr(run, exhibit.x)
         at = x if exhibit.lines == "dataset" else (getattr(run, exhibit.lines), x)
@@ -90,4 +91,4 @@ def key(exhibit: Exhibit, run: Run, protocol: Protocol) -> Key:
         value = getattr(run, exhibit.columns)
         at = exhibit.labels.get(value, str(value))
     dataset = title(run.dataset) if run.dataset in FACTS else run.dataset  # a folder may be called like a data set, or another
-    return Key(exhibit.name, protocol.stage, dataset, at)
+    return Key(exhibit.name, job.stage, dataset, at)

@@ -150,9 +150,9 @@ def choices(suites: Sequence[Suite], results: Results) -> list[dict[str, Any]]:
     """One row per question: question, paper, choice (the values that these exhibits use), why, and what other choices
     change where there are runs with them, in whatever exhibit."""
     jobs = [job for suite in suites for job in suite.jobs]
-    specs = [spec for job in jobs for spec in job]
+    specs = [spec for job in jobs for spec in (job.run, job.protocol)]
     cells = _cells(results)
-    asked = {(run.name, protocol.name) for run, protocol in jobs}
+    asked = {job.name for job in jobs}
     rows = []
     for q in QUESTIONS:
         told = []
@@ -182,7 +182,7 @@ class _Cell:
         return found
 
 
-def changes(names: Sequence[str], cells: Sequence[_Cell], asked: set[tuple[str, str]]) -> list[Change]:
+def changes(names: Sequence[str], cells: Sequence[_Cell], asked: set[str]) -> list[Change]:
     """Each cell that these exhibits show, beside cells that differ from it in nothing but these fields."""
     if not names or not cells:
         return []
@@ -207,8 +207,8 @@ def _cells(results: Results) -> list[_Cell]:
     return list(found.values())
 
 
-def _shown(cell: _Cell, asked: set[tuple[str, str]]) -> bool:
-    return any((row["name"], row["protocol"]) in asked for row in cell.rows)
+def _shown(cell: _Cell, asked: set[str]) -> bool:
+    return any(f"{row['name']}/{row['protocol']}" in asked for row in cell.rows)
 
 
 def _strangeness(cell: _Cell, names: Sequence[str]) -> int:
@@ -223,7 +223,7 @@ def _change(one: _Cell, other: _Cell) -> Change | None:
     said = [", ".join(f"{k.rpartition('.')[2]} {c.fields[k]}" for k in differ) for c in (one, other)]
     row = one.rows[0]
     return Change(
-        f"{title(row['dataset'])}, {row['method']}, {'linear' if row['stage'] == 'linear' else 'fine-tuned'}",
+        f"{title(row['dataset'])}, {row['label']}, {'linear' if row['stage'] == 'linear' else 'fine-tuned'}",
         said[0], f"{one.measured.value:.2f}", said[1], f"{other.measured.value:.2f}",
         f"{less.points:+.2f} ± {less.error:.2f}, p {shown(less.p)}",
     )  # fmt: skip

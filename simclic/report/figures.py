@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from simclic import data
-from simclic.experiment import Figure, Protocol, Run
+from simclic.experiment import Figure, Job
 from simclic.report.escape import cell
 from simclic.report.results import Results, alike
 
@@ -32,10 +32,10 @@ def points(figure: Figure, results: Results) -> pd.DataFrame:
     """
     parts = []
     for protocol in figure.protocols:
-        cells: dict[Any, list[tuple[Run, Protocol]]] = {}
-        for run, p in figure.jobs:
-            if p == protocol:
-                cells.setdefault(figure.cell(run), []).append((run, p))
+        cells: dict[Any, list[Job]] = {}
+        for job in figure.jobs:
+            if job.protocol == protocol:
+                cells.setdefault(figure.cell(job.run), []).append(job)
         found = pd.DataFrame([row for jobs in cells.values() for row in alike(results.rows(jobs))])
         if found.empty:
             continue

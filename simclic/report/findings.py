@@ -35,8 +35,9 @@ def findings(table: Table, results: Results) -> list[Finding]:
     told, untold = [], list[str]()
     linear = [p for p in table.protocols if isinstance(p, Linear)][:1]
     for dataset in dict.fromkeys(run.dataset for run in table.runs):
-        jobs = [(run, p) for run, p in table.jobs if p in linear and run.dataset == dataset]
-        every = {m: results.measured([j for j in jobs if j[0].method == m]) for m in dict.fromkeys(run.method for run, _ in jobs)}
+        jobs = [job for job in table.jobs if job.protocol in linear and job.run.dataset == dataset]
+        labels = dict.fromkeys(job.run.label for job in jobs)
+        every = {label: results.measured([job for job in jobs if job.run.label == label]) for label in labels}
         digests = [m.data for m in every.values() if m]
         most = max(digests, key=digests.count, default="")  # other images cannot be paired with these
         found = {method: m for method, m in every.items() if m and m.data == most}

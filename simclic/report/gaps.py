@@ -26,11 +26,11 @@ def failed(exhibit: Exhibit, runs: Path) -> dict[str, str]:
 def gaps(exhibit: Exhibit, results: Results, failures: Failures, command: str) -> list[str]:
     """Why results are not there, each reason once: a broken file, a failure, or that nobody ran it yet."""
     found = results.of(exhibit.jobs)
-    there = set(zip(found["name"], found["protocol"], strict=True))
-    missing = [(run, protocol) for run, protocol in exhibit.jobs if (run.name, protocol.name) not in there]
+    there = set(found["name"] + "/" + found["protocol"])
+    missing = [job.run.name for job in exhibit.jobs if job.name not in there]
     told = list(dict.fromkeys(found.loc[found["problem"] != "", "problem"]))
-    told += [f"{name}: {failures[name]}" for name in dict.fromkeys(run.name for run, _ in missing) if name in failures]
-    waiting = sum(run.name not in failures for run, _ in missing)
+    told += [f"{name}: {failures[name]}" for name in dict.fromkeys(missing) if name in failures]
+    waiting = sum(name not in failures for name in missing)
     return told + ([f"{waiting} of {len(exhibit.jobs)} results are not there yet; {command}"] if waiting else [])
 
 
@@ -39,7 +39,7 @@ def mixed(exhibit: Exhibit, results: Results) -> list[str]:
     found = results.of(exhibit.jobs)
     told = []
     for (dataset, split, _), rows in found[found["error"].notna()].groupby(["dataset", "split", "difficult"], sort=False):
-        digests = rows.groupby("data", sort=False)["method"].agg(lambda m: ", ".join(dict.fromkeys(m)))
+        digests = rows.groupby("data", sort=False)["label"].agg(lambda m: ", ".join(dict.fromkeys(m)))
         if len(digests) > 1:
             those = "; ".join(f"{digest}: {methods}" for digest, methods in digests.items())
             told.append(
@@ -57,7 +57,7 @@ def fallen(exhibit: Exhibit, results: Results) -> list[str]:
 
 def unsolved(exhibit: Exhibit, results: Results) -> list[str]:
     """Whose linear probe was not solved at every l2, though its protocol says converged: its number may be a little off."""
-    converged = [(run, p) for run, p in exhibit.jobs if isinstance(p, Linear) and p.solver == "converged"]
+    converged = [job for job in exhibit.jobs if isinstance(job.protocol, Linear) and job.protocol.solver == "converged"]
     found = results.of(converged)
     found = found[found["unconverged"] > 0]
     return [f"not converged: {name}, at {n} values of l2" for name, n in zip(found["name"], found["unconverged"], strict=True)]

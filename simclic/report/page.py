@@ -87,7 +87,7 @@ def page(
     site.write("choices.html", "choices.html.j2", title="Where the paper is silent or contradicts itself",
                choices=choices(suites, results))  # fmt: skip
     encoders = run_pages(good, [e for e, _ in order], results, site)
-    titles = list(dict.fromkeys(p.title for _, p in jobs))
+    titles = list(dict.fromkeys(job.protocol.title for job in jobs if job.protocol))
     site.write("encoders.html", "encoders.html.j2", title="Encoders", encoders=encoders, protocols=titles,
                spent=spent(suites, results))  # fmt: skip
     learned = [p for e, _ in order if isinstance(e, Table) and e.columns == "dataset" for p in findings(e, results)]

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from simclic.experiment import Protocol, Run
+from simclic.experiment import Job
 from simclic.report.noise import Measured, contributions
 from simclic.store import results as store
 
-Jobs = Iterable[tuple[Run, Protocol]]
+Jobs = Iterable[Job]
 Row = dict[str, Any]
 
 
@@ -23,7 +23,7 @@ class Results:
         self.runs = runs
         self.all = store.rows(runs)
         self.frame = store.results(runs, self.all)
-        self._at = {(row["name"], row["protocol"]): i for i, row in enumerate(self.all)}
+        self._at = {f"{row['name']}/{row['protocol']}": i for i, row in enumerate(self.all)}
         self._contributions = cache(self._read)
 
     @property
@@ -33,12 +33,12 @@ class Results:
 
     def of(self, jobs: Jobs) -> pd.DataFrame:
         """The rows that these jobs ask for, in the order of the table."""
-        asked = {self._at.get((run.name, protocol.name)) for run, protocol in jobs}
+        asked = {self._at.get(job.name) for job in jobs}
         return self.frame.iloc[sorted(i for i in asked if i is not None)]
 
     def rows(self, jobs: Jobs) -> list[Row]:
         """The same as dictionaries, in the order of the jobs; without those whose file cannot be trusted."""
-        found = (self._at.get((run.name, protocol.name)) for run, protocol in dict.fromkeys(jobs))
+        found = (self._at.get(job.name) for job in dict.fromkeys(jobs))
         return [self.all[i] for i in found if i is not None and not self.all[i]["problem"]]
 
     def measured(self, jobs: Jobs) -> Measured | None:

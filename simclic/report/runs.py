@@ -57,7 +57,7 @@ def _stands(exhibits: Sequence[Exhibit]) -> dict[str, list[tuple[str, str]]]:
     """By the name of a Run, the exhibits in which it stands: page and title."""
     found: dict[str, list[tuple[str, str]]] = {}
     for exhibit in exhibits:
-        for run in dict.fromkeys(run for run, _ in exhibit.jobs):
+        for run in dict.fromkeys(job.run for job in exhibit.jobs):
             found.setdefault(run.name, []).append((f"{exhibit.name}.html", exhibit.title))
     return found
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from simclic.errors import InputError
-from simclic.experiment import Protocol, Run, Suite
+from simclic.experiment import Job, Suite
 from simclic.report.results import Results
 from simclic.schedule import cost
 from simclic.schedule.bill import span
@@ -44,19 +44,19 @@ def spent(suites: Iterable[Suite], results: Results) -> list[Spent]:
     found: dict[tuple[str, str], Spent] = {}
     rates: dict[str, cost.Rates] = {}
     jobs = dict.fromkeys(job for suite in suites for job in suite.jobs)
-    encoders = dict.fromkeys(run for run, protocol in jobs if run.epochs and results.rows([(run, protocol)]))
-    for run, protocol, record in _records(jobs, encoders, results):
+    encoders = dict.fromkeys(job.encoder for job in jobs if job.run.epochs and results.rows([job]))
+    for job, record in _records(jobs, encoders, results):
+        run, protocol = job.run, job.protocol
         device, seconds = str(record.get("device")), record.get("seconds")
         if not seconds:
             continue
         if device not in rates:
             rates[device] = known(results.runs, device)
-        stage = protocol.stage if protocol else "pretrain"
         try:
             amounts = cost.result(run, protocol) if protocol else cost.encoder(run)
         except InputError:  # a folder of images that is elsewhere: how many there are is not known here
             continue
-        line = found.setdefault((stage, device), Spent(STAGES[stage], device))
+        line = found.setdefault((job.stage, device), Spent(STAGES[job.stage], device))
         amounts.pop("start", None)
         coefficients, source = rates[device].of(run.backbone, run.image_size, kind_of(run, protocol).precision, amounts)
         line.planned += dot(coefficients, amounts)
@@ -66,17 +66,15 @@ def spent(suites: Iterable[Suite], results: Results) -> list[Spent]:
     return [found[key] for key in sorted(found, key=lambda key: (list(STAGES).index(key[0]), key[1]))]
 
 
-def _records(
-    jobs: Iterable[tuple[Run, Protocol]], encoders: Iterable[Run], results: Results
-) -> Iterable[tuple[Run, Protocol | None, dict[str, Any]]]:
-    for run in encoders:
+def _records(jobs: Iterable[Job], encoders: Iterable[Job], results: Results) -> Iterable[tuple[Job, dict[str, Any]]]:
+    for job in encoders:
         try:
-            yield run, None, store.read_json(store.folder(results.runs, run) / "pretrain.json", verify=False) or {}
+            yield job, store.read_json(store.folder(results.runs, job.run) / "pretrain.json", verify=False) or {}
         except store.Broken:
             continue
-    for run, protocol in jobs:
-        for row in results.rows([(run, protocol)]):
-            yield run, protocol, row
+    for job in jobs:
+        for row in results.rows([job]):
+            yield job, row
 
 
 def known(runs: Path, device: str) -> cost.Rates:

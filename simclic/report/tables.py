@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 import pandas as pd
 
 from simclic.data import PAPER, title
-from simclic.experiment import Exhibit, Protocol, Run, Table
+from simclic.experiment import Exhibit, Job, Table
 from simclic.experiment.baselines import AS_STORED, IMPORTED, METHODS
 from simclic.report.cells import Cells, Key, printed
 from simclic.report.methods import Method, added
@@ -136,9 +136,9 @@ def summary(errors: Sequence[float], reasons: Sequence[str] = ()) -> Cell:
     return Cell(f"{found.mean():.2f}{spread}", float(found.mean()))
 
 
-def _cell(results: Results, jobs: Sequence[tuple[Run, Protocol]], failures: Failures) -> Cell:
+def _cell(results: Results, jobs: Sequence[Job], failures: Failures) -> Cell:
     rows = alike(results.rows(jobs))
-    cell = summary([row["error"] for row in rows], [failures[run.name] for run, _ in jobs if run.name in failures])
+    cell = summary([row["error"] for row in rows], [failures[job.run.name] for job in jobs if job.run.name in failures])
     return replace(cell, runs=tuple(str(row["name"]) for row in rows), measure=lambda: results.measured(jobs))
 
 
@@ -160,10 +160,10 @@ def _comparison(table: Table, results: Results, stored: pd.DataFrame, failures: 
             Row(r["method"], [Cell()] * len(ours) + [_printed(r[k.dataset], known.get(k)) for k in keys])
             for r, keys in zip(rows, places, strict=True)
         ]
-        jobs: dict[str, dict[str, list[tuple[Run, Protocol]]]] = {}
-        for run, p in table.jobs:
-            if p == protocol:
-                jobs.setdefault(run.method, {}).setdefault(run.dataset, []).append((run, p))
+        jobs: dict[str, dict[str, list[Job]]] = {}
+        for job in table.jobs:
+            if job.protocol == protocol:
+                jobs.setdefault(job.run.label, {}).setdefault(job.run.dataset, []).append(job)
         here = [Row(m, [_cell(results, those.get(n, []), failures) for n in columns]) for m, those in jobs.items()]
         more = [_added(method, protocol.stage, len(ours), theirs) for method in new if protocol.stage in method.rows]
         mark([*paper, *more])  # those that were added, as if the paper had them
@@ -242,8 +242,8 @@ def _ablation(table: Table, results: Results, stored: pd.DataFrame, failures: Fa
     for protocol in table.protocols:
         here = []
         for dataset in dict.fromkeys(run.dataset for run in table.runs):
-            jobs = [(run, p) for run, p in table.jobs if p == protocol and run.dataset == dataset]
-            row = [_cell(results, [j for j in jobs if getattr(j[0], str(table.columns)) == v], failures) for v in values]
+            jobs = [job for job in table.jobs if job.protocol == protocol and job.run.dataset == dataset]
+            row = [_cell(results, [j for j in jobs if getattr(j.run, str(table.columns)) == v], failures) for v in values]
             here.append(Row(title(dataset), row))
         blocks.append((protocol.title, _groups(paper if protocol.stage == "linear" else [], here)))
     return Sheet(table, "Error rate (%)", header, blocks)

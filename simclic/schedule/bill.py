@@ -14,7 +14,7 @@ from simclic.experiment import Finetune, Linear, Run
 from simclic.schedule import cost
 from simclic.schedule.cost import Price, Prices
 from simclic.schedule.cost.prices import kind_of
-from simclic.schedule.plan import Job, Line, Plan
+from simclic.schedule.plan import Line, Plan, PlannedJob
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Bill:
         """Of one process, all jobs together."""
         return sum(price.seconds for price in self.prices.values())
 
-    def of(self, jobs: Iterable[Job]) -> float:
+    def of(self, jobs: Iterable[PlannedJob]) -> float:
         """Device hours of those of these jobs that are left."""
         return self.hours(sum(self.prices[job.name].seconds for job in jobs if job.name in self.prices))
 
@@ -82,7 +82,7 @@ def _book(told: Bill, price: Price) -> None:
     told.sources[price.source] = told.sources.get(price.source, 0.0) + price.seconds
 
 
-def wall(left: list[Job], told: Bill) -> float:
+def wall(left: list[PlannedJob], told: Bill) -> float:
     """Seconds until all is done: whatever can start starts, the longest first, on as many processes as there are."""
     waiting: dict[str, list[tuple[float, str]]] = {}
     ready: list[tuple[float, str]] = []
@@ -125,7 +125,7 @@ def _line(line: Line, told: Bill) -> dict[str, Any]:
     return {**counts, "hours": told.of(line.jobs)}
 
 
-def _job(job: Job, told: Bill) -> dict[str, Any]:
+def _job(job: PlannedJob, told: Bill) -> dict[str, Any]:
     price = told.prices.get(job.name)
     took = job.record.get("seconds") if job.state == "done" else None
     return {
@@ -136,7 +136,7 @@ def _job(job: Job, told: Bill) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _decoded(left: Iterable[Job], root: Path) -> float:
+def _decoded(left: Iterable[PlannedJob], root: Path) -> float:
     """Bytes of the data sets that have to be decoded first."""
     asked: dict[tuple[str, str, int], Run] = {}
     for job in left:

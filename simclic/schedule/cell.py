@@ -62,8 +62,9 @@ def _cells(suites: Iterable[Suite]) -> Iterator[Cell]:
     for suite in suites:
         for exhibit in suite.exhibits:
             places: dict[tuple[object, Protocol], list[Run]] = {}
-            for run, protocol in exhibit.jobs:
-                places.setdefault((exhibit.cell(run), protocol), []).append(run)
+            for job in exhibit.jobs:
+                if job.protocol:
+                    places.setdefault((exhibit.cell(job.run), job.protocol), []).append(job.run)
             for (_, protocol), runs in places.items():
                 place = (f"{suite.name} {exhibit.title}".strip(), *_row(exhibit, runs[0]), protocol.title)
                 words = {*_words(" ".join(place)), exhibit.name, *_words(Path(suite.path).stem), *_of_protocol(protocol)}
@@ -75,7 +76,7 @@ def _cells(suites: Iterable[Suite]) -> Iterator[Cell]:
 
 def _row(exhibit: Exhibit, run: Run) -> Iterator[str]:
     """What tells a place apart from the others of its exhibit, as it is read."""
-    yield run.method
+    yield run.label
     yield data.title(run.dataset)
     for name in _axes(exhibit):
         value = getattr(run, name)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from simclic import data
-from simclic.experiment import Finetune, Linear, Run
+from simclic.experiment import Finetune, Job, Linear, Run
 from simclic.progress import Tell
 from simclic.schedule.cost.prices import kind_of
-from simclic.schedule.plan import Job
+from simclic.schedule.plan import PlannedJob
 
 LONG = 1.5  # seconds that one measurement should last
 JUDGED = 100  # images by which a member is judged
@@ -31,7 +31,7 @@ class Wanted:
     solvers: tuple[str, ...] = ()
 
 
-def wanted(jobs: Iterable[Job]) -> list[Wanted]:
+def wanted(jobs: Iterable[Job | PlannedJob]) -> list[Wanted]:
     """Everything that jobs are made of, each kind once."""
     found: dict[tuple[str, int, str], Wanted] = {}
     for job in jobs:

@@ -7,7 +7,7 @@ from typing import Any
 
 from simclic import data
 from simclic.errors import InputError
-from simclic.experiment import Protocol, Run, Suite
+from simclic.experiment import Job, Protocol, Run, Suite
 from simclic.experiment.baselines import not_imported
 from simclic.store import results as store
 
@@ -15,7 +15,7 @@ STAGES = ("pretrain", "calibrate", "linear", "finetune")
 
 
 @dataclass
-class Job:
+class PlannedJob:
     """One encoder, or one result under a protocol. state: done, failed, broken or missing, and why. needs: the encoder's job.
 
     exhibits: the names of those that ask for it. record: what pretrain.json or the result holds, once there is one.
@@ -41,7 +41,7 @@ class Job:
     @property
     def needs(self) -> str:
         """The name of the job that makes its encoder."""
-        return Job(self.run, None).name if self.protocol else ""
+        return Job(self.run).name if self.protocol else ""
 
     @property
     def left(self) -> bool:
@@ -60,7 +60,7 @@ class Line:
     done: int = 0
     failed: int = 0
     missing: int = 0
-    jobs: list[Job] = field(default_factory=list)  # those that are not shared
+    jobs: list[PlannedJob] = field(default_factory=list)  # those that are not shared
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Plan:
     """What the exhibits ask for and what is left to do: each Run with the protocols whose result is missing."""
 
     lines: list[Line] = field(default_factory=list)
-    jobs: dict[str, Job] = field(default_factory=dict)  # by their names, encoders before what needs them
+    jobs: dict[str, PlannedJob] = field(default_factory=dict)  # by their names, encoders before what needs them
     absent: dict[str, str] = field(default_factory=dict)  # data set or starting point -> what of it is not there
 
     @property
@@ -102,11 +102,13 @@ def plan(suites: Iterable[Suite], runs: Path, root: Path, verify: bool = True) -
     Raises InputError for an unknown data set, and for a run.json that disagrees with its Run.
     """
     made, suites = Plan(), list(suites)
-    results: dict[Run, dict[Protocol, Job]] = {}
-    for run, protocol in dict.fromkeys(job for suite in suites for job in suite.jobs):
-        results.setdefault(run, {})[protocol] = Job(run, protocol, *look(runs, run, protocol, verify))
+    results: dict[Run, dict[Protocol, PlannedJob]] = {}
+    for asked in dict.fromkeys(job for suite in suites for job in suite.jobs):
+        run, protocol = asked.run, asked.protocol
+        assert protocol is not None  # an exhibit shows results
+        results.setdefault(run, {})[protocol] = PlannedJob(run, protocol, *look(runs, run, protocol, verify))
     for run, those in results.items():
-        encoder = Job(run, None, *look_at_encoder(runs, run, needed=any(job.left for job in those.values())))
+        encoder = PlannedJob(run, None, *look_at_encoder(runs, run, needed=any(job.left for job in those.values())))
         made.jobs |= {job.name: job for job in (encoder, *those.values())}
     found = {run.dataset: data.missing(run.dataset, root) for run in results}
     found |= {run.init: not_imported(runs, run.init) for run in results}
@@ -115,10 +117,8 @@ def plan(suites: Iterable[Suite], runs: Path, root: Path, verify: bool = True) -
         for exhibit in suite.exhibits:
             title = f"{suite.name} {exhibit.name}".strip()
             lines = {stage: Line(title, stage) for stage in STAGES}
-            for name in dict.fromkeys(Job(run, None).name for run, _ in exhibit.jobs):
-                _count(lines[made.jobs[name].stage], made.jobs[name], title)
-            for run, protocol in exhibit.jobs:
-                _count(lines[protocol.stage], results[run][protocol], title)
+            for asked in dict.fromkeys((*(job.encoder for job in exhibit.jobs), *exhibit.jobs)):
+                _count(lines[asked.stage], made.jobs[asked.name], title)
             made.lines += [line for line in lines.values() if line.asked]
     return made
 
@@ -159,7 +159,7 @@ def runnable(made: Plan) -> list[tuple[Run, tuple[Protocol, ...]]]:
     return ready
 
 
-def _count(line: Line, job: Job, exhibit: str) -> None:
+def _count(line: Line, job: PlannedJob, exhibit: str) -> None:
     line.asked += 1
     if job.exhibits:
         line.shared += 1

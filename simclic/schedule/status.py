@@ -63,10 +63,11 @@ def states(suites: Iterable[Suite], runs: Path, root: Path) -> States:
     told, asked = States(), Asked()
     for suite in suites:
         for exhibit in suite.exhibits:
-            for run, protocol in exhibit.jobs:
-                encoder = "pretrain" if run.epochs else "calibrate"
-                asked[run.name, ""] = (run, None, encoder)
-                asked[run.name, protocol.name] = (run, protocol, protocol.stage)
+            for job in exhibit.jobs:
+                run, protocol = job.run, job.protocol
+                assert protocol is not None  # an exhibit shows results
+                asked[run.name, ""] = (run, None, job.encoder.stage)
+                asked[run.name, protocol.name] = (run, protocol, job.stage)
                 for key in ((run.name, ""), (run.name, protocol.name)):
                     kept = told.lines.setdefault((f"{suite.name} {exhibit.name}".strip(), asked[key][2]), [])
                     kept.append(key)

@@ -43,7 +43,7 @@ RESULT: dict[str, type | tuple[type, ...]] = {
 }  # fmt: skip
 
 # Which of that goes into the table of all results, after what names it.
-NAMES = ("name", "method", "stage", "protocol", "title")
+NAMES = ("name", "label", "stage", "protocol", "title")
 KEPT = ("error", "metric", "chosen", "sizes", "data", "seconds", "device", "threads", "versions", "commit")
 WHERE = ("job", "node", "collapsed")  # what not every result holds
 
@@ -74,10 +74,10 @@ def agrees(runs: Path, run: Run, data: str = "") -> bool:
     path = folder(runs, run) / "run.json"
     if (found := recorded(path)) is None:
         return False
-    here, there = run.values, found.get("run")
+    there = found.get("run")
     if not isinstance(there, dict):
         raise Broken(f"{path}: has no 'run'; move the folder away to run it again")
-    differ = [f"{k} {there.get(k)!r} there, {here.get(k)!r} here" for k in sorted({*here, *there}) if here.get(k) != there.get(k)]
+    differ = run.differences(there)
     if data and found.get("data") != data:
         differ.append(f"data {found.get('data')!r} there, {data!r} here")
     if differ:
@@ -141,9 +141,9 @@ def read_result(
         protocol = protocol or PROTOCOLS[found["stage"]].parse(found["protocol"])
     except (InputError, KeyError) as e:
         raise Broken(f"{path}: {e}") from e
-    if found["run"] != run.values or path.parent.name != run.name:
+    if run.differences(found["run"]) or path.parent.name != run.name:
         raise Broken(f"{path}: belongs to another Run than {path.parent.name}")
-    if found["protocol"] != protocol.values or path.stem != protocol.name:
+    if protocol.differences(found["protocol"]) or path.stem != protocol.name:
         raise Broken(f"{path}: was measured under another protocol than {path.stem}")
     if not isinstance(found["sizes"].get("test"), int):
         raise Broken(f"{path}: does not say on how many test images it was measured")
@@ -209,7 +209,7 @@ def epochs(folder: Path) -> list[dict[str, Any]]:
 
 
 def results(runs: Path = RUNS, known: list[dict[str, Any]] | None = None) -> "pd.DataFrame":
-    """Every result as one row: all fields of its Run, `name`, `method`, `stage`, `protocol` with its `title` and fields (`how`),
+    """Every result as one row: all fields of its Run, `name`, `label`, `stage`, `protocol` with its `title` and fields (`how`),
     `error`, `chosen`, how many values of l2 did not converge, and where from.
 
     A file that cannot be trusted is a row with `problem` set and no error. known: the rows, if they were read before.
@@ -238,8 +238,9 @@ def _row(path: Path) -> dict[str, Any]:
             "name": path.parent.name, "stage": stage, "protocol": path.stem, "title": "", "error": math.nan,
             **dict.fromkeys(WHERE, ""), "how": {}, "unconverged": 0, "problem": str(e), "path": str(path),
         }  # fmt: skip
-    row = dict(zip(NAMES, (run.name, run.method, stage, path.stem, PROTOCOLS[stage].parse(found["protocol"]).title), strict=True))
-    told = {k: found.get(k, "") for k in WHERE} | {"how": found["protocol"], "unconverged": found.get("unconverged", 0)}
+    protocol = PROTOCOLS[stage].parse(found["protocol"])
+    row = dict(zip(NAMES, (run.name, run.label, stage, path.stem, protocol.title), strict=True))
+    told = {k: found.get(k, "") for k in WHERE} | {"how": protocol.values, "unconverged": found.get("unconverged", 0)}
     return {**row, **run.values, **{k: found[k] for k in KEPT}, **told, "problem": "", "path": str(path)}
 
 

@@ -23,8 +23,8 @@ class Needs:
     def __init__(self, suites: list[Suite], place: Path, root: Path, garbage: Garbage):
         self.place, self.root, self.folders = place, root, dict.fromkeys(_folders(place))
         self.asked: dict[str, tuple[Run, list[Protocol]]] = {}
-        for run, protocol in (job for suite in suites for job in suite.jobs):
-            self.asked.setdefault(run.name, (run, []))[1].append(protocol)
+        for job in (job for suite in suites for job in suite.jobs):
+            self.asked.setdefault(job.run.name, (job.run, []))[1].extend((job.protocol,) if job.protocol else ())
         self.busy: dict[str, Any] = {path.name: record(path / "run.json").get("run") for path in self.folders if at_work(path)}
         for one in launches(place, garbage):
             self.busy |= {job["name"]: job["run"] for job in (one.open if one.alive is not False else ())}
