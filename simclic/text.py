@@ -1,1 +1,32 @@
-"""Bytes, seconds and names from outside, as text for a terminal."""
+"""Bytes, seconds and names from outside, as text for a terminal: the only formatters of their kind."""
+
+import math
+
+
+def format_bytes(count: float) -> str:
+    """Return a number of bytes in decimal units, in three digits at most: "3.1 GB"."""
+    count = float(f"{count:.3g}")
+    unit = min(4, int(math.log(max(count, 1), 1000)))
+    return f"{count / 1000**unit:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[unit]}"
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration in the unit that suits it: "41 s", "12 min", "3.4 h", "5.2 days", "34,800 days"."""
+    for limit, part, unit in ((90, 1, "s"), (5400, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / part:.3g} {unit}"
+    days = seconds / 86400
+    return f"{days:,.0f} days" if days >= 100 else f"{days:.3g} days"
+
+
+def terminal_safe(text: object, keep: str = "") -> str:
+    r"""Return text in which no character moves a cursor, colours a terminal or turns the direction: these read \x1b, \u202e.
+
+    keep: characters that stay although they are not printable, such as a line break.
+    """
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def count_noun(count: int, noun: str) -> str:
+    """Return a count with its noun, in the plural but for 1: "1 cell", "1,234 cells"."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"

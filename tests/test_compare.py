@@ -254,7 +254,7 @@ def test_text_from_files_is_printed_as_it_is(tmp_path, capsys, monkeypatch):
         _, out, _ = told(capsys, "a", "b", *line)
         assert "SimCLIC (noise) from [red]<script>" in out
         assert "init ./[red]<script>.pth" in out
-        assert "torch [bold]2.11[/bold]\N{REPLACEMENT CHARACTER}[31m" in out
+        assert "torch [bold]2.11[/bold]\\x1b[31m" in out
         assert "\x1b" not in out
 
 

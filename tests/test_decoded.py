@@ -198,7 +198,7 @@ def test_a_disk_without_room_is_told_before_anything_is_decoded(birds, tmp_path)
     try:
         code, told = prepared(birds, disk)
         assert (code, told.count("\n")) == (1, 1)
-        assert "prepared: 0.2 MB are needed, 0.1 MB are free; choose another place with --data DIR" in told
+        assert "kB are needed, 102 kB are free; choose another place with --data DIR" in told
         assert not made(disk)
     finally:
         subprocess.run(["umount", str(disk)], check=True)

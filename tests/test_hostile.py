@@ -161,7 +161,7 @@ def test_every_file_is_text_that_can_be_read(both):
         ("- a", r"\- a"),
         ("1. a", r"1\. a"),
         ("-1.23", "-1.23"),
-        ("a\x07\u202eb", "aU+0007U+202Eb"),
+        ("a\x07\u202eb", r"a\\x07\\u202eb"),
     ],
 )
 def test_markdown_is_text(given, made):

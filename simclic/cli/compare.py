@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from simclic.cli import runs
+from simclic.text import terminal_safe
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -247,6 +248,4 @@ def _text(text: str, style: str = "") -> "Text":
     """As it is, not as markup."""
     from rich.text import Text
 
-    from simclic.report.sides import plain
-
-    return Text(plain(text), style=style)
+    return Text(terminal_safe(text), style=style)

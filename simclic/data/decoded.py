@@ -25,6 +25,7 @@ from simclic.data.listing import Listing
 from simclic.errors import InputError
 from simclic.experiment import cores
 from simclic.progress import Tell
+from simclic.text import format_bytes
 
 STEPS = "RGB, shorter side resized (bicubic), centre crop"  # part of the key: change it with the code
 MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}  # of 8 bits a channel, which turn into RGB
@@ -245,6 +246,5 @@ def _room(place: Path, wanted: int) -> None:
     """Raise InputError if the disk cannot hold so many bytes more."""
     free = shutil.disk_usage(place).free
     if free < wanted:
-        unit, word = (1e9, "GB") if wanted >= 1e9 else (1e6, "MB")
-        need = f"{wanted / unit:.1f} {word} are needed, {free / unit:.1f} {word} are free"
+        need = f"{format_bytes(wanted)} are needed, {format_bytes(free)} are free"
         raise InputError(f"{place}: {need}; choose another place with --data DIR")

@@ -4,6 +4,8 @@ import re
 import unicodedata
 from typing import Any
 
+from simclic.text import terminal_safe
+
 GREEK = (
     "alpha", "beta", "gamma", "delta", "varepsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi", "pi",
     "rho", "sigma", "tau", "upsilon", "varphi", "chi", "psi", "omega",
@@ -52,31 +54,22 @@ def _tex(c: str) -> str:
     if len(apart) == 2 and apart[0].isascii() and apart[1] in ACCENTS:
         letter = f"\\{apart[0]}" if apart[0] in "ij" else apart[0]  # without its dot
         return f"\\{ACCENTS[apart[1]]}{{{letter}}}"
-    return rf"\texttt{{{_code(c)}}}\allowbreak{{}}"
+    return rf"\texttt{{U+{ord(c):04X}}}\allowbreak{{}}"
 
 
 def md(value: Any) -> str:
     """Text in one line for Markdown, in a cell or an item of a list: no markup, no HTML, no link."""
-    text = "".join(MD.get(c, c) for c in printable(_line(value)))
+    text = "".join(MD.get(c, c) for c in terminal_safe(_line(value)))
     text = re.sub(r"(?i):(?=//)|(?<=\bwww)\.", lambda c: f"&#{ord(c[0])};", text)
     return BEGINS.sub(lambda begin: f"{begin[1]}\\{begin[2]}", text)
 
 
 def cell(value: Any) -> str:
     """A cell of a CSV file: what a spreadsheet would run has a ' before it; numbers stay numbers."""
-    text = printable(value)
+    text = terminal_safe(value, keep="\n\r\t")
     runs = text[:1] in ("\t", "\r", "\n") or text.lstrip()[:1] in tuple("=+-@＝＋－＠")
     return f"'{text}" if runs and not NUMBER.fullmatch(text) else text
 
 
-def printable(value: Any) -> str:
-    """Text without control characters, halves of a character and marks that turn the direction: they read U+202E."""
-    return "".join(c if c.isprintable() or c in "\n\r\t" else _code(c) for c in str(value))
-
-
 def _line(value: Any) -> str:
     return " ".join(str(value).split())
-
-
-def _code(c: str) -> str:
-    return f"U+{ord(c):04X}"

@@ -14,6 +14,7 @@ from simclic import files
 from simclic.errors import InputError
 from simclic.experiment import PROTOCOLS, Protocol, Run
 from simclic.store import results as store
+from simclic.text import terminal_safe
 
 TOLD = ("error", "metric", "data", "device", "threads", "versions", "commit", "predictions_sha256")
 MOST = 6  # commits that an error names
@@ -92,7 +93,7 @@ def _of_folder(folder: Path) -> Side:
         paths = [path for inner in sorted(folder.iterdir()) if inner.is_dir() for path in sorted(inner.iterdir()) if _named(path)]
     if not paths:
         near = (path for depth in ("", "*/*/", "*/*/*/", "*/*/*/*/") for path in folder.absolute().glob(f"{depth}*.json"))
-        there = next((f"; there are in {plain(str(path.parents[1]))}" for path in near if _named(path)), "")
+        there = next((f"; there are in {terminal_safe(str(path.parents[1]))}" for path in near if _named(path)), "")
         raise InputError(f"{folder}: holds no results, which are called RUN/linear-*.json or RUN/finetune-*.json{there}")
     return Side(str(folder), *_read(paths))
 
@@ -138,7 +139,7 @@ def _meant(word: str, measured: dict[str, list[Path]], runs: Path) -> list[str]:
 
 def _there(measured: dict[str, list[Path]], runs: Path) -> str:
     """Of which commits there are results."""
-    told = [f"{plain(commit)} ({len(paths):,})" for commit, paths in measured.items() if commit]
+    told = [f"{terminal_safe(commit)} ({len(paths):,})" for commit, paths in measured.items() if commit]
     more = f" and {len(told) - MOST} more" if len(told) > MOST else ""
     return f"results below {runs} are of {', '.join(told[:MOST])}{more}" if told else f"there are no results below {runs}"
 
@@ -205,8 +206,3 @@ def _read(paths: Iterable[Path]) -> tuple[tuple[Result, ...], tuple[str, ...]]:
         except InputError as e:
             broken.append(str(e))
     return tuple(results), tuple(broken)
-
-
-def plain(text: str) -> str:
-    """Text from a file on one line: what would move a terminal's cursor or colour it is replaced."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -9,10 +9,10 @@ from simclic.errors import InputError
 from simclic.experiment import Job, Suite
 from simclic.report.results import Results
 from simclic.schedule import cost
-from simclic.schedule.bill import span
 from simclic.schedule.cost.prices import dot, kind_of
 from simclic.schedule.cost.rates import FOLDER
 from simclic.store import results as store
+from simclic.text import format_seconds
 
 STAGES = {"pretrain": "Pre-training", "linear": "Linear evaluation", "finetune": "Fine-tuning"}
 
@@ -32,9 +32,9 @@ class Spent:
     def words(self) -> tuple[str, str, str, str]:
         """Planned, where that is from, what it took, and planned over that."""
         return (
-            span(self.planned),
+            format_seconds(self.planned),
             ", ".join(sorted(self.sources)),
-            span(self.took),
+            format_seconds(self.took),
             f"{self.planned / self.took:.2f}" if self.took else "–",
         )
 
