@@ -1,4 +1,4 @@
-"""Words -> the cells of exhibits that they describe: a cell is all seeds of one place under one protocol."""
+"""The cells of exhibits and the coordinates that they are called by: a cell is all seeds of one place under one protocol."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -8,164 +8,108 @@ from pathlib import Path
 
 from simclic import data
 from simclic.errors import InputError
-from simclic.experiment import Exhibit, Figure, Protocol, Run, Suite, Table
+from simclic.experiment import Exhibit, Figure, Job, Linear, Suite, Table
+from simclic.text import count_noun, terminal_safe
 
 FEW = 6  # cells that are explained at once
 LISTED = 20  # cells that are named, where there are more
-AROUND = "()[]{},;:·/\"'`"  # what may stand around a word
 
 
 @dataclass
 class Cell:
-    """One place of an exhibit, or several that show the same jobs. paths: the files that declare them.
+    """One place of an exhibit under one protocol, or several places that show the same jobs.
 
-    words: everything by which it can be asked for.
+    places: how a reader calls it. paths: the files that declare it. address: the coordinates by which it is listed.
+    names: every coordinate, in small letters.
     """
 
     places: list[str]
     paths: list[str]
-    jobs: tuple[tuple[Run, Protocol], ...]
-    words: set[str]
+    jobs: tuple[Job, ...]
+    address: str
+    names: frozenset[str]
 
 
-def find(suites: Iterable[Suite], asked: str) -> list[Cell]:
-    """The cells that all words of `asked` describe, or the one of that very title; at most FEW.
+def find_cells(suites: Iterable[Suite], asked: str) -> list[Cell]:
+    """Return the cells that every word of `asked` is a coordinate of, at most FEW.
 
-    A word counts where it is a word of the description; only if it is none anywhere, where one begins with it, and only if that
-    is nowhere either, where it occurs. Raises InputError naming the nearest if there is no such cell, and all if there are many.
+    Raise InputError if there is no such cell, naming the nearest, and if there are many, listing them.
     """
-    cells, words = list(_cells(suites)), list(_words(asked))
+    cells, words = list(_cells(suites)), asked.casefold().split()
     if not cells:
         raise InputError("these exhibits show no results, so that there is no cell to explain")
     if not words:
-        raise InputError("--why '': say which cell, in any order: table2 noise cifar10 linear; or the name of a run")
-    titled = [cell for cell in cells if plain(asked).strip() in cell.places]
-    known = _index(cells)
-    having = [_having(known, word) for word in words]
-    found = _merged(titled or [cells[i] for i in sorted(set.intersection(*having))])
-    if not found:
-        raise InputError(_nearest(cells, known, words, having, asked))
-    if len(found) > FEW:
-        those = [f"  {cell.places[0]}" for cell in found[:LISTED]]
-        more = [f"  and {len(found) - LISTED} more"] if len(found) > LISTED else []
-        raise InputError("\n".join([f"{plain(repr(asked))} describes {len(found)} cells; add a word:", *those, *more]))
-    return found
-
-
-def plain(text: str) -> str:
-    """Text in one line in which nothing moves a terminal's cursor or turns the direction: such characters are spelled out."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        raise InputError("--why '': name a cell, such as 'table2 noise cifar10 linear', or a run")
+    matching = _merge(cell for cell in cells if cell.names.issuperset(words))
+    if not matching:
+        raise InputError(terminal_safe(_nearest(cells, words, asked)))
+    if len(matching) > FEW:
+        lines = [f"{asked!r} names {count_noun(len(matching), 'cell')}; add a coordinate:"]
+        lines += [f"  {cell.address}" for cell in matching[:LISTED]]
+        lines += [f"  and {len(matching) - LISTED} more"] * (len(matching) > LISTED)
+        raise InputError("\n".join(map(terminal_safe, lines)))
+    return matching
 
 
 def _cells(suites: Iterable[Suite]) -> Iterator[Cell]:
-    """Every cell of every exhibit, in their order."""
+    """Yield every cell of every exhibit, in their order."""
     for suite in suites:
         for exhibit in suite.exhibits:
-            places: dict[tuple[object, Protocol], list[Run]] = {}
+            places: dict[object, list[Job]] = {}
             for job in exhibit.jobs:
-                if job.protocol:
-                    places.setdefault((exhibit.cell(job.run), job.protocol), []).append(job.run)
-            for (_, protocol), runs in places.items():
-                place = (f"{suite.name} {exhibit.title}".strip(), *_row(exhibit, runs[0]), protocol.title)
-                words = {*_words(" ".join(place)), exhibit.name, *_words(Path(suite.path).stem), *_of_protocol(protocol)}
-                for run in runs:
-                    words |= _of_run(run) | set(_words(f"{run.name}/{protocol.name}"))
-                title = plain(" · ".join(place))
-                yield Cell([title], [suite.path], tuple((run, protocol) for run in runs), words | _bare(exhibit, runs[0]))
+                places.setdefault((exhibit.cell(job.run), job.protocol), []).append(job)
+            for jobs in places.values():
+                yield _cell(suite, exhibit, tuple(jobs))
 
 
-def _row(exhibit: Exhibit, run: Run) -> Iterator[str]:
-    """What tells a place apart from the others of its exhibit, as it is read."""
-    yield run.label
-    yield data.title(run.dataset)
-    for name in _axes(exhibit):
-        value = getattr(run, name)
+def _cell(suite: Suite, exhibit: Exhibit, jobs: tuple[Job, ...]) -> Cell:
+    run, protocol = jobs[0].run, jobs[0].protocol
+    axes = {name: getattr(run, name) for name in _axes(exhibit)}
+    published = isinstance(protocol, Linear) and protocol.solver == "as-published"
+    address = [suite.name, exhibit.name, run.kind, run.dataset, *(f"{name}={value}" for name, value in axes.items())]
+    address.append("as-published" if published else jobs[0].stage)
+    title = [f"{suite.name} {exhibit.title}".strip(), run.label, data.title(run.dataset), *_shown(exhibit, axes)]
+    title.append(protocol.title if protocol else "")
+    names = [*address, Path(suite.path).stem, Path(run.dataset).name, run.method, run.perturbation, *map(str, axes.values())]
+    names += ["-".join(re.findall(r"[\w.]+", run.label)), run.init if run.init != "random" else ""]
+    names += [name for job in jobs for name in (job.name, job.encoder.name, job.run.name, job.name.split("/")[1])]
+    return Cell(
+        [" · ".join(title)], [suite.path], jobs, " ".join(filter(None, address)), frozenset(n.casefold() for n in names if n)
+    )
+
+
+def _axes(exhibit: Exhibit) -> list[str]:
+    """Return the fields, besides the data set, along which an exhibit spreads its Runs."""
+    if isinstance(exhibit, Figure):
+        axes = [exhibit.lines, exhibit.x]
+    else:
+        axes = [exhibit.columns] if isinstance(exhibit, Table) and isinstance(exhibit.columns, str) else []
+    return [name for name in axes if name != "dataset"]
+
+
+def _shown(exhibit: Exhibit, axes: dict[str, object]) -> Iterator[str]:
+    for name, value in axes.items():
         label = exhibit.labels.get(value, "") if isinstance(exhibit, Table) else ""
         yield f"{name}={value}" + (f" ({label})" if label and label != str(value) else "")
 
 
-def _axes(exhibit: Exhibit) -> list[str]:
-    """The fields, besides the data set, along which an exhibit spreads its Runs."""
-    axes: list[str] = []
-    if isinstance(exhibit, Table) and isinstance(exhibit.columns, str):
-        axes = [exhibit.columns]
-    elif isinstance(exhibit, Figure):
-        axes = [exhibit.lines, exhibit.x]
-    return [name for name in axes if name != "dataset"]
-
-
-def _bare(exhibit: Exhibit, run: Run) -> set[str]:
-    """The values along an exhibit's axes, without their names."""
-    return {word for name in _axes(exhibit) for word in _words(str(getattr(run, name)))}
-
-
-def _of_run(run: Run) -> set[str]:
-    """Words for one Run: its names, and each field that is set."""
-    stage = "pretrain" if run.epochs else "calibrate"
-    return {*_words(f"{run.dataset} {run.name} {run.name}/{stage}"), *_fields(run)}
-
-
-def _of_protocol(protocol: Protocol) -> set[str]:
-    return {protocol.stage, protocol.name, *_fields(protocol)}
-
-
-def _fields(spec: Run | Protocol) -> Iterator[str]:
-    for name, value in spec.values.items():
-        if value is not None:
-            yield from _words(f"{name}={value}")
-
-
-def _words(text: str) -> Iterator[str]:
-    """The words of a text, in small letters: "Table 2" is one, and a number reads the same however it was written."""
-    for word in re.sub(r"\b(table|figure)\s+(?=\d)", r"\1", text.casefold()).split():
-        word = word.strip(AROUND)
-        name, equals, value = word.rpartition("=")
-        try:
-            yield f"{name}{equals}{float(value):.12g}"
-        except ValueError:
-            if word:
-                yield word
-
-
-Index = dict[str, set[int]]  # word -> the cells that it describes
-
-
-def _index(cells: list[Cell]) -> Index:
-    known: Index = {}
-    for i, cell in enumerate(cells):
-        for word in cell.words:
-            known.setdefault(word, set()).add(i)
-    return known
-
-
-def _having(known: Index, word: str) -> set[int]:
-    """The cells that a word describes, see `find`."""
-    if word in known:
-        return known[word]
-    begun = [those for other, those in known.items() if other.startswith(word)]
-    return set().union(*(begun or [those for other, those in known.items() if word in other]))
-
-
-def _merged(cells: list[Cell]) -> list[Cell]:
-    """The same, with cells of the same jobs made one."""
-    found: dict[frozenset[tuple[Run, Protocol]], Cell] = {}
+def _merge(cells: Iterable[Cell]) -> list[Cell]:
+    """Return the same, with cells of the same jobs made one."""
+    merged: dict[frozenset[Job], Cell] = {}
     for cell in cells:
-        first = found.setdefault(frozenset(cell.jobs), cell)
+        first = merged.setdefault(frozenset(cell.jobs), cell)
         if first is not cell:
-            first.places = list(dict.fromkeys(first.places + cell.places))
-            first.paths = list(dict.fromkeys(first.paths + cell.paths))
-    return list(found.values())
+            first.places, first.paths = [*first.places, *cell.places], list(dict.fromkeys(first.paths + cell.paths))
+    return list(merged.values())
 
 
-def _nearest(cells: list[Cell], known: Index, words: list[str], having: list[set[int]], asked: str) -> str:
-    """Why nothing was found, in one line: which word nothing is called by, and the cells that most words describe."""
-    told, near = [], list(having)
-    for i, word in enumerate(words):
-        if not having[i]:
-            close: list[str] = get_close_matches(word, known, 1)
-            near[i] = known[close[0]] if close else set()
-            told.append(f"nothing is called {plain(repr(word))}" + (f", did you mean {plain(close[0])}?" if close else ""))
-    counts = [sum(i in those for those in near) for i in range(len(cells))]
-    best = [cells[i].places[0] for i, n in enumerate(counts) if n == max(counts)][:3] if any(counts) else []
-    why = "; ".join(told) or "no cell is described by all of it"
-    return f"{plain(repr(asked))}: {why}" + (f"; nearest: {' | '.join(dict.fromkeys(best))}" if best else "")
+def _nearest(cells: list[Cell], words: list[str], asked: str) -> str:
+    """Return why there is no such cell, in one line: the words that name nothing, and the cells that most others name."""
+    known = dict.fromkeys(name for cell in cells for name in sorted(cell.names))
+    close = {word: get_close_matches(word, known, 1) for word in words if word not in known}
+    why = [f"nothing is called {word!r}" + (f", did you mean {near[0]}?" if near else "") for word, near in close.items()]
+    meant = {name for word in words for name in close.get(word, [word])}
+    most = max(len(meant & cell.names) for cell in cells)
+    nearest = list(dict.fromkeys(cell.address for cell in cells if len(meant & cell.names) == most))[: 3 * bool(most)]
+    text = f"{asked!r}: " + ("; ".join(why) or "no cell has all of these coordinates")
+    return text + (f"; nearest: {' | '.join(nearest)}" if nearest else "")

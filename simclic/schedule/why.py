@@ -1,8 +1,9 @@
 """`simclic plan EXHIBIT... --why CELL`: which job fills a cell, whether it is done, and if not, what is missing or changed."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,50 +11,80 @@ from rich.text import Text
 
 from simclic import data
 from simclic.errors import InputError
-from simclic.experiment import Protocol, Run, Suite
+from simclic.experiment import Job, Linear, Protocol, Run, Suite
 from simclic.experiment.baselines import not_imported
 from simclic.experiment.run import is_file
-from simclic.schedule.cell import Cell, find, plain
+from simclic.schedule.cell import Cell, find_cells
 from simclic.schedule.digest import present
-from simclic.schedule.near import Difference, Existing, Neighbour, differences, now_called, recorded, results
-from simclic.schedule.plan import look
-from simclic.store import results as store
+from simclic.schedule.plan import look, look_at_encoder
+from simclic.store import results
+from simclic.text import terminal_safe
 
 STYLES = {"done": "green", "failed": "red", "broken": "red"}  # of a state; the others are yellow
-OTHER = "the data have changed since"
-SAID = {
-    "changed": "under this name lies something else",
+REASONS = {
+    "changed": "another experiment lies under this name",
     "waiting": "its encoder is not there yet",
-    "missing": "nobody ran it yet",
+    "missing": "nobody has run it yet",
 }
+WEIGHTS = {"seed": 0.5, "dataset": 5.0}  # how much a field counts against a neighbour; every other one counts 1
+NEAR = 6.0  # what differs by more is another experiment and no help
+SHOWN = 3  # neighbours that are equally near
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A field's value in a file (`there`) and in what is wanted (`here`). absent: the side that does not have the field."""
+
+    name: str
+    there: Any
+    here: Any
+    absent: str = ""
+
+    def __str__(self) -> str:
+        there, here = ("nothing" if self.absent == side else repr(getattr(self, side)) for side in ("there", "here"))
+        return f"{self.name} {_shorten(there)} there, {_shorten(here)} here"
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A stored Run or result of another name, and in what it differs. result: it has a result under the protocol wanted."""
+
+    name: str
+    differ: tuple[Difference, ...]
+    result: bool = False
+
+    def __str__(self) -> str:
+        differ = "; ".join(map(str, self.differ)) or "the same in every field, under another name"
+        return f"{self.name}: {differ}" + ("; it has this result" if self.result else "")
+
+    @property
+    def distance(self) -> float:
+        """Return how far it is from what is wanted: the sum of what its fields count."""
+        return sum(WEIGHTS.get(d.name, 1.0) for d in self.differ)
 
 
 @dataclass
 class Digests:
-    """By which digests the data of a job go: in its run.json, in its result, and as they are now.
-
-    unknown: why `now` is empty. elsewhere: what other runs of the data set and split carry, where they disagree.
-    """
+    """By which digests the data of a job go: in its run.json, in its result, and as they are now. unknown: why `now` is empty."""
 
     run: str = ""
     result: str = ""
     now: str = ""
     unknown: str = ""
-    elsewhere: dict[str, int] = field(default_factory=dict)
 
     @property
     def disagree(self) -> bool:
-        """Do two of those that are known differ?"""
+        """Return whether two of those that are known differ."""
         return len({self.run, self.result, self.now} - {""}) > 1
 
 
 @dataclass
 class Answer:
-    """What is known of one job. state: done, stale (done, on other data), failed, broken, changed (its folder holds another
-    experiment, or encoder and data do not belong together), waiting (for its encoder) or missing.
+    """What is known of one job. state: that of the job, or stale (done, on other data) or changed (its folder holds another
+    experiment, or encoder and data do not belong together).
 
     needs: what else must be there first. changed: fields of run.json or of the result that are not what is wanted. runs,
-    protocols: what is nearest to it. moves: how to get used what lies under another name.
+    protocols: what is nearest to it.
     """
 
     job: str
@@ -68,8 +99,6 @@ class Answer:
     digests: Digests = field(default_factory=Digests)
     runs: list[Neighbour] = field(default_factory=list)
     protocols: list[Neighbour] = field(default_factory=list)
-    moves: list[str] = field(default_factory=list)
-    looked_at: tuple[int, int] = (0, 0)  # run.json files that were read, and that were not
 
 
 @dataclass
@@ -82,154 +111,145 @@ class Explained:
         """For programs."""
         return {
             "cells": [
-                {"places": cell.places, "exhibits": cell.paths, "jobs": [asdict(one) for one in answers]}
+                {"places": cell.places, "exhibits": cell.paths, "jobs": [asdict(answer) for answer in answers]}
                 for cell, answers in self.cells
             ]
         }
 
     def lines(self) -> list[Text]:
-        """To print: a heading for each cell, the jobs below. What files say is text without markup."""
-        told = []
+        """Return what to print: a heading for each cell, its jobs below."""
+        lines = []
         for cell, answers in self.cells:
-            told += [Text(cell.places[0], style="bold"), *(Text(f"also {place}") for place in cell.places[1:])]
-            for one in answers:
-                told.append(
-                    Text.assemble(f"  {plain(one.job)}: ", (one.state, STYLES.get(one.state, "yellow")), plain(_more(one)))
-                )
-                told += [Text(f"    {plain(line)}") for line in _details(one)]
-            if any(one.state in ("failed", "waiting", "missing") for one in answers):
-                told.append(Text(f"  to fill it: simclic run {plain(shlex.quote(cell.paths[0]))}"))
-        return told
+            lines += [Text(terminal_safe(cell.places[0]), style="bold")]
+            lines += [Text(terminal_safe(f"also {place}")) for place in cell.places[1:]]
+            for answer in answers:
+                state = (answer.state, STYLES.get(answer.state, "yellow"))
+                lines.append(Text.assemble(f"  {answer.job}: ", state, terminal_safe(_summary(answer))))
+                lines += [Text(terminal_safe(f"    {detail}")) for detail in _details(answer)]
+            if any(answer.state in ("failed", "waiting", "missing") for answer in answers):
+                lines.append(Text(terminal_safe(f"  to fill it: simclic run {shlex.quote(cell.paths[0])}")))
+        return lines
 
 
 def explain(suites: Iterable[Suite], runs: Path, root: Path, cell: str) -> Explained:
-    """Why the cells that the words of `cell` describe are as they are. runs, root: as for plan. Writes nothing.
+    """Return why the cells with these coordinates are as they are. runs, root: as for plan. Writes nothing.
 
-    Raises InputError if there is no such cell or there are many, and for an unknown data set.
+    Raise InputError if there is no such cell or there are many, and for an unknown data set.
     """
-    cells = find(suites, cell)
-    existing = Existing.read(runs, (run for cell in cells for run, _ in cell.jobs))
-    asked = _Asked(runs, root, existing)
-    return Explained([(cell, [asked.answer(run, protocol) for run, protocol in cell.jobs]) for cell in cells])
+    store = _Store(runs, root)
+    return Explained([(cell, [store.answer(job) for job in cell.jobs]) for cell in find_cells(suites, cell)])
 
 
-@dataclass
-class _Asked:
-    """Where things lie, and what was found out once for all jobs."""
+class _Store:
+    """The Runs under `runs`, and the data under `root`, each looked at once."""
 
-    runs: Path
-    root: Path
-    existing: Existing
-    known: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)  # data set, split -> digest or why none
+    def __init__(self, runs: Path, root: Path):
+        self.runs, self.root = runs, root
+        files = {path.parent.name: _read(path) for path in sorted(runs.glob("*/run.json"))}
+        self.stored = {name: values["run"] for name, values in files.items() if isinstance(values.get("run"), dict)}
+        self.present = cache(lambda dataset, split: present(dataset, split, root))
 
-    def answer(self, run: Run, protocol: Protocol) -> Answer:
-        """Everything about one job."""
-        path = store.result_path(self.runs, run, protocol)
-        one = Answer(f"{run.name}/{protocol.name}", str(path), "")
-        found = recorded(store.folder(self.runs, run) / "run.json")
+    def answer(self, job: Job) -> Answer:
+        """Return everything about one job."""
+        run, protocol = job.run, job.protocol or Linear()
+        path = results.result_path(self.runs, run, protocol)
+        answer, recorded = Answer(job.name, str(path), ""), _read(path.with_name("run.json"))
         try:
-            one.state, one.reason, record = look(self.runs, run, protocol)
+            answer.state, answer.reason, record = look(self.runs, run, protocol)
         except InputError:
-            one.state, record = "changed", {}
-            one.changed = differences(found["run"], run.values)
-            one.moves += self._move(run.name, now_called(found["run"]), "this version gives it another name; to keep it")
-        if one.state == "done":
-            one.error, one.node, one.commit = float(record["error"]), str(record.get("node", "")), record["commit"]
-        if one.state == "broken":
-            one.changed = _inside(path, run, protocol)
-        one.needs = self._needs(run, one)
-        if found and one.state != "changed":
-            one.digests = self._digests(run, str(found.get("data")), str(record.get("data", "")))
-        if one.digests.disagree and one.state in ("done", "missing", "waiting"):
-            one.state = "stale" if one.state == "done" else "changed"
-        if one.state not in ("done", "stale"):
-            self._look_around(run, protocol, one)
-        return one
+            answer.state, record = "changed", {}
+            answer.changed = _compare(recorded.get("run"), run.values)
+        if answer.state == "done":
+            answer.error, answer.node, answer.commit = float(record["error"]), str(record.get("node", "")), record["commit"]
+        elif answer.state == "broken":
+            result = _read(path)
+            answer.changed = _compare(result.get("run"), run.values) + _compare(result.get("protocol"), protocol.values)
+        elif answer.state != "changed":
+            answer.needs = self._needs(run, answer)
+        if recorded and answer.state != "changed":
+            now = self.present(run.dataset, run.split)
+            answer.digests = Digests(str(recorded.get("data")), str(record.get("data", "")), *now)
+        if answer.digests.disagree and answer.state in ("done", "missing", "waiting"):
+            answer.state = "stale" if answer.state == "done" else "changed"
+        if answer.error is None:
+            answer.runs, answer.protocols = self._near(run, protocol), _near_results(path, protocol)
+        return answer
 
-    def _needs(self, run: Run, one: Answer) -> list[str]:
-        """What must be there first: data, starting point, encoder. A missing job whose encoder is missing is waiting."""
-        if one.state in ("done", "broken", "changed"):
-            return []
+    def _needs(self, run: Run, answer: Answer) -> list[str]:
+        """Return what must be there first: data, starting point, encoder. A missing job whose encoder is missing is waiting."""
         needs = [data.missing(run.dataset, self.root), not_imported(self.runs, run.init)]
-        try:
-            made = store.read_json(store.folder(self.runs, run) / "pretrain.json") is not None
-        except store.Broken as e:
-            return [need for need in (*needs, str(e)) if need]
-        if not made:
-            one.state = "waiting" if one.state == "missing" else one.state
-            why = store.failure(self.runs, run, "pretrain")
-            needs.append(f"its encoder failed: {why}" if why else "")
+        encoder, reason, _ = look_at_encoder(self.runs, run, needed=True)
+        if encoder != "done":
+            answer.state = "waiting" if answer.state == "missing" else answer.state
+            needs.append(f"its encoder {encoder}: {reason}" if reason else "")
             if is_file(run.init) and not Path(run.init).expanduser().is_file():
                 needs.append(f"init={run.init!r}: no such file")
         return [need for need in needs if need]
 
-    def _digests(self, run: Run, recorded: str, measured: str) -> Digests:
-        """What is recorded, and what the data have now."""
-        key = (run.dataset, run.split)
-        if key not in self.known:
-            self.known[key] = present(*key, self.root)
-        counts = {} if self.known[key][0] else self.existing.digests(run)
-        return Digests(recorded, measured, *self.known[key], counts if len(counts) > 1 else {})
-
-    def _look_around(self, run: Run, protocol: Protocol, one: Answer) -> None:
-        """The nearest runs and results under other names; what is the same under another name can be moved."""
-        near, others = self.existing.near(run, protocol), results(self.runs, run, protocol)
-        one.runs, one.protocols = near, others
-        one.looked_at = (len(self.existing.folders.keys() - {run.name}), self.existing.unread)
-        for other in near:
-            if not other.differ:
-                one.moves += self._move(other.name, run.name, "the same run lies under another name; to use it")
-        for other in others if one.state != "broken" else ():
-            for end in (".json", ".npz") if not other.differ else ():
-                paths = (f"{run.name}/{other.name}{end}", f"{run.name}/{protocol.name}{end}")
-                one.moves += self._move(*paths, "this result lies under another name; to use it")
-
-    def _move(self, old: str, new: str, why: str) -> list[str]:
-        """How to give something under `runs` its name; nothing if it is not there or has none."""
-        if not new or old == new or not (self.runs / old).exists():
-            return []
-        first = f"move {self.runs / new} away, then " if (self.runs / new).exists() else ""
-        return [f"{why}: {first}mv {shlex.quote(str(self.runs / old))} {shlex.quote(str(self.runs / new))}"]
+    def _near(self, run: Run, protocol: Protocol) -> list[Neighbour]:
+        """Return the stored Runs that differ least from this one, those with the result first."""
+        having = {path.parent.name for path in self.runs.glob(f"*/{protocol.name}.json")}
+        others = ((name, values) for name, values in self.stored.items() if name != run.name)
+        near = _nearest(Neighbour(name, _compare(values, run.values), name in having) for name, values in others)
+        return sorted(near, key=lambda other: not other.result)[:SHOWN]
 
 
-def _inside(path: Path, run: Run, protocol: Protocol) -> tuple[Difference, ...]:
-    """In what the Run and the protocol that a result names are not those that were asked for."""
-    found = recorded(path)
-    theirs = [(found.get("run"), run.values), (found.get("protocol"), protocol.values)]
-    return tuple(d for there, here in theirs if isinstance(there, dict) for d in differences(there, here))
+def _near_results(path: Path, protocol: Protocol) -> list[Neighbour]:
+    """Return the other results of a Run at the same stage whose protocols differ least."""
+    others = (other for other in sorted(path.parent.glob(f"{protocol.stage}-*.json")) if other != path)
+    return _nearest(Neighbour(other.stem, _compare(_read(other).get("protocol"), protocol.values)) for other in others)[:SHOWN]
 
 
-def _more(one: Answer) -> str:
-    """What stands behind the state, in the same line."""
-    if one.error is not None:
-        origin = ", ".join(p for p in (one.node and f"node {one.node}", f"commit {one.commit}") if p)
-        return f", error {one.error:.2f} % ({origin})" + (f": {OTHER}" if one.state == "stale" else "")
-    return f": {one.reason or (SAID[one.state] if one.changed or not one.digests.disagree else 'the data have changed since')}"
+def _nearest(others: Iterable[Neighbour]) -> list[Neighbour]:
+    """Return those that are equally near and nearest, if they are near at all."""
+    near = [other for other in others if other.distance <= NEAR]
+    return [other for other in near if other.distance == min(one.distance for one in near)]
 
 
-def _details(one: Answer) -> list[str]:
-    """The lines below a job."""
-    told = [f"first: {need}" for need in one.needs] + [f"changed: {d}" for d in one.changed]
-    told += _of_data(one.digests, one.needs) + one.moves
-    if one.state in ("changed", "stale"):
-        told.append(f"nothing runs it again by itself: move {Path(one.path).parent} away, or use another --runs DIR")
-    told += [f"nearest result of this run: {other}" for other in one.protocols if other.differ]
-    told += [f"nearest run: {other}" for other in one.runs if other.differ]
-    count, unread = one.looked_at
-    if count and not one.runs and one.state != "changed":
-        told.append(f"no other run is like it ({count:,} looked at)")
-    return told + ([f"{unread:,} more runs were not looked at"] if unread else [])
+def _read(path: Path) -> Mapping[str, Any]:
+    """Return what a JSON file holds, if it is there and whole."""
+    try:
+        return results.read_json(path) or {}
+    except results.Broken:
+        return {}
 
 
-def _of_data(digests: Digests, needs: list[str]) -> list[str]:
-    """What there is to say of the data's digests: where they differ, or that nobody looked."""
-    told = []
+def _compare(there: object, here: Mapping[str, Any]) -> tuple[Difference, ...]:
+    """Return every field that does not have the same value, in the order of `here`."""
+    if not isinstance(there, Mapping):
+        return ()
+    missing = {name: "here" if name in there else "there" for name in {*there} ^ {*here}}
+    return tuple(
+        Difference(name, there.get(name), here.get(name), missing.get(name, ""))
+        for name in dict.fromkeys((*here, *sorted(there)))
+        if name in missing or there[name] != here[name]
+    )
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def _summary(answer: Answer) -> str:
+    """Return what stands behind the state, in the same line."""
+    if answer.error is not None:
+        origin = ", ".join(p for p in (answer.node and f"node {answer.node}", f"commit {answer.commit}") if p)
+        return f", error {answer.error:.2f} % ({origin})" + (": the data have changed since" * answer.digests.disagree)
+    changed = answer.digests.disagree and not answer.changed
+    return f": {answer.reason or ('the data have changed since' if changed else REASONS.get(answer.state, ''))}".rstrip(": ")
+
+
+def _details(answer: Answer) -> list[str]:
+    """Return the lines below a job."""
+    lines = [f"first: {need}" for need in answer.needs] + [f"changed: {d}" for d in answer.changed]
+    digests = answer.digests
     if digests.disagree:
         pairs = (("run.json", digests.run), ("the result", digests.result), ("the data now", digests.now))
-        told.append("data: " + ", ".join(f"{digest} in {where}" for where, digest in pairs if digest))
-    if digests.unknown and digests.unknown not in needs:
-        told.append(f"data: {digests.run} in run.json; {digests.unknown}")
-    if digests.elsewhere:
-        those = ", ".join(f"{digest} ({n})" for digest, n in digests.elsewhere.items())
-        told.append(f"data: runs of this data set and split carry different digests: {those}")
-    return told
+        lines.append("data: " + ", ".join(f"{digest} in {where}" for where, digest in pairs if digest))
+    if digests.unknown and digests.unknown not in answer.needs:
+        lines.append(f"data: {digests.run} in run.json; {digests.unknown}")
+    if answer.state in ("changed", "stale"):
+        lines.append(f"it is not run again by itself: move {Path(answer.path).parent} away, or use another --runs DIR")
+    lines += [f"nearest result of this run: {other}" for other in answer.protocols]
+    lines += [f"nearest run: {other}" for other in answer.runs]
+    return lines
