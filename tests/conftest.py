@@ -64,6 +64,13 @@ def small():
     return Finetune(steps=3, lr_low=0.03, lr_count=2, decay_count=1, augment="none", precision="float32")
 
 
+def compute_results(run, protocols, runs, root=None, tell=lambda share, note: None, device="cpu", **options):
+    """Train the encoder and measure it under each protocol, in this process. Returns the errors in percent."""
+    from simclic.schedule.work import work
+
+    return work(run, protocols, runs, root or runs, device, tell, **options)
+
+
 def spawned(target, *given):
     """A process of its own that does `target`, and our end of the pipe whose other end it is given last."""
     context = multiprocessing.get_context("spawn")

@@ -8,7 +8,7 @@ import official
 import pytest
 import timm
 import torch
-from conftest import NUMBERS, ROOT, tiny
+from conftest import NUMBERS, ROOT, compute_results, tiny
 from safetensors.torch import load_file, save
 from stored import publish
 
@@ -17,7 +17,6 @@ from simclic.__main__ import main
 from simclic.experiment import How, Suite
 from simclic.experiment.baselines import IMPORTED, METHODS
 from simclic.report import render
-from simclic.schedule import processes as launch
 from simclic.store import results as store
 from simclic.train import checkpoint, pretrain
 from simclic.weights.card import Card, pad
@@ -41,7 +40,7 @@ def test_all_13_measured_again_stand_beside_what_is_stored(eleven, tmp_path):
     made = grid(dataset="cifar10", init=tuple(METHODS), perturbation="none", epochs=0, image_size=32)
     table = Table(number=2, caption="Again", runs=made, protocols=(PROBE, TUNE))
     for run in made:
-        launch.work(run, table.protocols, runs, eleven, "cpu", lambda share, note: None)
+        compute_results(run, table.protocols, runs, eleven)
     render([Suite("", "", (table,), "x.py")], runs, tmp_path / "out")
     found = sheet(tmp_path / "out/table2.csv")
     for protocol in table.protocols:

@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 from commands import told
+from conftest import compute_results
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from simclic import data, load
 from simclic.data import FACTS
-from simclic.schedule import processes as launch
 from simclic.schedule.plan import plan
 from simclic.store import results as store
 
@@ -57,7 +57,7 @@ def test_all_eleven_from_their_files_to_table_2(eleven, tmp_path, capsys, monkey
     assert not made.absent
     assert len(made.work) == 11
     for run, protocols in made.work:
-        launch.work(run, protocols, runs, eleven, "cpu", lambda share, note: None)
+        compute_results(run, protocols, runs, eleven)
     assert plan([suite], runs, eleven).work == []
 
     results = store.results(runs)

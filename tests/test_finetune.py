@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import spawned, tiny
+from conftest import compute_results, spawned, tiny
 
 from simclic import Finetune, InputError, data, stop
 from simclic.data import Splits
@@ -22,7 +22,6 @@ from simclic.evaluate import finetune
 from simclic.evaluate.finetune import Grid, Kept, Member, Task, grid
 from simclic.experiment import How
 from simclic.methods.backbones import backbone
-from simclic.schedule import processes as launch
 from simclic.store import results as store
 from simclic.store.claim import Busy
 from simclic.train import checkpoint
@@ -190,7 +189,7 @@ def child(runs, die_at):
         step(*a)
 
     Member.step = counted
-    launch.work(tiny(), (KILLED,), runs, runs, "cpu", lambda share, note: None, EVERY)
+    compute_results(tiny(), (KILLED,), runs, how=EVERY)
 
 
 def worked(runs, die_at=-1):
@@ -251,7 +250,7 @@ def listening(runs, pipe):
 
     Member.step = told
     try:
-        launch.work(tiny(), (LONG,), runs, runs, "cpu", lambda share, note: None)
+        compute_results(tiny(), (LONG,), runs)
     except stop.Stopped:
         pipe.send(count[0])
 
@@ -415,7 +414,7 @@ def test_evaluation_sees_what_the_protocol_resizes_to(eleven, tmp_path):
     run = tiny(dataset="pets", epochs=1, batch_size=4)
     plain = Finetune(steps=2, batch_size=4, lr_count=1, decay_count=0, precision="float32")
     larger = replace(plain, eval_resize=2.0)
-    launch.work(run, (plain, larger), tmp_path, eleven, "cpu", lambda share, note: None)
+    compute_results(run, (plain, larger), tmp_path, eleven)
     assert {p.name.split("-")[1] for p in (eleven / "prepared").glob("pets-*.npy")} == {"16", "32"}
     a, b = (store.predictions(tmp_path, run.name, protocol.name)[1] for protocol in (plain, larger))
     assert a.shape == b.shape
@@ -506,7 +505,7 @@ SEAMS = {
 def cut(runs, seam):
     """Do the work of one Run; die at a seam of its fine-tuning."""
     torch.set_num_threads(1)
-    launch.work(tiny(), (), runs, runs, "cpu", lambda share, note: None)
+    compute_results(tiny(), (), runs)
     where, name, at, done = SEAMS[seam]
     act, count = getattr(where, name), [0]
 
@@ -519,7 +518,7 @@ def cut(runs, seam):
         return found
 
     setattr(where, name, fatal)
-    launch.work(tiny(), (KILLED,), runs, runs, "cpu", lambda share, note: None, EVERY)
+    compute_results(tiny(), (KILLED,), runs, how=EVERY)
 
 
 @pytest.fixture(scope="module")

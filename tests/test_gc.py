@@ -27,7 +27,7 @@ FULL, ONE = EXHIBIT, EXHIBIT.replace('("noise", "dropout", "history")', '"noise"
 ANOTHER = EXHIBIT.replace("number=2", "number=4").replace('("noise", "dropout", "history")', '"none"')
 SCRIPT = """
 import argparse, sys
-from simclic.verbs import gc
+from simclic.cli import gc
 parser = argparse.ArgumentParser()
 gc.add(parser)
 sys.exit(gc.gc(parser.parse_args()))
@@ -56,7 +56,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
 HOLD = """
 import sys, time
 from pathlib import Path
-from simclic.claim import claimed
+from simclic.store.claim import claimed
 with claimed(Path(sys.argv[1]), sys.argv[2]):
     print("held", flush=True)
     time.sleep(100)

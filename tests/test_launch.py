@@ -10,11 +10,12 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, spawned, tiny
+from conftest import ROOT, compute_results, spawned, tiny
 from rich.console import Console
 
 from simclic import Finetune, InputError, Linear, load
 from simclic.experiment import How
+from simclic.schedule import child
 from simclic.schedule import processes as launch
 from simclic.schedule.plan import plan
 from simclic.schedule.processes import _conclude, _Progress
@@ -125,8 +126,8 @@ SAID = (
 def meets(folder, pipe):
     """A child process whose work meets one error after another; the last ends it."""
     for error, _, _ in SAID:
-        launch.child.work = lambda *_, error=error: (_ for _ in ()).throw(error)
-        launch.child.child(pipe, tiny(), (), folder, folder, How(), True, "cpu", 1, str(folder))
+        child.work = lambda *_, error=error: (_ for _ in ()).throw(error)
+        child.child(pipe, tiny(), (), folder, folder, How(), True, "cpu", 1, str(folder))
 
 
 def test_what_a_child_says_of_an_error(tmp_path):
@@ -170,7 +171,7 @@ def test_work_tells_how_far_it_is(tmp_path):
         Linear(l2_count=3, tolerance=1e-2),
         Finetune(steps=2, lr_count=1, decay_count=0, augment="none", precision="float32"),
     )
-    errors = launch.work(tiny(), protocols, tmp_path, tmp_path, "cpu", lambda share, note: told.append(share))
+    errors = compute_results(tiny(), protocols, tmp_path, tell=lambda share, note: told.append(share))
     assert told == sorted(told)
     assert 0 < told[0] < told[-1] <= 1
     assert set(errors) == {"linear evaluation", "fine-tuned"}
@@ -181,7 +182,7 @@ def test_work_tells_how_far_it_is(tmp_path):
 
 def test_an_absent_data_set_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="CIFAR10 is not there"):
-        launch.work(tiny(dataset="cifar10"), (Linear(),), tmp_path, tmp_path, "cpu", lambda share, note: None)
+        compute_results(tiny(dataset="cifar10"), (Linear(),), tmp_path)
 
 
 def test_the_whole_miniature_can_be_planned():

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import tiny
+from conftest import compute_results, tiny
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 
@@ -23,7 +23,6 @@ from simclic.evaluate.linear.frozen import extract
 from simclic.evaluate.linear.losses import OneOf
 from simclic.evaluate.linear.space import Preconditioner, rotated
 from simclic.methods.backbones import Pixels
-from simclic.schedule import processes as launch
 from simclic.store import results as store
 
 CPU = torch.device("cpu")
@@ -451,7 +450,7 @@ def test_features_are_computed_once_and_read_by_every_protocol(tmp_path, monkeyp
     monkeypatch.setattr("simclic.evaluate.linear.frozen.extract", lambda *a: passes.append(1) or extract(*a))
     protocols = (Linear(l2_count=2), Linear(l2_count=2, solver="as-published"))
     for protocol in protocols:
-        launch.work(run, (protocol,), tmp_path, tmp_path, "cpu", lambda share, note: None)
+        compute_results(run, (protocol,), tmp_path)
     assert len(passes) == 1
     for protocol in protocols:
         found = store.result(tmp_path, run, protocol)
@@ -461,12 +460,12 @@ def test_features_are_computed_once_and_read_by_every_protocol(tmp_path, monkeyp
     path = store.folder(tmp_path, run) / "features-float32.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
     with pytest.raises(store.Broken, match=r"features-float32.safetensors: was altered .*; delete it to compute it again"):
-        launch.work(run, (Linear(l2_count=3),), tmp_path, tmp_path, "cpu", lambda share, note: None)
+        compute_results(run, (Linear(l2_count=3),), tmp_path)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(store.Broken, match="is not a whole file of features; delete it"):
-        launch.work(run, (Linear(l2_count=3),), tmp_path, tmp_path, "cpu", lambda share, note: None)
+        compute_results(run, (Linear(l2_count=3),), tmp_path)
     path.unlink()
-    launch.work(run, (Linear(l2_count=3),), tmp_path, tmp_path, "cpu", lambda share, note: None)
+    compute_results(run, (Linear(l2_count=3),), tmp_path)
     assert len(passes) == 2
 
 
@@ -495,10 +494,11 @@ def test_features_that_are_not_finite_are_not_kept(tmp_path, digits):
 WORK = """
 import sys
 from pathlib import Path
-from simclic import Linear, Run, launch
+from simclic import Linear, Run
+from simclic.schedule.work import work
 told = lambda share, note: print(share, note, flush=True)
 run = Run(dataset="digits", backbone="pixels", image_size=16, perturbation="none", epochs=0)
-launch.work(run, (Linear(solver="as-published", l2_count=12),), Path(sys.argv[1]), Path("."), "cpu", told)
+work(run, (Linear(solver="as-published", l2_count=12),), Path(sys.argv[1]), Path("."), "cpu", told)
 """
 
 

@@ -11,11 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, tiny
+from conftest import ROOT, compute_results, tiny
 
 from simclic import Linear, slurm
 from simclic.provenance import provenance
-from simclic.schedule import processes as launch
 from simclic.schedule import profile, records, snapshot
 from simclic.schedule.pack import Array
 from simclic.schedule.submit import Submitted, _sbatch
@@ -170,9 +169,9 @@ def whole(cluster, tmp_path_factory):
     torch.set_num_threads(1)
     with threadpool_limits(1):
         for run in (tiny(epochs=2), tiny(epochs=8)):  # the first one warms up
-            launch.work(run, (), runs, runs, "cpu", lambda share, note: None)
+            compute_results(run, (), runs)
         long = tiny(epochs=max(50, round(90 * 8 / record(run, runs)["seconds"])))
-        launch.work(long, (LINEAR,), runs, runs, "cpu", lambda share, note: None)
+        compute_results(long, (LINEAR,), runs)
     return long, runs
 
 

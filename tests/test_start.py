@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import timm
 import torch
-from conftest import ROOT, tiny
+from conftest import ROOT, compute_results, tiny
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -16,7 +16,6 @@ from simclic.__main__ import main
 from simclic.experiment import Suite
 from simclic.report.results import Results
 from simclic.report.tables import sheet
-from simclic.schedule import processes as launch
 from simclic.schedule.plan import plan
 from simclic.store import results as store
 from simclic.train import pretrain
@@ -36,7 +35,7 @@ def state(seed):
 
 
 def work(run, runs):
-    return launch.work(run, (PROBE,), runs, runs, "cpu", lambda share, note: None)
+    return compute_results(run, (PROBE,), runs)
 
 
 @pytest.fixture

@@ -111,7 +111,8 @@ def test_names_that_timm_does_not_have_or_cannot_get_are_one_line():
 
 SCRIPT = """
 import timm
-from simclic import InputError, weights
+from simclic import InputError
+from simclic.weights import load as weights
 f = timm.create_model("resnet18", num_classes=0)
 try:
     print(weights.start("resnet18.a1_in1k", "resnet18", f), f.state_dict()["bn1.running_mean"].sum().item())
