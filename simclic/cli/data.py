@@ -37,7 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def list_(arguments: argparse.Namespace) -> int:
     """The table of facts, with what is on disk."""
     from simclic.data import FACTS, decoded, missing
-    from simclic.data.facts import IMAGENET
+    from simclic.data.dataset import IMAGENET
     from simclic.data.splits import RULES
 
     rows = {}

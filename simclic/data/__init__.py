@@ -1,40 +1,17 @@
-"""The data sets: one table of facts, one loader, one check. Reading facts needs neither torch nor the data."""
+"""The data sets: a file of facts and a reader each, one loader, one check. Reading facts needs neither torch nor the data."""
 
-import hashlib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from simclic import files
 from simclic.data import folder
-from simclic.data.facts import FACTS, PAPER, Facts, facts, of_folder, title
+from simclic.data.dataset import Dataset, Facts
+from simclic.data.facts import FACTS, PAPER, declaration, facts, is_bundled, of_folder, title
 from simclic.data.listing import Listing
 from simclic.data.splits import Splits, divide
 from simclic.errors import InputError
 from simclic.progress import Tell
 
-if TYPE_CHECKING:
-    import numpy as np
-
-__all__ = ["FACTS", "PAPER", "Dataset", "Facts", "Splits", "facts", "listed", "load", "missing", "title"]
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Decoded images and what is known of them.
-
-    images: (N, 3, H, W) uint8. labels: (N,) int64 in [0, classes); (N, classes) with several per image, 1 shown, 0 not shown,
-    -1 not to be judged. digest: sixteen hex digits; numbers with different digests are not comparable. files: (N,) where each
-    image lies whole, nothing if `images` are all there is of them. names: (classes,) of the classes, nothing if they are numbers.
-    """
-
-    facts: Facts
-    images: "np.ndarray"
-    labels: "np.ndarray"
-    splits: Splits
-    digest: str
-    files: tuple[Path, ...] = ()
-    names: tuple[str, ...] = ()
+__all__ = ["FACTS", "PAPER", "Dataset", "Facts", "Splits", "facts", "is_bundled", "listed", "load", "missing", "title"]
 
 
 @files.readable()
@@ -43,8 +20,6 @@ def missing(name: str, root: Path) -> str:
 
     Raises InputError for an unknown name.
     """
-    if name == "digits":
-        return ""
     if folder.is_path(name):
         return folder.absent(name)
     known = facts(name)
@@ -105,8 +80,9 @@ def load(
     counts a class of which an image shows `difficult` objects alone as not shown, "ignore" leaves it out (VOC2007).
     Raises InputError if the data set is unknown, not there or not whole.
     """
-    if name == "digits":
-        return _digits(split)
+    if is_bundled(name):
+        bundled: Dataset = declaration(name).load_bundled(split)
+        return bundled
     import numpy as np
 
     from simclic.data import decoded, manifest
@@ -123,25 +99,3 @@ def load(
     where = Splits(*(np.searchsorted(used, part) for part in (splits.train, splits.val, splits.test)))
     whole = () if found.holders else tuple(found.base / found.paths[i] for i in used)
     return Dataset(known, images, labels, where, manifest.digest(found, splits, sums), whole, found.classes)
-
-
-def _digits(split: str) -> Dataset:
-    """scikit-learn's 1,797 handwritten digits, 8 x 8, grey in three equal channels; stratified 60/20/20 with a fixed seed."""
-    import numpy as np
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    digits = load_digits()
-    labels = digits.target.astype(np.int64)
-    grey = np.round(digits.images * (255 / 16)).astype(np.uint8)  # 0..16 as published
-    rest, test = train_test_split(np.arange(len(labels)), test_size=360, stratify=labels, random_state=0)
-    if split == "paper":
-        splits = Splits(np.sort(rest), np.sort(test), np.sort(test))
-    else:
-        train, val = train_test_split(rest, test_size=359, stratify=labels[rest], random_state=0)
-        splits = Splits(np.sort(train), np.sort(val), np.sort(test))
-    images = np.repeat(grey[:, None], 3, axis=1)
-    h = hashlib.sha256()
-    for part in (images, labels, splits.train, splits.val, splits.test):
-        h.update(str((part.shape, part.dtype)).encode() + part.tobytes())
-    return Dataset(FACTS["digits"], images, labels, splits, h.hexdigest()[:16])

@@ -2,18 +2,21 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from simclic.data import listed, manifest, odd, title
+from simclic.data import is_bundled, listed, load, manifest, odd, title
+from simclic.data.dataset import Facts
 from simclic.data.decoded import in_order, look, made
-from simclic.data.facts import Facts
 from simclic.data.listing import Listing
-from simclic.data.splits import divide
+from simclic.data.splits import Splits, divide
 from simclic.errors import InputError
 from simclic.progress import Tell
 
-IMAGE_FOLDERS = ("images", "jpg", "JPEGImages", "cars_train", "cars_test")
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass
@@ -46,8 +49,8 @@ def check(name: str, root: Path, tell: Tell) -> Checked:
     What decodes counts as whole: of a JPEG that was altered inside, or cut and properly closed again, nothing can be known but
     that its digest is another.
     """
-    if name == "digits":
-        return _digits()
+    if is_bundled(name):
+        return _check_bundled(name)
     checked = Checked(name, title(name))
     try:
         known, found = listed(name, root)
@@ -66,16 +69,20 @@ def check(name: str, root: Path, tell: Tell) -> Checked:
 def _count(checked: Checked, known: Facts, found: Listing) -> None:
     """Images per split, and of each class in each split. An image of several classes counts for each."""
     splits = divide(found, "ericsson", known.rule, known.per_class)
-    checked.sizes = splits.sizes
-    for part in ("train", "val", "test"):
-        labels = found.labels[getattr(splits, part)]
-        counts = Counter(labels.tolist()) if labels.ndim == 1 else dict(enumerate((labels == 1).sum(axis=0).tolist()))
-        for k, kind in enumerate(found.classes):
-            checked.classes.setdefault(kind, {})[part] = counts.get(k, 0)
+    _count_classes(checked, found.labels, splits, found.classes)
     for kind, count in checked.classes.items():
         if not count["train"] or not count["val"]:
             part, what = ("val", "fine-tuned") if count["train"] else ("train", "probed or fine-tuned")
             checked.remarks.append(f"class {kind!r} has no {part} image: encoders are not {what} on these data")
+
+
+def _count_classes(checked: Checked, labels: "np.ndarray", splits: Splits, classes: Sequence[str]) -> None:
+    checked.sizes = splits.sizes
+    for part in ("train", "val", "test"):
+        y = labels[getattr(splits, part)]
+        counts = Counter(y.tolist()) if y.ndim == 1 else dict(enumerate((y == 1).sum(axis=0).tolist()))
+        for k, kind in enumerate(classes):
+            checked.classes.setdefault(kind, {})[part] = counts.get(k, 0)
 
 
 def _read(checked: Checked, name: str, root: Path, known: Facts, found: Listing, tell: Tell) -> None:
@@ -101,11 +108,12 @@ def _read(checked: Checked, name: str, root: Path, known: Facts, found: Listing,
 
 def _others(known: Facts, found: Listing, root: Path) -> list[str]:
     """Files among the images that belong to none of them: they are not used."""
-    others = list(found.others)
-    listed = set(found.paths)
-    for place in (root / known.home / f for f in known.files if f in IMAGE_FOLDERS):
-        files = (p.relative_to(root).as_posix() for p in sorted(place.rglob("*")) if p.is_file())
-        others += [path for path in files if path not in listed]
+    others = found.others
+    if others is None:
+        listed, homes = set(found.paths), [f"{known.home}/{file}/" for file in known.files]
+        places = [root / home for home in homes if any(path.startswith(home) for path in found.paths)]
+        files = (p.relative_to(root).as_posix() for place in places for p in sorted(place.rglob("*")) if p.is_file())
+        others = tuple(path for path in files if path not in listed)
     return [f"{found.base / path}: belongs to no image that is listed; not used" for path in others]
 
 
@@ -121,13 +129,10 @@ def _altered(name: str, root: Path) -> list[str]:
     return problems
 
 
-def _digits() -> Checked:
-    from simclic.data import load
-
-    digests = {rule: load("digits", rule, Path()).digest for rule in ("ericsson", "paper")}
-    found = load("digits", "ericsson", Path())
-    checked = Checked("digits", found.facts.title, images=len(found.images), sizes=found.splits.sizes, digests=digests)
-    for part in ("train", "val", "test"):
-        for k, count in Counter(found.labels[getattr(found.splits, part)].tolist()).items():
-            checked.classes.setdefault(str(k), {})[part] = count
+def _check_bundled(name: str) -> Checked:
+    """What is known of images that a library brings: it answers for them, so that they are only counted."""
+    loaded = {rule: load(name, rule, Path()) for rule in ("ericsson", "paper")}
+    first = loaded["ericsson"]
+    checked = Checked(name, first.facts.title, images=len(first.images), digests={r: d.digest for r, d in loaded.items()})
+    _count_classes(checked, first.labels, first.splits, first.names or [str(k) for k in range(first.facts.classes)])
     return checked

@@ -19,7 +19,8 @@ from typing import IO
 from urllib.parse import urlparse
 
 from simclic.data import missing
-from simclic.data.facts import Archive, facts
+from simclic.data.dataset import Archive
+from simclic.data.facts import facts
 from simclic.data.published import same
 from simclic.errors import InputError
 

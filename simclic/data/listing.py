@@ -15,7 +15,8 @@ class Listing:
     paths: (N,) of the images, below `base`. labels: (N,) class index, or (N, K) with 1 for a class that is shown, 0 for one
     that is not, -1 for one of which only `difficult` objects are shown. parts: (N,) "train", "val" or "test" as the makers
     divide the images, "" where they do not. classes: (K,) names. pixels: (N, 3, H, W) uint8 if the images do not lie in files
-    of their own but in `holders`, also below `base`. others: files beside the images that belong to no image.
+    of their own but in `holders`, also below `base`. others: files beside the images that belong to no image;
+    None if the reader did not look.
     """
 
     base: Path
@@ -25,4 +26,4 @@ class Listing:
     classes: tuple[str, ...]
     pixels: "np.ndarray | None" = None
     holders: tuple[str, ...] = ()
-    others: tuple[str, ...] = ()
+    others: tuple[str, ...] | None = None

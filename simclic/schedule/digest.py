@@ -22,7 +22,7 @@ def present(name: str, split: str, root: Path) -> tuple[str, str]:
     try:
         if problem := data.missing(name, root):
             return "", problem
-        if name == "digits":
+        if data.is_bundled(name):
             return data.load(name, split, root).digest, ""
         return _folder(name, split, root, check) if folder.is_path(name) else ("", check)
     except InputError as e:

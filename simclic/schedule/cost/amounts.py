@@ -88,8 +88,8 @@ def running(run: Run, protocol: Protocol | None = None) -> float:
 
 def decoded(run: Run, size: int) -> float:
     """Bytes of a Run's images once they are decoded at a size in pixels; nothing for what needs no decoding."""
-    stored = data.facts(run.dataset).stored
-    return 3.0 * (fit(run) + parts(run)[2]) * (stored or size) ** 2 if run.dataset != "digits" else 0.0
+    stored, bundled = data.facts(run.dataset).stored, data.is_bundled(run.dataset)
+    return 0.0 if bundled else 3.0 * (fit(run) + parts(run)[2]) * (stored or size) ** 2
 
 
 def rough(run: Run, protocols: Iterable[Protocol]) -> float:

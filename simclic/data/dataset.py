@@ -1,0 +1,80 @@
+"""What is declared of a data set before anything is read, and what a loaded one consists of."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simclic.data.splits import PUBLISHED, Splits
+
+if TYPE_CHECKING:
+    import numpy as np
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file to download, and what it leaves under the root of all data sets.
+
+    digest: algorithm:hex as published, empty where nobody publishes one. into: the folder that it is unpacked or put in.
+    gives: what is there afterwards, and comes from no other archive. inner: the archive inside the archive that holds the
+    images. url: empty if nobody offers it any more; `where` then says what to do.
+    """
+
+    file: str
+    into: str
+    gives: str
+    digest: str = ""
+    url: str = ""
+    inner: str = ""
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is particular to one data set.
+
+    sizes: images in train, val and test under the `ericsson` rule. images: how many the makers published. metric: a key of
+    simclic.data.metrics.METRICS. home, files: the folder that the reader expects, and what must be in it; nothing for a folder
+    of one's own, or if the images come with an installed library. stored: pixels along each side if the images are kept as they
+    are, None if they are made as large as a Run wants them.
+    mean, std: per channel, of pixels in [0, 1].
+    """
+
+    title: str  # as the paper's tables print it
+    classes: int
+    metric: str
+    sizes: tuple[int, int, int]
+    images: int
+    rule: str
+    home: str = ""
+    files: tuple[str, ...] = ()
+    archives: tuple[Archive, ...] = ()
+    stored: int | None = None
+    per_class: int = 30  # training images a class, under PER_CLASS
+    mean: tuple[float, float, float] = IMAGENET[0]
+    std: tuple[float, float, float] = IMAGENET[1]
+
+    @property
+    def paper(self) -> tuple[int, int, int]:
+        """Images in train, val and test under the `paper` rule, where val and test are the same."""
+        train, val = self.sizes[:2] if self.rule == PUBLISHED else (self.images - self.images // 5, self.images // 5)
+        return train, val, val
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Decoded images and what is known of them.
+
+    images: (N, 3, H, W) uint8. labels: (N,) int64 in [0, classes); (N, classes) with several per image, 1 shown, 0 not shown,
+    -1 not to be judged. digest: sixteen hex digits; numbers with different digests are not comparable. files: (N,) where each
+    image lies whole, nothing if `images` are all there is of them. names: (classes,) of the classes, nothing if they are numbers.
+    """
+
+    facts: Facts
+    images: "np.ndarray"
+    labels: "np.ndarray"
+    splits: Splits
+    digest: str
+    files: tuple[Path, ...] = ()
+    names: tuple[str, ...] = ()
