@@ -56,7 +56,7 @@ def test_56_settings():
     ("fields", "message"),
     [
         ({"perturbation": "noize"}, "perturbation='noize' is not one of history, dropout, noise, none"),
-        ({"perturbation": "noise", "tau": 0.3}, "tau=0.3 is read by nothing when perturbation='noise'; leave it out"),
+        ({"perturbation": "noise", "tau": 0.3}, "tau=0.3 has no effect with perturbation='noise'; remove it"),
         ({"perturbation": "history", "tau": 1.0}, "tau=1.0 is out of range: it lies in [0, 1)"),
         ({"perturbation": "dropout", "p": 1.5}, "p=1.5 is out of range: it lies in [0, 1]"),
         ({"eps": -0.1}, "eps=-0.1 is out of range: it lies in [0, ∞)"),
@@ -65,7 +65,7 @@ def test_56_settings():
         ({"epochs": True}, "epochs=True is bool, not int"),
         ({"image_size": None}, "image_size=None is NoneType, not int"),
         ({"epochs": 0}, "nothing is trained; say perturbation='none'"),
-        ({"epochs": 0, "perturbation": "none", "base_lr": 0.1}, "base_lr=0.1 is read by nothing when epochs=0; leave it out"),
+        ({"epochs": 0, "perturbation": "none", "base_lr": 0.1}, "base_lr=0.1 has no effect with epochs=0; remove it"),
         ({"backbone": "pixels"}, "pixels are not trained; say epochs=0"),
     ],
 )
@@ -190,7 +190,7 @@ def test_load_tells_what_is_wrong_in_one_line(tmp_path):
 
 def test_difficult_is_a_field_of_voc2007_alone():
     assert Run(dataset="voc2007", difficult="ignore").name != Run(dataset="voc2007").name
-    with pytest.raises(InputError, match=r"difficult='ignore' is read by nothing when dataset='dtd'; leave it out"):
+    with pytest.raises(InputError, match=r"difficult='ignore' has no effect with dataset='dtd'; remove it"):
         Run(dataset="dtd", difficult="ignore")
     with pytest.raises(InputError, match=r"difficult='maybe' is not one of negative, ignore"):
         Run(dataset="voc2007", difficult="maybe")

@@ -35,7 +35,7 @@ from rich.progress import track
 from simclic import Finetune, Linear, Run, load
 from simclic.data import FACTS
 from simclic.data.metrics import METRICS
-from simclic.experiment import STRENGTHS, Job, cores
+from simclic.experiment import PERTURBATIONS, Job, cores
 from simclic.provenance import provenance
 from simclic.store import results as store
 
@@ -97,7 +97,7 @@ def asked(largest=math.inf):
 def others():
     """Small runs without end, seed by seed, each under three protocols."""
     protocols = (Linear(), Finetune(steps=48, augment="none", precision="float32"), Linear(solver="as-published"))
-    kinds = (*STRENGTHS, "none")
+    kinds = tuple(PERTURBATIONS)
     for n in count():
         run = Run(**SMALL, epochs=6, seed=n // len(kinds), perturbation=kinds[n % len(kinds)], precision="float32")
         yield from (Job(run, protocol) for protocol in protocols)

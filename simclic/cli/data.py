@@ -91,10 +91,10 @@ def prepare(arguments: argparse.Namespace) -> int:
     """Download, verify, unpack, decode; one data set's mistake does not stop the next."""
     from simclic.data import FACTS, load
     from simclic.data.fetch import fetch
-    from simclic.experiment.knob import checked
+    from simclic.experiment import Run
     from simclic.progress import shown
 
-    checked("image_size", arguments.size, int)
+    Run.checked("image_size", arguments.size)
     _known(arguments.names)
     console, failed = _console(), False
     for name in arguments.names:

@@ -3,14 +3,15 @@
 Standard library only, so that planning and reporting never wait for torch.
 """
 
+from simclic.experiment.declared import METHODS, PERTURBATIONS, method, perturbation
 from simclic.experiment.exhibit import Exhibit, Figure, Suite, Table, load
 from simclic.experiment.how import USUAL, How, cores
 from simclic.experiment.job import Job, JobState
-from simclic.experiment.knob import STRENGTHS
+from simclic.experiment.knob import knob, knobs
 from simclic.experiment.protocol import PROTOCOLS, Finetune, Linear, Protocol, logspace
 from simclic.experiment.run import Run, grid
 
 __all__ = [
-    "PROTOCOLS", "STRENGTHS", "USUAL", "Exhibit", "Figure", "Finetune", "How", "Job", "JobState", "Linear", "Protocol", "Run",
-    "Suite", "Table", "cores", "grid", "load", "logspace",
+    "METHODS", "PERTURBATIONS", "PROTOCOLS", "USUAL", "Exhibit", "Figure", "Finetune", "How", "Job", "JobState", "Linear",
+    "Protocol", "Run", "Suite", "Table", "cores", "grid", "knob", "knobs", "load", "logspace", "method", "perturbation",
 ]  # fmt: skip

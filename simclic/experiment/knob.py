@@ -1,76 +1,83 @@
-"""What a field may hold, and Spec: frozen dataclasses that check their fields and are named by those that differ."""
+"""knob: what is to be known of a field, declared once at the field; and Spec, whose checks, names and messages derive from it."""
 
+import dataclasses
 import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from simclic.errors import InputError
 
-# The strength of each perturbation and its default. Section 3.2 gives p = 0.25 "for example" and neither tau nor eps:
-# placeholders, to be replaced by what the sweeps of Figures 4-6 show.
-STRENGTHS: dict[str, tuple[str, float]] = {"history": ("tau", 0.3), "dropout": ("p", 0.25), "noise": ("eps", 0.1)}
 
-CHOICES: dict[str, tuple[str, ...]] = {
-    "method": ("simclic",),
-    "split": ("ericsson", "paper"),
-    "difficult": ("negative", "ignore"),
-    "predictor": ("none", "frozen", "1-layer", "2-layer"),
-    "perturbation": (*STRENGTHS, "none"),
-    "history_of": ("image", "iteration"),
-    "bernoulli": ("drop", "keep"),
-    "perturbs": ("z", "p"),
-    "similarity": ("cosine", "cross-entropy"),
-    "lr_rule": ("linear", "as-is"),
-    "precision": ("bf16", "float32"),
-    "solver": ("converged", "as-published"),
-    "features": ("float32", "bf16"),
-    "augment": ("crop+flip", "none"),
-    "batch_norm": ("train", "eval"),
-}
+@dataclass(frozen=True, kw_only=True)
+class Knob:
+    """A field of an experiment.
 
-# Lowest and highest value, both allowed. Eq. 1 has tau in [0, 1).
-RANGES: dict[str, tuple[float, float]] = {
-    "image_size": (1, 4096),
-    "tau": (0.0, math.nextafter(1.0, 0.0)),
-    "p": (0.0, 1.0),
-    "eps": (0.0, math.inf),
-    "projector_dim": (1, 65536),
-    "predictor_dim": (1, 65536),
-    "epochs": (0, 10**6),
-    "batch_size": (2, 10**6),  # batch norm needs two images
-    "base_lr": (0.0, math.inf),
-    "momentum": (0.0, 1.0),
-    "weight_decay": (0.0, math.inf),
-    "seed": (0, 2**31 - 1),
-    "l2_low": (1e-300, math.inf),
-    "l2_high": (1e-300, math.inf),
-    "l2_count": (1, 1000),
-    "iterations": (1, 10**6),
-    "tolerance": (0.0, 1.0),
-    "steps": (1, 10**7),
-    "lr_low": (1e-300, math.inf),
-    "lr_high": (1e-300, math.inf),
-    "lr_count": (1, 1000),
-    "decay_low": (1e-300, math.inf),
-    "decay_high": (1e-300, math.inf),
-    "decay_count": (0, 1000),
-    "eval_resize": (1.0, 4.0),
-}
+    what: its meaning, in a phrase. default: its value where it is read and not set. choices: all that it can be.
+    low, high: lowest and highest value, both allowed; below: the first value that is too high.
+    read_if, unread_if: another field -> the values with which this one is read, or has no effect.
+    question, paper, why: what the paper leaves open here, what it says, and the reason for the default; also: further
+    fields that answer the same question.
+    """
+
+    what: str
+    default: Any
+    choices: tuple[str, ...] = ()
+    low: float | None = None
+    high: float = math.inf
+    below: float = math.inf
+    read_if: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    unread_if: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    question: str = ""
+    paper: str = "not given"
+    why: str = ""
+    also: tuple[str, ...] = ()
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise InputError if the value is none of the choices, or out of range."""
+        if self.choices and value not in self.choices:
+            near = get_close_matches(value, self.choices, 1)
+            more = f"; did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"{name}={value!r} is not one of {', '.join(self.choices)}{more}")
+        if self.low is None:
+            return
+        if not (self.low <= value <= self.high and value < self.below and math.isfinite(value)):
+            top = f"{self.below:g})" if self.below < math.inf else f"{self.high:g}]" if self.high < math.inf else "∞)"
+            raise InputError(f"{name}={value!r} is out of range: it lies in [{self.low:g}, {top}")
+
+
+def knob(default: Any, what: str, **more: Any) -> Any:
+    """Declare a field of a dataclass: its default, its meaning, and more of what a Knob holds."""
+    return dataclasses.field(default=default, metadata={"knob": Knob(default=default, what=what, **more)})
+
+
+def knobs(spec: Any) -> dict[str, Knob]:
+    """Return what is declared of each field."""
+    return {f.name: f.metadata["knob"] for f in fields(spec)}
 
 
 class Spec:
-    """What Run and the protocols share: every field is checked on the way in, and the fields that differ give a name."""
+    """What Run and the protocols share: every field is checked on the way in, and the fields that differ give a name.
+
+    A field whose default is None has the default of its knob where it is read.
+    """
 
     def __post_init__(self) -> None:
+        """Raise InputError for a value that a field cannot have, and for one that has no effect."""
         for f in fields(self):  # type: ignore[arg-type]
             value = getattr(self, f.name)
             if value is not None or f.default is not None:
-                object.__setattr__(self, f.name, checked(f.name, value, f.type))
+                object.__setattr__(self, f.name, self.checked(f.name, value))
+        for f in sorted(fields(self), key=lambda f: f.name):  # type: ignore[arg-type]
+            if (value := getattr(self, f.name)) != f.default and (why := self.why_unread(f.name)):
+                raise InputError(f"{f.name}={value!r} has no effect with {why}; remove it")
+        for f in fields(self):  # type: ignore[arg-type]
+            if getattr(self, f.name) is None and f.name not in self.unread:
+                object.__setattr__(self, f.name, f.metadata["knob"].default)
 
     @cached_property
     def values(self) -> dict[str, Any]:
@@ -80,16 +87,43 @@ class Spec:
     @property
     def differing(self) -> dict[str, Any]:
         """The fields whose value is not the default: what an experiment's declaration says, and what its name hashes."""
-        return {f.name: v for f in fields(self) if (v := getattr(self, f.name)) != f.default}  # type: ignore[arg-type]
+        values = {f: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {f.name: v for f, v in values.items() if v not in (f.default, f.metadata["knob"].default)}
 
     @cached_property
     def digest(self) -> str:
         """Ten hex digits of the SHA-256 over `differing`."""
         return hashlib.sha256(json.dumps(self.differing, sort_keys=True).encode()).hexdigest()[:10]
 
+    @cached_property
+    def unread(self) -> frozenset[str]:
+        """The fields that have no effect here, so that they cannot make two names for one experiment."""
+        return frozenset(f.name for f in fields(self) if self.why_unread(f.name))  # type: ignore[arg-type]
+
+    def why_unread(self, name: str) -> str:
+        """Return the field and value with which a field has no effect, as "epochs=0"; "" if it is read."""
+        knob: Knob = self.__dataclass_fields__[name].metadata["knob"]  # type: ignore[attr-defined]
+        for other, values in knob.unread_if.items():
+            if getattr(self, other) in values:
+                return f"{other}={getattr(self, other)!r}"
+        for other, values in knob.read_if.items():
+            if why := self.why_unread(other):
+                return why
+            if getattr(self, other) not in values:
+                return f"{other}={getattr(self, other)!r}"
+        return ""
+
+    @classmethod
+    def checked(cls, name: str, value: Any) -> Any:
+        """Return the value of a field in its declared type. Raise InputError if it is of another, or none that it can have."""
+        declared = cls.__dataclass_fields__[name]  # type: ignore[attr-defined]
+        value = _typed(name, value, declared.type)
+        declared.metadata["knob"].check(name, value)
+        return value
+
     @classmethod
     def with_defaults(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """Stored fields, completed: a field that was added since then has its default."""
+        """Return stored fields, completed: a field that was added since then has its default."""
         return {f.name: f.default for f in fields(cls)} | dict(stored)  # type: ignore[arg-type]
 
     def differences(self, stored: Mapping[str, Any]) -> list[str]:
@@ -100,7 +134,7 @@ class Spec:
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
-        """The spec with these values. Raises InputError for unknown fields and bad values."""
+        """Return the spec with these values. Raise InputError for unknown fields and bad values."""
         check_names(cls, values)
         return cls(**values)
 
@@ -117,19 +151,11 @@ def check_names(spec: type, names: Mapping[str, Any]) -> None:
             )
 
 
-def checked(name: str, value: Any, kind: Any) -> Any:
-    """The value of a field in its declared type, or InputError."""
-    wants_float = kind in (float, float | None)
-    if wants_float and type(value) is int:
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    """Return the value of a field in its declared type. Raise InputError if it has another."""
+    kind = next((k for k in get_args(kind) if k is not type(None)), kind)
+    if kind is float and type(value) is int:
         value = float(value)  # 1 and 1.0 are one experiment
-    accepted = float if wants_float else kind
-    if type(value) is not accepted:
-        raise InputError(f"{name}={value!r} is {type(value).__name__}, not {accepted.__name__}")
-    if name in CHOICES and value not in CHOICES[name]:
-        raise InputError(f"{name}={value!r} is not one of {', '.join(CHOICES[name])}")
-    if name in RANGES:
-        low, high = RANGES[name]
-        if not low <= value <= high or not math.isfinite(value):
-            rule = "[0, 1)" if name == "tau" else f"[{low:g}, {high:g}]" if math.isfinite(high) else f"[{low:g}, ∞)"
-            raise InputError(f"{name}={value!r} is out of range: it lies in {rule}")
+    if type(value) is not kind:
+        raise InputError(f"{name}={value!r} is {type(value).__name__}, not {kind.__name__}")
     return value

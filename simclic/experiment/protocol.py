@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import ClassVar
 
-from simclic.errors import InputError
-from simclic.experiment.knob import Spec
+from simclic.experiment.knob import Spec, knob
 
+POSITIVE = 1e-300
+CONVERGED = {"solver": ("converged",)}
 CHECKPOINT_BYTES = 4e9  # at most in a checkpoint of fine-tuning, so that it takes seconds
 
 
@@ -20,20 +21,25 @@ class Linear(Spec):
 
     stage: ClassVar[str] = "linear"
 
-    solver: str = "converged"  # or "as-published": scikit-learn's L-BFGS as the baselines' source ran it, for their stored rows
-    features: str = "float32"  # the precision in which the frozen backbone computes them; or "bf16"
-
-    l2_low: float = 1e-6
-    l2_high: float = 1e5
-    l2_count: int = 45
-    iterations: int = 2000  # converged: at most, per value
-    tolerance: float = 1e-6  # converged: how far above its minimum an objective may be, as a share of it
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in sorted({"iterations", "tolerance"} & set(self.differing)) if self.solver == "as-published" else ():
-            value = getattr(self, name)
-            raise InputError(f"{name}={value!r} is read by nothing when solver='as-published'; leave it out")
+    # fmt: off
+    solver: str = knob(
+        "converged", "solved to `tolerance`, or scikit-learn's L-BFGS as the source of the baselines' stored rows ran it",
+        choices=("converged", "as-published"), question="Where the linear probe's solver stops", paper="“L-BFGS”",
+        why="at a proven share of the minimum, so that a number does not depend on where a solver happened to stop; "
+        "“as-published” stops after 100 iterations, as the source of the stored rows does", also=("tolerance",),
+    )
+    features: str = knob(
+        "float32", "the precision in which the frozen backbone computes them", choices=("float32", "bf16"),
+        question="Precision of the frozen features", why="as exact as the images",
+    )
+    l2_low: float = knob(1e-6, "the weakest value", low=POSITIVE)
+    l2_high: float = knob(1e5, "the strongest value", low=POSITIVE)
+    l2_count: int = knob(45, "how many values", low=1, high=1000)
+    iterations: int = knob(2000, "at most, per value", low=1, high=10**6, read_if=CONVERGED)
+    tolerance: float = knob(
+        1e-6, "how far above its minimum an objective may be, as a share of it", low=0.0, high=1.0, read_if=CONVERGED
+    )
+    # fmt: on
 
     @property
     def title(self) -> str:
@@ -63,20 +69,36 @@ class Finetune(Spec):
     stage: ClassVar[str] = "finetune"
     title: ClassVar[str] = "Fine-tuned"
 
-    steps: int = 5000
-    batch_size: int = 128
-    lr_low: float = 1e-4
-    lr_high: float = 0.1
-    lr_count: int = 7
-    decay_low: float = 1e-6
-    decay_high: float = 1e-3
-    decay_count: int = 7  # besides no decay at all
-    decay_over_lr: bool = True  # SGD is handed decay / lr, as the cited protocols do; the paper does not say
-    momentum: float = 0.9
-    augment: str = "crop+flip"  # of the training images; the paper says "slight modifications" of [11, 47]
-    eval_resize: float = 1.0  # shorter side before the centre crop, in image sizes: 1 in [47], 256 / 224 in [11, 49]
-    batch_norm: str = "train"  # "eval": its statistics stay those of the pre-training
-    precision: str = "bf16"
+    # fmt: off
+    steps: int = knob(5000, "of each training", low=1, high=10**7)
+    batch_size: int = knob(128, "images in a step; batch norm needs two", low=2, high=10**6)
+    lr_low: float = knob(1e-4, "the smallest learning rate", low=POSITIVE)
+    lr_high: float = knob(0.1, "the largest learning rate", low=POSITIVE)
+    lr_count: int = knob(7, "how many learning rates", low=1, high=1000)
+    decay_low: float = knob(1e-6, "the smallest weight decay", low=POSITIVE)
+    decay_high: float = knob(1e-3, "the largest weight decay", low=POSITIVE)
+    decay_count: int = knob(7, "how many weight decays, besides none at all", low=0, high=1000)
+    decay_over_lr: bool = knob(
+        True, "SGD is handed decay / lr", question="Weight decay in fine-tuning", paper="seven values and none",
+        why="the cited protocols hand SGD the value divided by the learning rate",
+    )
+    momentum: float = knob(0.9, "of SGD", low=0.0, high=1.0)
+    augment: str = knob(
+        "crop+flip", "of the training images", choices=("crop+flip", "none"),
+        question="Augmentation in fine-tuning", paper="“slight modifications” of the cited protocols",
+        why="theirs: random resized crop (8 to 100 % of the area, aspect 3/4 to 4/3, bicubic) of the whole image, and flip",
+    )
+    eval_resize: float = knob(
+        1.0, "shorter side before the centre crop, in image sizes: 1 in [47], 256 / 224 in [11, 49]", low=1.0, high=4.0,
+        question="Resizing before the centre crop, in fine-tuning",
+        why="the shorter side to the crop's own size, as the source of the stored rows; SimCLR and BYOL resize to 256 for 224",
+    )
+    batch_norm: str = knob(
+        "train", "“eval”: its statistics stay those of the pre-training", choices=("train", "eval"),
+        question="Batch norm in fine-tuning", why="its statistics follow the training images, as everywhere cited",
+    )
+    precision: str = knob("bf16", "of the training", choices=("bf16", "float32"))
+    # fmt: on
 
     def side(self, image_size: int) -> int:
         """The shorter side, in pixels, to which images are resized before the centre crop."""

@@ -2,22 +2,17 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
 from itertools import product
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from simclic.errors import InputError
 from simclic.experiment.baselines import IMPORTED
-from simclic.experiment.knob import STRENGTHS, Spec, check_names
+from simclic.experiment.declared import METHODS, PERTURBATIONS, declared_knobs, readers
+from simclic.experiment.knob import Spec, check_names, knob
 
-# What nothing reads when nothing is trained.
-TRAINING = frozenset(
-    {"projector_dim", "predictor", "predictor_dim", "perturbs", "history_of", "bernoulli", "normalize_z", "similarity"}
-    | {"stop_gradient", "batch_size", "base_lr", "lr_rule", "momentum", "weight_decay", "precision"}
-)
-
-
+UNTRAINED, PIXELS = {"epochs": (0,)}, {"backbone": ("pixels",)}  # nothing is trained; there is no backbone
 FILES = (".safetensors", ".pth", ".pt", ".bin")
 
 
@@ -26,64 +21,130 @@ def is_file(init: str) -> bool:
     return "/" in init or init.endswith(FILES)
 
 
+def by(name: str, **more: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:
+    """Return when a field is read: by the methods that declare so, and if other fields have these values."""
+    return {"method": readers(name), **more}
+
+
+def with_declared_knobs(cls: type) -> type:
+    """Return the class with a field for each knob of a perturbation or a method: None where it is not read."""
+    for name, declared in declared_knobs().items():
+        cls.__annotations__[name] = type(declared.default) | None
+        setattr(cls, name, field(default=None, metadata={"knob": declared}))
+    return cls
+
+
 @dataclass(frozen=True, kw_only=True)
+@with_declared_knobs
 class Run(Spec):
     """One encoder and how it came about. The defaults are Section 3.4 and the paper's 5.92: CIFAR10, noise.
 
     A field that this Run never reads (eps under history, any field of training under epochs=0) must be left out:
     equal experiments have one name. Raises InputError with the value, the rule and the way out.
+    The strength of each perturbation, and what only one method has, are fields too; simclic/methods/ declares them.
     """
 
-    method: str = "simclic"
+    # fmt: off
+    method: str = knob("simclic", "how the encoder is trained", choices=tuple(METHODS))
     # Data
-    dataset: str = "cifar10"  # a name of simclic.data.FACTS, or the path of a folder of images
-    split: str = "ericsson"  # "paper": 80/20, choose and report on the same 20 % as Section 4 reads
-    difficult: str = "negative"  # VOC2007: a class of which only `difficult` objects are shown; "ignore" leaves it out
-    image_size: int = 224  # pixels; the paper gives it for evaluation only
-    # Encoder f = backbone + projector, predictor h (Section 3.4); widths are SimSiam's, the paper gives none
-    backbone: str = "resnet50"  # a timm name, or "pixels": the image itself
-    init: str = "random"  # or trained weights: a method that was imported, a timm name with its tag, a file; the paper is silent
-    projector_dim: int = 2048
-    predictor: str = "2-layer"
-    predictor_dim: int = 512
+    dataset: str = knob("cifar10", "a name of simclic.data.FACTS, or the path of a folder of images")
+    split: str = knob(
+        "ericsson", "which images are trained on, chosen on, and reported on", choices=("ericsson", "paper"),
+        question="Split", paper="“validation set”, a random 80 % where undefined",
+        why="comparable with the stored baselines; pre-trained on train + val, never on test. “paper” takes the makers' train "
+        "and val where they define both, else 80 and 20 % of all images, and reports on what it chooses on",
+    )
+    difficult: str = knob(
+        "negative", "images of VOC2007 that show only `difficult` objects of a class: they do not show it, or are left out",
+        choices=("negative", "ignore"), read_if={"dataset": ("voc2007",)}, question="Objects marked difficult in VOC2007",
+        why="as the cited baselines: a class of which only such objects are shown counts as not shown; VOC leaves it out",
+    )
+    image_size: int = knob(
+        224, "pixels along a side", low=1, high=4096, question="Image size in pre-training",
+        why="that of evaluation: shorter side resized, centre crop, no augmentation",
+    )
+    # Encoder f = backbone + projector, predictor h (Section 3.4)
+    backbone: str = knob("resnet50", "a timm name, or “pixels”: the image itself")
+    init: str = knob(
+        "random", "or trained weights: a method that was imported, a timm name with its tag, a file", unread_if=PIXELS,
+        question="Initialisation", paper="“pre-training on the training set”",
+        why="what the words say; some of the paper's numbers suggest ImageNet weights",
+    )
+    projector_dim: int = knob(
+        2048, "width of the projector: the length d of z", low=1, high=65536, unread_if=UNTRAINED, also=("predictor_dim",),
+        question="Widths of projector and predictor", paper="layers and batch norms only",
+        why="SimSiam's, which the paper follows",
+    )
+    predictor: str = knob(
+        "2-layer", "h", choices=("none", "frozen", "1-layer", "2-layer"), read_if=by("predictor"), unread_if=UNTRAINED,
+        question="Predictor “1-layer”", why="one linear layer, d to d; an output layer has no batch norm",
+    )
+    predictor_dim: int = knob(
+        512, "width of the predictor's hidden layer", low=1, high=65536, unread_if=UNTRAINED,
+        read_if=by("predictor_dim", predictor=("frozen", "2-layer")),
+    )
     # Perturbation g (Section 3.2)
-    perturbation: str = "noise"
-    tau: float | None = None  # Eq. 1; 0.3 under history
-    p: float | None = None  # Eq. 2; 0.25 under dropout
-    eps: float | None = None  # Eq. 3; 0.1 under noise
-    perturbs: str = "z"  # Algorithm 1 writes g(p); Section 3.3 and Eq. 1-6 perturb z
-    history_of: str = "image"  # z^{t-1}: of the same image, or of the iteration before, position by position
-    bernoulli: str = "drop"  # the text drops with probability p; "keep" multiplies by Bernoulli(p) as Eq. 2 prints
-    normalize_z: bool = False  # True: noise on the unit sphere, so that eps does not depend on |z|
+    perturbation: str = knob("noise", "g", choices=tuple(PERTURBATIONS), read_if=by("perturbation"))
+    perturbs: str = knob(
+        "z", "what g perturbs", choices=("z", "p"), read_if=by("perturbs"), unread_if={**UNTRAINED, "perturbation": ("none",)},
+        question="What g perturbs", paper="Algorithm 1: g(p). Section 3.3, Eq. 1-6: g(z)", why="equations and text agree",
+    )
+    history_of: str = knob(
+        "image", "whose z^{t-1}: of the same image, or of the iteration before, position by position",
+        choices=("image", "iteration"), read_if=by("history_of", perturbation=("history",)), unread_if=UNTRAINED,
+        question="z of the iteration before", paper="“the previous iteration”",
+        why="only the same image's last z is defined per image; at the first visit, z itself",
+    )
+    bernoulli: str = knob(
+        "drop", "p is the probability to drop, or to keep, as Eq. 2 prints", choices=("drop", "keep"),
+        read_if=by("bernoulli", perturbation=("dropout",)), unread_if=UNTRAINED,
+        question="Bernoulli(p)", paper="dropped with probability p, but multiplied by Bernoulli(p)",
+        why="the text, and errors that rise with p",
+    )
+    normalize_z: bool = knob(
+        False, "noise on the unit sphere, so that eps does not depend on |z|",
+        read_if=by("normalize_z", perturbation=("noise",)), unread_if=UNTRAINED,
+        question="Size of the noise", paper="norm ε on z as it is", why="literal; |z| is about √d, so ε = 0.1 hardly turns z",
+    )
     # Loss (Eq. 4-7)
-    similarity: str = "cosine"
-    stop_gradient: bool = True
+    similarity: str = knob(
+        "cosine", "of p and the perturbed z", choices=("cosine", "cross-entropy"),
+        read_if=by("similarity"), unread_if=UNTRAINED,
+    )
+    stop_gradient: bool = knob(True, "no gradient reaches the target", read_if=by("stop_gradient"), unread_if=UNTRAINED)
     # Optimisation (Section 3.4)
-    epochs: int = 1000  # 0: nothing is trained, the backbone is a control
-    batch_size: int = 128
-    base_lr: float = 0.05
-    lr_rule: str = "linear"  # lr = base_lr * batch_size / 256 as in SimSiam; "as-is": lr = base_lr
-    momentum: float = 0.9
-    weight_decay: float = 0.001
-    precision: str = "bf16"
-    seed: int = 0
+    epochs: int = knob(1000, "passes over the data; 0: nothing is trained, the backbone is a control", low=0, high=10**6)
+    batch_size: int = knob(128, "images in a step; batch norm needs two", low=2, high=10**6, unread_if=UNTRAINED)
+    base_lr: float = knob(
+        0.05, "learning rate before its rule", low=0.0, unread_if=UNTRAINED, also=("lr_rule",),
+        question="Learning rate", paper="“base learning rate 0.05”",
+        why="SimSiam's rule for a base rate: times batch / 256; the cosine falls with every step",
+    )
+    lr_rule: str = knob(
+        "linear", "base_lr * batch_size / 256 as in SimSiam, or base_lr as it is", choices=("linear", "as-is"),
+        unread_if=UNTRAINED,
+    )
+    momentum: float = knob(0.9, "of SGD", low=0.0, high=1.0, unread_if=UNTRAINED)
+    weight_decay: float = knob(0.001, "of SGD", low=0.0, unread_if=UNTRAINED)
+    precision: str = knob(
+        "bf16", "of the training", choices=("bf16", "float32"), unread_if=UNTRAINED,
+        question="Precision of the training", why="bf16 halves the time; float32 by choice",
+    )
+    seed: int = knob(0, "of weights, order and draws", low=0, high=2**31 - 1, unread_if=PIXELS)
+    # fmt: on
 
-    # What Table 3 lists and SimCLIC does without
-    momentum_encoder: ClassVar[bool] = False
-    data_augmentation: ClassVar[bool] = False
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...  # the fields that methods and perturbations declare
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.epochs == 0 and self.perturbation != "none":
             raise InputError(f"perturbation={self.perturbation!r} with epochs=0: nothing is trained; say perturbation='none'")
+        if self.epochs == 0 and self.method != "simclic":
+            raise InputError(f"method={self.method!r} with epochs=0: nothing is trained; remove it")
         if self.backbone == "pixels" and self.epochs != 0:
             raise InputError(f"epochs={self.epochs} with backbone='pixels': pixels are not trained; say epochs=0")
-        for name in sorted(set(self.differing) & self.unread):
-            raise InputError(f"{name}={getattr(self, name)!r} is read by nothing when {self._why_unread(name)}; leave it out")
-        if self.perturbation in STRENGTHS:
-            strength, default = STRENGTHS[self.perturbation]
-            if getattr(self, strength) is None:
-                object.__setattr__(self, strength, default)
 
     @classmethod
     def known(cls, values: Mapping[str, Any]) -> "Run":
@@ -94,44 +155,10 @@ class Run(Spec):
             raise InputError(f"run: {e}") from e
 
     @property
-    def unread(self) -> frozenset[str]:
-        """The fields that nothing reads in this Run, so that they cannot make two names for one experiment."""
-        names = {strength for g, (strength, _) in STRENGTHS.items() if g != self.perturbation}
-        names |= {"history_of"} if self.perturbation != "history" else set()
-        names |= {"bernoulli"} if self.perturbation != "dropout" else set()
-        names |= {"normalize_z"} if self.perturbation != "noise" else set()
-        names |= {"perturbs"} if self.perturbation == "none" else set()
-        names |= {"difficult"} if self.dataset != "voc2007" else set()
-        names |= {"predictor_dim"} if self.predictor in ("none", "1-layer") else set()
-        if self.epochs == 0:
-            names |= TRAINING
-        if self.backbone == "pixels":
-            names |= {"init", "seed"}
-        return frozenset(names)
-
-    def _why_unread(self, name: str) -> str:
-        if self.epochs == 0 and name in TRAINING:
-            return "epochs=0"
-        if self.backbone == "pixels" and name in ("init", "seed"):
-            return "backbone='pixels'"
-        if name == "difficult":
-            return f"dataset={self.dataset!r}"
-        if name == "predictor_dim":
-            return f"predictor={self.predictor!r}"
-        return f"perturbation={self.perturbation!r}"
-
-    @property
-    def differing(self) -> dict[str, Any]:
-        """As for every spec; the strength of the perturbation counts when it differs from the perturbation's default."""
-        values = super().differing
-        strength, default = STRENGTHS.get(self.perturbation, ("", 0.0))
-        if values.get(strength) == default:
-            del values[strength]
-        return values
-
-    @property
     def kind(self) -> str:
-        """What tells this encoder apart at a glance: the perturbation, or which control it is."""
+        """What tells this encoder apart at a glance: the perturbation, the method, or which control it is."""
+        if self.epochs and "perturbation" in self.unread:
+            return self.method
         if self.epochs:
             return "identity" if self.perturbation == "none" else self.perturbation
         if self.backbone == "pixels":
@@ -146,10 +173,11 @@ class Run(Spec):
     @property
     def label(self) -> str:
         """The row of Table 2."""
-        if self.epochs:
-            start = "" if self.init == "random" else f" from {_shown(self.init)}"
-            return f"SimCLIC ({'no perturbation' if self.perturbation == 'none' else self.perturbation}){start}"
-        return {"untrained": "Untrained backbone", "pixels": "Raw pixels"}.get(self.kind, _shown(self.init))
+        if not self.epochs:
+            return {"untrained": "Untrained backbone", "pixels": "Raw pixels"}.get(self.kind, _shown(self.init))
+        start = "" if self.init == "random" else f" from {_shown(self.init)}"
+        g = {"identity": "no perturbation", self.method: ""}.get(self.kind, self.kind)
+        return METHODS[self.method].title + (f" ({g})" if g else "") + start
 
     @property
     def lr(self) -> float:
@@ -164,7 +192,17 @@ class Run(Spec):
     @property
     def memory_bank(self) -> bool:
         """Table 3: is one vector kept per image? The paper prints no; with history there is one (Eq. 1)."""
-        return self.perturbation == "history" and self.history_of == "image"
+        return METHODS[self.method].memory_bank or (self.perturbation == "history" and self.history_of == "image")
+
+    @property
+    def momentum_encoder(self) -> bool:
+        """Table 3: does a second encoder follow the first?"""
+        return METHODS[self.method].momentum_encoder
+
+    @property
+    def data_augmentation(self) -> bool:
+        """Table 3: are images augmented in pre-training?"""
+        return METHODS[self.method].views > 0
 
     def moved(self, **changes: Any) -> "tuple[Run, ...]":
         """This Run with some fields changed: a value, a function of the old value, or a tuple for one Run each.
@@ -215,8 +253,7 @@ def combinations(options: Mapping[str, tuple[Any, ...]]) -> list[dict[str, Any]]
 
 
 def _unset(run: Run, changes: dict[str, Any]) -> dict[str, Any]:
-    """`changes`, plus None for the old perturbation's strength when the perturbation itself changes."""
-    new = changes.get("perturbation", run.perturbation)
-    if new == run.perturbation or run.perturbation not in STRENGTHS:
+    """`changes`, plus None for the strength of the old perturbation, and what only the old method has, when these change."""
+    if all(changes.get(name, getattr(run, name)) == getattr(run, name) for name in ("method", "perturbation")):
         return changes
-    return {STRENGTHS[run.perturbation][0]: None, **changes}
+    return {**{f.name: None for f in fields(run) if f.default is None}, **changes}

@@ -69,7 +69,7 @@ class Method(nn.Module):
 
 def build(run: Run, images: int = 0) -> Method:
     """Return the Run's method with random weights. images: how many the data set has."""
-    module = import_module(f"simclic.methods.{getattr(run, 'method_name', 'simclic')}")
+    module = import_module(f"simclic.methods.{run.method}")
     (kind,) = (
         v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Method) and v.__module__ == module.__name__
     )

@@ -10,11 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simclic.errors import InputError
-from simclic.experiment import STRENGTHS, Run
+from simclic.experiment import PERTURBATIONS, Run, knob, method, perturbation
 from simclic.methods.base import Generator, Method, Step
 from simclic.methods.parts import predictor, projector
 
 
+@perturbation(knob(
+    0.3, "share of the past under history (Eq. 1)", low=0.0, below=1.0, question="τ, p, ε", also=("p", "eps"),
+    paper="p = 0.25 “for example”; τ and ε not given", why="placeholders until the sweeps say better",
+))  # fmt: skip
 def history(z: Tensor, tau: float, z_before: Tensor, generator: Generator = None) -> Tensor:
     """Mix z with what it was one iteration before (Eq. 1).
 
@@ -23,6 +27,7 @@ def history(z: Tensor, tau: float, z_before: Tensor, generator: Generator = None
     return tau * z_before + (1 - tau) * z
 
 
+@perturbation(knob(0.25, "probability of a coordinate to be dropped under dropout (Eq. 2)", low=0.0, high=1.0))
 def dropout(z: Tensor, p: float, z_before: Tensor | None = None, generator: Generator = None) -> Tensor:
     """Set each coordinate to 0 with probability p (Eq. 2). The rest is not rescaled, as printed; the cosine does not see it.
 
@@ -31,6 +36,7 @@ def dropout(z: Tensor, p: float, z_before: Tensor | None = None, generator: Gene
     return z * (torch.rand(z.shape, generator=generator, device=z.device) >= p)
 
 
+@perturbation(knob(0.1, "length of the step under noise (Eq. 3)", low=0.0))
 def noise(z: Tensor, eps: float, z_before: Tensor | None = None, generator: Generator = None) -> Tensor:
     """Move z by a step of length eps that keeps every coordinate's sign (Eq. 3, Figure 3).
 
@@ -40,17 +46,13 @@ def noise(z: Tensor, eps: float, z_before: Tensor | None = None, generator: Gene
     return z + eps * F.normalize(u * z.detach().sign(), dim=1)
 
 
+@perturbation(name="none")
 def identity(z: Tensor, _: float, z_before: Tensor | None = None, generator: Generator = None) -> Tensor:
     """No perturbation: the control that asks what the idea itself is worth. z: (B, d). Returns z."""
     return z
 
 
-PERTURBATIONS: dict[str, Callable[..., Tensor]] = {
-    "history": history,
-    "dropout": dropout,
-    "noise": noise,
-    "none": identity,
-}
+G: dict[str, Callable[..., Tensor]] = {name: globals()[g.function] for name, g in PERTURBATIONS.items()}
 
 
 def cosine(p: Tensor, z_tilde: Tensor) -> Tensor:
@@ -66,6 +68,10 @@ def cross_entropy(p: Tensor, z_tilde: Tensor) -> Tensor:
 SIMILARITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": cosine, "cross-entropy": cross_entropy}
 
 
+@method("SimCLIC", passes=1, reads=(
+    "predictor", "predictor_dim", "perturbation", "perturbs", "history_of", "bernoulli", "normalize_z", "similarity",
+    "stop_gradient",
+))  # fmt: skip
 class SimCLIC(Method):
     """SimCLIC as Section 3 and Algorithm 1 describe it, to be trained in any loop:
 
@@ -84,7 +90,7 @@ class SimCLIC(Method):
         super().__init__(run, images, f)
         self.projector = projector(self.width, self.d)
         self.h = predictor(run.predictor, self.d, run.predictor_dim)
-        self.g = PERTURBATIONS[run.perturbation]
+        self.g = G[run.perturbation]
         self.sim = SIMILARITIES[run.similarity]
         self.strength = self._strength()
         if run.perturbation == "history":
@@ -135,7 +141,6 @@ class SimCLIC(Method):
 
     def _strength(self) -> float:
         """tau, p or eps, whichever g takes."""
-        if self.run.perturbation not in STRENGTHS:
-            return 0.0
-        value = getattr(self.run, STRENGTHS[self.run.perturbation][0])
+        name = PERTURBATIONS[self.run.perturbation].strength
+        value = getattr(self.run, name) if name else 0.0
         return 1 - value if self.run.perturbation == "dropout" and self.run.bernoulli == "keep" else value
