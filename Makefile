@@ -8,7 +8,7 @@ digits: .venv/installed
 	$(BIN)/simclic run benchmarks/digits.py
 
 test: .venv/installed
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal
+	exec $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=10 --durations-min=1
 
 check: .venv/installed
 	$(BIN)/ruff format --check .

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import layouts
 import pytest
+from reaper import Reaper
 
 from simclic import Finetune, Linear, Run, data
 
@@ -27,6 +28,21 @@ TINY = {
 def tiny(**changes):
     """A Run that takes a second."""
     return Run(**{**TINY, **changes})
+
+
+# These begin first, the longest first, so that no worker waits for another at the end.
+LONGEST = ("test_slurm", "test_import", "test_finetune", "test_submit", "test_launch", "test_gc", "test_linear")
+
+
+def pytest_configure(config):
+    """Let nothing outlive the tests; workers belong to the session that started them."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Reaper(config))
+
+
+def pytest_collection_modifyitems(items):
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)

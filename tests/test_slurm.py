@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, compute_results, tiny
+from reaper import cluster_folder
 
 from simclic import Linear, slurm
 from simclic.provenance import provenance
@@ -39,8 +40,12 @@ def cluster(tmp_path_factory):
         assert not os.environ.get("SIMCLIC_NEEDS_SLURM"), "these tests must run here, and there is no Slurm"
         pytest.skip("no Slurm here: apt-get install what slurm/testcluster/up names")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SIMCLIC_TESTCLUSTER", f"/tmp/simclic-tests-{os.getpid()}")  # a socket's path must be short
-        worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+        worker, place = (
+            os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"),
+            cluster_folder(os.environ["SIMCLIC_TESTS"]),
+        )
+        place.mkdir(exist_ok=True)
+        patch.setenv("SIMCLIC_TESTCLUSTER", str(place / worker))
         patch.setenv("SIMCLIC_TESTCLUSTER_PORT", str(31817 + 10 * int(worker)))
 
         def up(*words):
