@@ -3,12 +3,10 @@
 import argparse
 import json
 import math
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from simclic.cli import runs
-from simclic.text import terminal_safe
+from simclic.text import count_noun, terminal_safe
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -21,8 +19,7 @@ if TYPE_CHECKING:
 MOST = 12  # lines of one kind
 FEW = 3  # values of one kind in a line
 DASH = "–"
-Fields = Mapping[str, object]
-NONE: Fields = MappingProxyType({})
+Fields = dict[str, object]
 STYLES = {"changed": "bold red", "perhaps": "yellow"}
 MORE = """A cell is one experiment with all its seeds, under one protocol. It has changed if its difference, paired over test
 images and seeds, survives Holm's correction over all cells that were tested; perhaps if p < .05 without it. Cells that predict
@@ -61,17 +58,14 @@ def compare(arguments: argparse.Namespace) -> int:
 
 def as_json(found: "Comparison") -> dict[str, Any]:
     """For programs: both sides, what they were not made alike in, counts, every cell, and what is broken."""
+    sides = {"a": found.a, "b": found.b}
     return {
-        "a": _side_json(found.a), "b": _side_json(found.b),
+        **{k: {"name": s.name, "results": len(s.results), "provenance": s.provenance} for k, s in sides.items()},
         "differs": {name: {"a": a, "b": b} for name, (a, b) in found.differs.items()},
         "counts": found.counts | {"broken": len(found.broken)}, "tested": found.tested,
         "cells": [_cell_json(cell) for cell in found.cells],
         "broken": [{"side": side, "problem": problem} for problem, side in found.broken.items()],
     }  # fmt: skip
-
-
-def _side_json(side: "Side") -> dict[str, Any]:
-    return {"name": side.name, "results": len(side.results), "provenance": side.provenance}
 
 
 def _cell_json(cell: "Cell") -> dict[str, Any]:
@@ -100,14 +94,19 @@ def drawn(found: "Comparison", every: bool = False) -> "Group":
     rows = [cell for cell in found.cells if every or cell.word in (CHANGED, PERHAPS)]
     parts: list[object] = [_text(line) for line in _head(found)]
     if rows:
-        fields, protocols = _shared(map(_fields, rows)), _protocols(rows)
-        parts += [_text(f"{title}: {_told(values)}") for title, values in (("each cell", fields), *protocols.items()) if values]
-        parts += [_table(rows, fields), *(_text(line) for line in _rules(found, rows))]
+        first, *others = map(_fields, rows)
+        shared = {k: v for k, v in first.items() if all(k in fields and fields[k] == v for fields in others)}
+        parts += [_text(f"each cell: {_values(shared)}")] if shared else []
+        parts += [_table(rows, shared), _text(
+            f"changed: p < .05 after Holm's correction over the {count_noun(found.tested, 'cell')} that were tested; "
+            "perhaps: without it"
+        )]  # fmt: skip
+        if any(len(cell.seeds) == 1 and cell.difference for cell in rows):
+            parts.append(_text("with one seed, what another seed would have changed is not counted: a second tells more"))
     parts += [_text(line) for line in _counts(found)]
-    odd = [cell for cell in found.cells if cell.why]
-    parts += _listed("to be looked at", [f"{cell.word}: {_place(cell)}: {cell.why}" for cell in odd])
-    left = [(cell, seed, why) for cell in found.cells if cell.seeds for seed, why in cell.left.items()]
-    parts += _listed("left out of the pairs", [f"{_place(cell)}: seed {seed}, {why}" for cell, seed, why in left])
+    odd = [f"{cell.word}: {_place(cell)}: {cell.why}" for cell in found.cells if cell.why]
+    left = [f"{_place(c)}: seed {seed}, {why}" for c in found.cells if c.seeds for seed, why in c.left.items()]
+    parts += _listed("to be looked at", odd) + _listed("left out of the pairs", left)
     parts += _listed("broken, and never a number", [f"{side}: {problem}" for problem, side in found.broken.items()], "bold red")
     return Group(*parts)  # type: ignore[arg-type]
 
@@ -117,8 +116,7 @@ def _head(found: "Comparison") -> list[str]:
     lines = [f"{letter}: {_side(side)}" for letter, side in (("A", found.a), ("B", found.b))]
     if found.a.results == found.b.results:
         return [*lines, "A and B are the same results"]
-    differs = [f"{name} {_few(a)} → {_few(b)}" for name, (a, b) in found.differs.items()]
-    if differs:
+    if differs := [f"{name} {_few(a)} → {_few(b)}" for name, (a, b) in found.differs.items()]:
         return [*lines, f"not alike: {'; '.join(differs)}"]
     dirty = any(commit.endswith("+") for commit in found.a.provenance.get("commit", []))
     may = " (+: with uncommitted changes, which may be others)" if dirty else ""
@@ -126,11 +124,9 @@ def _head(found: "Comparison") -> list[str]:
 
 
 def _side(side: "Side") -> str:
-    told = side.provenance
-    what = [f"{name} {_few(told[name])}" for name in ("commit", "torch") if name in told] + [_few(told.get("device", []))]
-    return f"{len(side.results):,} result{'s' * (len(side.results) != 1)}, {side.name}" + (
-        f" ({', '.join(what)})" if side.results else ""
-    )
+    known = side.provenance
+    what = [f"{name} {_few(known[name])}" for name in ("commit", "torch") if name in known] + [_few(known.get("device", []))]
+    return f"{count_noun(len(side.results), 'result')}, {side.name}" + (f" ({', '.join(what)})" if side.results else "")
 
 
 def _few(values: list[str]) -> str:
@@ -138,49 +134,41 @@ def _few(values: list[str]) -> str:
     return ", ".join(values[:FEW]) + more or DASH
 
 
-def _table(rows: "list[Cell]", fields: Fields) -> "Table":
-    """Two lines for each cell, the second for its protocol. fields: those that all of them share, told elsewhere."""
+def _table(rows: "list[Cell]", shared: Fields) -> "Table":
+    """Two lines for each cell, the second for its protocol. shared: fields that all of them share, told elsewhere."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
-    from rich.text import Text
 
-    table, same = Table("", "cell, and protocol", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)), _protocols(rows)
+    from simclic.report.noise import shown
+
+    table = Table("", "cell, and protocol", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.columns[1].overflow = "fold"
     for header in ("seeds", "A", "B", "B - A", "p"):
         table.add_column(header, justify="right", no_wrap=True)
     for cell in rows:
-        name = Text("\n").join([_text(_name(cell, fields)), _text(_protocol(cell, same[cell.protocol.title]))])
-        numbers = [f"{len(cell.seeds)}", _error(cell.a), _error(cell.b), *_difference(cell)]
-        table.add_row(_text(cell.word, STYLES.get(cell.word, "")), name, *numbers)
+        name = _text(_name(cell, shared)).append("\n").append(_text(_protocol(cell)))
+        errors = (f"{error:.2f}" if math.isfinite(error) else DASH for error in (cell.a, cell.b))
+        d = cell.difference
+        test = (f"{d.points:+.2f} ± {d.error:.2f}", shown(d.p)) if d else (DASH, DASH)
+        table.add_row(_text(cell.word, STYLES.get(cell.word, "")), name, f"{len(cell.seeds)}", *errors, *test)
     return table
-
-
-def _difference(cell: "Cell") -> tuple[str, str]:
-    from simclic.report.noise import shown
-
-    d = cell.difference
-    return (f"{d.points:+.2f} ± {d.error:.2f}", shown(d.p)) if d else (DASH, DASH)
-
-
-def _error(value: float) -> str:
-    return f"{value:.2f}" if math.isfinite(value) else DASH
 
 
 def _place(cell: "Cell") -> str:
     """A cell and its protocol in one line."""
-    return f"{_name(cell)}, {_protocol(cell)}"
+    return f"{_name(cell, {})}, {_protocol(cell)}"
 
 
-def _name(cell: "Cell", shared: Fields = NONE) -> str:
+def _name(cell: "Cell", shared: Fields) -> str:
     """Data set, method, and the fields that differ from their defaults, without those that are told elsewhere."""
     from simclic.data import FACTS
 
     name = cell.run.dataset
-    told = _told(_without(_fields(cell), shared))
-    return f"{FACTS[name].title if name in FACTS else name}, {cell.run.label}" + (f", {told}" if told else "")
+    differ = _values({k: v for k, v in _fields(cell).items() if k not in shared})
+    return ", ".join(filter(None, (FACTS[name].title if name in FACTS else name, cell.run.label, differ)))
 
 
-def _fields(cell: "Cell") -> dict[str, object]:
+def _fields(cell: "Cell") -> Fields:
     """What differs from the defaults and is not in the method's name."""
     run = cell.run
     said = {"dataset", "perturbation", "seed"} | ({"epochs"} if run.epochs == 0 else set())
@@ -188,58 +176,25 @@ def _fields(cell: "Cell") -> dict[str, object]:
     return {name: value for name, value in run.differing.items() if name not in said}
 
 
-def _protocol(cell: "Cell", shared: Fields = NONE) -> str:
-    told = _told(_without(_settings(cell), shared))
-    return cell.protocol.title + (f", {told}" if told else "")
+def _protocol(cell: "Cell") -> str:
+    differ = _values({k: v for k, v in cell.protocol.differing.items() if k != "solver"})  # the title says that
+    return ", ".join(filter(None, (cell.protocol.title, differ)))
 
 
-def _settings(cell: "Cell") -> dict[str, object]:
-    return {name: value for name, value in cell.protocol.differing.items() if name != "solver"}  # the title says that
-
-
-def _protocols(rows: "list[Cell]") -> dict[str, Fields]:
-    """For each protocol by its title: the fields that its cells share."""
-    titles = dict.fromkeys(cell.protocol.title for cell in rows)
-    return {title: _shared(_settings(cell) for cell in rows if cell.protocol.title == title) for title in titles}
-
-
-def _shared(those: Iterable[Fields]) -> Fields:
-    """The fields that all have in common, so that they are told once."""
-    first, *others = those
-    return {k: v for k, v in first.items() if all(k in fields and fields[k] == v for fields in others)}
-
-
-def _without(fields: Fields, shared: Fields) -> Fields:
-    return {name: value for name, value in fields.items() if name not in shared}
-
-
-def _told(values: Fields) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
-
-
-def _rules(found: "Comparison", rows: "list[Cell]") -> list[str]:
-    """How the words and numbers of the table are meant."""
-    lines = [f"changed: p < .05 after Holm's correction over the {_cells(found.tested)} that were tested; perhaps: without it"]
-    if any(len(cell.seeds) == 1 and cell.difference for cell in rows):
-        lines.append("with one seed, what another seed would have changed is not counted: a second tells more")
-    return lines
+def _values(fields: Fields) -> str:
+    return ", ".join(f"{name} {value}" for name, value in fields.items())
 
 
 def _counts(found: "Comparison") -> list[str]:
     from simclic.report.compare import APART, COMPARED, ONLY_A, ONLY_B
 
-    counts = found.counts
-    first = ", ".join(f"{counts[word]:,} {word}" for word in COMPARED)
-    others = ", ".join(f"{counts[word]:,} {word}" for word in (APART, ONLY_A, ONLY_B))
-    return [f"{_cells(found.compared)} compared: {first}", f"{others}; broken files: {len(found.broken):,}"]
+    first, others = (
+        ", ".join(f"{found.counts[word]:,} {word}" for word in words) for words in (COMPARED, (APART, ONLY_A, ONLY_B))
+    )
+    return [f"{count_noun(found.compared, 'cell')} compared: {first}", f"{others}; broken files: {len(found.broken):,}"]
 
 
-def _cells(count: int) -> str:
-    return f"{count:,} cell{'s' * (count != 1)}"
-
-
-def _listed(title: str, lines: Iterable[str], style: str = "bold") -> "list[Text]":
-    lines = list(lines)
+def _listed(title: str, lines: list[str], style: str = "bold") -> "list[Text]":
     more = [_text(f"  and {len(lines) - MOST:,} more: --json")] if len(lines) > MOST else []
     return [_text(title, style), *(_text(f"  {line}") for line in lines[:MOST]), *more] if lines else []
 

@@ -12,10 +12,9 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import IO
 from urllib.parse import urlparse
 
 from simclic.data import missing
@@ -116,49 +115,38 @@ def unpack(file: Path, into: Path) -> None:
 
     Raises InputError for a member outside the folder, for links and devices, and for a damaged archive.
     """
+
+    def allow(member: tarfile.TarInfo, place: str) -> tarfile.TarInfo:
+        regular = member.isreg() or member.isdir()
+        _check_member(file, into, member.name, "" if regular else "link" if member.issym() or member.islnk() else "device")
+        return tarfile.data_filter(member, place)
+
     into.mkdir()
     try:
-        for name, kind, content in _members(file):
-            if kind not in ("file", "folder"):
-                raise InputError(f"{file}: member {name!r} is a {kind}; only files and folders are unpacked")
-            path = PurePosixPath(name)
-            if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
-                raise InputError(f"{file}: member {name!r} leads out of the folder; nothing was unpacked")
-            target = into / path
-            if content is None:
-                target.mkdir(parents=True, exist_ok=True)
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with content, open(target, "xb") as f:  # a second member of the same name is refused
-                shutil.copyfileobj(content, f, 1 << 20)
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                for info in archive.infolist():
+                    _check_member(file, into, info.filename, "link" if stat.S_ISLNK(info.external_attr >> 16) else "")
+                    archive.extract(info, into)
+        else:
+            with tarfile.open(file) as tar:
+                tar.extractall(into, filter=allow)
     except DAMAGED as e:
         why = str(e).splitlines()[0].rstrip(":") if str(e) else type(e).__name__
         raise InputError(f"{file}: is damaged ({why})") from e
-    except (FileExistsError, IsADirectoryError, NotADirectoryError) as e:
+    except IsADirectoryError as e:
         raise InputError(f"{file}: has two members named {Path(e.filename).name!r}; it is not the published archive") from e
 
 
-def _members(file: Path) -> Iterator[tuple[str, str, IO[bytes] | None]]:
-    """(name, kind, content) of each member, in one pass; content is None for a folder."""
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            for info in archive.infolist():
-                link = stat.S_ISLNK(info.external_attr >> 16)
-                kind = "link" if link else "folder" if info.is_dir() else "file"
-                yield info.filename, kind, archive.open(info) if kind == "file" else None
-        return
-    with tarfile.open(file) as tar:
-        for member in tar:
-            kind = (
-                "file"
-                if member.isreg()
-                else "folder"
-                if member.isdir()
-                else "link"
-                if member.issym() or member.islnk()
-                else "device"
-            )
-            yield member.name, kind, tar.extractfile(member) if kind == "file" else None
+def _check_member(file: Path, into: Path, name: str, kind: str) -> None:
+    """Raise InputError for a member that may not be unpacked. kind: what it is if neither a file nor a folder."""
+    path = PurePosixPath(name)
+    if kind:
+        raise InputError(f"{file}: member {name!r} is a {kind}; only files and folders are unpacked")
+    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+        raise InputError(f"{file}: member {name!r} leads out of the folder; nothing was unpacked")
+    if twice := next((p for p in (path, *path.parents) if (into / p).is_file()), None):
+        raise InputError(f"{file}: has two members named {twice.name!r}; it is not the published archive")
 
 
 def _merge(source: Path, target: Path, last: Path) -> None:

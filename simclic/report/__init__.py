@@ -7,8 +7,8 @@ from typing import Any
 
 from simclic.errors import InputError
 from simclic.experiment import Suite
-from simclic.report import curve, heat
 from simclic.report.page import headline, page
+from simclic.report.pictures import draw_result
 from simclic.report.results import Results
 from simclic.report.site import check_source
 
@@ -49,5 +49,4 @@ def _apart(suites: list[Suite]) -> None:
 def picture(result: dict[str, Any], title: str, stem: Path) -> list[Path]:
     """One result as stem.svg and stem.png: a probe's error against l2, or a fine-tuning grid. Returns their paths."""
     check_source(SOURCE)
-    draw = heat.draw if result["stage"] == "finetune" else curve.draw
-    return draw(result, title, stem, SOURCE / "reports" / "simclic.mplstyle")
+    return draw_result(result, title, stem, SOURCE / "reports" / "simclic.mplstyle")

@@ -1,15 +1,7 @@
-"""The picture of a fine-tuning grid: error on val under each learning rate and weight decay, what diverged, what was chosen."""
+"""A fine-tuning grid as a table: error on val under each learning rate and weight decay, what diverged, what was chosen."""
 
 import math
-from pathlib import Path
 from typing import Any, NamedTuple
-
-import matplotlib as mpl
-
-mpl.use("Agg")
-
-from matplotlib import pyplot as plt
-from matplotlib.patches import Rectangle
 
 
 class Cell(NamedTuple):
@@ -50,31 +42,3 @@ def heat(result: dict[str, Any]) -> Heat:
 def short(value: float) -> str:
     """Three digits at most: 0.1, 3.16e-05."""
     return f"{value:.3g}"
-
-
-def draw(result: dict[str, Any], title: str, stem: Path, style: Path) -> list[Path]:
-    """Write stem.svg and stem.png. Every cell has its number, so that nothing hangs on colours. Returns the paths."""
-    grid = heat(result)
-    wide, high = len(grid.decays), len(grid.rows)
-    with plt.style.context(style), mpl.rc_context({"svg.hashsalt": stem.name}):
-        canvas, ax = plt.subplots(figsize=(1.6 + 0.72 * wide, 1.7 + 0.42 * high))
-        shades = [[float("nan") if c.heat is None else c.heat for c in cells] for _, cells in grid.rows]
-        ax.imshow(shades, cmap="Blues", vmin=0, vmax=1.6, aspect="auto")  # the darkest still lets black digits be read
-        for y, (_, cells) in enumerate(grid.rows):
-            for x, c in enumerate(cells):
-                ax.text(x, y, c.text, ha="center", va="center", fontsize=7, fontweight="bold" if c.chosen else "normal")
-                if c.chosen:
-                    ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, linewidth=2, zorder=3))
-        ax.set_xticks(range(wide), grid.decays)
-        ax.set_yticks(range(high), [lr for lr, _ in grid.rows])
-        ax.tick_params(length=0)
-        ax.grid(False)
-        ax.set_xlabel("weight decay")
-        ax.set_ylabel("learning rate")
-        told = f"error on val ({result['metric']}, %); framed: chosen, on test after the refit {result['error']:.2f} %"
-        ax.set_title(f"{title}\n{told}", parse_math=False)  # a file's name may hold anything
-        paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png")]
-        canvas.savefig(paths[0], metadata={"Date": None})
-        canvas.savefig(paths[1], metadata={"Software": None})
-        plt.close(canvas)
-    return paths

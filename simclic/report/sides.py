@@ -76,16 +76,10 @@ def sides(first: str, second: str, runs: Path) -> tuple[Side, Side]:
     A commit is anything that git resolves here, or as results record it. With a + behind it: what was measured while files
     differed from it, and nothing else. Raises InputError if a word means nothing, or nothing was measured there.
     """
-    both = all(map(os.path.isdir, (first, second)))
-    measured = {} if both else _commits(runs)
-    a = _side(first, measured, runs)
-    if first == second or (both and os.path.samefile(first, second)):
-        return a, replace(a, name=second)
-    return a, _side(second, measured, runs)
-
-
-def _side(word: str, measured: dict[str, list[Path]], runs: Path) -> Side:
-    return _of_folder(Path(word)) if os.path.isdir(word) else _of_commit(word, measured, runs)
+    measured = {} if all(map(os.path.isdir, (first, second))) else _commits(runs)
+    a, b = (_of_folder(Path(word)) if os.path.isdir(word) else _of_commit(word, measured, runs) for word in (first, second))
+    same = os.path.isdir(first) and os.path.isdir(second) and os.path.samefile(first, second)
+    return a, replace(a, name=second) if same else b
 
 
 def _of_folder(folder: Path) -> Side:
@@ -93,14 +87,13 @@ def _of_folder(folder: Path) -> Side:
         paths = [path for inner in sorted(folder.iterdir()) if inner.is_dir() for path in sorted(inner.iterdir()) if _named(path)]
     if not paths:
         near = (path for depth in ("", "*/*/", "*/*/*/", "*/*/*/*/") for path in folder.absolute().glob(f"{depth}*.json"))
-        there = next((f"; there are in {terminal_safe(str(path.parents[1]))}" for path in near if _named(path)), "")
+        there = next((f"; there are in {terminal_safe(path.parents[1])}" for path in near if _named(path)), "")
         raise InputError(f"{folder}: holds no results, which are called RUN/linear-*.json or RUN/finetune-*.json{there}")
     return Side(str(folder), *_read(paths))
 
 
 def _of_commit(word: str, measured: dict[str, list[Path]], runs: Path) -> Side:
-    commits = _meant(word, measured, runs)
-    results, broken = _read([path for commit in commits for path in measured[commit]])
+    results, broken = _read([path for commit in _meant(word, measured, runs) for path in measured[commit]])
     first: dict[tuple[str, str], Result] = {}
     for result in results:
         known = first.setdefault((result.run.name, result.protocol.name), result)
@@ -110,41 +103,33 @@ def _of_commit(word: str, measured: dict[str, list[Path]], runs: Path) -> Side:
                 "name the folder instead of the commit, or a narrower --runs DIR"
             )
     _, unknown = _read(measured.get("", []))
-    told = [f"{problem} (of which commit is not known)" for problem in unknown]
-    return Side(word, tuple(first.values()), (*broken, *told))
+    return Side(word, tuple(first.values()), (*broken, *(f"{problem} (of which commit is not known)" for problem in unknown)))
 
 
 def _meant(word: str, measured: dict[str, list[Path]], runs: Path) -> list[str]:
     """The commits, as results record them, that a word means."""
-    known = [commit for commit in measured if commit]
-    if word in known:
+    if word and word in measured:  # such as "unknown", outside git
         return [word]
-    base, dirty = word, False
-    if not (full := _resolved(word)) and word.endswith("+"):
-        base, dirty = word[:-1], True
-        full = _resolved(base)
-    hexadecimal = full or base.lower()
-    those = {c for c in known if re.fullmatch("[0-9a-f]{7,40}[+]?", c) and _alike(c.rstrip("+"), hexadecimal)}
-    found = sorted(c for c in those if c.endswith("+") == dirty)
-    if not full and not those:
-        raise InputError(f"{word!r} is neither a folder nor a commit that git knows here; {_there(measured, runs)}")
+    base, dirty = word.removesuffix("+"), word.endswith("+")
+    full = _resolved(base)
+    asked = full or base.lower()
+    alike = [c for c in measured if re.fullmatch("[0-9a-f]{7,40}[+]?", c) and _begins(c.rstrip("+"), asked)]
+    found = sorted(c for c in alike if c.endswith("+") == dirty)
+    many = [f"{terminal_safe(commit)} ({len(paths):,})" for commit, paths in measured.items() if commit]
+    more = f" and {len(many) - MOST} more" if len(many) > MOST else ""
+    there = f"results below {runs} are of {', '.join(many[:MOST])}{more}" if many else f"there are no results below {runs}"
+    if not full and not alike:
+        raise InputError(f"{word!r} is neither a folder nor a commit that git knows here; {there}")
     if not full and len({c[:12] for c in found}) > 1:
         raise InputError(f"{word}: may be any of {', '.join(found)}; say more of it")
     if not found:
-        at, other, changes = (full[:12] or base) + "+" * dirty, base + "+" * (not dirty), "without" if dirty else "with"
-        way = f"; say {other} for what was measured {changes} uncommitted changes" if those else ""
-        raise InputError(f"{word}: nothing was measured at {at}; {_there(measured, runs)}{way}")
+        other, changes = base + "+" * (not dirty), "without" if dirty else "with"
+        way = f"; say {other} for what was measured {changes} uncommitted changes" if alike else ""
+        raise InputError(f"{word}: nothing was measured at {(full[:12] or base) + '+' * dirty}; {there}{way}")
     return found
 
 
-def _there(measured: dict[str, list[Path]], runs: Path) -> str:
-    """Of which commits there are results."""
-    told = [f"{terminal_safe(commit)} ({len(paths):,})" for commit, paths in measured.items() if commit]
-    more = f" and {len(told) - MOST} more" if len(told) > MOST else ""
-    return f"results below {runs} are of {', '.join(told[:MOST])}{more}" if told else f"there are no results below {runs}"
-
-
-def _alike(recorded: str, asked: str) -> bool:
+def _begins(recorded: str, asked: str) -> bool:
     return asked.startswith(recorded) or (len(asked) >= 4 and recorded.startswith(asked))
 
 
