@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,12 @@ def temporary(folder: Path, name: str) -> Iterator[BinaryIO]:
             yield f
     finally:
         path.unlink(missing_ok=True)
+
+
+def intended_name(path: Path) -> str:
+    """Return the name of the file that a temporary one was to become; empty for every other file."""
+    match = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}", path.name)
+    return match[1] if match else ""
 
 
 def publish(f: BinaryIO, path: Path) -> None:

@@ -19,7 +19,8 @@ from stored import publish
 from simclic import Finetune, InputError, Linear, data, files, load
 from simclic.cli import gc
 from simclic.data import manifest
-from simclic.schedule import garbage, records
+from simclic.schedule import gc as garbage
+from simclic.schedule import items, records
 from simclic.store import results as store
 from simclic.train import checkpoint
 
@@ -63,7 +64,7 @@ with claimed(Path(sys.argv[1]), sys.argv[2]):
 """
 
 
-def age(*paths, seconds=2 * garbage.DAY):
+def age(*paths, seconds=2 * items.DAY):
     """Let files and folders have been written long ago."""
     for path in (p for top in paths for p in (*sorted(top.rglob("*"), reverse=True), top)):
         os.utime(path, (time.time() - seconds,) * 2, follow_symlinks=False)
@@ -116,13 +117,13 @@ def listed(*words):
 
 def found(*exhibits):
     """kind -> the paths that may go."""
-    return by_kind(garbage.find([load(path) for path in exhibits], Path("runs"), Path("data")).entries)
+    return by_kind(garbage.find([load(path) for path in exhibits], Path("runs"), Path("data")).items)
 
 
-def by_kind(entries):
+def by_kind(several):
     kinds = {}
-    for one in entries:
-        kinds.setdefault(one.kind, []).append(str(one.path))
+    for item in several:
+        kinds.setdefault(item.kind, []).append(str(item.path))
     return kinds
 
 
@@ -264,9 +265,9 @@ def test_what_was_written_a_moment_ago_stays(here):
         path.parent.mkdir(exist_ok=True)
         path.write_text("half")
     assert "left-overs" not in found()
-    age(folder / ".checkpoint.0123abcd", seconds=garbage.YOUNG - 60)
+    age(folder / ".checkpoint.0123abcd", seconds=items.YOUNG - 60)
     assert "left-overs" not in found()
-    age(folder / ".checkpoint.0123abcd", seconds=garbage.YOUNG + 60)
+    age(folder / ".checkpoint.0123abcd", seconds=items.YOUNG + 60)
     assert found()["left-overs"] == [f"runs/{folder.name}/.checkpoint.0123abcd"]
 
 
@@ -290,21 +291,21 @@ def test_nothing_of_a_run_goes_that_a_process_is_at_work_on(here, told, stage):
 def test_who_starts_between_listing_and_deleting_is_left_alone(here):
     littered(here)
     suites = [load("table2.py")]
-    chosen = garbage.find(suites, Path("runs"), Path("data")).entries
+    chosen = garbage.find(suites, Path("runs"), Path("data")).items
     folder = here / "runs" / run_of().name
     with at_work(folder):
         kept = stamps(folder)
         gone = garbage.delete(chosen, suites, Path("runs"), Path("data"))
         assert stamps(folder).keys() >= {p for p in kept if not p.name.startswith("owner")}
     assert any(f"process {os.getpid()}" not in line and "is at work on it" in line for line in gone.stayed)
-    assert not [one for one in gone.entries if one.path.parent == folder.relative_to(here) and "owner" not in one.path.name]
-    assert len(gone.entries) > 5
+    assert not [path for path in gone.files if path.parent == folder.relative_to(here) and "owner" not in path.name]
+    assert len(gone.files) > 5
 
 
 def test_a_file_that_changed_between_listing_and_deleting_stays(here):
     littered(here)
     suites, folder = [load("table2.py")], here / "runs" / run_of().name
-    chosen = garbage.find(suites, Path("runs"), Path("data")).entries
+    chosen = garbage.find(suites, Path("runs"), Path("data")).items
     (folder / "checkpoint").write_bytes(b"another")
     features = folder / "features-float32.safetensors"
     files.write_bytes(features, features.read_bytes())  # the same content, and another file
@@ -320,7 +321,7 @@ def test_a_file_that_changed_between_listing_and_deleting_stays(here):
 def test_a_result_that_went_between_listing_and_deleting_keeps_what_it_came_from(here):
     littered(here)
     suites, folder = [load("table2.py")], here / "runs" / run_of().name
-    chosen = garbage.find(suites, Path("runs"), Path("data")).entries
+    chosen = garbage.find(suites, Path("runs"), Path("data")).items
     for path in (*folder.glob("finetune-*.json"), *folder.glob("linear-*.json")):
         path.unlink()
     garbage.delete(chosen, suites, Path("runs"), Path("data"))
@@ -361,7 +362,7 @@ def test_links_are_not_followed(here, tmp_path, told):
 def test_a_run_that_became_a_link_between_listing_and_deleting_stays(here, tmp_path):
     littered(here)
     suites, folder = [load("table2.py")], here / "runs" / run_of().name
-    chosen = garbage.find(suites, Path("runs"), Path("data")).entries
+    chosen = garbage.find(suites, Path("runs"), Path("data")).items
     shutil.move(folder, tmp_path / "moved")  # the same files, by the same names
     folder.symlink_to(tmp_path / "moved")
     kept = stamps(tmp_path / "moved")
@@ -462,7 +463,7 @@ def test_jobs_in_slurms_queue_protect_their_runs_and_launches(here, monkeypatch)
     assert features in found("table2.py")["features"]
     squeue(here, monkeypatch, "slurm_load_jobs error: Unable to contact slurm controller", 1)
     told = garbage.find([load("table2.py")], Path("runs"), Path("data"))
-    assert features not in by_kind(told.entries)["features"]
+    assert features not in by_kind(told.items)["features"]
     assert any("what waits and runs is not known" in why for why in told.left)
 
 
@@ -477,7 +478,7 @@ def test_a_launch_whose_jobs_are_done_goes_if_slurm_has_none_of_it(here, monkeyp
 
 def test_launches_that_status_reads_stay(here):
     first = records.launches(Path("runs"))[-1].folder
-    assert f"runs/.launches/{first.name}/launch.json" in found()["launches"]
+    assert f"runs/.launches/{first.name}" in found()["launches"]
     store.fail(Path("runs"), tiny(seed=7), "pretrain", "diverged")
     failed = store.failed(Path("runs"), tiny(seed=7), "pretrain")
     store.write_json(failed, store.read_json(failed) | {"log": str(here / f"runs/.launches/{first.name}/all-0/log.err")})
@@ -547,7 +548,7 @@ def test_without_an_exhibit_decoded_data_stay(eleven, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data.load("dtd", "ericsson", eleven, 16)
     age(eleven)
-    assert not garbage.find([], Path("runs"), eleven).entries
+    assert not garbage.find([], Path("runs"), eleven).items
 
 
 def test_data_of_a_run_at_work_stay(eleven, tmp_path, monkeypatch):
@@ -557,12 +558,12 @@ def test_data_of_a_run_at_work_stay(eleven, tmp_path, monkeypatch):
     folder = store.enter(Path("runs"), tiny(dataset="dtd"), "d1")
     with at_work(folder):
         age(eleven)
-        assert not garbage.find([load("one.py")], Path("runs"), eleven).entries
-    kinds = by_kind(garbage.find([load("one.py")], Path("runs"), eleven).entries)
+        assert not garbage.find([load("one.py")], Path("runs"), eleven).items
+    kinds = by_kind(garbage.find([load("one.py")], Path("runs"), eleven).items)
     assert len(kinds["decoded data"]) == 2
 
 
-def test_bytes_are_what_the_disk_frees(here, tmp_path):
+def test_bytes_are_those_on_the_disk_and_a_file_with_two_names_counts_once(here):
     folder = here / "runs" / run_of().name
     one, two, sparse = (folder / f".checkpoint.{n:08x}" for n in range(3))
     one.write_bytes(os.urandom(100_000))
@@ -571,18 +572,14 @@ def test_bytes_are_what_the_disk_frees(here, tmp_path):
         f.truncate(10_000_000)
     os.sync()
     age(folder)
-    entries = garbage.find([], Path("runs"), Path("data")).entries
-    mine = [e for e in entries if "checkpoint" in e.path.name]
+    mine = [item for item in garbage.find([], Path("runs"), Path("data")).items if "checkpoint" in item.path.name]
     assert len(mine) == 3
-    assert garbage.freed(mine) == 512 * (one.stat().st_blocks + sparse.stat().st_blocks)
-    assert 100_000 <= garbage.freed(mine) < 200_000
-    assert garbage.freed([e for e in mine if e.path.name != one.name]) == 512 * sparse.stat().st_blocks
-    os.link(one, tmp_path / "kept")  # a name that stays keeps its bytes
-    assert garbage.freed(garbage.find([], Path("runs"), Path("data")).entries) == garbage.freed(
-        [e for e in entries if "checkpoint" not in e.path.name]
-    ) + 512 * (sparse.stat().st_blocks)
+    files_count, size = items.count_files(mine)
+    assert (files_count, size) == (3, 512 * (one.stat().st_blocks + sparse.stat().st_blocks))
+    assert 100_000 <= size < 200_000
     gone = garbage.delete(mine, [], Path("runs"), Path("data"))
-    assert (len(gone.entries), gone.problems, gone.stayed) == (3, [], [])
+    assert (len(gone.files), gone.problems, gone.stayed) == (3, [], [])
+    assert items.freed(gone.files.values()) == size
 
 
 @contextmanager
@@ -622,7 +619,7 @@ def test_a_single_file_that_cannot_be_deleted_is_one_line(here, told, monkeypatc
             raise PermissionError(1, "Operation not permitted", str(path))
         unlink(path, *words, **more)
 
-    monkeypatch.setattr("simclic.schedule.garbage.os.unlink", refuse)
+    monkeypatch.setattr("simclic.schedule.gc.os.unlink", refuse)
     code, _, err = told("table2.py", "--yes")
     assert (code, err) == (1, f"error: runs/{folder.name}/checkpoint.previous: cannot be deleted (Operation not permitted)\n")
     assert not (folder / "checkpoint").exists()
@@ -681,7 +678,7 @@ def test_json_lists_and_deletes_nothing(here, told):
     made = json.loads(out)
     assert code == 0
     assert stamps(here / "runs") == before
-    assert [k["kind"] for k in made["kinds"]] == list(garbage.KINDS)
+    assert [k["kind"] for k in made["kinds"]] == list(items.KINDS)
     assert made["total"]["bytes"] == made["safe"]["bytes"] == sum(k["bytes"] for k in made["kinds"]) > 0
     assert all(k["bytes"] == sum(item["bytes"] for item in k["items"]) for k in made["kinds"])
 
@@ -715,7 +712,7 @@ def test_features_of_another_precision_than_is_missing_go(tmp_path, monkeypatch)
 
 
 def test_looking_takes_no_torch():
-    script = "import sys, simclic.schedule.garbage, simclic.cli.gc; sys.exit(bool({'torch', 'pandas'} & set(sys.modules)))"
+    script = "import sys, simclic.schedule.gc, simclic.cli.gc; sys.exit(bool({'torch', 'pandas'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 

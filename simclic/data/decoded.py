@@ -5,6 +5,7 @@ import errno
 import hashlib
 import io
 import math
+import re
 import shutil
 import time
 import zlib
@@ -214,6 +215,30 @@ def opened(path: Path) -> np.ndarray:
 def made(name: str, root: Path, size: int | str = "*") -> list[Path]:
     """The decoded files of a data set, of all sizes or one. Beside each lies its SHA-256."""
     return sorted(manifest.place(root).glob(f"{manifest.stem(name)}-{size}-*.npy"))
+
+
+class Stored(NamedTuple):
+    """A file beside decoded images or with them. stem, size: of which data set (see manifest.stem) and at how many pixels.
+
+    finished: whether it has its name; else a process that was killed, or is at work, began it.
+    """
+
+    path: Path
+    stem: str
+    size: str
+    finished: bool
+
+
+def list_stored(root: Path) -> list[Stored]:
+    """Return decoded images, their digests, and what was begun of these or of the list of a data set's files."""
+    found = []
+    for path in sorted(manifest.place(root).glob("*")):
+        name = files.intended_name(path)
+        if match := re.fullmatch(r"(.+)-(\d+)-[0-9a-f]{16}\.(npy|sha256)", path.name):
+            found.append(Stored(path, match[1], match[2], True))
+        elif re.fullmatch(r".+-(\d+|(files|[0-9a-f]{6})\.json|\d+-[0-9a-f]{16}\.sha256)", name):
+            found.append(Stored(path, "", "", False))
+    return found
 
 
 def in_order(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:

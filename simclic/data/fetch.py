@@ -36,7 +36,8 @@ def fetch(name: str, root: Path, say: Say) -> None:
     problems = []
     try:
         root.mkdir(parents=True, exist_ok=True)
-        _sweep(root)
+        for folder in abandoned_downloads(root):
+            shutil.rmtree(folder, ignore_errors=True)
         for archive in facts(name).archives:
             if (root / archive.gives).exists():
                 continue
@@ -163,10 +164,12 @@ def _merge(source: Path, target: Path, last: Path) -> None:
             os.replace(item, there)
 
 
-def _sweep(root: Path) -> None:
-    """Remove what a process left that was killed while it downloaded or unpacked: nothing in there was written for a day."""
-    for left in root.glob(".fetch-*"):
+def abandoned_downloads(root: Path) -> list[Path]:
+    """Return the folders of processes that were killed while they downloaded or unpacked: nothing was written there for a day."""
+    abandoned = []
+    for folder in sorted(root.glob(".fetch-*")):
         with contextlib.suppress(FileNotFoundError):
-            newest = max(p.lstat().st_mtime for p in (left, *left.rglob("*")))
-            if time.time() - newest > 86_400:
-                shutil.rmtree(left)
+            newest = max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+            if time.time() - newest > 86_400 and folder.is_dir() and not folder.is_symlink():
+                abandoned.append(folder)
+    return abandoned

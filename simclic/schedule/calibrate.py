@@ -4,7 +4,6 @@ import os
 import sys
 import time
 import traceback
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
@@ -105,10 +104,8 @@ def _child(pipe: Connection, those: Sequence[Wanted], device: str, threads: int,
 
 def through(profile: Profile, those: Sequence[Wanted], runs: Path, seconds: float, say: Callable[[str], None]) -> Measured:
     """Measure on a node that a profile gets, in one small job. Raises InputError if it does not answer within `seconds`."""
-    place = records.place(runs)
-    folder = place / f"calibrate-{uuid.uuid4().hex[:8]}"
-    folder.mkdir(mode=0o700)
-    answer, ends, code = folder / "answer.json", time.monotonic() + seconds, snapshot.take(place)
+    folder = records.question_folder(runs, "calibrate")
+    answer, ends, code = folder / "answer.json", time.monotonic() + seconds, snapshot.take(folder.parent)
     kept = False  # what a job that ended without an answer has said
     with asking():
         executor = executor_for(profile, "pretrain", folder, "simclic-calibrate", code)

@@ -5,7 +5,6 @@ import os
 import platform
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,11 +76,10 @@ def cluster(
     leaks = sorted(k for k in os.environ if k.startswith("SBATCH_"))
     if leaks:
         found.append(Finding("environment", None, f"{', '.join(leaks)} would override the profile: left out"))
-    place = records.place(runs)
-    folder = place / f"doctor-{uuid.uuid4().hex[:8]}"
-    folder.mkdir(mode=0o700)
+    folder = records.question_folder(runs, "doctor")
     try:
-        return found + _nodes(profile, folder, snapshot.take(place), (runs.absolute(), root.absolute(), datasets), wait, say)
+        asked = (runs.absolute(), root.absolute(), datasets)
+        return found + _nodes(profile, folder, snapshot.take(folder.parent), asked, wait, say)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -5,6 +5,7 @@ and logs of submitit and a state file of each task. Numbers are never read from 
 """
 
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -12,13 +13,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from simclic import files, slurm
 from simclic.errors import InputError
 from simclic.experiment import PROTOCOLS, How, Run
 from simclic.provenance import provenance
 from simclic.schedule.pack import Array
 from simclic.schedule.profile import Profile
+from simclic.schedule.run_files import RunFiles
 from simclic.schedule.work import Work
 from simclic.store import results as store
+from simclic.store.claim import is_claimed
+
+NAME, ARRAY = r"\d{8}-\d{6}-\d{6}-[0-9a-f]{6}", r"(pretrain|linear|finetune|all)-\d+"  # of a launch's folder and of an array
+
+CLAIMS = ("owner", "submitting", "local")  # what processes claim in here: a launch, to submit, to work on this machine
 
 Key = tuple[str, str]  # the names of a Run and of a protocol, or of a Run and nothing for its encoder
 
@@ -95,6 +103,7 @@ class Launch:
         self.folder, self.values = folder, found
         self.how, self.code = How(**found["how"]), folder.parent / found["code"]
         self.sizes = {array["name"]: len(array["tasks"]) for array in found["arrays"]}
+        self.is_local = found["cluster"] == "local"
         self._numbers: dict[str, str] = {}
 
     def tasks(self) -> Iterator[Task]:
@@ -137,7 +146,71 @@ def place(runs: Path) -> Path:
 def launches(runs: Path) -> list[Launch]:
     """Every launch, the newest first. One whose submitter was killed before it had written what it wanted counts for nothing."""
     folders = sorted(runs.absolute().glob(".launches/2*"), reverse=True)
-    return [Launch(folder) for folder in folders if (folder / "launch.json").exists()]
+    return [Launch(folder) for folder in folders if is_written(folder)]
+
+
+class Launches:
+    """The launches below `runs` as this version and Slurm know them now.
+
+    readable: the oldest first. unreadable: folders that are called like a launch. silent: why Slurm does not answer, or nothing.
+    """
+
+    def __init__(self, runs: Path):
+        self.runs, self.silent, self.titles = runs, "", set[str]()
+        self.readable, self.unreadable = list[Launch](), list[Path]()
+        for folder in launch_folders(runs):
+            try:
+                self.readable.append(Launch(folder))
+            except (InputError, KeyError, TypeError):
+                self.unreadable.append(folder)
+        try:
+            if any(not launch.is_local for launch in self.readable):
+                self.titles = {job.name for job in slurm.queue().values()}
+        except slurm.Silent as e:
+            self.silent = str(e)
+
+    def may_run(self, launch: Launch) -> bool:
+        """Return whether a job of a launch waits or runs, as far as that can be known."""
+        if launch.is_local:
+            return is_claimed(launch.folder)
+        return bool(self.silent) or any(launch.title(array) in self.titles for array in launch.sizes)
+
+    def unfinished(self, launch: Launch) -> dict[str, Any]:
+        """Return the Runs of a launch whose jobs are not all done: name -> fields."""
+        jobs = [job for task in launch.tasks() for job in task.content]
+        return {
+            job["name"]: job["run"]
+            for job in jobs
+            if not RunFiles(self.runs / job["name"]).has(p["name"] for p in job["protocols"])
+        }
+
+
+def launch_folders(runs: Path) -> list[Path]:
+    """Return the folders that are called like a launch, the oldest first, whether or not they hold a whole one."""
+    return sorted(path for path in (runs / ".launches").glob("2*") if re.fullmatch(NAME, path.name) and path.is_dir())
+
+
+def is_written(folder: Path) -> bool:
+    """Return whether a launch has its record: only then it was submitted."""
+    return (folder / "launch.json").exists()
+
+
+def is_own_file(folder: Path, path: Path) -> bool:
+    """Return whether a file belongs to a launch: its records, and whatever submitit wrote into the folder of an array."""
+    inside, name = path.relative_to(folder).parts, files.intended_name(path) or path.name
+    return bool(re.fullmatch(ARRAY, inside[0]) or (len(inside) == 1 and re.fullmatch(rf"(launch|owner|{ARRAY})\.json", name)))
+
+
+def question_folder(runs: Path, verb: str) -> Path:
+    """Return a new folder for a job that answers a question (doctor, calibrate); no launch names the code that it runs."""
+    folder = place(runs) / f"{verb}-{uuid.uuid4().hex[:8]}"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def is_question_folder(path: Path) -> bool:
+    """Return whether a folder is called like those of `question_folder`."""
+    return bool(re.fullmatch(r"(doctor|calibrate)-[0-9a-f]{8}", path.name))
 
 
 def begin(arrays: list[Array], profile: Profile, code: Path, runs: Path, root: Path) -> Launch:

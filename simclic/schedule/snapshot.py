@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from contextlib import suppress
@@ -49,6 +50,24 @@ def check(folder: Path) -> None:
         differ = sorted({line.split("  ", 1)[-1] for line in {*now} ^ {*before}})
         those = f": {', '.join(differ[:8])} differ{'s' if len(differ) == 1 else ''}" if differ else ""
         raise InputError(f"{folder / 'simclic'}: is not the code that was submitted any more{those}; submit again")
+
+
+def is_copy(path: Path) -> bool:
+    """Return whether a path is called like a copy of the code that is whole."""
+    return bool(re.fullmatch(r"code-[0-9a-f]{16}", path.name))
+
+
+def is_draft(path: Path) -> bool:
+    """Return whether a path is called like a copy of the code that is being made."""
+    return bool(re.fullmatch(r"\.code\.[0-9a-f]{8}", path.name))
+
+
+def own_files(folder: Path) -> set[Path]:
+    """Return the files of a copy of the code: its list, what that names, and what Python compiled from it."""
+    sums = folder / SUMS
+    names = [line.split("  ", 1)[-1] for line in (sums.read_text().splitlines() if sums.is_file() else ())]
+    written = {sums, folder / "simclic" / COMMIT, *(folder / "simclic" / name for name in names)}
+    return written | set(folder.glob("simclic/**/__pycache__/*.pyc"))
 
 
 def running(folder: Path) -> None:

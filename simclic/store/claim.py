@@ -55,6 +55,19 @@ def owner(folder: Path, name: str = "owner") -> dict[str, Any] | None:
     return found if found and _alive(found) else None
 
 
+def is_claimed(folder: Path, name: str = "owner") -> bool:
+    """Return whether another process than this one is at work, as far as that can be known; an unreadable claim is believed."""
+    path = folder / f"{name}.json"
+    if holder := _read(path):
+        return _alive(holder) and (holder["pid"], holder["host"]) != (os.getpid(), platform.node())
+    return path.exists()
+
+
+def is_claim(path: Path) -> bool:
+    """Return whether a file is a claim that can be read, whoever holds it."""
+    return _read(path) is not None
+
+
 def _clear(path: Path, mine: dict[str, Any]) -> None:
     """Remove the claim of a process that is gone. Raises Busy if it lives.
 
