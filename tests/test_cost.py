@@ -55,6 +55,20 @@ def test_amounts_are_the_papers():
     assert amounts.running(Run(perturbation="history")) - amounts.running(run) == 3 * 4 * 50_000 * 2048  # the table of Eq. 1
 
 
+def test_a_method_is_priced_by_its_passes(tmp_path):
+    one, two = Run(), Run(method="simsiam")
+    assert amounts.encoder(two) == amounts.encoder(one) | {"train.image": 2 * 390_000 * 128}
+    assert amounts.running(two) == amounts.running(one)  # the same heads, and nothing is kept of an image
+    assert amounts.rough(two, ()) == 2 * amounts.rough(one, ())
+    prices = Prices(tmp_path, GPU)
+    assert 1.7 < prices.of(two, None).seconds / prices.of(one, None).seconds <= 2  # a step has a price of its own
+    done(tmp_path, tiny(), 1000.0)
+    known = Prices(tmp_path, CPU)
+    known.search([cost.prices.kind_of(tiny(), None), cost.prices.kind_of(tiny(method="simsiam"), None)])
+    assert known.of(tiny(seed=1), None).source == "as one finished"
+    assert known.of(tiny(method="simsiam"), None).source.startswith("guessed")  # another method's time says nothing of it
+
+
 def test_the_best_source_comes_first(tmp_path):
     run, other = tiny(), tiny(seed=1)
     guess = Prices(tmp_path, CPU).of(run, None)

@@ -28,6 +28,7 @@ from simclic.train import checkpoint, loop, pretrain
 CPU = torch.device("cpu")
 STEPS = 48
 RUN = {"epochs": 3, "batch_size": 16}
+RUNS = {"simclic": tiny(perturbation="history", **RUN), "simsiam": tiny(method="simsiam", **RUN)}
 
 
 def small():
@@ -40,9 +41,9 @@ def state(training, path):
     """SHA-256 over every weight, statistic, momentum and row of the history, and every metric."""
     h, parts = hashlib.sha256(), training.content()
     for name, value in sorted(parts["model"].items()):
-        h.update(name.encode() + value.numpy().tobytes())
+        h.update(name.encode() + value.cpu().numpy().tobytes())
     for group in parts["optimizer"]["state"].values():
-        h.update(group["momentum_buffer"].numpy().tobytes())
+        h.update(group["momentum_buffer"].cpu().numpy().tobytes())
     for line in (path / "log.jsonl").read_text().splitlines():
         row = json.loads(line)
         del row["images/s"]
@@ -50,23 +51,30 @@ def state(training, path):
     return h.hexdigest()
 
 
-def trained(path, run=None, minutes=0.0):
+def trained(path, run=RUNS["simclic"], minutes=0.0, device=CPU):
     """Train to the end; returns the state's digest and where it was resumed."""
     made, original = [], loop.Training
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "Training", lambda *a: made.append(original(*a)) or made[-1])
         path.mkdir(exist_ok=True)
-        dataset, run = small(), run or tiny(perturbation="history", **RUN)
-        _, record = loop.train(run, dataset, Images(dataset, 16, CPU), path, lambda share, note: None, how=How(minutes=minutes))
+        dataset = small()
+        images = Images(dataset, run.image_size, device)
+        _, record = loop.train(run, dataset, images, path, lambda share, note: None, how=How(minutes=minutes))
     return state(made[0], path), record["resumed"]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The digest of a training that was never stopped and never saved."""
-    digest, resumed = trained(tmp_path_factory.mktemp("whole"), minutes=10)
-    assert resumed == []
-    return digest
+def wholes(tmp_path_factory):
+    """The digest of a training of each method that was never stopped and never saved."""
+    ended = {method: trained(tmp_path_factory.mktemp(method), run, minutes=10) for method, run in RUNS.items()}
+    assert all(resumed == [] for _, resumed in ended.values())
+    return {method: digest for method, (digest, _) in ended.items()}
+
+
+@pytest.fixture
+def whole(wholes):
+    """The digest of SimCLIC's."""
+    return wholes["simclic"]
 
 
 # In processes of their own, which kill themselves.
@@ -124,36 +132,52 @@ def kill_at_seam(seam, save):
     files.open = opened
 
 
-def child(path, act, *arguments):
+def child(path, run, device, act, *arguments):
     torch.set_num_threads(1)
+    if device.type == "cuda":  # a GPU repeats its bits if it is asked to
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        torch.use_deterministic_algorithms(True)
     act(*arguments)
-    (path / "result.json").write_text(json.dumps(trained(path)))
+    (path / "result.json").write_text(json.dumps(trained(path, run, device=device)))
 
 
 def nothing():
     pass
 
 
-def run_child(path, act, *arguments):
+def run_child(path, act, *arguments, run=RUNS["simclic"], device=CPU):
     """The exit code of a training in a process of its own."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["simclic.train.pretrain", "timm", "sklearn.datasets", "test_resume"])
-    process = context.Process(target=child, args=(path, act, *arguments))
+    process = context.Process(target=child, args=(path, run, device, act, *arguments))
     process.start()
     process.join()
     return process.exitcode
 
 
-def test_killed_at_20_random_steps(tmp_path, whole):
-    steps = sorted(random.Random(0).sample(range(1, STEPS), 20))
+@pytest.mark.parametrize(("method", "kills"), [("simclic", 20), ("simsiam", 4)])
+def test_killed_at_random_steps(tmp_path, wholes, method, kills):
+    steps = sorted(random.Random(0).sample(range(1, STEPS), kills))
     for step in steps:
-        assert run_child(tmp_path, kill_at_step, step) == -signal.SIGKILL
+        assert run_child(tmp_path, kill_at_step, step, run=RUNS[method]) == -signal.SIGKILL
         assert not (tmp_path / "result.json").exists()
-    assert run_child(tmp_path, nothing) == 0
+    assert run_child(tmp_path, nothing, run=RUNS[method]) == 0
     digest, resumed = json.loads((tmp_path / "result.json").read_text())
-    assert digest == whole
+    assert digest == wholes[method]
     assert resumed == steps  # a checkpoint after every step: not one is lost, and none began at 0 again
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+@pytest.mark.parametrize("method", RUNS)
+def test_killed_in_bf16_on_each_device(tmp_path, device, method):
+    run, device = replace(RUNS[method], precision="bf16", image_size=32, epochs=1), torch.device(device)
+    for name, kill in (("whole", None), ("killed", 9)):
+        (tmp_path / name).mkdir()
+        if kill:
+            assert run_child(tmp_path / name, kill_at_step, kill, run=run, device=device) == -signal.SIGKILL
+        assert run_child(tmp_path / name, nothing, run=run, device=device) == 0
+    (whole, _), (digest, resumed) = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "killed"))
+    assert (digest, resumed) == (whole, [9])
 
 
 SEAMS = ("before it", "half written", "before fsync", "before the first rename", "between the renames", "after it")
@@ -190,9 +214,9 @@ def test_the_other_perturbations_resume_exactly_too(tmp_path, g, monkeypatch):
     assert (digest, resumed) == (expected, [21])
 
 
-def fresh(part, content):
+def fresh(part, content, run):
     """A checkpoint's content as if one part of the state had been forgotten."""
-    start = loop.Training(tiny(perturbation="history", **RUN), 1797, CPU).content()
+    start = loop.Training(run, 1797, CPU).content()
     kinds = {
         "weights": lambda n: n.endswith((".weight", ".bias")),
         "batch norm statistics": lambda n: "running" in n,
@@ -213,22 +237,27 @@ def fresh(part, content):
 PARTS = ("weights", "batch norm statistics", "history", "which images have a history", "momentum", "step")
 
 
-@pytest.mark.parametrize("part", [*PARTS, "sums", "features", "z", "index", "nothing"])
-def test_every_part_of_the_state_is_needed(tmp_path, whole, monkeypatch, part):
+WATCHED = ("sums", "features", "z", "index")
+CASES = [("simclic", part) for part in (*PARTS, *WATCHED, "nothing")]
+CASES += [("simsiam", part) for part in ("weights", "batch norm statistics", "momentum", "step", "sums", "nothing")]
+
+
+@pytest.mark.parametrize(("method", "part"), CASES)
+def test_every_part_of_the_state_is_needed(tmp_path, wholes, monkeypatch, method, part):
     save = checkpoint.save
 
     def forget(path, content):
-        save(path, fresh(part, content) if part != "nothing" else content)
+        save(path, fresh(part, content, RUNS[method]) if part != "nothing" else content)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         count = iter(range(100))
         patch.setattr(checkpoint, "save", lambda *a: forget(*a) if next(count) == 25 else None)
         with pytest.raises(KeyboardInterrupt):
-            trained(tmp_path)
-    digest, resumed = trained(tmp_path, minutes=10)
+            trained(tmp_path, RUNS[method])
+    digest, resumed = trained(tmp_path, RUNS[method], minutes=10)
     assert resumed == [25 if part == "step" else 26]  # late in an epoch: its probe has much to forget
-    assert (digest == whole) == (part == "nothing")
+    assert (digest == wholes[method]) == (part == "nothing")
 
 
 def saved(path, *steps):

@@ -45,7 +45,7 @@ class Method(nn.Module):
         self.backbone = backbone(run) if f is None else f
         self.width, self.d = width(self.backbone), run.projector_dim  # lengths of the backbone's vectors and of z
 
-    def views(self, pixels: Tensor, images: Images, generator: Generator = None) -> Any:
+    def views(self, pixels: Tensor, images: Images, generator: torch.Generator) -> Any:
         """What `forward` wants of a batch: here the images as they are, (B, 3, S, S) normalised.
 
         pixels: (B, 3, H, W) uint8 as stored. images: their size S and normalisation. generator: of the CPU, for every draw.

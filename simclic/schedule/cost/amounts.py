@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 
 from simclic import data
-from simclic.experiment import Finetune, Linear, Protocol, Run
+from simclic.experiment import METHODS, Finetune, Linear, Protocol, Run
 from simclic.experiment.protocol import CHECKPOINT_BYTES
 
-# How often: "train.step" and "train.image", steps of a pre-training and images in them; "epoch", what is watched at the end of
-# one; "image", images that pass through without being learned from; "tune.step", "tune.image", the same of one member of a
-# fine-tuning grid; "member"; "SOLVER.value", values of l2, and "SOLVER.cell", each times training images times classes;
-# "start", a process with its data.
+# How often: "train.step" and "train.image", steps of a pre-training and passes of an image through the encoder in them; "epoch",
+# what is watched at the end of one; "image", images that pass through without being learned from; "tune.step", "tune.image",
+# steps of one member of a fine-tuning grid and images in them; "member"; "SOLVER.value", values of l2, and "SOLVER.cell", each
+# times training images times classes; "start", a process with its data.
 Amounts = dict[str, float]
 
 WIDTHS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048, "test_resnet": 96}  # of the representation
@@ -39,7 +39,8 @@ def encoder(run: Run) -> Amounts:
     if run.epochs == 0:
         return {"start": 1, "image": fit(run) if run.init == "random" and run.backbone != "pixels" else 0}
     steps = run.epochs * (fit(run) // run.batch_size)
-    return {"start": 1, "train.step": steps, "train.image": steps * run.batch_size, "epoch": run.epochs}
+    passes = METHODS[run.method].passes
+    return {"start": 1, "train.step": steps, "train.image": steps * run.batch_size * passes, "epoch": run.epochs}
 
 
 def features(run: Run) -> Amounts:
@@ -82,8 +83,8 @@ def running(run: Run, protocol: Protocol | None = None) -> float:
         return 0.0
     d, h = run.projector_dim, run.predictor_dim
     heads = 4.0 * (width(run) * d + 2 * d * d + 2 * d * h)
-    past = 4.0 * fit(run) * d if run.perturbation == "history" and run.history_of == "image" else 0.0
-    return 3 * (2 * (weights + heads) + past)
+    past = 4.0 * fit(run) * d if run.memory_bank else 0.0
+    return 3 * ((2 + run.momentum_encoder) * (weights + heads) + past)
 
 
 def decoded(run: Run, size: int) -> float:
@@ -96,7 +97,7 @@ def rough(run: Run, protocols: Iterable[Protocol]) -> float:
     """A price in images that pass through the network and back, to share out what is left of some work."""
     train, val, _ = data.facts(run.dataset).sizes
     small = 1 + 32 / run.batch_size  # a step has a price of its own, whatever its size
-    price = run.epochs * (train + val) * small
+    price = run.epochs * (train + val) * small * METHODS[run.method].passes
     for protocol in protocols:
         if isinstance(protocol, Finetune):
             price += (len(protocol.settings) + 1) * protocol.steps * protocol.batch_size

@@ -26,7 +26,7 @@ class Price(NamedTuple):
 class Kind(NamedTuple):
     """Jobs whose times are in proportion to what they amount to."""
 
-    stage: str  # "pretrain", "linear" with its solver, "finetune"
+    stage: str  # "pretrain" with its method, "linear" with its solver, "finetune"
     backbone: str
     image_size: int
     precision: str
@@ -99,7 +99,7 @@ def kind_of(run: Run, protocol: Protocol | None) -> Kind:
         return Kind(f"linear {protocol.solver}", run.backbone, run.image_size, protocol.features)
     if protocol:
         return Kind("finetune", run.backbone, run.image_size, protocol.precision)
-    stage, precision = ("pretrain", run.precision) if run.epochs else ("calibrate", "float32")
+    stage, precision = (f"pretrain {run.method}", run.precision) if run.epochs else ("calibrate", "float32")
     return Kind(stage, run.backbone, run.image_size, precision)
 
 

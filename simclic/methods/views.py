@@ -1,0 +1,160 @@
+"""Augmented views, a batch at a time on the device that computes: each a function of the generator's seed alone.
+
+Views are cut from the decoded square images that a training reads anyway; of an image that is whole in a file, so far, only
+that square is seen.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+TRIES = 10  # to find a crop that fits into the image, as in torchvision's RandomResizedCrop
+SMALL = 64  # pixels along each side of images up to which nothing is blurred (SimSiam, appendix D, does not on CIFAR)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a view differs from its image. The defaults are SimSiam's (Section 3, "Baseline settings", and its official code).
+
+    area: of the crop, as a share of the image. aspect: its width over its height. sigma: of the blur, in pixels of the view.
+    brightness, contrast, saturation: a factor in [1 - value, 1 + value]. hue: a turn in [-hue, hue] of the colour circle.
+    Names that begin with p_: the probability of a step.
+    """
+
+    area: tuple[float, float] = (0.2, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    p_flip: float = 0.5
+    p_jitter: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    p_grey: float = 0.2
+    p_blur: float = 0.5
+    sigma: tuple[float, float] = (0.1, 2.0)
+
+
+def augment(pixels: Tensor, size: int, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Return one view of each image: (B, 3, size, size) float32 in [0, 255].
+
+    pixels: (B, 3, H, H) uint8. generator: of the CPU, so that views are the same on every device. In the order of the official
+    code: crop, jitter, grey, blur, flip (which goes with the crop here: it commutes with the rest).
+    """
+    count, device = len(pixels), pixels.device
+    top, left, height, width = draw_crops(count, recipe, generator).to(device)
+    flips = chosen(count, recipe.p_flip, generator).to(device)
+    rows, columns = window_weights(top, height, size, pixels.shape[2]), window_weights(left, width, size, pixels.shape[3])
+    columns[flips] = columns[flips].flip(1)
+    x = resample(pixels.float().div_(255), rows, columns)
+    jittered = chosen(count, recipe.p_jitter, generator).to(device)
+    x[jittered] = jitter(x[jittered], recipe, generator)
+    grey = chosen(count, recipe.p_grey, generator).to(device)
+    x[grey] = luminance(x[grey]).expand(-1, 3, -1, -1)
+    if size > SMALL:
+        blurred = chosen(count, recipe.p_blur, generator).to(device)
+        sigma = uniform(recipe.sigma, len(blurred), generator).to(device)
+        weights = gaussian_weights(sigma, size)
+        x[blurred] = resample(x[blurred], weights, weights)
+    return x.mul_(255)
+
+
+def draw_crops(count: int, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Return top, left, height and width of `count` crops as shares of a square image: (4, count).
+
+    Area and logarithm of the aspect are uniform, drawn until a crop fits; the whole image if none of TRIES does.
+    """
+    area = uniform(recipe.area, (TRIES, count), generator)
+    aspect = uniform((math.log(recipe.aspect[0]), math.log(recipe.aspect[1])), (TRIES, count), generator).exp()
+    sides = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()])  # (2, TRIES, count)
+    fits = (sides <= 1).all(dim=0)
+    first = (fits * torch.arange(TRIES, 0, -1)[:, None]).argmax(dim=0)  # of those that fit
+    height, width = torch.where(fits.any(dim=0), sides[:, first, torch.arange(count)], 1.0)
+    top, left = torch.rand(2, count, generator=generator)
+    return torch.stack([top * (1 - height), left * (1 - width), height, width])
+
+
+def uniform(bounds: tuple[float, float], shape: int | tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Return numbers that are uniform between two bounds."""
+    return bounds[0] + (bounds[1] - bounds[0]) * torch.rand(shape, generator=generator)
+
+
+def chosen(count: int, p: float, generator: torch.Generator) -> Tensor:
+    """Return the indices, on the CPU, of those of `count` images that an event of probability p meets."""
+    return (torch.rand(count, generator=generator) < p).nonzero()[:, 0]
+
+
+def resample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return weighted means of pixels. x: (B, 3, H, W). rows: (B, S, H). columns: (B, T, W). Returns (B, 3, S, T)."""
+    return rows[:, None] @ (x.flatten(1, 2) @ columns.mT).unflatten(1, (3, -1))
+
+
+def window_weights(start: Tensor, length: Tensor, size: int, stored: int) -> Tensor:
+    """Return the weights that bilinear interpolation, antialiased as PIL's, gives the stored pixels: (B, size, stored).
+
+    start, length: (B,) of the window, as shares of the image. size: pixels of the view. stored: pixels of the image.
+    """
+    step = (length * stored / size)[:, None, None]  # from one pixel of the view to the next, in stored pixels
+    centre = (start * stored)[:, None, None] + step * (torch.arange(size, device=start.device)[:, None] + 0.5)
+    distance = (torch.arange(stored, device=start.device) + 0.5 - centre).abs() / step.clamp_min(1)
+    weights = (1 - distance).clamp_min(0)
+    return weights / weights.sum(dim=2, keepdim=True)
+
+
+def gaussian_weights(sigma: Tensor, size: int) -> Tensor:
+    """Return the weights of a Gaussian blur, which sum to 1 at the border too: (B, size, size). sigma: (B,) in pixels."""
+    at = torch.arange(size, device=sigma.device)
+    weights = (-0.5 * ((at - at[:, None]) / sigma[:, None, None]).square()).exp()
+    return weights / weights.sum(dim=2, keepdim=True)
+
+
+def jitter(x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Return images with other brightness, contrast, saturation and hue, in an order that is drawn once for the batch.
+
+    x: (B, 3, S, S) in [0, 1]. Every image has factors of its own.
+    """
+    steps: list[tuple[Callable[[Tensor, Tensor], Tensor], tuple[float, float]]] = [
+        (blend_black, (1 - recipe.brightness, 1 + recipe.brightness)),
+        (blend_mean, (1 - recipe.contrast, 1 + recipe.contrast)),
+        (blend_grey, (1 - recipe.saturation, 1 + recipe.saturation)),
+        (turn_hue, (-recipe.hue, recipe.hue)),
+    ]
+    for n in torch.randperm(len(steps), generator=generator).tolist():
+        change, bounds = steps[n]
+        x = change(x, uniform(bounds, (len(x), 1, 1, 1), generator).to(x.device))
+    return x
+
+
+def luminance(x: Tensor) -> Tensor:
+    """Return the grey of each pixel: (B, 3, S, S) to (B, 1, S, S)."""
+    red, green, blue = x.unbind(dim=1)
+    return (0.299 * red + 0.587 * green + 0.114 * blue)[:, None]
+
+
+def blend_black(x: Tensor, factor: Tensor) -> Tensor:
+    """Change the brightness."""
+    return (x * factor).clamp_(0, 1)
+
+
+def blend_mean(x: Tensor, factor: Tensor) -> Tensor:
+    """Change the contrast: away from each image's mean grey, or towards it."""
+    return luminance(x).mean(dim=(2, 3), keepdim=True).lerp(x, factor).clamp_(0, 1)
+
+
+def blend_grey(x: Tensor, factor: Tensor) -> Tensor:
+    """Change the saturation: away from each pixel's grey, or towards it."""
+    return luminance(x).lerp(x, factor).clamp_(0, 1)
+
+
+def turn_hue(x: Tensor, turn: Tensor) -> Tensor:
+    """Turn the hue (of HSV) by a share of the circle; value and saturation stay."""
+    value, low = x.amax(dim=1, keepdim=True), x.amin(dim=1, keepdim=True)
+    chroma = value - low
+    red, green, blue = x.split(1, dim=1)
+    safe = chroma.clamp_min(1e-8)
+    hue = torch.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe)
+    hue = torch.where(value == red, (green - blue) / safe, hue) + 6 * turn  # in sixths of the circle
+    at = (torch.tensor([5.0, 3.0, 1.0], device=x.device).reshape(1, 3, 1, 1) + hue) % 6
+    return value - chroma * torch.minimum(at, 4 - at).clamp_(0, 1)
