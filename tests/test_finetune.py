@@ -19,7 +19,7 @@ from simclic.data import Splits
 from simclic.data.images import Images
 from simclic.errors import Diverged
 from simclic.evaluate import finetune
-from simclic.evaluate.finetune import Grid, Kept, Member, Task, grid
+from simclic.evaluate.finetune import Kept, Member, Task, grid
 from simclic.experiment import How
 from simclic.methods.backbones import backbone
 from simclic.store import results as store
@@ -75,17 +75,23 @@ def test_the_paper_asks_for_56_settings():
     assert sorted(decays) == pytest.approx([0, *(10 ** (-6 + i / 2) for i in range(7))])
 
 
-def test_each_setting_is_trained_on_train_and_the_chosen_one_again_on_train_and_val(run, digits, small, monkeypatch):
-    seen = []
-    bundles = Grid.bundles
-    monkeypatch.setattr(Grid, "bundles", lambda *a: seen.append(a[1:]) or bundles(*a))
-    record = run(small)[0]
-    (grid, settings), (refit, chosen) = seen
-    assert tuple(settings) == small.settings
-    assert chosen == [(record["chosen"]["lr"], record["chosen"]["decay"])]
-    assert (grid.train is digits.splits.train, grid.judged is digits.splits.val) == (True, True)
-    assert (refit.train == digits.splits.fit).all()
-    assert refit.judged is digits.splits.test
+def test_each_setting_is_judged_on_val_as_a_member_trained_on_train(run, digits, f, small):
+    curve = run(small)[0]["curve"]
+    task, val = Task(small, f, digits, Images(digits, 16, CPU), 0), digits.splits.val
+    for row in curve:
+        alone = Member(task, (row["lr"], row["decay"]))
+        for step, (x, y) in enumerate(finetune.Feed(small, digits, task.images, 0)(digits.splits.train)):
+            alone.step(x, y, step)
+        predicted = alone.scores(task.images(torch.from_numpy(val))).argmax(1)
+        assert row["error"] == pytest.approx(100 * (predicted != digits.labels[val]).mean())
+
+
+def test_what_is_chosen_does_not_depend_on_the_test_images(run, digits, small):
+    labels = digits.labels.copy()
+    labels[digits.splits.test] = np.roll(labels[digits.splits.test], 1)
+    one, other = run(small)[0], run(small, dataset=replace(digits, labels=labels), folder="other")[0]
+    assert (one["curve"], one["chosen"]) == (other["curve"], other["chosen"])
+    assert one["error"] != other["error"]
 
 
 def test_the_refit_is_what_a_member_trained_on_train_and_val_is(run, digits, f, small):

@@ -20,8 +20,7 @@ from simclic import InputError, Linear, data
 from simclic.data.images import Images
 from simclic.evaluate.linear import SOLVERS, features, newton, probe, published
 from simclic.evaluate.linear.frozen import extract
-from simclic.evaluate.linear.losses import OneOf
-from simclic.evaluate.linear.space import Preconditioner, rotated
+from simclic.evaluate.linear.space import Preconditioner
 from simclic.methods.backbones import Pixels
 from simclic.store import results as store
 
@@ -156,16 +155,20 @@ def test_blocks_solve_what_the_diagonal_does_not(monkeypatch):
             assert one.objective == pytest.approx(other.objective, rel=2e-6)
 
 
-def test_what_is_left_of_the_intercept_is_in_the_gap(monkeypatch):
-    x, y, n = problem("tall")
-    monkeypatch.setattr(newton._Solver, "search", lambda self, logits, along, loss, *_: torch.zeros_like(loss))
-    space, losses = rotated(torch.from_numpy(x[:n])), OneOf(torch.from_numpy(y[:n]))
-    theta = torch.zeros(21, 4, dtype=torch.float64)
-    theta[-1, 0] = 0.5  # far from the best intercept, which cannot be reached here; with so strong an l2 W hardly matters
-    state = newton._Solver(space, losses, 1e6, Linear(), Preconditioner(space, 4), torch.arange(4)).evaluate(theta, 0)
-    best = -np.log(np.bincount(y[:n]) / n)[y[:n]].sum()
-    assert state.gap > 0.9 * (state.value - best)
-    assert state.gap < 2 * (state.value - best)
+@pytest.mark.parametrize("kind", ["tall", "unbalanced", "binary"])
+def test_however_early_it_stops_the_gap_that_it_tells_is_a_bound(kind):
+    x, y, n = problem(kind)
+    for l2 in (1e6, 1.0, 1e-2):  # the strongest leaves little but the intercept to find
+        least = min(scikit_learns(x[:n], y[:n], l2)[1], by_hand_intercept(y[:n]))
+        for iterations in (1, 3, 10, 30):
+            protocol = Linear(iterations=iterations, tolerance=1e-12)
+            (fit,) = newton.path(torch.from_numpy(x[:n]), y[:n], len(np.unique(y)), (l2,), protocol)
+            assert fit.objective * (1 - fit.gap) <= least * (1 + 1e-9)
+
+
+def by_hand_intercept(y):
+    """The objective of the best intercept alone."""
+    return -np.log(np.bincount(y) / len(y))[y].sum()
 
 
 def test_a_step_that_is_not_finite_is_not_taken(monkeypatch):

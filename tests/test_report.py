@@ -190,15 +190,6 @@ def test_numbers_from_different_data_never_meet_unremarked(tmp_path):
     assert "Left out, since measured on other data: SimCLIC (history)." in page
 
 
-def test_the_report_says_that_caltech101s_list_differs():
-    notes = load(ROOT / "benchmarks/table2.py").exhibits[0].notes
-    assert any("Caltech101" in note and "flawed and differs" in note for note in notes)
-    assert any(
-        row["question"] == "Caltech101's split" and "without replacement" in row["why"]
-        for row in choices(full(), Results(ROOT / "nowhere"))
-    )
-
-
 def test_the_grid_is_a_heat_map_with_its_numbers(tmp_path):
     tune = Finetune()
     path = publish(tmp_path / "runs", tiny(), tune)

@@ -9,14 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from commands import simclic, wait
 from conftest import tiny
 from rich.console import Console
 
-from simclic import InputError, Linear, slurm
+from simclic import Finetune, InputError, Linear, slurm
+from simclic.evaluate.finetune import Kept
 from simclic.experiment import load
 from simclic.schedule import processes as launch
 from simclic.schedule import records, snapshot, task
@@ -165,6 +165,19 @@ def test_a_time_limit_after_progress_is_none_too_many(here, requeued):
     assert len(requeued) == 5
 
 
+def test_a_time_limit_in_a_bundle_brought_it_further(here, requeued):
+    """What a fine-tuning grid has done shows in its checkpoint, before any of its settings is finished."""
+    grid = Finetune(steps=3)
+    one = begun(Path("runs"), [(tiny(), (grid,))])
+    store.enter(Path("runs"), tiny(), "data")
+    for step in (1, 2, 3):
+        state = task._Told(one)
+        state.began -= 60 * 59
+        Kept(Path("runs"), tiny(), grid).save({"part": "grid", "settings": [], "step": step, "members": []})
+        assert task._stop(signal.SIGUSR2, state, Path("runs"), one.work()) == task.AGAIN
+    assert len(requeued) == 3
+
+
 def test_a_requeue_that_slurm_refuses_is_told(here, monkeypatch, capsys):
     one = begun(Path("runs"), [(tiny(), ())])
 
@@ -282,25 +295,6 @@ def test_a_damaged_record_is_named_and_nothing_is_submitted(here):
     failed.parent.mkdir(parents=True, exist_ok=True)
     failed.write_text("half")
     assert "is not a whole JSON file" in simclic("status", "table2.py", code=1)
-
-
-def test_a_time_limit_in_a_bundle_brought_it_further(tmp_path):
-    """What a fine-tuning grid has done shows in its checkpoint, before any of its settings is finished."""
-    from simclic import Finetune
-    from simclic.evaluate.finetune import Kept
-
-    grid = Finetune(steps=3)
-    store.enter(tmp_path, tiny(), "data")
-
-    class Asked:
-        launch = SimpleNamespace(values={"runs": str(tmp_path)})
-        work = staticmethod(lambda: [(tiny(), (grid,))])
-
-    told = SimpleNamespace(task=Asked)
-    stood = task._Told._standing(told)
-    assert task._Told._standing(told) == stood
-    Kept(tmp_path, tiny(), grid).save({"part": "grid", "settings": [], "step": 1, "members": []})
-    assert task._Told._standing(told) != stood
 
 
 def test_two_processes_never_compute_one_result(tmp_path):
