@@ -7,6 +7,7 @@ import pytest
 from conftest import ROOT
 
 from simclic import Figure, Finetune, InputError, Linear, Run, Table, grid, load
+from simclic.report.choices import guide
 
 
 def test_defaults_are_section_3_4():
@@ -194,3 +195,7 @@ def test_difficult_is_a_field_of_voc2007_alone():
         Run(dataset="dtd", difficult="ignore")
     with pytest.raises(InputError, match=r"difficult='maybe' is not one of negative, ignore"):
         Run(dataset="voc2007", difficult="maybe")
+
+
+def test_the_guide_lists_every_open_question_as_the_fields_declare_it():
+    assert guide() in (ROOT / "README.md").read_text()

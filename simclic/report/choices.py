@@ -46,13 +46,12 @@ def questions() -> list[Question]:
 
 
 def guide() -> str:
-    """Return the same as a table in Markdown, for README.md."""
-    rows = ["| question | the paper | default here, and why | field |", "|---|---|---|---|"]
+    """Return the same as a table in Markdown: README.md shows it."""
+    rows = [("question", "the paper", "default here, and why", "field"), ("---",) * 4]
     for q in questions():
-        default = ", ".join(f"{_default(name)}" for name in q.names)
-        why = f"{default}: {q.why}" if default else q.why
-        rows.append(f"| {q.question} | {q.paper} | {why} | {', '.join(f'`{name}`' for name in q.names) or 'none'} |")
-    return "\n".join(rows)
+        default = ", ".join(str(_default(name)) for name in q.names)
+        rows.append((q.question, q.paper, f"{default}: {q.why}" if default else q.why, ", ".join(f"`{n}`" for n in q.names)))
+    return "\n".join("| " + " | ".join(text.replace("|", r"\|") for text in row) + " |" for row in rows)
 
 
 SWEPT = ("tau", "p", "eps", "predictor")  # Figures 4-6 and Table 4 show what these change
