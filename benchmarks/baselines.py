@@ -12,7 +12,7 @@ from simclic.data import PAPER
 from simclic.experiment.baselines import IMPORTED
 
 TABLE = Table(
-    number=2,
+    paper="table2",
     caption="The 13 baselines, stored and measured again (%)",
     runs=grid(dataset=PAPER, init=tuple(IMPORTED), perturbation="none", epochs=0),
     protocols=(Linear(), Finetune(), Linear(solver="as-published")),

@@ -3,7 +3,7 @@
 from simclic import Figure, Finetune, Linear, grid
 
 FIGURE = Figure(
-    number=4,
+    paper="figure4",
     caption="The effect of the magnitude of the momentum parameter τ",
     runs=grid(dataset=("cifar10", "pets", "caltech101"), perturbation="history", tau=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6)),
     protocols=(Linear(), Finetune()),

@@ -3,7 +3,7 @@
 from simclic import Figure, Finetune, Linear, grid
 
 FIGURE = Figure(
-    number=5,
+    paper="figure5",
     caption="The effect of the magnitude of the dropout parameter p",
     runs=grid(dataset=("cifar10", "pets", "caltech101"), perturbation="dropout", p=(0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)),
     protocols=(Linear(), Finetune()),

@@ -3,7 +3,7 @@
 from simclic import Figure, Finetune, Linear, grid
 
 FIGURE = Figure(
-    number=6,
+    paper="figure6",
     caption="The effect of the magnitude of the noise parameter ε",
     runs=grid(dataset=("cifar10", "pets", "caltech101"), perturbation="noise", eps=(0.01, 0.05, 0.1, 0.2, 0.5, 1.0)),
     protocols=(Linear(), Finetune()),

@@ -3,7 +3,7 @@
 from simclic import Figure, grid
 
 FIGURE = Figure(
-    number=7,
+    paper="figure7",
     caption="Effect of batch sizes",
     runs=grid(dataset="cifar10", perturbation="noise", epochs=(500, 600, 700, 800, 900, 1000), batch_size=(16, 32, 64, 128)),
     x="batch_size",

@@ -13,7 +13,7 @@ from simclic import Finetune, Linear, Table, grid
 from simclic.data import PAPER
 
 TABLE = Table(
-    number=2,
+    paper="table2",
     caption="Linear evaluation and fine-tuning error rates (%)",
     runs=grid(dataset=PAPER, perturbation=("history", "dropout", "noise", "none"))
     + grid(dataset=PAPER, perturbation="none", epochs=0)

@@ -3,7 +3,7 @@
 from simclic import Run, Table
 
 TABLE = Table(
-    number=3,
+    paper="table3",
     caption="Training details reported in the original papers",
     runs=(Run(),),
     protocols=(),

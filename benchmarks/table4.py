@@ -3,7 +3,7 @@
 from simclic import Table, grid
 
 TABLE = Table(
-    number=4,
+    paper="table4",
     caption="Effect of predictor h",
     runs=grid(dataset="cifar10", perturbation="noise", predictor=("none", "frozen", "1-layer", "2-layer")),
     columns="predictor",

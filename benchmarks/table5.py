@@ -3,7 +3,7 @@
 from simclic import Table, grid
 
 TABLE = Table(
-    number=5,
+    paper="table5",
     caption="Effect of stop-gradient operator",
     runs=grid(dataset="cifar10", perturbation="noise", stop_gradient=(True, False)),
     columns="stop_gradient",

@@ -3,7 +3,7 @@
 from simclic import Table, grid
 
 TABLE = Table(
-    number=6,
+    paper="table6",
     caption="Effect of loss function",
     runs=grid(dataset="cifar10", perturbation="noise", similarity=("cosine", "cross-entropy")),
     columns="similarity",

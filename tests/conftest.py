@@ -101,7 +101,7 @@ EXHIBIT = '''"""A small exhibit."""
 from simclic import Finetune, Linear, Table, grid
 
 TABLE = Table(
-    number=2,
+    paper="table2",
     caption="Small",
     runs=grid(dataset="digits", backbone="test_resnet", image_size=16, projector_dim=32, predictor_dim=8, epochs=2,
               precision="float32", perturbation=("noise", "dropout", "history")),

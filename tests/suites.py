@@ -11,4 +11,4 @@ def full():
 
 
 def small(*runs, **options):
-    return Suite("small", "Small", (Table(number=2, caption="Small", runs=runs, **options),), "small.py")
+    return Suite("small", "Small", (Table(paper="table2", caption="Small", runs=runs, **options),), "small.py")

@@ -38,7 +38,7 @@ def test_all_13_measured_again_stand_beside_what_is_stored(eleven, tmp_path):
         file = official.write(name, tmp_path, official.trained(seed).state_dict())
         assert main(["import", name, str(file), "--runs", str(runs)]) == 0
     made = grid(dataset="cifar10", init=tuple(METHODS), perturbation="none", epochs=0, image_size=32)
-    table = Table(number=2, caption="Again", runs=made, protocols=(PROBE, TUNE))
+    table = Table(paper="table2", caption="Again", runs=made, protocols=(PROBE, TUNE))
     for run in made:
         compute_results(run, table.protocols, runs, eleven)
     render([Suite("", "", (table,), "x.py")], runs, tmp_path / "out")
@@ -65,7 +65,7 @@ def test_the_exhibit_asks_for_each_of_the_13_and_the_three_as_stored():
 def test_a_conversion_padded_as_stored_is_compared_with_the_stored_row(tmp_path):
     (run,) = grid(dataset="cifar10", init="byol-as-stored", perturbation="none", epochs=0)
     publish(tmp_path / "runs", run, Linear(), error=6.0)
-    render([Suite("", "", (Table(number=2, caption="", runs=(run,)),), "x.py")], tmp_path / "runs", tmp_path / "out")
+    render([Suite("", "", (Table(paper="table2", caption="", runs=(run,)),), "x.py")], tmp_path / "runs", tmp_path / "out")
     found = sheet(tmp_path / "out/table2.csv")
     less = found["Linear evaluation", "Run here less printed", "BYOL (padded as stored)"]
     assert (less["CIFAR10"], less["Cars"]) == ("-0.74", "–")

@@ -32,7 +32,7 @@ CONVERGED = (Linear(),)
 
 def verdicts(runs, *those, protocols=CONVERGED, number=2, **options):
     """What stands beside each printed number of a table of these Runs, by row and column."""
-    table = Table(number=number, caption="", runs=those, protocols=protocols, **options)
+    table = Table(paper=f"table{number}", caption="", runs=those, protocols=protocols, **options)
     return {(c.row, c.column, c.protocol): c for c in beside(table, Results(runs), BASELINES, {})}
 
 
@@ -80,7 +80,7 @@ def test_what_is_not_what_the_paper_did_is_not_compared(tmp_path, changes, why):
     run = replace(simclic(), **changes)
     measure(tmp_path, run, Linear(), 5.92)
     label = (run.label.split(" from")[0], *NOISE[1:])
-    table = Table(number=2, caption="", runs=(run,))
+    table = Table(paper="table2", caption="", runs=(run,))
     found = {(c.row, c.column): c for c in beside(table, Results(tmp_path), BASELINES, {})}
     if run.label == label[0]:
         cell = found[label[:2]]
@@ -270,7 +270,7 @@ def test_table_3_is_compared_word_by_word(tmp_path):
 
 def test_what_has_not_run_or_failed_says_so(tmp_path):
     failed = {simclic(seed=0).name: "pretrain: diverged: at step 3"}
-    table = Table(number=2, caption="", runs=(simclic(), simclic(perturbation="history")))
+    table = Table(paper="table2", caption="", runs=(simclic(), simclic(perturbation="history")))
     found = {(c.row, c.column): c for c in beside(table, Results(tmp_path), BASELINES, failed)}
     assert found["SimCLIC (noise)", "CIFAR10"].why == "pretrain: diverged: at step 3"
     assert found["SimCLIC (history)", "CIFAR10"].why == "no result is there yet"
@@ -279,7 +279,7 @@ def test_what_has_not_run_or_failed_says_so(tmp_path):
 
 def test_every_printed_number_has_its_place_in_every_format(tmp_path):
     measure(tmp_path / "runs", simclic(), Linear(), 6.0)
-    suite = Suite("", "", (Table(number=2, caption="", runs=(simclic(),)),), "x.py")
+    suite = Suite("", "", (Table(paper="table2", caption="", runs=(simclic(),)),), "x.py")
     render([suite], tmp_path / "runs", tmp_path / "out")
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out/table2-beside.csv").read_text())))
     (row,) = [r for r in rows if (r["row"], r["column"]) == NOISE[:2]]
@@ -320,7 +320,7 @@ def test_honest_marks_of_ours_are_paired(tmp_path):
     for run, error in zip(runs, (10.0, 10.4, 14.0), strict=True):
         measure(tmp_path / "alike", run, Linear(), error, images=2000, hard=hard)  # each wrong where the better one is wrong
         measure(tmp_path / "apart", replace(run, seed=0), Linear(), error, images=2000, hard=np.roll(hard, int(100 * error)))
-    table = Table(number=2, caption="", runs=tuple(runs))
+    table = Table(paper="table2", caption="", runs=tuple(runs))
     for name, expected in (("alike", ["best", "", ""]), ("apart", ["best", "best", ""])):
         made = sheet(table, Results(tmp_path / name), tmp_path).supported()
         (group,) = made.blocks[0][1]
@@ -357,7 +357,7 @@ def test_a_row_that_was_added_is_marked_among_the_printed_ones(tmp_path):
 def test_only_what_was_scored_on_test_images_is_ranked_among_the_printed_rows(tmp_path, split):
     run = Run(perturbation="none", epochs=0, split=split)
     measure(tmp_path, run, Linear(), 50, images=100)
-    made = sheet(Table(number=2, caption="", runs=(run,)), Results(tmp_path), BASELINES)
+    made = sheet(Table(paper="table2", caption="", runs=(run,)), Results(tmp_path), BASELINES)
     ranks = [row.label for group in made.blocks[0][1] if group.title.startswith("Rank") for row in group.rows]
     assert ranks == (["Untrained backbone"] if split == "ericsson" else [])
 
@@ -368,7 +368,7 @@ def test_another_choice_shows_what_it_changes(tmp_path):
         measure(tmp_path, run, Linear(), 6 + run.seed / 10)
     for run in other:
         measure(tmp_path, run, Linear(), 9 + run.seed / 10)
-    suite = Suite("", "", (Table(number=2, caption="", runs=runs),), "x.py")
+    suite = Suite("", "", (Table(paper="table2", caption="", runs=runs),), "x.py")
     rows = {row["question"]: row for row in choices([suite], Results(tmp_path))}
     (change,) = rows["What g perturbs"]["changes"]
     assert (change.where, change.choice, change.other) == ("CIFAR10, SimCLIC (noise), linear", "perturbs z", "perturbs p")
@@ -383,8 +383,8 @@ def test_a_cell_leads_to_its_run_and_back_and_to_other_seeds(tmp_path):
     runs = tuple(tiny(seed=s) for s in range(2))
     for run in runs:
         measure(tmp_path / "runs", run, Linear(), 10, images=100)
-    figure = Figure(number=7, caption="f", runs=(runs[0],), x="batch_size", lines="epochs")
-    suite = Suite("", "", (Table(number=2, caption="", runs=runs), figure), "x.py")
+    figure = Figure(paper="figure7", caption="f", runs=(runs[0],), x="batch_size", lines="epochs")
+    suite = Suite("", "", (Table(paper="table2", caption="", runs=runs), figure), "x.py")
     render([suite], tmp_path / "runs", tmp_path / "out")
     assert f'href="runs/{runs[0].name}.html" title="2 seeds; this is the first"' in (tmp_path / "out/table2.html").read_text()
     assert f'href="runs/{runs[0].name}.html"' in (tmp_path / "out/figure7.html").read_text()

@@ -478,7 +478,7 @@ def test_a_validation_set_is_the_makers_own_or_a_fifth_of_all(dataset, images):
 
 def test_of_several_linear_evaluations_claims_take_the_first_that_is_named(tmp_path):
     first, second = Linear(), Linear(solver="as-published")
-    table = Table(number=2, caption="", runs=(tiny(),), protocols=(first, second))
+    table = Table(paper="table2", caption="", runs=(tiny(),), protocols=(first, second))
     publish(tmp_path, tiny(), second, 30)
     assert here([table], Results(tmp_path)) == {}
     publish(tmp_path, tiny(), first, 10)
@@ -490,7 +490,7 @@ def test_a_folder_that_is_called_like_a_data_set_is_none(tmp_path):
     from simclic.report.cells import key
 
     runs = [Run(dataset=name, perturbation="history") for name in ("cifar10", "./CIFAR10", "./more/CIFAR10")]
-    figure = Figure(number=4, caption="", x="tau", runs=tuple(runs))
+    figure = Figure(paper="figure4", caption="", x="tau", runs=tuple(runs))
     places = [key(figure, job) for job in figure.jobs]
     assert len(set(places)) == 3
     assert [place.dataset for place in places] == ["CIFAR10", "./CIFAR10", "./more/CIFAR10"]

@@ -31,7 +31,7 @@ BOTH = (Linear(), Finetune())
 
 
 def suite(*runs, protocols=BOTH):
-    return Suite("", "", (Table(number=2, caption="", runs=runs, protocols=protocols),), "benchmarks/x.py")
+    return Suite("", "", (Table(paper="table2", caption="", runs=runs, protocols=protocols),), "benchmarks/x.py")
 
 
 def done(runs, run, seconds=100.0, device="cpu", epochs=None):
@@ -302,7 +302,7 @@ def test_a_folder_of_images_that_is_elsewhere_has_no_price_and_breaks_nothing(tm
     assert bill.as_json(made, told)["unknown"] == told.unknown
     (tmp_path / "mine.py").write_text(
         """from simclic import Table, grid
-TABLE = Table(number=2, caption="", runs=grid(dataset="./elsewhere", epochs=2))"""
+TABLE = Table(paper="table2", caption="", runs=grid(dataset="./elsewhere", epochs=2))"""
     )
     assert main(["plan", "mine.py"]) == 0
     assert "no price for 2 jobs: their images are not here" in capsys.readouterr().out

@@ -19,7 +19,7 @@ from simclic import Finetune, Linear, Table, grid
 from simclic.data import PAPER
 
 TABLE = Table(
-    number=2, caption="All eleven",
+    paper="table2", caption="All eleven",
     runs=grid(dataset=PAPER, backbone="test_resnet", image_size=16, projector_dim=16, predictor_dim=8, epochs=2, batch_size=4,
               precision="float32"),
     protocols=(Linear(l2_count=3, tolerance=1e-3),

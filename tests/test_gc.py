@@ -25,7 +25,7 @@ from simclic.store import results as store
 from simclic.train import checkpoint
 
 FULL, ONE = EXHIBIT, EXHIBIT.replace('("noise", "dropout", "history")', '"noise"')
-ANOTHER = EXHIBIT.replace("number=2", "number=4").replace('("noise", "dropout", "history")', '"none"')
+ANOTHER = EXHIBIT.replace('paper="table2"', 'name="another"').replace('("noise", "dropout", "history")', '"none"')
 SCRIPT = """
 import argparse, sys
 from simclic.cli import gc
@@ -239,7 +239,7 @@ def test_features_stay_while_a_protocol_is_missing_or_they_could_not_be_made_aga
     assert len(found("table2.py")["features"]) == 3
     Path("more.py").write_text(ANOTHER.replace("l2_count=3", "l2_count=2"))
     assert found("table2.py", "more.py")["features"] == found("table2.py")["features"]  # asks for another run
-    Path("more.py").write_text(ONE.replace("number=2", "number=4").replace("l2_count=3", "l2_count=2"))
+    Path("more.py").write_text(ONE.replace('paper="table2"', 'name="another"').replace("l2_count=3", "l2_count=2"))
     assert len(found("table2.py", "more.py")["features"]) == 2
     result = next((here / "runs" / run_of("history").name).glob("linear-*.json"))
     result.write_text(result.read_text().replace('"error"', '"errors"', 1))
@@ -418,7 +418,7 @@ def test_imported_weights_are_runs_that_nothing_starts_from(here):
     (here / "runs/imported/.byol.safetensors.0123abcd").write_bytes(b"half")
     age(here / "runs")
     asks = 'runs=grid(dataset="digits", init="byol", perturbation="none", epochs=0))'
-    asks = f"from simclic import Table, grid\nTABLE = Table(number=2, caption='x', {asks}"
+    asks = f"from simclic import Table, grid\nTABLE = Table(paper='table2', caption='x', {asks}"
     Path("byol.py").write_text(asks)
     assert [p for p in found("table2.py", "byol.py")["runs"] if "imported" in p] == ["runs/imported/swav.safetensors"]
     assert [p for p in found("table2.py")["runs"] if "imported" in p] == [
@@ -516,7 +516,7 @@ def test_decoded_data_that_nobody_asks_for_goes_and_comes_again(eleven, tmp_path
     for name, size in (("flowers", 16), ("flowers", 24), ("dtd", 16), ("cifar10", 16)):
         before = data.load(name, "ericsson", eleven, size).images.copy()
     Path("flowers.py").write_text(
-        'from simclic import Finetune, Linear, Table, grid\nTABLE = Table(number=2, caption="x", protocols=(Linear(),'
+        'from simclic import Finetune, Linear, Table, grid\nTABLE = Table(paper="table2", caption="x", protocols=(Linear(),'
         'Finetune(eval_resize=1.5)), runs=grid(dataset=("flowers", "cifar10"), image_size=16))'
     )
     place = manifest.place(eleven)

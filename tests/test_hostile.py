@@ -60,13 +60,13 @@ def reported(root, name, monkeypatch):
     (root / "runs" / trained.name / "pretrain.json").write_text("")
     store.fail(root / "runs", fails, "pretrain", f"{name}\n\n{name}")
     tables = (
-        Table(number=2, caption=name, runs=(trained, named, fails, untrained), protocols=(Linear(), Finetune()),
+        Table(paper="table2", caption=name, runs=(trained, named, fails, untrained), protocols=(Linear(), Finetune()),
               notes=(name, f"- {name}")),
-        Table(number=4, caption=name, runs=(trained,), columns="predictor", labels={"2-layer": name}),
-        Table(number=9, caption=name, runs=(named,), protocols=(), columns=("epochs", "init"), labels={"init": name}),
-        Figure(number=4, caption=name, runs=(trained,), protocols=(Linear(), Finetune()), x="eps",
+        Table(paper="table4", caption=name, runs=(trained,), columns="predictor", labels={"2-layer": name}),
+        Table(name="facts", caption=name, runs=(named,), protocols=(), columns=("epochs", "init"), labels={"init": name}),
+        Figure(name="eps", caption=name, runs=(trained,), protocols=(Linear(), Finetune()), x="eps",
                xlabel=name[-60:]),
-        Figure(number=5, caption=name, runs=(started,), x="eps", lines="init"),
+        Figure(name="started", caption=name, runs=(started,), x="eps", lines="init"),
     )  # fmt: skip
     report.render([Suite("", name, tables, f"{name}.py")], root / "runs", root / "out")
     return root / "out"
@@ -120,7 +120,7 @@ def test_latex_compiles_and_reads_no_file(both, latex, tmp_path):
         shutil.copy(path, tmp_path)
         assert text.isascii()
         told = re.findall(r"\\(?:input|include|frac|write|openout).*", text)
-        assert told == [rf"\input{{{name}}}" for name in ("table2", "table4", "table9") if path.name == "tables.tex"]
+        assert told == [rf"\input{{{name}}}" for name in ("table2", "table4", "facts") if path.name == "tables.tex"]
     assert bare(r"cmd|’ C calc’!A0 | <script>alert(1)") in bare(pages(tmp_path / "tables.tex"))
 
 
@@ -134,7 +134,7 @@ def test_no_cell_is_a_formula(both):
 
 
 def test_a_figure_shows_names_as_they_are(both):
-    words = " ".join("".join(ET.parse(both.hostile / "figure4.svg").getroot().itertext()).split())
+    words = " ".join("".join(ET.parse(both.hostile / "eps.svg").getroot().itertext()).split())
     name = " ".join(HOSTILE.split())
     assert words.count(name) == 2  # a legend for each protocol
     assert words.count(" ".join(HOSTILE[-60:].split())) == 2 + 2  # and an axis

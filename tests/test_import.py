@@ -316,7 +316,7 @@ def test_bad_words_are_one_line(place, tmp_path, capsys):
     with pytest.raises(InputError, match="init='swav': is not imported yet; run: simclic import swav FILE --runs "):
         backbone(runs, made, dataset=str(place / "birds"), init="swav")
     run = Run(dataset="digits", init="byol-as-stored", perturbation="none", epochs=0)
-    asked = plan([Suite("", "", (Table(number=2, caption="", runs=(run,)),), "x.py")], runs, place)
+    asked = plan([Suite("", "", (Table(paper="table2", caption="", runs=(run,)),), "x.py")], runs, place)
     told = f"init='byol-as-stored': is not imported yet; run: simclic import byol FILE --as-stored --runs {runs}"
     assert asked.absent == {"byol-as-stored": told}
     with pytest.raises(InputError, match="is not imported yet"):

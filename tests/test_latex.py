@@ -37,7 +37,10 @@ def test_results_of_several_seeds_ranks_and_failures_fit_the_page_too(tmp_path, 
         publish(tmp_path / "runs", job.run, job.protocol, error=10 + i % 70)
     other = grid(dataset="cifar10", init="./mine.pth", perturbation="none", epochs=0)
     publish(tmp_path / "runs", other[0], Linear(), error=5.95)
-    tables = (Table(number=2, caption=table.caption, runs=(*table.runs, *other), protocols=table.protocols), *full()[2].exhibits)
+    tables = (
+        Table(paper="table2", caption=table.caption, runs=(*table.runs, *other), protocols=table.protocols),
+        *full()[2].exhibits,
+    )
     render([Suite("", "t", tables, "x.py")], tmp_path / "runs", tmp_path)
     text = words(pages(tmp_path / "tables.tex"))
     assert re.search(r"5\.95\b", text)

@@ -83,7 +83,7 @@ def test_a_row_of_the_paper_s_is_not_there_twice(name, tmp_path):
     (tmp_path / "methods").mkdir()
     (tmp_path / "table2.csv").symlink_to(ROOT / "baselines/table2.csv")
     (tmp_path / "methods/mine.csv").write_text(NUMBERS.replace("Mine", name))
-    table = Table(number=2, caption="", runs=grid(perturbation="noise"))
+    table = Table(paper="table2", caption="", runs=grid(perturbation="noise"))
     with pytest.raises(InputError, match=re.escape(f"the table has a row {name!r} already")):
         sheet(table, Results(tmp_path / "runs"), tmp_path)
 

@@ -27,7 +27,7 @@ PIXELS = Run(dataset="digits", backbone="pixels", image_size=8, perturbation="no
 
 
 def table(*runs, **options):
-    return Table(**{"number": 2, "caption": "Small", "runs": runs} | options)
+    return Table(**{"paper": "table2", "caption": "Small", "runs": runs} | options)
 
 
 def pages(root, *exhibits):
@@ -56,7 +56,7 @@ def swept(root, errors, data=("d1", "d1", "d1")):
     for tau, those in runs.items():
         for run, error, digest in zip(those, errors[tau], data, strict=True):
             publish(root, run, Linear(), error, digest)
-    return Figure(number=4, caption="tau", runs=tuple(run for those in runs.values() for run in those), x="tau")
+    return Figure(paper="figure4", caption="tau", runs=tuple(run for those in runs.values() for run in those), x="tau")
 
 
 def test_a_point_is_the_mean_over_seeds_and_its_bar_their_deviation(tmp_path):
@@ -92,24 +92,20 @@ def test_no_bar_is_cut_off(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("number", "x", "lines", "values", "judged"),
+    ("exhibit", "x", "lines", "values"),
     [
-        (5, "p", "dataset", (0.1, 0.25, 0.4), True), (5, "base_lr", "dataset", (0.1, 0.25, 0.4), False),
-        (5, "p", "epochs", (0.1, 0.25, 0.4), False), (7, "batch_size", "epochs", (16, 64), True),
-        (7, "batch_size", "dataset", (16, 64), False),
+        ({"paper": "figure5"}, "p", "dataset", (0.1, 0.25, 0.4)), ({"name": "rates"}, "base_lr", "dataset", (0.1, 0.25, 0.4)),
+        ({"name": "p"}, "p", "dataset", (0.1, 0.25, 0.4)), ({"paper": "figure7"}, "batch_size", "epochs", (16, 64)),
     ],
 )  # fmt: skip
-def test_a_figure_of_ones_own_under_the_papers_number_judges_no_claim(tmp_path, number, x, lines, values, judged):
+def test_a_figure_of_ones_own_judges_no_claim(tmp_path, exhibit, x, lines, values):
     runs = tuple(tiny(perturbation="dropout", **{x: value}) for value in values)
     for run in runs:
         publish(tmp_path / "runs", run, Linear())
-    figure = Figure(number=number, caption="", runs=runs, x=x, lines=lines)
+    figure = Figure(**exhibit, caption="", runs=runs, x=x, lines=lines)
     out = pages(tmp_path, figure)
-    assert len(here([figure], Results(tmp_path / "runs"))) == len(values) * judged
-    assert all(f"runs/{run.name}.html" in (out / f"figure{number}.html").read_text() for run in runs)
-
-
-# What stands on the pages
+    assert len(here([figure], Results(tmp_path / "runs"))) == len(values) * ("paper" in exhibit)
+    assert all(f"runs/{run.name}.html" in (out / f"{figure.name}.html").read_text() for run in runs)
 
 
 def test_printed_numbers_and_ours_keep_to_their_columns(tmp_path):
@@ -140,7 +136,7 @@ def test_a_star_marks_what_was_not_run_as_the_paper_says_and_nothing_else(tmp_pa
 
 
 def test_notes_stand_below_their_exhibit(tmp_path):
-    figure = Figure(number=7, caption="f", runs=(tiny(),), x="batch_size", lines="epochs", notes=("a figure's note",))
+    figure = Figure(paper="figure7", caption="f", runs=(tiny(),), x="batch_size", lines="epochs", notes=("a figure's note",))
     out = pages(tmp_path, table(tiny(), notes=("one note", "another")), figure)
     for kind in ("html", "md", "tex"):
         text = (out / f"table2.{kind}").read_text()

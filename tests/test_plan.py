@@ -16,7 +16,7 @@ from simclic.store import results as store
 
 
 def suite(*runs, **options):
-    return Suite("", "", (Table(number=4, caption="", runs=runs, **options),), "benchmarks/x.py")
+    return Suite("", "", (Table(name="small", caption="", runs=runs, **options),), "benchmarks/x.py")
 
 
 def test_shared_jobs_are_counted_once(tmp_path):

@@ -85,7 +85,7 @@ def test_figures_draw_a_line_per_data_set_through_the_stored_points(tmp_path):
     runs = tuple(tiny(perturbation="history", tau=tau) for tau in (0.6, 0.1, 0.3))
     for run, error in zip(runs, (30.0, 10.0, 20.0), strict=True):
         publish(tmp_path / "runs", run, Linear(), error)
-    figure = Figure(number=4, caption="tau", runs=runs, x="tau")
+    figure = Figure(paper="figure4", caption="tau", runs=runs, x="tau")
     drawn = points(figure, Results(tmp_path / "runs"))
     assert list(drawn["x"]) == [0.1, 0.3, 0.6]
     assert list(drawn["error"]) == [10.0, 20.0, 30.0]
@@ -101,9 +101,9 @@ def test_figures_draw_a_line_per_data_set_through_the_stored_points(tmp_path):
 @pytest.mark.parametrize("columns", ["dataset", "eps", ("epochs", "batch_size")])
 def test_a_table_that_the_paper_has_not_shows_what_was_run(tmp_path, columns):
     publish(tmp_path / "runs", tiny(), Linear(), 12.34)
-    table = Table(number=9, caption="Mine", runs=(tiny(),), columns=columns)
+    table = Table(name="mine", caption="Mine", runs=(tiny(),), columns=columns)
     render([Suite("mine", "t", (table,), "mine.py")], tmp_path / "runs", tmp_path / "out")
-    text = (tmp_path / "out/mine/table9.md").read_text()
+    text = (tmp_path / "out/mine/mine.md").read_text()
     assert ("12.34" in text) == isinstance(columns, str)
     assert "Run here" in text
     assert "As printed" not in text
@@ -113,7 +113,7 @@ def test_an_ablation_under_two_protocols_keeps_them_apart(tmp_path):
     tune = Finetune()
     publish(tmp_path / "runs", tiny(), Linear(), 12.34)
     publish(tmp_path / "runs", tiny(), tune, 56.78)
-    table = Table(number=4, caption="Both", runs=(tiny(),), protocols=(Linear(), tune), columns="predictor")
+    table = Table(paper="table4", caption="Both", runs=(tiny(),), protocols=(Linear(), tune), columns="predictor")
     render([Suite("mine", "t", (table,), "mine.py")], tmp_path / "runs", tmp_path / "out")
     text = (tmp_path / "out/mine/table4.csv").read_text()
     assert "Linear evaluation,Run here,Digits,12.34" in text
@@ -123,7 +123,7 @@ def test_an_ablation_under_two_protocols_keeps_them_apart(tmp_path):
 def test_names_are_harmless_in_every_format(tmp_path):
     hostile = "<script>alert(1)</script> \\input{x} | =cmd"
     suite = small(tiny())
-    table = Table(number=4, caption=hostile, runs=(tiny(),), columns="predictor", labels={"2-layer": hostile})
+    table = Table(paper="table4", caption=hostile, runs=(tiny(),), columns="predictor", labels={"2-layer": hostile})
     render([Suite("", "t", (table, *suite.exhibits), "x.py")], tmp_path / "runs", tmp_path / "out")
     assert "<script>alert" not in (tmp_path / "out/index.html").read_text()
     assert "<script>alert" not in (tmp_path / "out/table4.html").read_text()
@@ -177,7 +177,7 @@ def test_numbers_from_different_data_never_meet_unremarked(tmp_path):
     for run in runs[:2]:
         publish(tmp_path / "runs", run, linear)
     publish(tmp_path / "runs", runs[3], linear)
-    suite = Suite("", "", (Table(number=2, caption="", runs=runs),), "benchmarks/table2.py")
+    suite = Suite("", "", (Table(paper="table2", caption="", runs=runs),), "benchmarks/table2.py")
     render([suite], tmp_path / "runs", tmp_path / "out")
     assert "different data" not in (tmp_path / "out/table2.md").read_text()
     publish(tmp_path / "runs", runs[2], linear, data="d2", truth=(0, 1, 1))  # an image more: cannot even be paired
@@ -199,7 +199,7 @@ def test_the_grid_is_a_heat_map_with_its_numbers(tmp_path):
     store.write_json(
         path, values | {"curve": curve, "chosen": {"lr": curve[1]["lr"], "decay": curve[1]["decay"], "val_error": 11}}
     )
-    suite = Suite("", "", (Table(number=2, caption="", runs=(tiny(),), protocols=(tune,)),), "x.py")
+    suite = Suite("", "", (Table(paper="table2", caption="", runs=(tiny(),), protocols=(tune,)),), "x.py")
     render([suite], tmp_path / "runs", tmp_path / "out")
     page = (tmp_path / f"out/runs/{tiny().name}.html").read_text()
     page = page[page.index('<table class="heat">') :].split("</table>")[0]

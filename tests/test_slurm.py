@@ -29,7 +29,7 @@ LINEAR = Linear(l2_count=2, tolerance=1e-2)
 EXHIBIT = '''"""A small exhibit."""
 from simclic import Figure, Linear, grid
 
-FIGURE = Figure(number=6, caption="Small", x="base_lr", protocols=(Linear(l2_count=2, tolerance=1e-2),), runs=grid(
+FIGURE = Figure(name="rates", caption="Small", x="base_lr", protocols=(Linear(l2_count=2, tolerance=1e-2),), runs=grid(
     dataset="digits", backbone="test_resnet", image_size=16, projector_dim=32, predictor_dim=8, epochs={epochs},
     precision="float32", perturbation="noise", {more}))
 '''
@@ -339,7 +339,7 @@ def many(place, count, probes=1):
     untrained = {"dataset": "digits", "backbone": "test_resnet", "image_size": 8, "epochs": 0, "perturbation": "none"}
     lines = ['"""Many."""', "from simclic import Figure, Linear, grid", f"RUNS = grid(seed=tuple(range({count})), **{untrained})"]
     figures = [
-        f'Figure(number={4 + i}, caption="", x="image_size", protocols=({Linear(l2_count=2 + i, tolerance=1e-2)!r},), runs=RUNS)'
+        f'Figure(name="size-{i}", caption="", x="image_size", protocols=({Linear(l2_count=2 + i, tolerance=1e-2)!r},), runs=RUNS)'
         for i in range(probes)
     ]
     (place / "small.py").write_text("\n".join([*lines, f"EXHIBITS = [{', '.join(figures)}]\n"]))

@@ -103,7 +103,7 @@ def test_the_miniature_is_the_same_nine_exhibits_moved():
 
 
 def test_moved_leaves_alone_what_a_run_does_not_read():
-    table = Table(number=2, caption="", runs=(Run(), *grid(perturbation="none", epochs=0, backbone="pixels")))
+    table = Table(paper="table2", caption="", runs=(Run(), *grid(perturbation="none", epochs=0, backbone="pixels")))
     runs = table.moved(seed=(0, 1), base_lr=0.2, dataset="digits").runs
     assert [(run.kind, run.seed) for run in runs] == [("noise", 0), ("noise", 1), ("pixels", 0)]
     assert table.moved(epochs=lambda e: e // 100).runs[0].epochs == 10
@@ -115,7 +115,7 @@ def test_moved_leaves_alone_what_a_run_does_not_read():
 
 def test_pixels_are_not_fine_tuned():
     runs = grid(perturbation="none", epochs=0, backbone=("resnet50", "pixels"))
-    table = Table(number=2, caption="", runs=runs, protocols=(Linear(), Finetune()))
+    table = Table(paper="table2", caption="", runs=runs, protocols=(Linear(), Finetune()))
     assert [(job.run.backbone, job.stage) for job in table.jobs] == [
         ("resnet50", "linear"),
         ("resnet50", "finetune"),
@@ -124,26 +124,26 @@ def test_pixels_are_not_fine_tuned():
 
 
 def test_only_seeds_are_averaged_in_a_cell():
-    Table(number=2, caption="", runs=grid(seed=(0, 1)))
+    Table(paper="table2", caption="", runs=grid(seed=(0, 1)))
     with pytest.raises(InputError, match=r"Table 2: runs with eps 0.1 and 0.2 meet in one cell; only seeds are averaged"):
-        Table(number=2, caption="", runs=grid(eps=(0.1, 0.2)))
-    Table(number=2, caption="", runs=grid(eps=(0.1, 0.2)), columns="eps")
-    Figure(number=6, caption="", runs=grid(eps=(0.1, 0.2)), x="eps")
+        Table(paper="table2", caption="", runs=grid(eps=(0.1, 0.2)))
+    Table(name="eps", caption="", runs=grid(eps=(0.1, 0.2)), columns="eps")
+    Figure(paper="figure6", caption="", runs=grid(eps=(0.1, 0.2)), x="eps")
     with pytest.raises(InputError, match=r"Figure 6: runs with batch_size 16 and 32 meet"):
-        Figure(number=6, caption="", runs=grid(batch_size=(16, 32)), x="eps")
+        Figure(paper="figure6", caption="", runs=grid(batch_size=(16, 32)), x="eps")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("TABLE = Table(number=4, caption='', runs=Run())", "is no tuple such as (grid(...) or Run(...),)"),
-        ("TABLE = Table(number=4, caption='', runs=(), protocols=('linear',))", "is no tuple such as (Linear(), Finetune())"),
-        ("TABLE = Table(number=4, caption='', runs=(), protocols=(Linear(), Linear(l2_count=2)))", "two protocols of one kind"),
+        ("TABLE = Table(name='x', caption='', runs=Run())", "is no tuple such as (grid(...) or Run(...),)"),
+        ("TABLE = Table(name='x', caption='', runs=(), protocols=('linear',))", "is no tuple such as (Linear(), Finetune())"),
+        ("TABLE = Table(name='x', caption='', runs=(), protocols=(Linear(), Linear(l2_count=2)))", "two protocols of one kind"),
         (
-            "FIGURE = Figure(number=4, caption='', runs=(Run(),), x='backbone')",
+            "FIGURE = Figure(name='x', caption='', runs=(Run(),), x='backbone')",
             "x='backbone' has the value 'resnet50'; an axis needs",
         ),
-        ("FIGURE = Figure(number=4, caption='', runs=(Run(),), x='taw')", "'taw' is no field of Run; did you mean 'tau'?"),
+        ("FIGURE = Figure(name='x', caption='', runs=(Run(),), x='taw')", "'taw' is no field of Run; did you mean 'tau'?"),
         ("EXHIBITS = 7", "declares no exhibit"),
     ],
 )
@@ -156,7 +156,7 @@ def test_a_wrong_declaration_is_one_line(tmp_path, text, message):
 
 
 def test_a_docstring_of_blanks_is_no_title(tmp_path):
-    (tmp_path / "e.py").write_text("\nfrom simclic import *\nTABLE = Table(number=4, caption='', runs=(Run(),))\n")
+    (tmp_path / "e.py").write_text("\nfrom simclic import *\nTABLE = Table(name='x', caption='', runs=(Run(),))\n")
     assert load(tmp_path / "e.py").title == "e"
 
 
@@ -166,7 +166,7 @@ def test_a_file_of_ones_own_has_a_folder_of_its_own(tmp_path):
         (tmp_path / f"{name}.py").write_text(text)
         assert load(tmp_path / f"{name}.py").name == folder
     (tmp_path / "two.py").write_text(text + "\nEXHIBITS = [FIGURE]\ndel FIGURE\nEXHIBITS *= 2")
-    with pytest.raises(InputError, match="declares Figure 4 twice; give each its own number"):
+    with pytest.raises(InputError, match="declares Figure 4 twice; give each a name of its own"):
         load(tmp_path / "two.py")
 
 
@@ -199,3 +199,32 @@ def test_difficult_is_a_field_of_voc2007_alone():
 
 def test_the_guide_lists_every_open_question_as_the_fields_declare_it():
     assert guide() in (ROOT / "README.md").read_text()
+
+
+def test_an_exhibit_is_the_papers_or_has_a_name_of_its_own():
+    ours = [Table(caption="", runs=(), **names) for names in ({"paper": "table2"}, {"name": "tau-on-pets"})]
+    assert [(e.name, e.title) for e in ours] == [("table2", "Table 2"), ("tau-on-pets", "Tau on pets")]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"paper": "table7"}, "paper='table7' is not one of table2, table3, table4, table5, table6; your own Table has a name"),
+        ({"paper": "table4"}, "paper='table4': the paper lays it out by 'predictor', not by 'dataset'"),
+        ({"name": "table2"}, "name='table2' is an exhibit of the paper; say paper='table2', or take another name"),
+        ({"name": "Tau on Pets"}, "name='Tau on Pets' cannot name a table: small letters, digits and hyphens"),
+        ({"name": "index"}, "name='index' cannot name a table"),
+        ({}, "name='' cannot name a table"),
+        ({"name": "x", "paper": "table2"}, "name='x' has no effect with paper='table2'; remove one of them"),
+    ],
+)
+def test_a_wrong_name_of_an_exhibit_is_one_line(names, message):
+    with pytest.raises(InputError) as caught:
+        Table(**names, caption="", runs=())
+    assert str(caught.value).startswith(message)
+
+
+def test_an_exhibit_by_its_old_number_says_what_to_write(tmp_path):
+    (tmp_path / "old.py").write_text("from simclic import *\nTABLE = Table(number=2, caption='', runs=())\n")
+    with pytest.raises(InputError, match=r"old.py:2: number= is gone; say paper=\"table2\", or name=\"my-table\" for your own"):
+        load(tmp_path / "old.py")

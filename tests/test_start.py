@@ -50,7 +50,7 @@ def measured(tmp_path, monkeypatch):
 
 def looked(run, runs):
     """What plan and report say of a Run's result."""
-    table = Table(number=2, caption="", runs=(run,), protocols=(PROBE,))
+    table = Table(paper="table2", caption="", runs=(run,), protocols=(PROBE,))
     made = plan([Suite("", "", (table,), "x.py")], runs, runs)
     shown = sheet(table, Results(runs), ROOT / "nothing")
     ((_, (group,)),) = shown.blocks

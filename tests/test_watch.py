@@ -159,7 +159,7 @@ def test_diverged_and_collapsed_stand_in_the_tables(tmp_path, linear):
     path = store.result_path(runs, fallen, linear)
     values = store.read_json(path)
     store.write_json(path, values | {"collapsed": "the representations fill few dimensions"})
-    suite = Suite("", "", (Table(number=2, caption="", runs=(wild, fallen), protocols=(linear,)),), "x.py")
+    suite = Suite("", "", (Table(paper="table2", caption="", runs=(wild, fallen), protocols=(linear,)),), "x.py")
     render([suite], runs, tmp_path / "out")
     text = (tmp_path / "out/table2.md").read_text()
     assert "| SimCLIC (noise) | diverged |" in text

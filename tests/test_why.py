@@ -25,7 +25,7 @@ FINE = Finetune()
 
 
 def suite(*runs, **options):
-    return Suite("", "", (Table(number=2, caption="", runs=runs, **options),), "benchmarks/x.py")
+    return Suite("", "", (Table(paper="table2", caption="", runs=runs, **options),), "benchmarks/x.py")
 
 
 def shown(explained):
@@ -282,10 +282,10 @@ def test_a_cell_is_called_by_its_coordinates_in_any_order(tmp_path, cell):
 
 def test_a_run_and_a_job_have_names_and_all_places_that_show_them(tmp_path):
     run = tiny()
-    two = [suite(run, protocols=(LINEAR, FINE)), Suite("mine", "", (Table(number=4, caption="", runs=(run,)),), "m.py")]
+    two = [suite(run, protocols=(LINEAR, FINE)), Suite("mine", "", (Table(name="again", caption="", runs=(run,)),), "m.py")]
     found = explain(two, tmp_path, tmp_path, run.name).cells
     assert [c.places for c, _ in found] == [
-        ["Table 2 · SimCLIC (noise) · Digits · Linear evaluation", "mine Table 4 · SimCLIC (noise) · Digits · Linear evaluation"],
+        ["Table 2 · SimCLIC (noise) · Digits · Linear evaluation", "mine Again · SimCLIC (noise) · Digits · Linear evaluation"],
         ["Table 2 · SimCLIC (noise) · Digits · Fine-tuned"],
     ]
     ((cell, (one,)),) = explain(two, tmp_path, tmp_path, f"{run.name}/{FINE.name}").cells
@@ -335,7 +335,7 @@ def test_many_cells_are_listed_and_each_line_names_its_cell(tmp_path):
 
 def test_points_of_a_figure_whose_lines_are_no_data_sets(tmp_path):
     runs = tuple(tiny(epochs=epochs, batch_size=size) for epochs in (2, 3) for size in (8, 16))
-    figure = Figure(number=7, caption="", x="batch_size", lines="epochs", runs=runs)
+    figure = Figure(paper="figure7", caption="", x="batch_size", lines="epochs", runs=runs)
     ((cell, _),) = explain([Suite("", "", (figure,), "f.py")], tmp_path, tmp_path, "epochs=3 16").cells
     assert cell.places == ["Figure 7 · SimCLIC (noise) · Digits · epochs=3 · batch_size=16 · Linear evaluation"]
 

@@ -32,7 +32,7 @@ SIMCLIC = [sys.executable, "-m", "simclic"]
 EXHIBIT = '''"""Many short jobs."""
 from simclic import Finetune, Linear, Table, grid
 
-TABLE = Table(number=2, caption="Short", protocols=(Linear(l2_count=2, tolerance=1e-2){more},), runs=grid(
+TABLE = Table(paper="table2", caption="Short", protocols=(Linear(l2_count=2, tolerance=1e-2){more},), runs=grid(
     dataset="digits", backbone="test_resnet", image_size=16, epochs=0, perturbation="none", seed=tuple(range({count}))))
 '''
 PROFILE = """

@@ -1,5 +1,6 @@
-"""Exhibits: the tables and figures of the paper, declared in files that `load` reads."""
+"""Exhibits: the tables and figures of the paper and of one's own, declared in files that `load` reads."""
 
+import re
 import runpy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -14,19 +15,36 @@ from simclic.experiment.knob import check_names
 from simclic.experiment.protocol import PROTOCOLS, Finetune, Linear, Protocol
 from simclic.experiment.run import Run
 
+# The exhibits that the paper has, and along what each of them lays out its numbers: columns of a table, x and lines of a figure.
+PAPER: dict[str, Any] = {
+    "table2": "dataset",
+    "table3": ("epochs", "batch_size", "momentum_encoder", "memory_bank", "projection_head", "data_augmentation"),
+    "table4": "predictor", "table5": "stop_gradient", "table6": "similarity",
+    "figure4": ("tau", "dataset"), "figure5": ("p", "dataset"), "figure6": ("eps", "dataset"),
+    "figure7": ("batch_size", "epochs"),
+}  # fmt: skip
+PAGES = ("index", "claims", "choices", "encoders", "tables", "runs")  # what a report has besides
+
 
 @dataclass(frozen=True, kw_only=True)
 class Exhibit:
-    """A table or a figure of the paper: which Runs it shows, under which protocols, and how they are laid out."""
+    """A table or a figure: which Runs it shows, under which protocols, and how they are laid out.
 
-    number: int
+    paper: the one of the paper that it is, as "table2": it stands beside the numbers printed there. name: of one's own, in
+    small letters, as "tau-on-pets": it names pages and files, and nothing of the paper stands beside it.
+    """
+
+    name: str = ""
+    paper: str = ""
     caption: str
     runs: tuple[Run, ...]
     protocols: tuple[Protocol, ...] = (Linear(),)
     notes: tuple[str, ...] = ()  # what a reader must know to read the numbers; printed below the exhibit
 
     def __post_init__(self) -> None:
-        """Raises InputError if Runs that differ in more than their seed would be averaged in one cell or point."""
+        """Raise InputError for a wrong name, for a layout that the paper's exhibit does not have, and if Runs that differ in more
+        than their seed would be averaged in one cell or point."""
+        object.__setattr__(self, "name", self._checked_name())
         kinds = ((self.runs, Run, "grid(...) or Run(...),"), (self.protocols, (Linear, Finetune), "Linear(), Finetune()"))
         for values, kind, example in kinds:
             if not isinstance(values, tuple) or not all(isinstance(v, kind) for v in values):
@@ -45,15 +63,36 @@ class Exhibit:
         """What tells in which cell or point a Run's error is shown."""
         return run
 
+    def _checked_name(self) -> str:
+        """Return the stem that names this exhibit in benchmarks/, baselines/ and reports/out/."""
+        kind = type(self).__name__
+        if self.paper:
+            known = [name for name in PAPER if name.startswith(kind.lower())]
+            if self.paper not in known:
+                raise InputError(f"paper={self.paper!r} is not one of {', '.join(known)}; your own {kind} has a name instead")
+            if self.name not in ("", self.paper):
+                raise InputError(f"name={self.name!r} has no effect with paper={self.paper!r}; remove one of them")
+            if self.layout != PAPER[self.paper]:
+                rule = f"the paper lays it out by {PAPER[self.paper]!r}, not by {self.layout!r}"
+                raise InputError(f"paper={self.paper!r}: {rule}; your own {kind} has a name instead")
+        elif self.name in PAPER:
+            raise InputError(f"name={self.name!r} is an exhibit of the paper; say paper={self.name!r}, or take another name")
+        elif self.name in PAGES or not re.fullmatch("[a-z0-9]+([-_][a-z0-9]+)*", self.name):
+            raise InputError(
+                f"name={self.name!r} cannot name a {kind.lower()}: small letters, digits and hyphens, as in name='tau-on-pets'; "
+                f"or paper='{kind.lower()}...' for one of the paper"
+            )
+        return self.name or self.paper
+
     @property
-    def name(self) -> str:
-        """The stem that names this exhibit in benchmarks/, baselines/ and reports/out/."""
-        return f"{type(self).__name__.lower()}{self.number}"
+    def layout(self) -> Any:
+        """The fields along which the numbers are laid out, as in PAPER."""
+        raise NotImplementedError
 
     @property
     def title(self) -> str:
-        """As the paper calls it."""
-        return f"{type(self).__name__} {self.number}"
+        """As the paper calls it, "Table 2", or the name of one's own in words."""
+        return self.paper.capitalize().replace("e", "e ", 1) if self.paper else re.sub("[-_]", " ", self.name).capitalize()
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -92,6 +131,11 @@ class Table(Exhibit):
     columns: str | tuple[str, ...] = "dataset"
     labels: Mapping[Any, str] = field(default_factory=dict, hash=False)  # value or name of a column -> what is printed
 
+    @property
+    def layout(self) -> Any:
+        """What the columns are."""
+        return self.columns
+
     def cell(self, run: Run) -> Any:
         """A tuple of row and column."""
         if not isinstance(self.columns, str):
@@ -111,9 +155,15 @@ class Figure(Exhibit):
     def __post_init__(self) -> None:
         """Raises InputError as for every exhibit, and if x is no field that holds numbers."""
         check_names(Run, {self.x: None, self.lines: None})
+        object.__setattr__(self, "name", self._checked_name())
         if text := [v for run in self.runs if isinstance(v := getattr(run, self.x), str | None)]:
             raise InputError(f"{self.title}: x={self.x!r} has the value {text[0]!r}; an axis needs numbers")
         super().__post_init__()
+
+    @property
+    def layout(self) -> Any:
+        """x, and what the lines are."""
+        return (self.x, self.lines)
 
     def cell(self, run: Run) -> Any:
         """A tuple of line and x."""
@@ -152,6 +202,8 @@ def load(path: str | Path) -> Suite:
     except SyntaxError as e:
         raise InputError(f"{e.filename}:{e.lineno}: {e.msg}") from e
     except Exception as e:
+        if isinstance(e, TypeError) and "'number'" in str(e):
+            raise InputError(f'{_where(e, path)}: number= is gone; say paper="table2", or name="my-table" for your own') from e
         raise InputError(f"{_where(e, path)}: {e if isinstance(e, InputError) else f'{type(e).__name__}: {e}'}") from e
     found = [names[n] for n in ("TABLE", "FIGURE") if n in names]
     several = names.get("EXHIBITS", ())
@@ -159,7 +211,7 @@ def load(path: str | Path) -> Suite:
     if not found or not all(isinstance(e, Exhibit) for e in found):
         raise InputError(f"{path}: declares no exhibit; it needs TABLE, FIGURE or a list EXHIBITS of them")
     if twice := {e.title for e in found if [other.name for other in found].count(e.name) > 1}:
-        raise InputError(f"{path}: declares {' and '.join(sorted(twice))} twice; give each its own number")
+        raise InputError(f"{path}: declares {' and '.join(sorted(twice))} twice; give each a name of its own")
     title = ((names.get("__doc__") or "").strip() or path.stem).splitlines()[0]
     return Suite("" if [path.stem] == [e.name for e in found] else path.stem, title, tuple(found), str(path))
 

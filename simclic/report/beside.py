@@ -68,7 +68,7 @@ def beside(table: Table, results: Results, baselines: Path, failures: Failures) 
     """One per number that the paper prints in this table and protocol, and per data set that stands in for another."""
     if isinstance(table.columns, tuple):
         return list(_details(table, baselines))
-    said = [row for row in provenance(baselines) if f"table{row['table']}" == table.name and row["metric"]]
+    said = [row for row in provenance(baselines) if f"table{row['table']}" == table.paper and row["metric"]]
     known = printed(baselines)
     found = []
     for protocol in table.protocols:
@@ -192,7 +192,7 @@ def _details(table: Table, baselines: Path) -> Iterator[Beside]:
     """Table 3's row of SimCLIC: the words are equal or not."""
     import csv
 
-    path = baselines / f"{table.name}.csv"
+    path = baselines / f"{table.paper}.csv"
     rows = list(csv.DictReader(path.read_text().splitlines())) if path.is_file() else []
     (stored,) = [row for row in rows if row["method"].startswith("SimCLIC")][:1] or [dict[str, Any]()]
     for run in table.runs if stored else ():

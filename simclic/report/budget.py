@@ -8,7 +8,7 @@ from itertools import combinations
 from simclic.data import title
 from simclic.experiment import Suite
 from simclic.report import SOURCE
-from simclic.report.cells import Key, key, papers, printed
+from simclic.report.cells import Key, key, printed
 from simclic.report.claims import CLAIMS, Claim
 from simclic.schedule.bill import Bill
 from simclic.schedule.plan import Plan
@@ -109,7 +109,7 @@ class _Judge:
 
     def __init__(self, suites: Iterable[Suite], claims: Sequence[Claim]):
         self.claims, self.printed, self.places = claims, printed(SOURCE / "baselines").keys(), dict[str, list[Key]]()
-        for exhibit in (exhibit for suite in suites for exhibit in suite.exhibits if papers(exhibit)):
+        for exhibit in (exhibit for suite in suites for exhibit in suite.exhibits if exhibit.paper):
             for job in exhibit.judged:
                 self.places.setdefault(job.name, []).append(key(exhibit, job))
 

@@ -25,13 +25,6 @@ class Key(NamedTuple):
 
 Cells = dict[Key, Measured]
 
-# What the paper lays out along each exhibit: another layout under the same number is an exhibit of somebody's own.
-AXES = {
-    "figure4": ("tau", "dataset"), "figure5": ("p", "dataset"), "figure6": ("eps", "dataset"),
-    "figure7": ("batch_size", "epochs"), "table2": "dataset", "table4": "predictor", "table5": "stop_gradient",
-    "table6": "similarity",
-}  # fmt: skip
-
 
 def printed(baselines: Path) -> Cells:
     """The errors of Tables 2 and 4-6 as the paper prints them. It prints none of its figures' numbers."""
@@ -59,7 +52,7 @@ def validation(dataset: str) -> int:
 def here(exhibits: Iterable[Exhibit], results: Results) -> Cells:
     """What was run here in the paper's exhibits, cell by cell; of several linear evaluations the first that one names."""
     found = {}
-    for exhibit in filter(papers, exhibits):
+    for exhibit in (exhibit for exhibit in exhibits if exhibit.paper):
         for place, those in by_place(exhibit, exhibit.judged).items():
             if measured := results.measured(those):
                 found[place] = measured
@@ -72,12 +65,6 @@ def by_place(exhibit: Exhibit, jobs: Jobs) -> dict[Key, list[Job]]:
     for job in jobs:
         found.setdefault(key(exhibit, job), []).append(job)
     return found
-
-
-def papers(exhibit: Exhibit) -> bool:
-    """Is an exhibit laid out as the paper's of that number?"""
-    axes = (exhibit.x, exhibit.lines) if isinstance(exhibit, Figure) else getattr(exhibit, "columns", None)
-    return AXES.get(exhibit.name) == axes
 
 
 def key(exhibit: Exhibit, job: Job) -> Key:

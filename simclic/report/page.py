@@ -68,20 +68,20 @@ def page(
     Raises InputError if the source tree with baselines/ and reports/ is not there.
     """
     check_source(source)
-    order = sorted(((e, s) for s in suites for e in s.exhibits), key=lambda pair: (isinstance(pair[0], Figure), pair[0].number))
+    order = sorted(((e, s) for s in suites for e in s.exhibits), key=lambda pair: _place(pair[0]))
     title = headline(suites)
     site = Site(title, [exhibit for exhibit, _ in order], folder, source)
     shown = [_shown(exhibit, f"simclic run {suite.path}", results, site) for exhibit, suite in order]
     for item in shown:
         site.write(f"{item.exhibit.name}.html", "exhibit.html.j2", title=_title(item.exhibit), item=item, rule=RULE, note=HONEST)
-    tables = [s.exhibit.name for s in shown if s.table]
+    tables = [s.exhibit for s in shown if s.table]
     files.write_bytes(folder / "tables.tex", _document(site, tables).encode())
 
     jobs = [job for suite in suites for job in suite.jobs]
     asked = results.of(jobs)
     problems, good = list(dict.fromkeys(asked.loc[asked["problem"] != "", "problem"])), asked[asked["problem"] == ""]
     judged = claims.judged(printed(source / "baselines"), here([e for e, _ in order], results))
-    settings = {row.claim.name: elsewhere([e for e, _ in order if e.name in row.claim.exhibits]) for row in judged}
+    settings = {row.claim.name: elsewhere([e for e, _ in order if e.paper in row.claim.exhibits]) for row in judged}
     told = {"one_seed": ONE_SEED, "assumed": ASSUMED}
     site.write("claims.html", "claims.html.j2", title="The paper's claims", claims=judged, settings=settings, **told)
     site.write("choices.html", "choices.html.j2", title="Where the paper is silent or contradicts itself",
@@ -121,8 +121,13 @@ def _title(exhibit: Exhibit) -> str:
     return f"{exhibit.title}. {exhibit.caption}"
 
 
-def _document(site: Site, tables: Sequence[str]) -> str:
-    return str(site.text.get_template("document.tex.j2").render(title=site.title, names=list(tables)))
+def _place(exhibit: Exhibit) -> tuple[bool, bool, str]:
+    """Where an exhibit stands: the paper's tables, its figures, then one's own in the order of their declaration."""
+    return (not exhibit.paper, bool(exhibit.paper) and isinstance(exhibit, Figure), exhibit.paper)
+
+
+def _document(site: Site, tables: Sequence[Exhibit]) -> str:
+    return str(site.text.get_template("document.tex.j2").render(title=site.title, tables=list(tables)))
 
 
 def _shown(exhibit: Exhibit, command: str, results: Results, site: Site) -> Shown:

@@ -72,7 +72,7 @@ class Sheet:
 
 def sheet(table: Table, results: Results, baselines: Path, failures: Failures = NONE) -> Sheet:
     """Stored numbers as printed, and below them what was run here. failures: by the name of a Run, why it failed."""
-    path = baselines / f"{table.name}.csv"
+    path = baselines / f"{table.paper}.csv"
     stored = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()
     if isinstance(table.columns, tuple):
         return _details(table, _shaped(stored, ["method", *table.columns]))
