@@ -563,6 +563,16 @@ def test_data_of_a_run_at_work_stay(eleven, tmp_path, monkeypatch):
     assert len(kinds["decoded data"]) == 2
 
 
+def test_needed_runs_on_images_that_are_elsewhere_stop_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("table2.py").write_text(ONE.replace('"digits"', '"./elsewhere"'))
+    (tmp_path / "data/prepared").mkdir(parents=True)
+    for name in ("elsewhere-16-0123456789abcdef.npy", "dtd-16-0123456789abcdef.npy"):
+        (tmp_path / "data/prepared" / name).write_bytes(b"")
+    age(tmp_path / "data")
+    assert found("table2.py") == {"decoded data": ["data/prepared/dtd-16-0123456789abcdef.npy"]}
+
+
 def test_bytes_are_those_on_the_disk_and_a_file_with_two_names_counts_once(here):
     folder = here / "runs" / run_of().name
     one, two, sparse = (folder / f".checkpoint.{n:08x}" for n in range(3))

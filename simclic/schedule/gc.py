@@ -14,6 +14,7 @@ from pathlib import Path
 from simclic import data, files
 from simclic.data import decoded, manifest
 from simclic.data.fetch import abandoned_downloads
+from simclic.data.folder import is_path
 from simclic.errors import InputError
 from simclic.experiment import Finetune, Job, Linear, Run, Suite
 from simclic.experiment.baselines import IMPORTED, imported
@@ -140,9 +141,9 @@ class _Store:
                     gone.files |= item.files
         others, name = [item for item in items if item not in claims], self.places[place][1]
         with claimed(place, name) if name and others else nullcontext():
-            now = {path: stamp for item in self.look(place, Garbage()) for path, stamp in item.files.items()} if others else {}
-            for path, stamp in (file for item in others for file in item.files.items()):
-                if now.get(path) == stamp:
+            now = {(item.kind, *file) for item in (self.look(place, Garbage()) if others else ()) for file in item.files.items()}
+            for kind, path, stamp in ((item.kind, *file) for item in others for file in item.files.items()):
+                if (kind, path, stamp) in now:
                     _unlink(path, stamp, gone)
                 else:
                     gone.stayed.append(f"{path}: changed since it was listed")
@@ -215,7 +216,7 @@ class _Store:
 
     def _sizes(self, run: Run) -> Iterator[tuple[str, str]]:
         """Yield data set and size of the images that a Run sees, as decoded files name them; no size for all."""
-        stem, stored = manifest.stem(run.dataset), data.facts(run.dataset).stored
+        stem, stored = manifest.stem(run.dataset), None if is_path(run.dataset) else data.facts(run.dataset).stored
         if run.name in self.busy:
             yield (stem, "")
         protocols = [job.protocol for job in self.asked.get(run.name, ())]
