@@ -3,11 +3,16 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import tiny
+from conftest import compute_results, tiny
 
+from simclic import InputError, Linear, Run, Table
+from simclic.__main__ import main
 from simclic.data.images import Images
+from simclic.experiment import Suite
 from simclic.methods.simsiam import SimSiam
-from simclic.train import loop
+from simclic.report import render
+from simclic.store import results as store
+from simclic.train import loop, pretrain
 
 CPU = torch.device("cpu")
 
@@ -93,3 +98,39 @@ def test_two_views_differ_and_are_functions_of_seed_and_step(digits):
     assert not training.views(pixels, images)[0].equal(x1)
     other = loop.Training(tiny(method="simsiam", seed=1), 0, CPU)
     assert not other.views(pixels, images)[0].equal(x1)
+
+
+def test_it_is_trained_probed_and_fine_tuned_like_any_other(digits, tmp_path, small, capsys):
+    """Ten epochs on digits teach it something: a linear probe makes clearly fewer errors than on the untrained backbone."""
+    run = tiny(method="simsiam", epochs=10, projector_dim=256, predictor_dim=64, base_lr=0.4)
+    untrained = tiny(epochs=0, perturbation="none", projector_dim=2048, predictor_dim=512, precision="bf16")
+    probe = Linear(l2_count=3, tolerance=1e-3)
+    errors = [compute_results(r, (probe, small), tmp_path)["linear evaluation"] for r in (run, untrained)]
+    assert errors[0] < errors[1] - 5
+    record = store.read_json(tmp_path / run.name / "pretrain.json")
+    assert record["collapsed"] == ""
+    assert 0 < record["last"]["cos(z1, z2)"] < 1
+    table = Table(caption="", runs=(run, untrained), protocols=(probe, small), paper="table2")
+    render([Suite("", "", (table,), "x.py")], tmp_path, tmp_path / "out")
+    assert "| SimSiam | " in (tmp_path / "out/table2.md").read_text()
+    assert "cos(z1, z2)" in (tmp_path / f"out/runs/{run.name}.html").read_text()
+    main(["watch", run.name, "--runs", str(tmp_path)])
+    assert "cos(z1, z2)" in capsys.readouterr().out
+
+
+def test_without_stop_gradient_it_collapses(digits, tmp_path):
+    run = tiny(method="simsiam", epochs=10, projector_dim=256, predictor_dim=64, base_lr=0.4, stop_gradient=False)
+    pretrain.pretrain(run, digits, tmp_path, CPU)
+    collapsed = store.read_json(tmp_path / run.name / "pretrain.json")["collapsed"]
+    assert collapsed.startswith("the representations fill few dimensions")
+
+
+def test_table_3_says_what_it_needs():
+    run = Run(method="simsiam")
+    assert (run.title, run.label, run.kind) == ("SimSiam", "SimSiam", "simsiam")
+    assert (run.data_augmentation, run.projection_head) == (True, True)
+    assert (run.momentum_encoder, run.memory_bank) == (False, False)
+    with pytest.raises(InputError, match=r"eps=0.3 has no effect with method='simsiam'"):
+        Run(method="simsiam", eps=0.3)
+    with pytest.raises(InputError, match=r"fixed_predictor_lr=False has no effect with method='simclic'"):
+        Run(fixed_predictor_lr=False)

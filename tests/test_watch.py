@@ -114,7 +114,7 @@ def test_watch_draws_the_curves(digits, tmp_path, capsys):
     code, out, _ = told(capsys, "watch", tiny().name[:15], "--runs", tmp_path)
     assert code == 0
     assert f"{tiny().name}: epoch 2 of 2, done" in out
-    assert all(name in out for name in ("loss", "probe", "rank", "spread", "images/s", "█"))
+    assert all(name in out for name in ("loss", "probe", "rank", "spread", "cos(z, g(z))", "images/s", "█"))
     with open(tmp_path / tiny().name / "log.jsonl", "a") as f:
         f.write('{"epoch": 3, "lo')  # being written
     assert told(capsys, "watch", tmp_path / tiny().name)[0] == 0

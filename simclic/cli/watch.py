@@ -12,7 +12,8 @@ from simclic.store import results as store
 if TYPE_CHECKING:
     from rich.console import Group
 
-SHOWN = ("loss", "probe", "rank", "spread", "cos(z, g(z))", "lr", "images/s")
+FIRST, LAST = ("loss", "probe", "rank", "spread"), ("lr", "images/s")
+HIDDEN = ("epoch", "rank_of")
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -57,7 +58,8 @@ def drawn(folder: Path, width: int) -> "Group":
     epochs, last = run.get("epochs", "?"), found[-1]
     state = "done" if (folder / "pretrain.json").exists() else "failed" if ended(folder) else "running"
     lines = [Text(f"{folder.name}: epoch {last['epoch']} of {epochs}, {state}", style="bold")]
-    for name in SHOWN:
+    watched = (name for name in last if name not in (*FIRST, *LAST, *HIDDEN) and isinstance(last[name], float))  # by the method
+    for name in (*FIRST, *watched, *LAST):
         values = [row[name] for row in found if row.get(name) is not None]
         if values:
             lines.append(Text(f"{name:14}{sparkline(values, max(10, width - 28))} {values[-1]:12.5g}", no_wrap=True))

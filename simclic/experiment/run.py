@@ -171,13 +171,18 @@ class Run(Spec):
         return f"{_slug(self.dataset)}-{self.kind}-{self.digest}"
 
     @property
+    def title(self) -> str:
+        """The row of Table 3: the method."""
+        return METHODS[self.method].title
+
+    @property
     def label(self) -> str:
         """The row of Table 2."""
         if not self.epochs:
             return {"untrained": "Untrained backbone", "pixels": "Raw pixels"}.get(self.kind, _shown(self.init))
         start = "" if self.init == "random" else f" from {_shown(self.init)}"
         g = {"identity": "no perturbation", self.method: ""}.get(self.kind, self.kind)
-        return METHODS[self.method].title + (f" ({g})" if g else "") + start
+        return self.title + (f" ({g})" if g else "") + start
 
     @property
     def lr(self) -> float:

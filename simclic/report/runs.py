@@ -16,8 +16,9 @@ from simclic.store import results as store
 
 CURVES = {
     "loss": "loss", "probe": "error of a cheap probe (%)", "rank": "effective rank of z", "spread": "spread of z",
-    "cos(z, g(z))": "cos(z, g(z))", "lr": "learning rate",
+    "lr": "learning rate",
 }  # fmt: skip
+NOT_WATCHED = (*CURVES, "epoch", "rank_of", "images/s")  # whatever else a row of the log holds, its method watches
 WIDTH, HEIGHT = 260, 110  # of a panel's frame
 
 
@@ -77,7 +78,8 @@ def curves(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
     A figure of matplotlib takes half a second each; hundreds of runs would make a report of seconds one of minutes.
     """
     panels = []
-    for key, title in CURVES.items():
+    watched = {key: key for key, value in log[-1].items() if key not in NOT_WATCHED and isinstance(value, float)} if log else {}
+    for key, title in (CURVES | watched).items():
         drawn = [(row["epoch"], row[key]) for row in log if row.get(key) is not None]
         if not drawn:
             continue

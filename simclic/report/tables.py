@@ -253,7 +253,7 @@ def _details(table: Table, stored: pd.DataFrame) -> Sheet:
     """Table 3: what the papers report, and what the Runs themselves say."""
     header = [table.labels.get(c, c) for c in table.columns]
     paper = [Row(r["method"], [_fact(r[c]) for c in table.columns]) for _, r in stored.iterrows()]
-    here = [Row("SimCLIC", [_fact(getattr(run, c)) for c in table.columns]) for run in table.runs]
+    here = [Row(run.title, [_fact(getattr(run, c)) for c in table.columns]) for run in table.runs]
     return Sheet(table, "Method", header, [("", _groups(paper, here))])
 
 
