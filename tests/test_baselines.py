@@ -148,7 +148,7 @@ def test_what_is_exported_is_a_start_for_others(digits, tmp_path, monkeypatch):
 
 
 def test_the_readme_s_file_for_a_checkpoint_makes_a_ranked_row(tmp_path, monkeypatch):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "baselines/README.md").read_text(), re.S)
     (code,) = [block for block in blocks if "with a method of my own" in block]
     (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
     (tmp_path / "mine.py").write_text(code)
