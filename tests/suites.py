@@ -4,10 +4,11 @@ from conftest import ROOT
 
 from simclic import Table, load
 from simclic.experiment import Suite
+from simclic.experiment.exhibit import PAPER_EXHIBITS
 
 
 def full():
-    return [load(p) for p in sorted(ROOT.glob("benchmarks/[tf]*.py"))]
+    return [load(ROOT / f"benchmarks/{name}.py") for name in sorted(PAPER_EXHIBITS)]
 
 
 def small(*runs, **options):

@@ -10,6 +10,7 @@ from stored import publish
 from simclic import Linear, Table, load
 from simclic.data import PAPER, title
 from simclic.experiment.baselines import METHODS
+from simclic.experiment.exhibit import PAPER_EXHIBITS
 from simclic.report.cells import Key, here, key, printed
 from simclic.report.claims import CLAIMS, judged
 from simclic.report.noise import Measured
@@ -193,7 +194,7 @@ def test_without_its_numbers_a_claim_is_not_judged_but_says_what_it_needs(name):
 
 def exhibit_places():
     """Every place of the paper's exhibits and of the digits', and what claims about methods that were run again need."""
-    suites = [load(path) for path in [*sorted(ROOT.glob("benchmarks/[tf]*.py")), ROOT / "benchmarks/digits.py"]]
+    suites = [load(ROOT / f"benchmarks/{name}.py") for name in (*PAPER_EXHIBITS, "digits")]
     places = {key(exhibit, job) for suite in suites for exhibit in suite.exhibits for job in exhibit.judged}
     return sorted(
         places | {place for name in ("deepcluster-and-swav-lead", "lowest-on-cifar10") for place in CASES[name][0]}, key=repr

@@ -27,7 +27,8 @@ PIXELS = Run(dataset="digits", backbone="pixels", image_size=8, perturbation="no
 
 
 def table(*runs, **options):
-    return Table(**{"paper": "table2", "caption": "Small", "runs": runs} | options)
+    names = {"name": "small"} if "columns" in options else {"paper": "table2"}
+    return Table(**names | {"caption": "Small", "runs": runs} | options)
 
 
 def pages(root, *exhibits):

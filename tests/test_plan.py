@@ -11,6 +11,7 @@ from stored import publish
 
 from simclic import InputError, Linear, Table, load
 from simclic.experiment import Suite
+from simclic.experiment.exhibit import PAPER_EXHIBITS
 from simclic.schedule.plan import plan
 from simclic.store import results as store
 
@@ -32,7 +33,7 @@ def test_shared_jobs_are_counted_once(tmp_path):
 
 
 def test_the_whole_paper_asks_for_122_and_needs_109_besides_the_control(tmp_path):
-    made = plan([load(p) for p in sorted(ROOT.glob("benchmarks/[tf]*.py"))], tmp_path, tmp_path)
+    made = plan([load(ROOT / f"benchmarks/{name}.py") for name in sorted(PAPER_EXHIBITS)], tmp_path, tmp_path)
     pretrain = made.totals()[0]
     assert (pretrain.stage, pretrain.asked, pretrain.asked - pretrain.shared) == ("pretrain", 122 + 11, 109 + 11)
 

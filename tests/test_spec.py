@@ -7,6 +7,7 @@ import pytest
 from conftest import ROOT
 
 from simclic import Figure, Finetune, InputError, Linear, Run, Table, grid, load
+from simclic.experiment.exhibit import PAPER_EXHIBITS
 from simclic.report.choices import guide
 
 
@@ -56,7 +57,7 @@ def test_56_settings():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"perturbation": "noize"}, "perturbation='noize' is not one of history, dropout, noise, none"),
+        ({"perturbation": "noize"}, "perturbation='noize' is not one of history, dropout, noise"),
         ({"perturbation": "noise", "tau": 0.3}, "tau=0.3 has no effect with perturbation='noise'; remove it"),
         ({"perturbation": "history", "tau": 1.0}, "tau=1.0 is out of range: it lies in [0, 1)"),
         ({"perturbation": "dropout", "p": 1.5}, "p=1.5 is out of range: it lies in [0, 1]"),
@@ -83,7 +84,7 @@ def test_an_unknown_field_is_named_with_its_neighbour():
 
 
 def test_the_paper_asks_for_122_pre_trainings_and_needs_109():
-    exhibits = [load(path).exhibits[0] for path in sorted(ROOT.glob("benchmarks/[tf]*.py"))]
+    exhibits = [load(ROOT / f"benchmarks/{name}.py").exhibits[0] for name in PAPER_EXHIBITS]
     assert len(exhibits) == 9
     asked = [
         run for e in exhibits for run in dict.fromkeys(job.run for job in e.jobs) if run.epochs and run.perturbation != "none"
@@ -92,7 +93,7 @@ def test_the_paper_asks_for_122_pre_trainings_and_needs_109():
 
 
 def test_the_miniature_is_the_same_nine_exhibits_moved():
-    full = [load(path).exhibits[0] for path in sorted(ROOT.glob("benchmarks/[tf]*.py"))]
+    full = [load(ROOT / f"benchmarks/{name}.py").exhibits[0] for name in PAPER_EXHIBITS]
     small = {e.name: e for e in load(ROOT / "benchmarks/digits.py").exhibits}
     assert sorted(small) == sorted(e.name for e in full)
     for e in full:
@@ -185,7 +186,7 @@ def test_load_tells_what_is_wrong_in_one_line(tmp_path):
     )
     assert message("import simclic\nsimclic.grid(tua=1)") == "/e.py:2: 'tua' is no field of Run; did you mean 'tau'?"
     assert message("x = 1") == "/e.py: declares no exhibit; it needs TABLE, FIGURE or a list EXHIBITS of them"
-    with pytest.raises(InputError, match=r"table9.py: no such exhibit; did you mean .*table[2-6].py"):
+    with pytest.raises(InputError, match=r"table9.py: no such exhibit; did you mean .*table\d.py"):
         load(ROOT / "benchmarks/table9.py")
 
 

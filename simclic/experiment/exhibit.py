@@ -16,7 +16,7 @@ from simclic.experiment.protocol import PROTOCOLS, Finetune, Linear, Protocol
 from simclic.experiment.run import Run
 
 # The exhibits that the paper has, and along what each of them lays out its numbers: columns of a table, x and lines of a figure.
-PAPER: dict[str, Any] = {
+PAPER_EXHIBITS: dict[str, Any] = {
     "table2": "dataset",
     "table3": ("epochs", "batch_size", "momentum_encoder", "memory_bank", "projection_head", "data_augmentation"),
     "table4": "predictor", "table5": "stop_gradient", "table6": "similarity",
@@ -67,15 +67,15 @@ class Exhibit:
         """Return the stem that names this exhibit in benchmarks/, baselines/ and reports/out/."""
         kind = type(self).__name__
         if self.paper:
-            known = [name for name in PAPER if name.startswith(kind.lower())]
+            known = [name for name in PAPER_EXHIBITS if name.startswith(kind.lower())]
             if self.paper not in known:
                 raise InputError(f"paper={self.paper!r} is not one of {', '.join(known)}; your own {kind} has a name instead")
             if self.name not in ("", self.paper):
                 raise InputError(f"name={self.name!r} has no effect with paper={self.paper!r}; remove one of them")
-            if self.layout != PAPER[self.paper]:
-                rule = f"the paper lays it out by {PAPER[self.paper]!r}, not by {self.layout!r}"
+            if self.layout != PAPER_EXHIBITS[self.paper]:
+                rule = f"the paper lays it out by {PAPER_EXHIBITS[self.paper]!r}, not by {self.layout!r}"
                 raise InputError(f"paper={self.paper!r}: {rule}; your own {kind} has a name instead")
-        elif self.name in PAPER:
+        elif self.name in PAPER_EXHIBITS:
             raise InputError(f"name={self.name!r} is an exhibit of the paper; say paper={self.name!r}, or take another name")
         elif self.name in PAGES or not re.fullmatch("[a-z0-9]+([-_][a-z0-9]+)*", self.name):
             raise InputError(
@@ -86,7 +86,7 @@ class Exhibit:
 
     @property
     def layout(self) -> Any:
-        """The fields along which the numbers are laid out, as in PAPER."""
+        """The fields along which the numbers are laid out, as in PAPER_EXHIBITS."""
         raise NotImplementedError
 
     @property
