@@ -15,6 +15,7 @@ from simclic.__main__ import main
 from simclic.report.compare import compare, holm
 from simclic.report.sides import sides
 from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 
 N = 400
 PIXELS = Run(dataset="digits", backbone="pixels", image_size=8, perturbation="none", epochs=0)
@@ -30,7 +31,7 @@ def wide(tmp_path, monkeypatch):
 
 def at(monkeypatch, commit, **versions):
     """What is written from now on was made at this commit, with these versions."""
-    monkeypatch.setattr(store, "provenance", lambda: {"versions": VERSIONS | versions, "commit": commit})
+    monkeypatch.setattr("simclic.store.run_folder.provenance", lambda: {"versions": VERSIONS | versions, "commit": commit})
 
 
 def write(runs, run=None, wrong=range(40), shift=0.0, **told):
@@ -64,7 +65,7 @@ def test_a_copy_is_identical_and_its_predictions_are_not_even_read(tmp_path, cap
     for seed in range(3):
         write(tmp_path / "a", tiny(seed=seed))
     shutil.copytree("a", "b")
-    monkeypatch.setattr(store, "predictions", None)
+    monkeypatch.setattr(RunFolder, "read_predictions", None)
     assert words() == {"identical": 1}
     code, out, err = told(capsys, "a", "b")
     assert (code, err) == (0, "")

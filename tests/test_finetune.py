@@ -24,6 +24,7 @@ from simclic.experiment import How
 from simclic.methods.backbones import backbone
 from simclic.store import results as store
 from simclic.store.claim import Busy
+from simclic.store.run_folder import RunFolder
 from simclic.train import checkpoint
 
 CPU = torch.device("cpu")
@@ -398,7 +399,7 @@ def test_what_is_kept_is_written_by_its_owner_alone_and_rows_before_the_checkpoi
             write()
     assert Kept(tmp_path, tiny(), GRID).load()["step"] == 1
     assert Kept(tmp_path, tiny(), GRID).rows == []
-    monkeypatch.setattr(store, "keep", lambda *a: (_ for _ in ()).throw(OSError("full")))
+    monkeypatch.setattr(RunFolder, "write_partial_result", lambda *a: (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(OSError, match="full"):
         kept.add([{"lr": 0.1}])
     assert Kept(tmp_path, tiny(), GRID).load()["step"] == 1

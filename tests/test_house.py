@@ -99,6 +99,23 @@ def test_the_project_speaks_of_itself_alone():
         assert not told.search(path.read_text(errors="ignore")), path
 
 
+# Files of a Run's folder by their names, in whole or as a beginning.
+RUN_FILES = re.compile(
+    r"(run|pretrain)\.json|log\.jsonl|backbone\.safetensors|(features|partial|failed|owner|checkpoint)-|owner|checkpoint"
+)
+
+
+def test_run_folder_alone_spells_the_names_of_its_files():
+    later = ("gc.py", "run_files.py", "why.py", "records.py")
+    for path in (p for p in SOURCES if p.name not in later):
+        tree = ast.parse(path.read_text())
+        prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            text = node.value if isinstance(node, ast.Constant) and id(node) not in prose else None
+            if isinstance(text, str) and RUN_FILES.match(text.lstrip("./*")):
+                assert path.parent.name == "store", f"{path}:{node.lineno}: {text!r}; ask simclic.store.run_folder.RunFolder"
+
+
 def test_no_module_is_too_long_to_read():
     for path in SOURCES:
         assert len(path.read_text().splitlines()) <= 300, f"{path}: make it a folder"

@@ -140,7 +140,7 @@ def test_a_refit_that_diverges_leaves_its_rows_and_no_checkpoint(task, kept, mon
         finetune.finetune(replace(task, how=How(minutes=0.0)), kept)
     assert at_risk
     assert left(kept) == []
-    assert len(store.partial(kept.runs, tiny(), GRID)["curve"]) == 4
+    assert len(kept.folder.partial_result(GRID)["curve"]) == 4
 
 
 def test_members_lie_in_memory_as_convolutions_like_it(task):

@@ -23,6 +23,7 @@ from simclic.data.images import Images
 from simclic.errors import Diverged
 from simclic.experiment import How
 from simclic.store.claim import Busy, claimed
+from simclic.store.run_folder import RunFolder
 from simclic.train import checkpoint, loop, pretrain
 
 CPU = torch.device("cpu")
@@ -59,7 +60,9 @@ def trained(path, run=RUNS["simclic"], minutes=0.0, device=CPU):
         path.mkdir(exist_ok=True)
         dataset = small()
         images = Images(dataset, run.image_size, device)
-        _, record = loop.train(run, dataset, images, path, lambda share, note: None, how=How(minutes=minutes))
+        _, record = loop.train(
+            run, dataset, images, RunFolder(path.parent, path.name), lambda share, note: None, how=How(minutes=minutes)
+        )
     return state(made[0], path), record["resumed"]
 
 

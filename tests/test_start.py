@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import timm
@@ -18,6 +19,7 @@ from simclic.report.results import Results
 from simclic.report.tables import sheet
 from simclic.schedule.plan import plan
 from simclic.store import results as store
+from simclic.store.run_folder import runs_started_from
 from simclic.train import pretrain
 from simclic.weights import card
 from simclic.weights import init_weights as start
@@ -90,25 +92,29 @@ def test_a_run_from_random_weights_reads_no_file(tmp_path, monkeypatch):
 CARD = Card("MoCo v2", "nowhere", "0" * 64, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "symmetric", 71.1)
 
 
+def keep(name, tensors, runs):
+    return weights.keep(name, tensors, CARD, runs, partial(runs_started_from, runs, name))
+
+
 def test_another_file_is_not_imported_over_what_runs_started_from(digits, tmp_path):
     runs = tmp_path / "runs"
-    first = weights.keep("moco-v2", state(1), CARD, runs)
+    first = keep("moco-v2", state(1), runs)
     before = first.read_bytes()
     run = Run(**MINE, init="moco-v2")
     pretrain.pretrain(run, digits, runs, CPU)
-    weights.keep("moco-v2", state(1), CARD, runs)  # the same again changes nothing
+    keep("moco-v2", state(1), runs)  # the same again changes nothing
     told = f"1 run under {runs} started from another file of this name ({run.name}); move their folders away, or choose another"
     with pytest.raises(InputError) as e:
-        weights.keep("moco-v2", state(2), CARD, runs)
+        keep("moco-v2", state(2), runs)
     assert told in str(e.value)
     first.unlink()
     with pytest.raises(InputError, match="started from another file of this name"):
-        weights.keep("moco-v2", state(2), CARD, runs)  # nor once it is gone
-    weights.keep("moco-v2", state(1), CARD, runs)
+        keep("moco-v2", state(2), runs)  # nor once it is gone
+    keep("moco-v2", state(1), runs)
     assert first.read_bytes() == before
-    weights.keep("swav", state(2), CARD, runs)
+    keep("swav", state(2), runs)
     (runs / run.name).rename(tmp_path / "away")
-    weights.keep("moco-v2", state(2), CARD, runs)
+    keep("moco-v2", state(2), runs)
     assert first.read_bytes() != before
 
 

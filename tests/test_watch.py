@@ -19,6 +19,7 @@ from simclic.experiment import How, Suite
 from simclic.methods.base import Step
 from simclic.report import render
 from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 from simclic.train import loop, pretrain, watch
 
 CPU = torch.device("cpu")
@@ -102,10 +103,12 @@ def test_a_compiler_that_does_not_work_is_done_without(digits, tmp_path, monkeyp
     images = Images(digits, 16, CPU)
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    f, record = loop.train(tiny(epochs=1), digits, images, tmp_path / "a", lambda share, note: None, how=How(compile=True))
+    f, record = loop.train(
+        tiny(epochs=1), digits, images, RunFolder(tmp_path, "a"), lambda share, note: None, how=How(compile=True)
+    )
     assert record["compiled"] == "no: no compiler here"
     assert "warning: torch.compile does not work here (no compiler here); going on without it" in capsys.readouterr().err
-    g, _ = loop.train(tiny(epochs=1), digits, images, tmp_path / "b", lambda share, note: None)
+    g, _ = loop.train(tiny(epochs=1), digits, images, RunFolder(tmp_path, "b"), lambda share, note: None)
     assert all(a.equal(b) for a, b in zip(f.state_dict().values(), g.state_dict().values(), strict=True))
 
 

@@ -23,6 +23,7 @@ import torch
 from simclic import Run, data
 from simclic.data.images import Images
 from simclic.experiment import USUAL, How
+from simclic.store.run_folder import RunFolder
 from simclic.train import checkpoint, loop
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -98,7 +99,9 @@ def small(folder):
     images, seconds = Images(digits, 16, DEVICE), []
     for minutes in (0.0, 1e9):
         (folder / str(minutes)).mkdir()
-        record = loop.train(run, digits, images, folder / str(minutes), lambda share, note: None, how=How(minutes=minutes))[1]
+        record = loop.train(
+            run, digits, images, RunFolder(folder, str(minutes)), lambda share, note: None, how=How(minutes=minutes)
+        )[1]
         seconds.append(record["seconds"])
     return seconds
 

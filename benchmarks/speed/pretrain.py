@@ -26,6 +26,7 @@ from simclic import Run, data
 from simclic.data.images import Images
 from simclic.experiment import How, cores
 from simclic.methods.backbones import backbone, width
+from simclic.store.run_folder import RunFolder
 from simclic.train import loop
 
 GPU = torch.cuda.is_available()
@@ -102,7 +103,7 @@ def ours(folder, size, steps, how=None, rounds=5):
 
     def train():
         with tempfile.TemporaryDirectory() as place:
-            record = loop.train(run, made, images, Path(place), lambda share, note: None, how=how or How())[1]
+            record = loop.train(run, made, images, RunFolder(Path(place), "."), lambda share, note: None, how=how or How())[1]
         return per_epoch * run.batch_size / record["seconds"]
 
     def bare():

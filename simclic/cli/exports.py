@@ -18,12 +18,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def export(arguments: argparse.Namespace) -> int:
     """Write the weights with a card, and say how they are loaded."""
-    from simclic.store import results as store
+    from simclic.store.run_folder import RunFolder
 
-    folder = found(arguments.runs, arguments.run)
-    values, done = (store.read_json(folder / name) for name in ("run.json", "pretrain.json"))
+    path = found(arguments.runs, arguments.run)
+    folder = RunFolder(path.parent, path.name)
+    values, done = folder.run_record(), folder.encoder_record()
     if values is None or done is None:
-        raise InputError(f"{folder}: has no trained backbone yet")
+        raise InputError(f"{path}: has no trained backbone yet")
     run = Run.parse(values["run"])
     if run.backbone == "pixels":
         raise InputError(f"{run.name}: raw pixels have no weights")
@@ -36,7 +37,7 @@ def export(arguments: argparse.Namespace) -> int:
     from simclic.train import pretrain
     from simclic.weights.card import Card
 
-    f = pretrain.restored(run, folder, done)
+    f = pretrain.read_backbone(folder, run)
     mean, std = done.get("normal") or (data.facts(run.dataset).mean, data.facts(run.dataset).std)
     told = Card(run.label, run.name, done["backbone_sha256"], tuple(mean), tuple(std), done.get("padding", "symmetric"), 0.0)
     state = {name: tensor.contiguous() for name, tensor in f.state_dict().items()}

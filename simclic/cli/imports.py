@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from simclic.cli import runs
@@ -32,6 +33,7 @@ def imports(arguments: argparse.Namespace) -> int:
     from simclic import files
     from simclic.experiment import Run
     from simclic.methods.backbones import backbone
+    from simclic.store.run_folder import runs_started_from
     from simclic.weights import load as weights
     from simclic.weights import published
 
@@ -40,7 +42,7 @@ def imports(arguments: argparse.Namespace) -> int:
     found, card = published.convert(name, file, wanted)
     if arguments.as_stored:
         name, card = as_stored, replace(card, method=AS_STORED[as_stored], padding="symmetric")
-    path = weights.keep(name, found, card, arguments.runs)
+    path = weights.keep(name, found, card, arguments.runs, partial(runs_started_from, arguments.runs, name))
     print(f"{card.method}: {len(found)} keys used, {len(card.dropped)} left out{_told(card.dropped)}")
     kind = "pixels in [0, 1] as they are" if not any(card.mean) else f"mean {card.mean}, deviation {card.std}"
     print(f"input: {kind}; padding: {card.padding}; top-1 by its authors: {card.top_1:.1f} %, if this is {card.source}")

@@ -1,13 +1,11 @@
 """simclic watch RUN: the curves of a pre-training in the terminal, while it runs and after."""
 
 import argparse
-import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simclic.cli import found, runs
-from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -29,7 +27,8 @@ def watch(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.live import Live
 
-    folder, console = found(arguments.runs, arguments.run), Console()
+    path, console = found(arguments.runs, arguments.run), Console()
+    folder = RunFolder(path.parent, path.name)
     if not console.is_terminal:
         console.print(drawn(folder, 80))
         return 0
@@ -41,22 +40,21 @@ def watch(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def ended(folder: Path) -> bool:
+def ended(folder: RunFolder) -> bool:
     """Is there nothing more to come?"""
-    return (folder / "pretrain.json").exists() or (folder / "failed-pretrain.json").exists()
+    return folder.has_encoder() or bool(folder.failure("pretrain"))
 
 
-def drawn(folder: Path, width: int) -> "Group":
+def drawn(folder: RunFolder, width: int) -> "Group":
     """One line per curve: its name, its course, its last value."""
     from rich.console import Group
     from rich.text import Text
 
-    found = store.epochs(folder)
+    found = folder.log_rows()
     if not found:
         return Group(Text(f"{folder.name}: no epoch is done yet"))
-    run = json.loads((folder / "run.json").read_bytes())["run"] if (folder / "run.json").is_file() else {}
-    epochs, last = run.get("epochs", "?"), found[-1]
-    state = "done" if (folder / "pretrain.json").exists() else "failed" if ended(folder) else "running"
+    epochs, last = folder.recorded_fields.get("epochs", "?"), found[-1]
+    state = "done" if folder.has_encoder() else "failed" if ended(folder) else "running"
     lines = [Text(f"{folder.name}: epoch {last['epoch']} of {epochs}, {state}", style="bold")]
     watched = (name for name in last if name not in (*FIRST, *LAST, *HIDDEN) and isinstance(last[name], float))  # by the method
     for name in (*FIRST, *watched, *LAST):

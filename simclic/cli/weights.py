@@ -53,7 +53,7 @@ def told(arguments: argparse.Namespace, run: Run, protocol: Protocol, show: Any,
 
     from simclic import data, files, report
     from simclic.schedule import processes as launch
-    from simclic.store import results as store
+    from simclic.store.run_folder import RunFolder
 
     if problem := data.missing(run.dataset, arguments.data):
         raise InputError(problem)
@@ -68,10 +68,11 @@ def told(arguments: argparse.Namespace, run: Run, protocol: Protocol, show: Any,
     reasons = outcome.failures | outcome.elsewhere | outcome.crashes
     for why in reasons.values():
         print(f"error: {why}", file=sys.stderr)
-    result = None if reasons else store.result(arguments.runs, run, protocol)
+    folder = RunFolder(arguments.runs, run)
+    result = None if reasons else folder.read_result(protocol)
     if result is None:
         return 1
-    path = store.result_path(arguments.runs, run, protocol)
+    path = folder.result_path(protocol)
     title = f"{data.title(run.dataset)}: {Path(run.init).name}, {protocol.title.lower()}"
     pictures = report.picture(result, title, place / f"{run.name}-{protocol.name}")
     if arguments.json:

@@ -14,7 +14,7 @@ import numpy as np
 from simclic.experiment import Protocol, Run
 from simclic.report.noise import LEVEL, Difference, Measured, contributions, difference
 from simclic.report.sides import Result, Seed, Side
-from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 
 CHANGED, PERHAPS, WITHIN, IDENTICAL = COMPARED = ("changed", "perhaps", "within noise", "identical")
 APART, ONLY_A, ONLY_B = "not compared", "only in A", "only in B"
@@ -136,7 +136,7 @@ def _measured(results: Sequence[Result]) -> Measured:
     """What several seeds measured on the same images."""
     seeds = {}
     for result in results:
-        truth, scores = store.predictions(result.path.parents[1], result.run.name, result.protocol.name)
+        truth, scores = RunFolder(result.path.parents[1], result.run).read_predictions(result.protocol.name)
         seeds[result.seed] = contributions(truth, scores, result.told["metric"])
     return Measured(_error(results), len(next(iter(seeds.values()))), seeds, results[0].told["data"])
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from simclic.data import title
 from simclic.experiment import Exhibit, Linear, Run
+from simclic.files import Broken
 from simclic.report.results import Results
 from simclic.report.tables import Failures
-from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 
 
 def reasons(exhibit: Exhibit, results: Results, failures: Failures, command: str) -> list[str]:
@@ -64,8 +65,9 @@ def unsolved(exhibit: Exhibit, results: Results) -> list[str]:
 
 
 def _failure(runs: Path, run: Run) -> str:
+    folder = RunFolder(runs, run)
     try:
-        store.agrees(runs, run)
-    except store.Broken as e:
+        folder.check_run_json()
+    except Broken as e:
         return str(e)
-    return store.failure(runs, run)
+    return folder.failure()

@@ -11,6 +11,7 @@ import pandas as pd
 from simclic.experiment import Job
 from simclic.report.noise import Measured, contributions
 from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 
 Jobs = Iterable[Job]
 Row = dict[str, Any]
@@ -59,7 +60,7 @@ class Results:
         return Measured(value, int(rows[0]["sizes"]["test"]), seeds, str(rows[0]["data"]))
 
     def _read(self, name: str, protocol: str, metric: str) -> np.ndarray:
-        return contributions(*store.predictions(self.runs, name, protocol), metric)
+        return contributions(*RunFolder(self.runs, name).read_predictions(protocol), metric)
 
 
 def alike(rows: Sequence[Row]) -> Sequence[Row]:

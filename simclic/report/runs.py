@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from simclic import files
 from simclic.experiment import Exhibit, Run
 from simclic.report.heat import heat
 from simclic.report.results import Results
 from simclic.report.site import Site
-from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 
 CURVES = {
     "loss": "loss", "probe": "error of a cheap probe (%)", "rank": "effective rank of z", "spread": "spread of z",
@@ -29,11 +30,11 @@ def pages(found: pd.DataFrame, exhibits: Sequence[Exhibit], results: Results, si
     """
     rows, stands, kin = [], _stands(exhibits), _kin(found)
     for name, those in found.groupby("name", sort=True):
-        folder, broken = results.runs / str(name), ""
+        folder, broken = RunFolder(results.runs, str(name)), ""
         try:
-            record = store.read_json(folder / "pretrain.json") or {}
-            run = (store.read_json(folder / "run.json") or {}).get("run", {})
-        except store.Broken as e:
+            record = folder.encoder_record() or {}
+            run = (folder.run_record() or {}).get("run", {})
+        except files.Broken as e:
             record, run, broken = {}, {}, str(e)
         those = those.sort_values(["stage", "title"], ascending=[False, True])
         measured = those.to_dict("records")
@@ -45,7 +46,7 @@ def pages(found: pd.DataFrame, exhibits: Sequence[Exhibit], results: Results, si
         tuned = [r for r in measured if r["stage"] == "finetune"]
         site.write(
             f"runs/{name}.html", "run.html.j2", title=str(name), row=row, run=run, record=record, results=measured, broken=broken,
-            panels=curves(store.epochs(folder)), size=(WIDTH, HEIGHT),
+            panels=curves(folder.log_rows()), size=(WIDTH, HEIGHT),
             probes=[panel for r in linear if (panel := probe(r["title"], Path(r["path"])))],
             heats=[grid(r["title"], Path(r["path"])) for r in tuned],
             stands=stands.get(str(name), []), seeds=kin.get(str(name), []),
@@ -92,7 +93,7 @@ def curves(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def probe(title: str, path: Path) -> dict[str, Any] | None:
     """The panel of a linear probe: validation error against l2, the value that was chosen, and those that did not converge."""
-    found = store.read_json(path, verify=False) or {}
+    found = files.read_json(path, verify=False) or {}
     curve = sorted(found["curve"], key=lambda row: row["l2"])
     if not curve:
         return None
@@ -109,7 +110,7 @@ def probe(title: str, path: Path) -> dict[str, Any] | None:
 
 def grid(title: str, path: Path) -> dict[str, Any]:
     """The heat map of a fine-tuning grid, as a table whose cells are shaded."""
-    found = store.read_json(path, verify=False) or {}
+    found = files.read_json(path, verify=False) or {}
     return {"title": title, "heat": heat(found), "steps": found["protocol"]["steps"], "metric": found["metric"]}
 
 

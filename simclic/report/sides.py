@@ -13,7 +13,7 @@ from typing import Any
 from simclic import files
 from simclic.errors import InputError
 from simclic.experiment import PROTOCOLS, Protocol, Run
-from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 from simclic.text import terminal_safe
 
 TOLD = ("error", "metric", "data", "device", "threads", "versions", "commit", "predictions_sha256")
@@ -183,11 +183,8 @@ def _read(paths: Iterable[Path]) -> tuple[tuple[Result, ...], tuple[str, ...]]:
     results, broken = [], []
     for path in paths:
         try:
-            if found := store.read_result(path):
-                run, protocol = Run.parse(found["run"]), PROTOCOLS[found["stage"]].parse(found["protocol"])
-                if not store.agrees(path.parents[1], run, found["data"]):
-                    raise store.Broken(f"{path}: there is no run.json beside it")
-                results.append(Result(path, run, protocol, {name: found[name] for name in TOLD}))
+            run, protocol, found = RunFolder(path.parents[1], path.parent.name).read_any_result(path)
+            results.append(Result(path, run, protocol, {name: found[name] for name in TOLD}))
         except InputError as e:
             broken.append(str(e))
     return tuple(results), tuple(broken)

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from simclic import files
 from simclic.errors import InputError
 from simclic.experiment import Job, Suite
 from simclic.report.results import Results
 from simclic.schedule import cost
 from simclic.schedule.cost.prices import dot, kind_of
 from simclic.schedule.cost.rates import FOLDER
-from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 from simclic.text import format_seconds
 
 STAGES = {"pretrain": "Pre-training", "linear": "Linear evaluation", "finetune": "Fine-tuning"}
@@ -69,8 +70,8 @@ def spent(suites: Iterable[Suite], results: Results) -> list[Spent]:
 def _records(jobs: Iterable[Job], encoders: Iterable[Job], results: Results) -> Iterable[tuple[Job, dict[str, Any]]]:
     for job in encoders:
         try:
-            yield job, store.read_json(store.folder(results.runs, job.run) / "pretrain.json", verify=False) or {}
-        except store.Broken:
+            yield job, RunFolder(results.runs, job.run).encoder_record(verify=False) or {}
+        except files.Broken:
             continue
     for job in jobs:
         for row in results.rows([job]):
@@ -82,7 +83,7 @@ def known(runs: Path, device: str) -> cost.Rates:
     kind = "cpu" if device == "cpu" else cost.named(device)
     for path in sorted((runs / FOLDER).glob("*.json")):
         try:
-            if (store.read_json(path, verify=False) or {}).get("device") == device:
+            if (files.read_json(path, verify=False) or {}).get("device") == device:
                 return cost.calibrated(runs, cost.Target(path.stem, kind))
         except InputError:
             continue

@@ -16,7 +16,7 @@ from simclic.report.cells import Cells, Key, printed
 from simclic.report.methods import Method, added
 from simclic.report.noise import Measured, difference, shown
 from simclic.report.results import Results, alike
-from simclic.store import results as store
+from simclic.store.run_files import DIVERGED
 
 DASH = "–"
 
@@ -130,7 +130,7 @@ def _shared(column: Sequence[Cell]) -> list[Cell]:
 def summary(errors: Sequence[float], reasons: Sequence[str] = ()) -> Cell:
     """The mean error over seeds, with its standard deviation if there are several. reasons: why Runs of this cell failed."""
     if not errors:
-        return Cell("diverged") if any(store.DIVERGED in reason for reason in reasons) else Cell()
+        return Cell("diverged") if any(DIVERGED in reason for reason in reasons) else Cell()
     found = pd.Series(errors)
     spread = f" ± {found.std():.2f}" if len(errors) > 1 else ""
     return Cell(f"{found.mean():.2f}{spread}", float(found.mean()))

@@ -15,6 +15,7 @@ from simclic.schedule import cost
 from simclic.schedule.cost import Price, Prices
 from simclic.schedule.cost.prices import kind_of
 from simclic.schedule.plan import Line, Plan, PlannedJob
+from simclic.store.run_folder import RunFolder
 
 
 @dataclass
@@ -63,7 +64,7 @@ def bill(made: Plan, runs: Path, root: Path, target: cost.Target) -> Bill:
         price = prices.of(job.run, job.protocol)
         _book(told, price)
         if isinstance(job.protocol, Linear) and job.run.backbone != "pixels":
-            path = runs / job.run.name / f"features-{job.protocol.features}.safetensors"
+            path = RunFolder(runs, job.run).features_path(job.protocol.features)
             if path not in passed and not path.exists():
                 passed.add(path)
                 more = prices.features(job.run, job.protocol)

@@ -15,7 +15,7 @@ from simclic.errors import Diverged, InputError
 from simclic.experiment import How, Protocol, Run
 from simclic.schedule.work import Waits, stage, work
 from simclic.store.claim import Busy
-from simclic.store.results import DIVERGED
+from simclic.store.run_files import DIVERGED
 
 
 def child(

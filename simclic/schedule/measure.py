@@ -11,6 +11,7 @@ from simclic.experiment import Finetune, Job, Linear, Run
 from simclic.progress import Tell
 from simclic.schedule.cost.prices import kind_of
 from simclic.schedule.plan import PlannedJob
+from simclic.store.run_folder import RunFolder
 
 LONG = 1.5  # seconds that one measurement should last
 JUDGED = 100  # images by which a member is judged
@@ -153,7 +154,7 @@ class _Bench:
         run = replace(self.run, batch_size=size, epochs=epochs, base_lr=1e-3)
         fit = self.digits.splits.fit[: size * steps]
         few = replace(self.digits, splits=replace(self.digits.splits, train=fit, val=fit[:0]))
-        _, record = train(run, few, self._images(few), self._new(), lambda share, note: None)
+        _, record = train(run, few, self._images(few), self._run_folder(run), lambda share, note: None)
         return float(record["seconds"])
 
     def tune(self, protocol: Finetune, image: float) -> dict[str, float]:
@@ -180,12 +181,11 @@ class _Bench:
         """Seconds of a grid that is judged by few images, of every class."""
         from simclic.evaluate.finetune import Kept, Task, finetune
 
-        short, folder = replace(protocol, steps=steps, lr_high=1e-3, lr_low=1e-4), self._new()
-        (folder / self.run.name).mkdir()
+        short = replace(protocol, steps=steps, lr_high=1e-3, lr_low=1e-4)
         splits = self.digits.splits
         few = replace(self.digits, splits=replace(splits, val=splits.val[:JUDGED], test=splits.test[:JUDGED]))
         images = self._images(few, short.side(self.run.image_size))
-        record, *_ = finetune(Task(short, self.f, few, images, 0), Kept(folder, self.run, short))
+        record, *_ = finetune(Task(short, self.f, few, images, 0), Kept(self._run_folder(self.run).runs, self.run, short))
         return float(record["seconds"])
 
     def solve(self, solver: str, x: Any) -> dict[str, float]:
@@ -211,9 +211,7 @@ class _Bench:
 
         return Images(dataset, self.run.image_size, self.device, side=side)
 
-    def _new(self) -> Path:
-        """An empty folder."""
+    def _run_folder(self, run: Run) -> RunFolder:
+        """A folder for a Run in which nothing was done yet."""
         self.count += 1
-        folder = self.folder / str(self.count)
-        folder.mkdir(parents=True)
-        return folder
+        return RunFolder(self.folder / str(self.count), run).create(self.digits.digest)

@@ -9,7 +9,8 @@ from simclic import data
 from simclic.errors import InputError
 from simclic.experiment import Job, Protocol, Run, Suite
 from simclic.experiment.baselines import not_imported
-from simclic.store import results as store
+from simclic.files import Broken
+from simclic.store.run_folder import RunFolder
 
 STAGES = ("pretrain", "calibrate", "linear", "finetune")
 
@@ -129,24 +130,24 @@ Looked = tuple[str, str, Mapping[str, Any]]
 def look(runs: Path, run: Run, protocol: Protocol, verify: bool = True) -> Looked:
     """The state of one result (done, failed, broken, missing), why, and the record. verify: as in store.result."""
     try:
-        if (found := store.result(runs, run, protocol, verify)) is not None:
+        if (found := RunFolder(runs, run).read_result(protocol, verify)) is not None:
             return "done", "", found
-    except store.Broken as e:
+    except Broken as e:
         return "broken", str(e), {}
-    reason = store.failure(runs, run, protocol.stage)
+    reason = RunFolder(runs, run).failure(protocol.stage)
     return ("failed", reason, {}) if reason else ("missing", "", {})
 
 
 def look_at_encoder(runs: Path, run: Run, needed: bool) -> Looked:
     """The state of an encoder; one that no missing result needs counts as done."""
     try:
-        store.agrees(runs, run)
-        made = store.read_json(store.folder(runs, run) / "pretrain.json")
+        RunFolder(runs, run).check_run_json()
+        made = RunFolder(runs, run).encoder_record()
         if not needed or made is not None:
             return "done", "", made or {}
-    except store.Broken as e:
+    except Broken as e:
         return "broken", str(e), {}
-    reason = store.failure(runs, run, "pretrain")
+    reason = RunFolder(runs, run).failure("pretrain")
     return ("failed", reason, {}) if reason else ("missing", "", {})
 
 

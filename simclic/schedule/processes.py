@@ -1,6 +1,5 @@
 """Jobs -> processes on this machine, one Run each: encoder, then every result that is missing of it."""
 
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -22,7 +21,7 @@ from simclic.progress import bar
 from simclic.schedule.child import child, count_gpus
 from simclic.schedule.cost import rough
 from simclic.schedule.work import Work, decoded, stage
-from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 
 
 @dataclass
@@ -207,8 +206,7 @@ def _conclude(process: Process, outcome: Outcome, runs: Path, progress: "_Progre
             outcome.crashes[name] = content
             content = content.splitlines()[-1]
         if kind != "failed":  # of these nothing stands beside the Run yet
-            with contextlib.suppress(OSError):
-                store.fail(runs, process.run, stage(runs, process.run, process.protocols), content)
+            RunFolder(runs, process.run).record_failure(stage(runs, process.run, process.protocols), content)
         outcome.failures[name] = content
         progress.say(process, f"[red]{kind}[/red]: {content}")
 

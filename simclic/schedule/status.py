@@ -1,7 +1,6 @@
 """What has become of every job: its result says most, then what its task tells of itself, then what Slurm says."""
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from simclic import data, slurm
 from simclic.experiment import Protocol, Run, Suite
 from simclic.schedule import plan, records
 from simclic.schedule.records import Key, Task
-from simclic.store import results as store
 from simclic.store.claim import owner
+from simclic.store.run_folder import RunFolder
 
 WORDS = ("done", "running", "queued", "waiting", "failed", "stopped", "unknown", "missing")
 
@@ -98,9 +97,8 @@ def _looked(asked: Asked, runs: Path, told: States) -> Asked:
             continue
         log = job = ""
         if word == "failed":
-            with suppress(store.Broken):
-                record = store.read_json(store.failed(runs, run, protocol.stage if protocol else "pretrain")) or {}
-                log, job, why = record.get("log", ""), record.get("job", ""), record.get("reason", why)
+            record = RunFolder(runs, run).failure_record(protocol.stage if protocol else "pretrain")
+            log, job, why = record.get("log", ""), record.get("job", ""), record.get("reason", why)
         told.jobs[key] = State(run.name, stage, "failed" if word == "broken" else word, why, job=job, log=log)
     return left
 
@@ -119,7 +117,7 @@ def _ask(left: Asked, runs: Path, told: States) -> None:
         encoder = told.jobs.get((run.name, ""))
         one = _of_task(tasks[key], key, known, encoder, runs) if key in tasks else None
         waits = bool(protocol) and encoder is not None and encoder.word not in ("done", "missing")
-        if one is None and protocol is None and (holder := owner(store.folder(runs, run))):
+        if one is None and protocol is None and (holder := RunFolder(runs, run).owner()):
             one = {"word": "running", "node": holder["host"], "job": holder.get("job") or f"process {holder['pid']}"}
         if (one is None or one["word"] not in ("running", "unknown")) and waits and encoder is not None:
             one = {**(one or {}), "word": "waiting", "why": _of_encoder(encoder)}
@@ -194,7 +192,7 @@ def _first(task: Task, key: Key, runs: Path) -> bool:
 
 def _logged(runs: Path, run: Run) -> dict[str, Any]:
     """What the log of a pre-training says: epoch, images per second, seconds left."""
-    rows = store.epochs(store.folder(runs, run))
+    rows = RunFolder(runs, run).log_rows()
     if not rows:
         return {"note": "before its first epoch"}
     epoch, speed = rows[-1]["epoch"], rows[-1].get("images/s")

@@ -18,8 +18,8 @@ from simclic.schedule.pack import Array, Prices, arrays
 from simclic.schedule.profile import Profile
 from simclic.schedule.records import Key, Launch
 from simclic.schedule.work import Work
-from simclic.store import results as store
 from simclic.store.claim import claimed, owner
+from simclic.store.run_folder import RunFolder
 
 LOCAL = "local"
 
@@ -100,16 +100,16 @@ def _missing(
     """Encoders and results to submit, and in `told` how many are not, and why."""
     encoders, results = [], []
     for run, protocols in work:
-        made = (store.folder(runs, run) / "pretrain.json").exists()
+        made = RunFolder(runs, run).has_encoder()
         coming = "" if made else queued.get((run.name, ""), "")
-        failed = not made and not coming and bool(store.failure(runs, run, "pretrain"))
+        failed = not made and not coming and bool(RunFolder(runs, run).failure("pretrain"))
         told.queued += bool(coming)
         if failed and not retry:
             told.failed += 1 + len(protocols)
             continue
         wanted = []
         for p in protocols:
-            before = bool(store.failure(runs, run, p.stage))
+            before = bool(RunFolder(runs, run).failure(p.stage))
             if (run.name, p.name) in queued and (made or coming):  # else what it waits for has gone, and so will it
                 told.queued += 1
             elif before and not retry:
@@ -129,7 +129,7 @@ def _missing(
 def _forgiven(runs: Path, encoders: list[Run], results: list[Work]) -> dict[Path, bytes]:
     """Forget the failures of what is submitted once more; returns what was forgotten."""
     stages = [(run, "pretrain") for run in encoders] + [(run, p.stage) for run, protocols in results for p in protocols]
-    paths = [path for run, stage in stages if (path := store.failed(runs, run, stage)).is_file()]
+    paths = [path for run, stage in stages if (path := RunFolder(runs, run).failure_path(stage)).is_file()]
     before = {path: path.read_bytes() for path in paths}
     for path in paths:
         path.unlink(missing_ok=True)

@@ -21,8 +21,9 @@ from simclic.schedule import snapshot
 from simclic.schedule.processes import Outcome, Process, here
 from simclic.schedule.records import Launch, Task
 from simclic.schedule.work import Work, stage
-from simclic.store import results as store
 from simclic.store.claim import Busy, claimed
+from simclic.store.run_files import LOG
+from simclic.store.run_folder import RunFolder
 
 AGAIN = 75  # the exit code of a task that is not at its end
 EVERY = 5.0  # seconds between two words about how far a task is
@@ -56,7 +57,7 @@ def _run(task: Task, stopped: list[int]) -> int:
     _sweep(task)
     snapshot.running(launch.code)
     # For the processes that it starts: the same code, wherever they are; and where they tell of what goes wrong.
-    os.environ |= {"PYTHONPATH": str(launch.code), "PYTHONSAFEPATH": "1", store.LOG: str(task.messages(slurm.job()))}
+    os.environ |= {"PYTHONPATH": str(launch.code), "PYTHONSAFEPATH": "1", LOG: str(task.messages(slurm.job()))}
     os.chdir(launch.values["cwd"])
     runs, root = Path(launch.values["runs"]), Path(launch.values["data"])
     work, state, trains = task.work(), _Told(task), task.stage in ("pretrain", "all")
@@ -129,7 +130,7 @@ class _Told:
         print(f"error: {why}", file=sys.stderr)
         for one, protocols in work:
             if not _done(runs, one, protocols):
-                store.fail(runs, one, stage(runs, one, protocols), why)
+                RunFolder(runs, one).record_failure(stage(runs, one, protocols), why)
         self.end("failed", why=why)
 
     def _write(self, word: str, outcome: Outcome, jobs: dict[str, Any], why: str = "") -> None:
@@ -143,17 +144,9 @@ class _Told:
 
     def _standing(self) -> str:
         """What there is of it: results, what there is of results, and the digests of checkpoints."""
-        runs, found = Path(self.task.launch.values["runs"]), []
+        runs, found = Path(self.task.launch.values["runs"]), list[str]()
         for one, protocols in self.task.work():
-            folder = store.folder(runs, one)
-            for path in sorted(folder.glob("checkpoint*")):
-                with suppress(OSError), open(path, "rb") as f:
-                    found.append(f.read(32).hex())
-            found += [p.name for p in protocols if store.result_path(runs, one, p).exists()]
-            found += [
-                str((folder / "pretrain.json").exists()),
-                *(str(len(store.partial(runs, one, p)["curve"])) for p in protocols),
-            ]
+            found += RunFolder(runs, one).progress(protocols)
         return " ".join(found)
 
 
@@ -165,8 +158,8 @@ def _far(process: Process) -> dict[str, Any]:
 
 
 def _done(runs: Path, one: Any, protocols: Any) -> bool:
-    paths = [store.result_path(runs, one, p) for p in protocols] or [store.folder(runs, one) / "pretrain.json"]
-    return all(path.exists() for path in paths)
+    folder = RunFolder(runs, one)
+    return all(map(folder.has_result, protocols)) if protocols else folder.has_encoder()
 
 
 def _sweep(task: Task) -> None:

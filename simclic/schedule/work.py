@@ -12,9 +12,9 @@ from simclic.errors import Diverged, InputError
 from simclic.experiment import USUAL, Finetune, How, Linear, Protocol, Run
 from simclic.progress import Tell, shown
 from simclic.schedule.cost import rough
-from simclic.store import results as store
-from simclic.store.claim import Busy, claimed
-from simclic.store.results import DIVERGED
+from simclic.store.claim import Busy
+from simclic.store.result_file import Scored
+from simclic.store.run_folder import RunFolder
 
 Work = tuple[Run, tuple[Protocol, ...]]
 
@@ -41,17 +41,17 @@ def work(
     shares, where = _shares(run, protocols, trains), torch.device(device)
     with _recorded(runs, run, "pretrain" if trains else protocols[0].stage):
         dataset = data.load(run.dataset, run.split, root, run.image_size, run.difficult)
-        store.enter(runs, run, dataset.digest)
+        RunFolder(runs, run).create(dataset.digest)
         if not trains:
             _must_be_there(runs, run)
         f = pretrain(run, dataset, runs, where, _part(tell, "pretrain", shares), how)
     images, errors = prepared(run, dataset, runs, where), {}
-    made = store.read_json(store.folder(runs, run) / "pretrain.json") or {}
+    made = RunFolder(runs, run).encoder_record() or {}
     collapsed, of = made.get("collapsed", ""), f"{dataset.digest} {made.get('backbone_sha256')}"
     for protocol in protocols:
         stop.check()
-        with _recorded(runs, run, protocol.stage), claimed(store.folder(runs, run), f"owner-{protocol.name}") as still_ours:
-            found = store.result(runs, run, protocol)  # somebody may have been faster
+        with _recorded(runs, run, protocol.stage), RunFolder(runs, run).claim(protocol) as still_ours:
+            found = RunFolder(runs, run).read_result(protocol)  # somebody may have been faster
             if found is None:
                 part = _part(tell, protocol.name, shares)
                 if isinstance(protocol, Finetune):
@@ -63,7 +63,7 @@ def work(
                     scored = _probed(protocol, run, f, dataset, images, runs, part)
                 measured = {"data": dataset.digest, "seed": run.seed, "collapsed": collapsed, **described(where)}
                 still_ours()
-                store.write_result(runs, run, protocol, scored, **measured)
+                RunFolder(runs, run).write_result(protocol, scored, **measured)
                 if kept is not None:
                     kept.drop()  # now that nothing can be lost; `simclic gc` finds what a kill in between leaves
                 found = scored[0]
@@ -71,7 +71,7 @@ def work(
     return errors
 
 
-def _probed(protocol: Linear, run: Run, f: Any, dataset: data.Dataset, images: Any, runs: Path, tell: Tell) -> store.Scored:
+def _probed(protocol: Linear, run: Run, f: Any, dataset: data.Dataset, images: Any, runs: Path, tell: Tell) -> Scored:
     from simclic.evaluate.linear import features, probe
 
     x = features(protocol, run, f, images, runs, lambda share, note: tell(share / 2, note))
@@ -93,30 +93,31 @@ def _seen(protocol: Finetune, run: Run, dataset: data.Dataset, images: Any, runs
 @contextlib.contextmanager
 def _recorded(runs: Path, run: Run, stage: str) -> Iterator[None]:
     """Forget that a stage failed before; if it fails now, leave the reason beside the Run for whoever asks."""
-    store.forgive(runs, run, stage)
+    RunFolder(runs, run).forget_failure(stage)
     try:
         yield
     except (Busy, Waits):
         raise  # somebody else's work, and no failure of it
     except (InputError, Diverged) as e:
-        with contextlib.suppress(OSError):
-            store.fail(runs, run, stage, f"{DIVERGED} {e}" if isinstance(e, Diverged) else str(e))
+        RunFolder(runs, run).record_failure(stage, e)
         raise
 
 
 def _must_be_there(runs: Path, run: Run) -> None:
     """Raise Waits if the encoder is not made yet. That this work was started is no proof: Slurm forgets what jobs waited for."""
-    path = store.folder(runs, run) / "pretrain.json"
-    if store.read_json(path) is None:
-        why = store.failure(runs, run, "pretrain").removeprefix("pretrain: ") or "there is no pretrain.json"
-        raise Waits(f"{run.name}: waits for its pre-training ({why}); run: simclic status --retry-failed EXHIBIT")
+    folder = RunFolder(runs, run)
+    if folder.encoder_record() is None:
+        raise Waits(
+            f"{run.name}: waits for its pre-training ({folder.why_no_encoder()}); run: simclic status --retry-failed EXHIBIT"
+        )
 
 
 def stage(runs: Path, run: Run, protocols: tuple[Protocol, ...]) -> str:
     """The first stage of some work that is not done."""
-    if not (store.folder(runs, run) / "pretrain.json").exists():
+    folder = RunFolder(runs, run)
+    if not folder.has_encoder():
         return "pretrain"
-    left = [p.stage for p in protocols if not store.result_path(runs, run, p).exists()]
+    left = [p.stage for p in protocols if not folder.has_result(p)]
     return left[0] if left else "pretrain"
 
 
@@ -149,8 +150,7 @@ def decoded(
     for run, protocols in jobs:
         if why := next((broken[one] for one in _data(run, protocols) if one in broken), ""):
             failures[run.name] = why
-            with contextlib.suppress(OSError):
-                store.fail(runs, run, stage(runs, run, protocols), why)
+            RunFolder(runs, run).record_failure(stage(runs, run, protocols), why)
     return [job for job in jobs if not any(one in broken for one in _data(*job))]
 
 

@@ -19,6 +19,7 @@ from simclic.errors import Diverged, InputError
 from simclic.experiment import USUAL, How, Run
 from simclic.methods import base
 from simclic.progress import Tell
+from simclic.store.run_folder import RunFolder
 from simclic.train import checkpoint
 from simclic.train.numerics import (
     CHECK_EVERY,
@@ -90,12 +91,12 @@ class Training:
 
 @exact_float32()
 def train(
-    run: Run, dataset: Dataset, images: Images, path: Path, tell: Tell, still_ours: Callable[[], None] = lambda: None,
+    run: Run, dataset: Dataset, images: Images, folder: RunFolder, tell: Tell, still_ours: Callable[[], None] = lambda: None,
     how: How = USUAL,
 ) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
     """Algorithm 1 on the images of splits.fit; returns the backbone and what is recorded of it.
 
-    path: where log.jsonl goes and now and then a checkpoint. still_ours: called before each of these, raises if another
+    folder: where the log goes and now and then a checkpoint. still_ours: called before each of these, raises if another
     process has taken over. Raises InputError if the images are less than a batch or gradients would be wrong, Diverged if the
     loss stops being finite, Stopped once it is saved if that was asked for.
     """
@@ -107,15 +108,15 @@ def train(
         )
     training, steps = Training(run, len(images), device), run.epochs * per_epoch
     check_gradients_supported(training.model.backbone, device, run.precision, run.image_size)
-    if content := checkpoint.load(path / "checkpoint", run.name):
+    if content := checkpoint.load(folder.checkpoint_path(), run.name):
         training.restore(content)
         del content  # as large as the model and its history
-        start.unchanged(run.init, training.init, path)
+        start.unchanged(run.init, training.init, folder.path)
         card.pad(training.model.backbone, training.init.get("padding", "symmetric"))
     elif run.init != "random":
-        training.init = weights.start(run.init, run.backbone, training.model.backbone, path.parent)
+        training.init = weights.start(run.init, run.backbone, training.model.backbone, folder.runs)
     compiled = try_compile(training.model.backbone, images(fit[:size]), run.precision) if how.compile else "no"
-    log = Log(path, before=training.step // per_epoch)
+    log = Log(folder, before=training.step // per_epoch)
     started, saved, bad = time.monotonic() - training.seconds, time.monotonic(), torch.tensor(-1, device=device)
 
     batches = images.stream_pixels(order(run, fit, range(training.step, steps), per_epoch))
@@ -145,7 +146,7 @@ def train(
                     _stop_if(step, run, per_epoch, steps, "a weight")
                 training.seconds = time.monotonic() - started
                 still_ours()
-                checkpoint.save(path / "checkpoint", training.content())
+                checkpoint.save(folder.checkpoint_path(), training.content())
                 saved = time.monotonic()
                 if stopping:
                     raise stop.Stopped
@@ -174,10 +175,10 @@ def _stop_if(bad: int, run: Run, per_epoch: int, steps: int, what: str = "the lo
 
 
 class Log:
-    """log.jsonl, one row per epoch, cut back to where training resumes; TensorBoard too, if it is installed."""
+    """The log, one row per epoch, cut back to where training resumes; TensorBoard too, if it is installed."""
 
-    def __init__(self, folder: Path, before: int):
-        self.path, self.last, self.board = folder / "log.jsonl", dict[str, Any](), _board(folder, before)
+    def __init__(self, folder: RunFolder, before: int):
+        self.path, self.last, self.board = folder.log_path, dict[str, Any](), _board(folder.path, before)
         lines = self.path.read_text().splitlines()[:before] if self.path.is_file() else []
         files.write_bytes(self.path, "".join(line + "\n" for line in lines).encode())
         if lines:

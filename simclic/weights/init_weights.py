@@ -2,14 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from simclic.experiment.baselines import IMPORTED, imported
 from simclic.experiment.run import is_file
-from simclic.files import Broken, read_json
+from simclic.files import Broken
 
 
 def located(init: str, runs: Path) -> Path | None:
@@ -27,17 +26,6 @@ def unchanged(init: str, record: Mapping[str, Any], folder: Path) -> None:
     path, told = located(init, folder.parent), record.get("init_sha256")
     if path and told and sha256(path) not in ("", told):
         raise Broken(f"init={init!r}: is another file than the one that {folder} started from; move that folder away")
-
-
-def started(init: str, runs: Path, digest: str) -> list[str]:
-    """The Runs under `runs` that began at this starting point when it was a file of another SHA-256 than `digest`."""
-    found = []
-    for path in sorted(runs.glob("*/pretrain.json")):
-        with suppress(Broken):
-            told, run = (read_json(path.with_name(name), verify=False) or {} for name in ("pretrain.json", "run.json"))
-            if run.get("run", {}).get("init") == init and told.get("init_sha256") != digest:
-                found.append(path.parent.name)
-    return found
 
 
 def sha256(path: Path) -> str:

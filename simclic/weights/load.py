@@ -4,7 +4,7 @@ import hashlib
 import io
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from simclic.errors import InputError
 from simclic.experiment.baselines import imported, not_imported
 from simclic.weights import card
 from simclic.weights.card import Card
-from simclic.weights.init_weights import located, started
+from simclic.weights.init_weights import located
 
 HEADS = ("fc.", "head.", "classifier.")  # what classifies, and is left out
 
@@ -92,13 +92,16 @@ def normal(init: str, runs: Path) -> tuple[tuple[float, ...], tuple[float, ...]]
     return (told.mean, told.std) if told else None
 
 
-def keep(name: str, tensors: dict[str, Tensor], told: Card, runs: Path) -> Path:
+def keep(
+    name: str, tensors: dict[str, Tensor], told: Card, runs: Path, users: Callable[[str], list[str]] = lambda sha256: []
+) -> Path:
     """Write an imported backbone with its card, for Runs that start from `name`. Returns the path.
 
-    Raises InputError if it cannot be written, or if there are Runs that started from another file of this name.
+    users: names the Runs that started from a file of this name with another SHA-256. Raises InputError if there are any, or if it
+    cannot be written.
     """
     path, payload = imported(runs, name), save({k: v.contiguous() for k, v in tensors.items()}, told.metadata)
-    if others := started(name, runs, hashlib.sha256(payload).hexdigest()):
+    if others := users(hashlib.sha256(payload).hexdigest()):
         those = f"{len(others)} {'run' if len(others) == 1 else 'runs'} under {runs} started from another file of this name"
         raise InputError(
             f"{path}: {those} ({first(others, ', ')}); move their folders away, or choose another place with --runs DIR"

@@ -11,7 +11,7 @@ from simclic.evaluate.finetune.grid import Grid, Part
 from simclic.evaluate.finetune.kept import Kept
 from simclic.evaluate.finetune.member import Member, Task, loss
 from simclic.progress import Tell
-from simclic.store.results import Scored
+from simclic.store.result_file import Scored
 from simclic.train.numerics import check_gradients_supported, exact_float32
 
 __all__ = ["Feed", "Grid", "Kept", "Member", "Part", "Task", "finetune", "loss"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from simclic.experiment import Protocol, Run
-from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 from simclic.train import checkpoint
 
 
@@ -18,12 +18,11 @@ class Kept:
     """
 
     def __init__(self, runs: Path, run: Run, protocol: Protocol, of: str = "", still_ours: Callable[[], None] = lambda: None):
-        self.runs, self.run, self.protocol, self.of, self.still_ours = runs, run, protocol, of, still_ours
-        self.path = store.folder(runs, run) / f"checkpoint-{protocol.name}"
+        self.folder, self.protocol, self.of, self.still_ours = RunFolder(runs, run), protocol, of, still_ours
+        self.path = self.folder.checkpoint_path(protocol)
         self.name = f"{run.name}/{protocol.name}"
-        for left in self.path.parent.glob(f".{self.path.name}.*"):  # by a process that was killed while it wrote
-            left.unlink(missing_ok=True)
-        found = store.partial(runs, run, protocol, of)
+        self.folder.delete_unfinished(protocol)
+        found = self.folder.partial_result(protocol, of)
         self.rows, self.before, self.resumed, self.members = (found[k] for k in ("curve", "seconds", "resumed", "members"))
         self.began = time.monotonic()
 
@@ -37,7 +36,7 @@ class Kept:
         self.still_ours()
         self.rows += rows
         finished = {"curve": self.rows, "seconds": self.seconds, "resumed": self.resumed, "members": self.members}
-        store.keep(self.runs, self.run, self.protocol, self.of, finished)
+        self.folder.write_partial_result(self.protocol, self.of, finished)
         self.drop()
 
     def load(self) -> dict[str, Any] | None:
@@ -58,5 +57,4 @@ class Kept:
 
     def drop(self) -> None:
         """No bundle is at work any more."""
-        for path in (self.path, self.path.with_suffix(".previous")):
-            path.unlink(missing_ok=True)
+        self.folder.delete_checkpoint(self.protocol)

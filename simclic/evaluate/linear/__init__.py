@@ -17,7 +17,7 @@ from simclic.evaluate.linear.fit import Fit
 from simclic.evaluate.linear.frozen import features
 from simclic.experiment import Linear
 from simclic.progress import Tell
-from simclic.store.results import Scored
+from simclic.store.result_file import Scored
 
 __all__ = ["Fit", "features", "probe"]
 

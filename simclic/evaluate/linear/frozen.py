@@ -13,7 +13,7 @@ from simclic.data.images import Images
 from simclic.evaluate.linear.fit import finite
 from simclic.experiment import Linear, Run
 from simclic.progress import Tell
-from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 from simclic.train.numerics import exact_float32
 
 BATCH = 256  # part of what the last bits depend on
@@ -27,10 +27,10 @@ def features(
     f: in eval mode. Computed once for an encoder, its data and a precision, then read. Raises InputError if it is not finite,
     and Broken if what is kept was damaged.
     """
-    folder = store.folder(runs, run)
-    made, known = (store.read_json(folder / name) or {} for name in ("pretrain.json", "run.json"))
-    of = {"data": str(known.get("data")), "backbone_sha256": str(made.get("backbone_sha256"))}
-    path = folder / f"features-{protocol.features}.safetensors"
+    folder = RunFolder(runs, run)
+    encoder, record = folder.encoder_record() or {}, folder.run_record() or {}
+    of = {"data": str(record.get("data")), "backbone_sha256": str(encoder.get("backbone_sha256"))}
+    path = folder.features_path(protocol.features)
     found = read(path, of)
     if found is None:
         found = extract(protocol, f, images, tell).cpu()
@@ -61,11 +61,11 @@ def read(path: Path, of: dict[str, str]) -> Tensor | None:
         with safe_open(path, "pt") as file:
             told, found = file.metadata() or {}, file.get_tensor("features")
     except (SafetensorError, OSError) as e:
-        raise store.Broken(f"{path}: is not a whole file of features; delete it to compute them again") from e
+        raise files.Broken(f"{path}: is not a whole file of features; delete it to compute them again") from e
     if {key: told.get(key) for key in of} != of:
         return None
     if told.get("sha256") != _digest(found):
-        raise store.Broken(f"{path}: was altered after it was written (SHA-256 differs); delete it to compute it again")
+        raise files.Broken(f"{path}: was altered after it was written (SHA-256 differs); delete it to compute it again")
     return found
 
 

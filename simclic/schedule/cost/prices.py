@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from simclic.errors import InputError
 from simclic.experiment import PROTOCOLS, Linear, Protocol, Run
+from simclic.files import read_json
 from simclic.schedule.cost import amounts
 from simclic.schedule.cost.rates import Coefficients, Target, calibrated
-from simclic.store import results as store
+from simclic.store.run_folder import run_folders
 
 ENOUGH = 20  # finished jobs of one kind; more would not be told apart from these
 LOOKED = 1000  # folders at most in which they are looked for
@@ -52,18 +53,18 @@ class Prices:
     def search(self, kinds: Iterable[Kind]) -> None:
         """Look for finished jobs of these kinds among all runs. A folder or file that is not of this version teaches nothing."""
         wanted = set(kinds) - set(self.learned)
-        for folder in sorted(self.runs.glob("[!.]*/"))[:LOOKED] if wanted else ():
+        for folder in run_folders(self.runs)[:LOOKED] if wanted else ():
             with suppress(InputError, LookupError, TypeError, AttributeError):
-                values = (store.read_json(folder / "run.json", verify=False) or {})["run"]
+                values = folder.recorded_fields
                 if not any((values["backbone"], values["image_size"]) == (k.backbone, k.image_size) for k in wanted):
                     continue
                 run = Run.known(values)
-                made = store.read_json(folder / "pretrain.json", verify=False)
+                made = folder.encoder_record(verify=False)
                 if made and kind_of(run, None) in wanted:
                     self.learn(run, None, made)
-                for path in folder.glob("[lf]*-*.json"):
+                for path in folder.result_paths():
                     with suppress(InputError, LookupError, TypeError, AttributeError):
-                        found = store.read_json(path, verify=False) or {}
+                        found = read_json(path, verify=False) or {}
                         self._learn(run, PROTOCOLS[found["stage"]].parse(found["protocol"]), found, wanted)
 
     def _learn(self, run: Run, protocol: Protocol, record: Mapping[str, Any], wanted: set[Kind]) -> None:

@@ -1,0 +1,70 @@
+"""What one result file must hold, and whether it does."""
+
+import hashlib
+import io
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from simclic.errors import InputError
+from simclic.experiment import PROTOCOLS, Protocol, Run
+from simclic.files import Broken
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SCHEMA = 1
+
+Scored = tuple[dict[str, Any], "np.ndarray", "np.ndarray"]  # what a result records; truth and scores of the test images
+
+RESULT: dict[str, type | tuple[type, ...]] = {
+    "schema": int, "run": dict, "stage": str, "protocol": dict, "error": (int, float), "metric": str, "chosen": dict,
+    "curve": list, "sizes": dict, "data": str, "seconds": (int, float), "device": str, "threads": int, "versions": dict,
+    "commit": str, "predictions": str, "predictions_sha256": str,
+}  # fmt: skip
+
+
+def check_result(
+    path: Path, found: dict[str, Any], run: Run | None = None, protocol: Protocol | None = None, verify: bool = True
+) -> tuple[Run, Protocol]:
+    """Check what a result file holds, field by field; return its Run and protocol. Raise Broken if anything is amiss.
+
+    run, protocol: those that it must be of. verify: compare the SHA-256 of its predictions, too.
+    """
+    for key, kind in RESULT.items():
+        if not isinstance(found.get(key), kind) or isinstance(found.get(key), bool):
+            raise Broken(f"{path}: {key!r} is missing or of the wrong kind")
+    if found["schema"] != SCHEMA:
+        raise Broken(f"{path}: written in schema {found['schema']}, this version reads {SCHEMA}")
+    if not (math.isfinite(found["error"]) and 0 <= found["error"] <= 100):
+        raise Broken(f"{path}: error={found['error']!r} is no percentage")
+    try:
+        run = run or Run.known(found["run"])
+        protocol = protocol or PROTOCOLS[found["stage"]].parse(found["protocol"])
+    except (InputError, KeyError) as e:
+        raise Broken(f"{path}: {e}") from e
+    if run.differences(found["run"]) or path.parent.name != run.name:
+        raise Broken(f"{path}: belongs to another Run than {path.parent.name}")
+    if protocol.differences(found["protocol"]) or path.stem != protocol.name:
+        raise Broken(f"{path}: was measured under another protocol than {path.stem}")
+    if not isinstance(found["sizes"].get("test"), int):
+        raise Broken(f"{path}: does not say on how many test images it was measured")
+    predictions = path.with_suffix(".npz")
+    whole = _sha256(predictions) == found["predictions_sha256"] if verify else predictions.is_file()
+    if found["predictions"] != predictions.name or not whole:
+        raise Broken(f"{path}: its predictions {found['predictions']} are missing or altered")
+    return run, protocol
+
+
+def pack_predictions(scored: Scored) -> bytes:
+    """Return truth and scores of a result as one .npz file."""
+    import numpy as np
+
+    _, truth, scores = scored
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, truth=truth, scores=scores.astype(np.float32))
+    return buffer.getvalue()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
