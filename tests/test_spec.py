@@ -69,6 +69,14 @@ def test_56_settings():
         ({"epochs": 0}, "nothing is trained; say perturbation='none'"),
         ({"epochs": 0, "perturbation": "none", "base_lr": 0.1}, "base_lr=0.1 has no effect with epochs=0; remove it"),
         ({"backbone": "pixels"}, "pixels are not trained; say epochs=0"),
+        ({"method": "simclick"}, "did you mean 'simclic'?"),
+        ({"method": "simsiam", "epochs": 0}, "method='simsiam' has no effect with epochs=0; remove it"),
+        (
+            {"method": "simsiam", "perturbation": "history"},
+            "perturbation='history' has no effect with method='simsiam'; remove it",
+        ),
+        ({"method": "simsiam", "eps": 0.1}, "eps=0.1 has no effect with method='simsiam'; remove it"),
+        ({"tau": 0.5, "epochs": 0, "perturbation": "none"}, "tau=0.5 has no effect with perturbation='none'; remove it"),
     ],
 )
 def test_bad_fields_are_one_line_with_value_and_rule(fields, message):

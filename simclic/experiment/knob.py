@@ -72,11 +72,11 @@ class Spec:
             value = getattr(self, f.name)
             if value is not None or f.default is not None:
                 object.__setattr__(self, f.name, self.checked(f.name, value))
-        for f in sorted(fields(self), key=lambda f: f.name):  # type: ignore[arg-type]
-            if (value := getattr(self, f.name)) != f.default and (why := self.why_unread(f.name)):
-                raise InputError(f"{f.name}={value!r} has no effect with {why}; remove it")
+        for name in sorted(f.name for f in fields(self) if getattr(self, f.name) != f.default):  # type: ignore[arg-type]
+            if why := self.why_unread(name):
+                raise InputError(f"{name}={getattr(self, name)!r} has no effect with {why}; remove it")
         for f in fields(self):  # type: ignore[arg-type]
-            if getattr(self, f.name) is None and f.name not in self.unread:
+            if getattr(self, f.name) is None and not self.why_unread(f.name):
                 object.__setattr__(self, f.name, f.metadata["knob"].default)
 
     @cached_property

@@ -138,11 +138,11 @@ class Run(Spec):
         def __getattr__(self, name: str) -> Any: ...  # the fields that methods and perturbations declare
 
     def __post_init__(self) -> None:
+        if self.epochs == 0 and self.method != "simclic":
+            raise InputError(f"method={self.method!r} has no effect with epochs=0; remove it")
         super().__post_init__()
         if self.epochs == 0 and self.perturbation != "none":
             raise InputError(f"perturbation={self.perturbation!r} with epochs=0: nothing is trained; say perturbation='none'")
-        if self.epochs == 0 and self.method != "simclic":
-            raise InputError(f"method={self.method!r} with epochs=0: nothing is trained; remove it")
         if self.backbone == "pixels" and self.epochs != 0:
             raise InputError(f"epochs={self.epochs} with backbone='pixels': pixels are not trained; say epochs=0")
 

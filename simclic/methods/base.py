@@ -1,6 +1,6 @@
 """What every method is: its networks, the views that it wants, its loss, and what of a step is watched.
 
-A method is one file of this folder, named as in `Run(method=...)`, with one subclass of `Method` and its declaration, METHOD.
+A method is one file of this folder, named as in `Run(method=...)`, with one subclass of `Method`, declared by @method.
 """
 
 from dataclasses import dataclass, field
