@@ -87,12 +87,20 @@ def compute_results(run, protocols, runs, root=None, tell=lambda share, note: No
     return work(run, protocols, runs, root or runs, device, tell, **options)
 
 
-def spawned(target, *given):
-    """A process of its own that does `target`, and our end of the pipe whose other end it is given last."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=target, args=(*given, theirs))
+def start_process(target, *given):
+    """A process of its own that does `target`, forked as those of the package are from a server that has imported torch."""
+    from simclic.experiment import How
+    from simclic.schedule.processes import server
+
+    process = server(How())[0].Process(target=target, args=given)
     process.start()
+    return process
+
+
+def spawned(target, *given):
+    """Such a process, and our end of the pipe whose other end it is given last."""
+    ours, theirs = multiprocessing.Pipe()
+    process = start_process(target, *given, theirs)
     theirs.close()
     return process, ours
 

@@ -1,8 +1,9 @@
 """The grid: what is chosen, what is handed to SGD, that a bundle changes nothing, and that a killed one loses nothing."""
 
+import contextlib
 import copy
+import io
 import math
-import multiprocessing
 import os
 import resource
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import compute_results, spawned, tiny
+from conftest import compute_results, spawned, start_process, tiny
 
 from simclic import Finetune, InputError, data, stop
 from simclic.data import Splits
@@ -200,8 +201,7 @@ def child(runs, die_at):
 
 
 def worked(runs, die_at=-1):
-    process = multiprocessing.get_context("spawn").Process(target=child, args=(runs, die_at))
-    process.start()
+    process = start_process(child, runs, die_at)
     process.join()
     return process.exitcode
 
@@ -277,28 +277,31 @@ def scarce(runs, members, room, pipe):
     now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     if room:
         resource.setrlimit(resource.RLIMIT_AS, (now + room, now + room))
-    try:
-        found = finetune.finetune(Task(protocol, f, digits, images, 0, How(members=members)), Kept(runs, tiny(), protocol))
-        pipe.send((found[0]["members"], found[0]["curve"], found[2].tobytes()))
-    except InputError as e:
-        pipe.send(str(e))
+    with contextlib.redirect_stderr(io.StringIO()) as told:
+        try:
+            found = finetune.finetune(Task(protocol, f, digits, images, 0, How(members=members)), Kept(runs, tiny(), protocol))
+            result = (found[0]["members"], found[0]["curve"], found[2].tobytes())
+        except InputError as e:
+            result = str(e)
+    pipe.send((result, told.getvalue()))
 
 
-def without(tmp_path, room, capfd):
+def without(tmp_path, room):
+    """What becomes of a grid in so much memory, and what is said of it."""
     process, ours = spawned(scarce, tmp_path / str(room), 8, room)
-    told = ours.recv()
+    result, told = ours.recv()
     process.join()
-    return told, capfd.readouterr().err
+    return result, told
 
 
-def test_a_bundle_that_does_not_fit_into_memory_splits_itself_and_says_so(tmp_path, capfd):
-    (eight, *plenty), silent = without(tmp_path, 0, capfd)
+def test_a_bundle_that_does_not_fit_into_memory_splits_itself_and_says_so(tmp_path):
+    (eight, *plenty), silent = without(tmp_path, 0)
     assert (eight, silent) == (8, "")
-    (fewer, *scant), told = without(tmp_path, 150 << 20, capfd)
+    (fewer, *scant), told = without(tmp_path, 150 << 20)
     assert fewer in (2, 4)
     assert told.startswith("warning: cpu has not enough memory for 8 members of the grid at a time; going on with 4\n")
     assert scant == plenty
-    message, told = without(tmp_path, 10 << 20, capfd)
+    message, told = without(tmp_path, 10 << 20)
     assert message.startswith("cpu has not enough memory for one member of the grid, batches of 16 at 16 pixels; ")
     assert [line.split("; ")[1] for line in told.splitlines()] == ["going on with 4", "going on with 2", "going on with 1"]
 
@@ -464,7 +467,9 @@ def test_a_grid_compiles_once_for_all_members(run):
 
     counters.clear()
     one = replace(GRID, steps=1)
-    plain, compiled = run(one, folder="plain"), run(one, How(compile=True), folder="compiled")
+    few = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 8), torch.nn.BatchNorm2d(4), torch.nn.Flatten()).eval()  # compiles soon
+    few.num_features = 16
+    plain, compiled = (run(one, How(compile=c), folder=str(c), backbone=few) for c in (False, True))
     assert compiled[0]["compiled"] == "yes"
     assert counters["stats"]["unique_graphs"] == 1  # the trial's serves all members
     assert compiled[2] == pytest.approx(plain[2], abs=1e-3)
@@ -537,8 +542,7 @@ def uncut(tmp_path_factory):
 
 @pytest.mark.parametrize("seam", SEAMS)
 def test_killed_at_a_seam_it_ends_with_the_same_bits_and_nothing_left(tmp_path, uncut, seam):
-    process = multiprocessing.get_context("spawn").Process(target=cut, args=(tmp_path, seam))
-    process.start()
+    process = start_process(cut, tmp_path, seam)
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert store.result(tmp_path, tiny(), KILLED) is None

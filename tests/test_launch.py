@@ -49,12 +49,11 @@ def test_run_reports_and_a_second_run_trains_nothing(exhibit, tmp_path):
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(exhibit, tmp_path):
-    exhibit.write_text(exhibit.read_text().replace('"history")', '"history"), seed=(0, 1)'))
     process = subprocess.Popen(
         [*SIMCLIC, "run", str(exhibit)], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and len(list(tmp_path.glob("runs/*/finetune-*.json"))) < 2:
+    while time.monotonic() < deadline and len(list(tmp_path.glob("runs/*/finetune-*.json"))) < 1:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
     _, told = process.communicate(timeout=60)
@@ -63,13 +62,13 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(exhibit, tmp_pat
     assert "Traceback" not in told
     kept = stamps(tmp_path / "runs")
     done = {p for p in kept if p.name.startswith(("finetune", "linear"))}
-    assert 4 <= len(done) < 6 * 4  # it was in the middle
+    assert 2 <= len(done) < 3 * 4  # it was in the middle
     assert not list(tmp_path.glob("runs/*/.*"))  # nothing half-written
     again = command("run", exhibit, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     after = stamps(tmp_path / "runs")
     assert {p: after[p] for p in done} == {p: kept[p] for p in done}
-    assert len([p for p in after if p.name.startswith(("finetune", "linear"))]) == 6 * 4
+    assert len([p for p in after if p.name.startswith(("finetune", "linear"))]) == 3 * 4
 
 
 def test_numbers_do_not_depend_on_how_many_processes_there_are(exhibit, tmp_path, monkeypatch):
