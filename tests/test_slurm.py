@@ -194,8 +194,11 @@ def frozen(run):
 
 
 def pending(process, number):
-    """Has a stopped process been sent this signal?"""
-    mask = re.search(r"^ShdPnd:\s+(\w+)", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)[1]
+    """Has a stopped process been sent this signal? If it is gone, it was sent it before it was stopped."""
+    try:
+        mask = re.search(r"^ShdPnd:\s+(\w+)", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)[1]
+    except OSError:
+        return True
     return int(mask, 16) >> (number - 1) & 1
 
 
