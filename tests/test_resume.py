@@ -24,7 +24,7 @@ from simclic.errors import Diverged
 from simclic.experiment import How
 from simclic.store.claim import Busy, claimed
 from simclic.store.run_folder import RunFolder
-from simclic.train import checkpoint, loop, pretrain
+from simclic.train import checkpoint, loop, numerics, pretrain
 
 CPU = torch.device("cpu")
 STEPS = 48
@@ -88,14 +88,14 @@ def die():
 
 
 def kill_at_step(step):
-    original = loop.first_nonfinite
+    original = numerics.first_nonfinite
 
     def watched(loss, at, first):
         if at == step:
             die()
         return original(loss, at, first)
 
-    loop.first_nonfinite = watched
+    numerics.first_nonfinite = watched
 
 
 def kill_at_seam(seam, save):

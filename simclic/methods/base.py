@@ -1,6 +1,7 @@
 """What every method is: its networks, the views that it wants, its loss, and what of a step is watched.
 
-A method is one file of this folder, named as in `Run(method=...)`, with one subclass of `Method`, declared by @method.
+A method is one file of this folder, named as in `Run(method=...)`. It holds one subclass of `Method`, declared by `@method(...)`,
+which planning and reports read without importing torch.
 """
 
 from dataclasses import dataclass, field
@@ -46,25 +47,25 @@ class Method(nn.Module):
         self.width, self.d = width(self.backbone), run.projector_dim  # lengths of the backbone's vectors and of z
 
     def views(self, pixels: Tensor, images: Images, generator: torch.Generator) -> Any:
-        """What `forward` wants of a batch: here the images as they are, (B, 3, S, S) normalised.
+        """Return what `forward` wants of a batch: here the images as they are, (B, 3, S, S) normalised.
 
         pixels: (B, 3, H, W) uint8 as stored. images: their size S and normalisation. generator: of the CPU, for every draw.
         """
         return images.prepare(pixels)
 
     def forward(self, x: Any, index: Tensor | None = None, generator: Generator = None) -> Step:
-        """Loss of a batch. x: what `views` returned. index: (B,) which image each one is. generator: of the device of x."""
+        """Return the loss of a batch. x: what `views` returned. index: (B,) which images. generator: of the device of x."""
         raise NotImplementedError
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """What the optimiser learns. A group with fixed_lr=True keeps the first learning rate, the others follow the cosine."""
+        """Return what is learned. A group with fixed_lr=True keeps the first learning rate, the others follow the cosine."""
         return [{"params": [p for p in self.parameters() if p.requires_grad], "fixed_lr": False}]
 
     def before_epoch(self, epoch: int) -> None:
-        """Called before the first step of an epoch, 0 for the first."""
+        """Prepare for an epoch, before its first step. epoch: 0 for the first."""
 
     def after_step(self, step: int) -> None:
-        """Called after the optimiser's step, 0 for the first: for a momentum encoder or a queue."""
+        """Follow the optimiser's step, as a momentum encoder or a queue does. step: 0 for the first."""
 
 
 def build(run: Run, images: int = 0) -> Method:

@@ -20,18 +20,7 @@ from simclic.experiment import USUAL, How, Run
 from simclic.methods import base
 from simclic.progress import Tell
 from simclic.store.run_folder import RunFolder
-from simclic.train import checkpoint
-from simclic.train.numerics import (
-    CHECK_EVERY,
-    autocast,
-    check_gradients_supported,
-    exact_float32,
-    first_nonfinite,
-    is_finite,
-    seed_device,
-    should_check_loss,
-    try_compile,
-)
+from simclic.train import checkpoint, numerics
 from simclic.train.watch import Watch, collapsed
 from simclic.weights import card
 from simclic.weights import init_weights as start
@@ -77,10 +66,11 @@ class Training:
 
     def forward_and_back(self, x: Any, index: Tensor, lr: float) -> base.Step:
         """One step on a batch. x: what `views` returned. index: (B,) which images."""
-        seed_device(self.device, seed_of(self.run.seed, "model", self.step))  # for backbones that draw, as with stochastic depth
+        number = seed_of(self.run.seed, "model", self.step)
+        numerics.seed_device(self.device, number)  # for backbones that draw, as with stochastic depth
         for group in self.optimizer.param_groups:
             group["lr"] = self.run.lr if group.get("fixed_lr") else lr
-        with autocast(self.device, self.run.precision):
+        with numerics.autocast(self.device, self.run.precision):
             out: base.Step = self.model(x, index, seeded(self.device, self.run.seed, "g", self.step))
         self.optimizer.zero_grad()
         out.loss.backward()
@@ -89,7 +79,7 @@ class Training:
         return out
 
 
-@exact_float32()
+@numerics.exact_float32()
 def train(
     run: Run, dataset: Dataset, images: Images, folder: RunFolder, tell: Tell, still_ours: Callable[[], None] = lambda: None,
     how: How = USUAL,
@@ -107,7 +97,7 @@ def train(
             f"batch_size={size} with {len(fit)} training images: not one whole batch; say batch_size={len(fit)} or less"
         )
     training, steps = Training(run, len(images), device), run.epochs * per_epoch
-    check_gradients_supported(training.model.backbone, device, run.precision, run.image_size)
+    numerics.check_gradients_supported(training.model.backbone, device, run.precision, run.image_size)
     if content := checkpoint.load(folder.checkpoint_path(), run.name):
         training.restore(content)
         del content  # as large as the model and its history
@@ -115,7 +105,7 @@ def train(
         card.pad(training.model.backbone, training.init.get("padding", "symmetric"))
     elif run.init != "random":
         training.init = weights.start(run.init, run.backbone, training.model.backbone, folder.runs)
-    compiled = try_compile(training.model.backbone, images(fit[:size]), run.precision) if how.compile else "no"
+    compiled = numerics.try_compile(training.model.backbone, images(fit[:size]), run.precision) if how.compile else "no"
     log = Log(folder, before=training.step // per_epoch)
     started, saved, bad = time.monotonic() - training.seconds, time.monotonic(), torch.tensor(-1, device=device)
 
@@ -128,21 +118,21 @@ def train(
                 training.model.before_epoch(epoch)
             out = training.forward_and_back(training.views(pixels, images), index, lr)
             training.watch.add(out, index, (per_epoch - 1 - position) * size)
-            bad = first_nonfinite(out.loss, step, bad)
+            bad = numerics.first_nonfinite(out.loss, step, bad)
             training.step = step + 1
             stopping, last = asked(), position == per_epoch - 1
             due = stopping or time.monotonic() - saved > 60 * how.minutes
-            if due or last or should_check_loss(device, step):
+            if due or last or numerics.should_check_loss(device, step):
                 _stop_if(int(bad), run, per_epoch, steps)
             if last:
                 training.seconds = time.monotonic() - started
                 still_ours()
                 speed = (epoch + 1) * per_epoch * size / training.seconds
                 log.write({"epoch": epoch + 1, **training.watch.row(dataset), "lr": lr, "images/s": speed})
-            if last or training.step % CHECK_EVERY == 0:
+            if last or training.step % numerics.CHECK_EVERY == 0:
                 tell(training.step / steps, f"epoch {epoch + 1}/{run.epochs}")
             if due and training.step < steps:
-                if not is_finite(training.model):
+                if not numerics.is_finite(training.model):
                     _stop_if(step, run, per_epoch, steps, "a weight")
                 training.seconds = time.monotonic() - started
                 still_ours()
@@ -150,7 +140,7 @@ def train(
                 saved = time.monotonic()
                 if stopping:
                     raise stop.Stopped
-    if not is_finite(training.model):
+    if not numerics.is_finite(training.model):
         _stop_if(steps - 1, run, per_epoch, steps, "a weight")
     seconds = time.monotonic() - started
     record = {"epochs": run.epochs, "last": log.last, "collapsed": collapsed(log.last), "resumed": training.resumed}
