@@ -106,8 +106,7 @@ RUN_FILES = re.compile(
 
 
 def test_run_folder_alone_spells_the_names_of_its_files():
-    later = ("gc.py", "run_files.py", "why.py", "records.py")
-    for path in (p for p in SOURCES if p.name not in later):
+    for path in (p for p in SOURCES if p.name != "records.py"):  # a launch, too, has an owner
         tree = ast.parse(path.read_text())
         prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):

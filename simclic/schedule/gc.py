@@ -6,7 +6,7 @@ owner.
 
 import os
 from collections.abc import Callable, Collection, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -40,9 +40,9 @@ from simclic.schedule.items import (
     make_item,
     stamp_of,
 )  # fmt: skip
-from simclic.schedule.run_files import RunFiles
-from simclic.store import results
 from simclic.store.claim import Busy, claimed, is_claim, is_claimed
+from simclic.store.run_files import FileKind, StoredFile
+from simclic.store.run_folder import RunFolder, run_folders
 
 
 @dataclass
@@ -88,6 +88,7 @@ def delete(chosen: list[Item], suites: list[Suite], runs: Path, root: Path) -> G
     return gone
 
 
+Claim = Callable[[], AbstractContextManager[object]]
 Look = Callable[[Path, Garbage], Iterator[Item]]
 
 
@@ -100,25 +101,27 @@ class _Store:
 
     def __init__(self, suites: list[Suite], runs: Path, root: Path, garbage: Garbage):
         self.runs, self.root, self.garbage = runs, root, garbage
-        self.folders = [path for path in list_folder(runs) if path.is_dir() and path.name[0] != "." and path.name != "imported"]
-        self.places: dict[Path, tuple[Look, str]] = {runs / ".launches": (self._launches, "submitting")}
-        self.places |= dict.fromkeys(self.folders, (self._run, "owner"))
-        self.places |= {imported(runs, "").parent: (self._imported, ""), runs: (self._probes, "")}
-        self.places |= {manifest.place(root): (self._prepared, ""), root: (self._downloads, "")}
+        self.folders = {folder.path: folder for folder in run_folders(runs)}
+        self.places: dict[Path, tuple[Look, Claim]] = {
+            runs / ".launches": (self._launches, partial(claimed, runs / ".launches", "submitting")),
+            **{path: (self._run, folder.claim) for path, folder in self.folders.items()},
+            imported(runs, "").parent: (self._imported, nullcontext), runs: (self._probes, nullcontext),
+            manifest.place(root): (self._prepared, nullcontext), root: (self._downloads, nullcontext),
+        }  # fmt: skip
         self.launches = records.Launches(runs)
         if self.launches.silent:
             garbage.keep(runs / ".launches", f"{self.launches.silent}; what waits and runs is not known")
         self.asked: dict[str, list[Job]] = {}
         for job in (job for suite in suites for job in suite.jobs):
             self.asked.setdefault(job.run.name, []).append(job)
-        self.busy = {folder.name: RunFiles(folder).fields for folder in self.folders if RunFiles(folder).at_work}
+        self.busy = {folder.name: folder.recorded_fields for folder in self.folders.values() if folder.is_at_work}
         for launch in filter(self.launches.may_run, self.launches.readable):
             self.busy |= self.launches.unfinished(launch)
         self.needed: list[Run] | None = None
-        try:
-            if suites:
+        with suppress(InputError):
+            if suites and all(self.busy.values()):
                 self.needed = [*(jobs[0].run for jobs in self.asked.values()), *map(Run.known, self.busy.values())]
-        except (InputError, AttributeError):
+        if suites and self.needed is None:
             garbage.keep(runs, "work is in progress that this version does not know; everything is taken to be needed")
         self.names = {name for run in self.needed or () for name in (run.name, *_starts(run, runs))}
 
@@ -139,8 +142,8 @@ class _Store:
             if not item.path.parent.is_symlink():
                 with claimed(item.path.parent, item.path.stem):  # takes over what is dead, and lets it go
                     gone.files |= item.files
-        others, name = [item for item in items if item not in claims], self.places[place][1]
-        with claimed(place, name) if name and others else nullcontext():
+        others = [item for item in items if item not in claims]
+        with self.places[place][1]() if others else nullcontext():
             now = {(item.kind, *file) for item in (self.look(place, Garbage()) if others else ()) for file in item.files.items()}
             for kind, path, stamp in ((item.kind, *file) for item in others for file in item.files.items()):
                 if (kind, path, stamp) in now:
@@ -152,34 +155,40 @@ class _Store:
                 with suppress(OSError):  # something is left in it, or it is no folder
                     folder.rmdir()
 
-    def _run(self, folder: Path, garbage: Garbage) -> Iterator[Item]:
+    def _run(self, place: Path, garbage: Garbage) -> Iterator[Item]:
         """Yield what may go of a Run. Nothing while a process is at work on it or a job that is to be done waits."""
-        if folder.name in self.busy or RunFiles(folder).at_work:
-            garbage.keep(folder, "a process is at work on it, or a job that waits will be")
+        folder = self.folders[place]
+        if folder.name in self.busy or folder.is_at_work:
+            garbage.keep(place, "a process is at work on it, or a job that waits will be")
             return
-        run, kinds = RunFiles(folder), dict[Path, str]()
-        kinds |= dict.fromkeys((path for path in run.leftovers() if not files.intended_name(path) or is_old(path)), LEFT)
-        kinds |= dict.fromkeys(run.damaged(), DAMAGED)
-        kinds |= dict.fromkeys(self._spare_features(run, garbage), FEATURES)
-        yield from (make_item(path, kind, folder) for path, kind in kinds.items())
+        stored = list(folder.files())
+        kinds = {file.path: kind for file in stored if (kind := self._kind(folder, file, garbage))}
+        yield from (make_item(path, kind, place) for path, kind in kinds.items())
         if self.needed is None or folder.name in self.names:
             return
-        if not run.is_known:
-            garbage.keep(folder, "no run of this version under its own name")
+        if not folder.is_known:
+            garbage.keep(place, "no run of this version under its own name")
             return
-        own = [path for path in run.own_files() if path not in kinds]
-        yield make_item(folder, RUNS, folder, own, results=len(run.results()))
+        own = [file.path for file in stored if file.kind is not FileKind.UNRECOGNISED and file.path not in kinds]
+        yield make_item(place, RUNS, place, own, results=len(folder.result_paths()))
 
-    def _spare_features(self, run: "RunFiles", garbage: Garbage) -> Iterator[Path]:
-        """Yield the features that every result asked of a Run has no use for any more, and that can be computed again."""
-        jobs = self.asked.get(run.folder.name, [])
-        for precision, path in run.features().items():
-            readers = [job for job in jobs if isinstance(job.protocol, Linear) and job.protocol.features == precision]
-            with suppress(InputError, OSError):
-                done = all(results.result(self.runs, job.run, job.protocol or Linear()) for job in readers)
-                if jobs and done and run.has_encoder() and not data.missing(jobs[0].run.dataset, self.root):
-                    garbage.images += sum(data.facts(jobs[0].run.dataset).sizes)
-                    yield path
+    def _kind(self, folder: RunFolder, file: StoredFile, garbage: Garbage) -> str:
+        """Return as what a file of a Run may go while the Run stays, or nothing."""
+        if file.kind is FileKind.LEFTOVER:
+            return LEFT if is_old(file.path) or not files.intended_name(file.path) else ""
+        if file.kind is FileKind.RECOMPUTABLE and self._are_read(folder, file.precision):
+            garbage.images += sum(data.facts(self.asked[folder.name][0].run.dataset).sizes)
+            return FEATURES
+        return DAMAGED if file.kind is FileKind.DAMAGED else ""
+
+    def _are_read(self, folder: RunFolder, precision: str) -> bool:
+        """Return whether all results asked of a Run have read its features, and its images are here to compute them again."""
+        jobs = self.asked.get(folder.name, [])
+        readers = [job.protocol for job in jobs if isinstance(job.protocol, Linear) and job.protocol.features == precision]
+        with suppress(InputError, OSError):
+            done = jobs and all(RunFolder(self.runs, jobs[0].run).read_result(protocol) for protocol in readers)
+            return bool(done) and not data.missing(jobs[0].run.dataset, self.root)
+        return False
 
     def _imported(self, folder: Path, garbage: Garbage) -> Iterator[Item]:
         """Yield imported weights that no Run starts from which is needed, and what was never finished of any."""
@@ -231,7 +240,7 @@ class _Store:
         if is_claimed(place, "submitting"):
             garbage.keep(place, "somebody is submitting")
             return
-        logs = " ".join(log for folder in self.folders for log in RunFiles(folder).logs())
+        logs = " ".join(log for folder in self.folders.values() for log in folder.failure_logs())
         over = {
             launch.folder for launch in self.launches.readable[:-1]
             if not self.launches.may_run(launch) and not self.launches.unfinished(launch) and launch.folder.name not in logs

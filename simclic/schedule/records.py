@@ -19,10 +19,10 @@ from simclic.experiment import PROTOCOLS, How, Run
 from simclic.provenance import provenance
 from simclic.schedule.pack import Array
 from simclic.schedule.profile import Profile
-from simclic.schedule.run_files import RunFiles
 from simclic.schedule.work import Work
 from simclic.store import results as store
 from simclic.store.claim import is_claimed
+from simclic.store.run_folder import RunFolder
 
 NAME, ARRAY = r"\d{8}-\d{6}-\d{6}-[0-9a-f]{6}", r"(pretrain|linear|finetune|all)-\d+"  # of a launch's folder and of an array
 
@@ -178,11 +178,11 @@ class Launches:
     def unfinished(self, launch: Launch) -> dict[str, Any]:
         """Return the Runs of a launch whose jobs are not all done: name -> fields."""
         jobs = [job for task in launch.tasks() for job in task.content]
-        return {
-            job["name"]: job["run"]
-            for job in jobs
-            if not RunFiles(self.runs / job["name"]).has(p["name"] for p in job["protocols"])
-        }
+        return {job["name"]: job["run"] for job in jobs if not self._is_done(job)}
+
+    def _is_done(self, job: dict[str, Any]) -> bool:
+        folder = RunFolder(self.runs, job["name"])
+        return folder.has_encoder() and {p["name"] for p in job["protocols"]} <= {path.stem for path in folder.result_paths()}
 
 
 def launch_folders(runs: Path) -> list[Path]:

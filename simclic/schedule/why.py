@@ -14,10 +14,11 @@ from simclic.errors import InputError
 from simclic.experiment import Job, Linear, Protocol, Run, Suite
 from simclic.experiment.baselines import not_imported
 from simclic.experiment.run import is_file
+from simclic.files import Broken, read_json
 from simclic.schedule.cell import Cell, find_cells
 from simclic.schedule.digest import present
 from simclic.schedule.plan import look, look_at_encoder
-from simclic.store import results
+from simclic.store.run_folder import RunFolder, run_folders
 from simclic.text import terminal_safe
 
 STYLES = {"done": "green", "failed": "red", "broken": "red"}  # of a state; the others are yellow
@@ -33,16 +34,16 @@ SHOWN = 3  # neighbours that are equally near
 
 @dataclass(frozen=True)
 class Difference:
-    """A field's value in a file (`there`) and in what is wanted (`here`). absent: the side that does not have the field."""
+    """A field's value in a file (`there`) and in what is wanted (`here`). unknown: this version has no such field."""
 
     name: str
     there: Any
     here: Any
-    absent: str = ""
+    unknown: bool = False
 
     def __str__(self) -> str:
-        there, here = ("nothing" if self.absent == side else repr(getattr(self, side)) for side in ("there", "here"))
-        return f"{self.name} {_shorten(there)} there, {_shorten(here)} here"
+        here = "no such field" if self.unknown else _shorten(repr(self.here))
+        return f"{self.name} {_shorten(repr(self.there))} there, {here} here"
 
 
 @dataclass(frozen=True)
@@ -145,34 +146,32 @@ class _Store:
 
     def __init__(self, runs: Path, root: Path):
         self.runs, self.root = runs, root
-        files = {path.parent.name: _read(path) for path in sorted(runs.glob("*/run.json"))}
-        self.stored = {name: values["run"] for name, values in files.items() if isinstance(values.get("run"), dict)}
+        self.stored = {folder: fields for folder in run_folders(runs) if (fields := folder.recorded_fields)}
         self.present = cache(lambda dataset, split: present(dataset, split, root))
 
     def answer(self, job: Job) -> Answer:
         """Return everything about one job."""
-        run, protocol = job.run, job.protocol or Linear()
-        path = results.result_path(self.runs, run, protocol)
-        answer, recorded = Answer(job.name, str(path), ""), _read(path.with_name("run.json"))
+        run, protocol, folder = job.run, job.protocol or Linear(), RunFolder(self.runs, job.run)
+        record: Mapping[str, Any] = {}
+        answer = Answer(job.name, str(folder.result_path(protocol)), "changed")
         try:
             answer.state, answer.reason, record = look(self.runs, run, protocol)
         except InputError:
-            answer.state, record = "changed", {}
-            answer.changed = _compare(recorded.get("run"), run.values)
+            answer.changed = _differences(run, folder.recorded_fields)
         if answer.state == "done":
             answer.error, answer.node, answer.commit = float(record["error"]), str(record.get("node", "")), record["commit"]
         elif answer.state == "broken":
-            result = _read(path)
-            answer.changed = _compare(result.get("run"), run.values) + _compare(result.get("protocol"), protocol.values)
+            result = _read(folder.result_path(protocol))
+            answer.changed = _differences(run, result.get("run")) + _differences(protocol, result.get("protocol"))
         elif answer.state != "changed":
             answer.needs = self._needs(run, answer)
-        if recorded and answer.state != "changed":
-            now = self.present(run.dataset, run.split)
-            answer.digests = Digests(str(recorded.get("data")), str(record.get("data", "")), *now)
+        if folder.recorded_fields and answer.state != "changed":
+            recorded = (folder.run_record() or {}).get("data")
+            answer.digests = Digests(str(recorded), str(record.get("data", "")), *self.present(run.dataset, run.split))
         if answer.digests.disagree and answer.state in ("done", "missing", "waiting"):
             answer.state = "stale" if answer.state == "done" else "changed"
         if answer.error is None:
-            answer.runs, answer.protocols = self._near(run, protocol), _near_results(path, protocol)
+            answer.runs, answer.protocols = self._nearest_runs(run, protocol), _nearest_results(folder, protocol)
         return answer
 
     def _needs(self, run: Run, answer: Answer) -> list[str]:
@@ -186,18 +185,20 @@ class _Store:
                 needs.append(f"init={run.init!r}: no such file")
         return [need for need in needs if need]
 
-    def _near(self, run: Run, protocol: Protocol) -> list[Neighbour]:
+    def _nearest_runs(self, run: Run, protocol: Protocol) -> list[Neighbour]:
         """Return the stored Runs that differ least from this one, those with the result first."""
-        having = {path.parent.name for path in self.runs.glob(f"*/{protocol.name}.json")}
-        others = ((name, values) for name, values in self.stored.items() if name != run.name)
-        near = _nearest(Neighbour(name, _compare(values, run.values), name in having) for name, values in others)
+        near = _nearest(
+            Neighbour(folder.name, _differences(run, fields), folder.has_result(protocol))
+            for folder, fields in self.stored.items() if folder.name != run.name
+        )  # fmt: skip
         return sorted(near, key=lambda other: not other.result)[:SHOWN]
 
 
-def _near_results(path: Path, protocol: Protocol) -> list[Neighbour]:
+def _nearest_results(folder: RunFolder, protocol: Protocol) -> list[Neighbour]:
     """Return the other results of a Run at the same stage whose protocols differ least."""
-    others = (other for other in sorted(path.parent.glob(f"{protocol.stage}-*.json")) if other != path)
-    return _nearest(Neighbour(other.stem, _compare(_read(other).get("protocol"), protocol.values)) for other in others)[:SHOWN]
+    others = ((path.stem, _read(path).get("protocol")) for path in folder.result_paths() if path.stem != protocol.name)
+    same = ((name, values) for name, values in others if name.split("-")[0] == protocol.stage)
+    return _nearest(Neighbour(name, _differences(protocol, values)) for name, values in same)[:SHOWN]
 
 
 def _nearest(others: Iterable[Neighbour]) -> list[Neighbour]:
@@ -209,21 +210,16 @@ def _nearest(others: Iterable[Neighbour]) -> list[Neighbour]:
 def _read(path: Path) -> Mapping[str, Any]:
     """Return what a JSON file holds, if it is there and whole."""
     try:
-        return results.read_json(path) or {}
-    except results.Broken:
+        return read_json(path) or {}
+    except Broken:
         return {}
 
 
-def _compare(there: object, here: Mapping[str, Any]) -> tuple[Difference, ...]:
-    """Return every field that does not have the same value, in the order of `here`."""
-    if not isinstance(there, Mapping):
-        return ()
-    missing = {name: "here" if name in there else "there" for name in {*there} ^ {*here}}
-    return tuple(
-        Difference(name, there.get(name), here.get(name), missing.get(name, ""))
-        for name in dict.fromkeys((*here, *sorted(there)))
-        if name in missing or there[name] != here[name]
-    )
+def _differences(wanted: Run | Protocol, stored: object) -> tuple[Difference, ...]:
+    """Return every field in which a stored one differs. What it does not have, since it was added later, has its default."""
+    here, there = wanted.values, wanted.with_defaults(stored) if isinstance(stored, Mapping) else {}
+    names = [name for name, value in there.items() if name not in here or value != here[name]]
+    return tuple(Difference(name, there[name], here.get(name), name not in here) for name in names)
 
 
 def _shorten(text: str) -> str:
@@ -244,8 +240,8 @@ def _details(answer: Answer) -> list[str]:
     lines = [f"first: {need}" for need in answer.needs] + [f"changed: {d}" for d in answer.changed]
     digests = answer.digests
     if digests.disagree:
-        pairs = (("run.json", digests.run), ("the result", digests.result), ("the data now", digests.now))
-        lines.append("data: " + ", ".join(f"{digest} in {where}" for where, digest in pairs if digest))
+        pairs = ((digests.run, "in run.json"), (digests.result, "in the result"), (digests.now, "in the data now"))
+        lines.append("data: " + ", ".join(f"{digest} {where}" for digest, where in pairs if digest))
     if digests.unknown and digests.unknown not in answer.needs:
         lines.append(f"data: {digests.run} in run.json; {digests.unknown}")
     if answer.state in ("changed", "stale"):

@@ -281,7 +281,7 @@ class RunFolder(RunFiles):
         if CLAIM.fullmatch(name):
             return FileKind.NEEDED if claim.is_claimed(self.path, name.removesuffix(".json")) else FileKind.LEFTOVER
         if FEATURES.fullmatch(name):
-            return FileKind.RECOMPUTABLE if self.has_encoder() else FileKind.NEEDED
+            return FileKind.RECOMPUTABLE if self.has_encoder() and (self.path / WEIGHTS).is_file() else FileKind.NEEDED
         return FileKind.NEEDED if recognised else FileKind.UNRECOGNISED
 
     def _has_whole_result(self, name: str) -> bool:
