@@ -49,12 +49,12 @@ def pets(eleven):
 def cut(dataset, images, index, u, room=1e9):
     crops = Crops(dataset, images, dataset.splits.fit, room)
     ((x, which),) = crops.stream([index], [u])
-    assert which.equal(index)
-    return crops, x * images.std + images.mean
+    assert which.cpu().equal(index)
+    return crops, (x * images.std + images.mean).cpu()
 
 
-def test_crops_are_pil_s_of_the_whole_image_and_mirrored_where_drawn(pets):
-    images, index, u = Images(pets, 24, CPU), torch.from_numpy(pets.splits.fit), draws(len(pets.splits.fit))
+def test_crops_are_pil_s_of_the_whole_image_and_mirrored_where_drawn(pets, device):
+    images, index, u = Images(pets, 24, torch.device(device)), torch.from_numpy(pets.splits.fit), draws(len(pets.splits.fit))
     _, x = cut(pets, images, index, u)
     mirrored = 0
     for found, i, numbers in zip(x, index.tolist(), u.tolist(), strict=True):
@@ -70,8 +70,8 @@ def test_crops_are_pil_s_of_the_whole_image_and_mirrored_where_drawn(pets):
     assert 0 < mirrored < len(index)
 
 
-def test_from_memory_and_from_files_they_are_the_same_bits(pets):
-    images, index, u = Images(pets, 24, CPU), torch.from_numpy(pets.splits.fit), draws(len(pets.splits.fit))
+def test_from_memory_and_from_files_they_are_the_same_bits(pets, device):
+    images, index, u = Images(pets, 24, torch.device(device)), torch.from_numpy(pets.splits.fit), draws(len(pets.splits.fit))
     (kept, a), (decoding, b) = (cut(pets, images, index, u, room) for room in (1e9, 1000))
     assert (kept.decoding, decoding.decoding) == (False, True)
     assert a.equal(b)
@@ -98,9 +98,9 @@ def test_images_that_are_kept_as_they_are_are_cut_too(name, eleven):
 
 
 @pytest.mark.parametrize("augment", ["crop+flip", "none"])
-def test_a_step_s_images_hang_on_seed_and_step_alone(digits, augment):
+def test_a_step_s_images_hang_on_seed_and_step_alone(digits, augment, device):
     protocol = Finetune(steps=30, batch_size=100, augment=augment)
-    images, train = Images(digits, 16, CPU), digits.splits.train
+    images, train = Images(digits, 16, torch.device(device)), digits.splits.train
     whole = list(Feed(protocol, digits, images, 0)(train))
     later = list(Feed(protocol, digits, images, 0)(train, start=13))
     assert len(whole) == 30
@@ -108,7 +108,7 @@ def test_a_step_s_images_hang_on_seed_and_step_alone(digits, augment):
     assert not whole[0][0].equal(whole[1][0])
     other = next(iter(Feed(protocol, digits, images, 1)(train)))
     assert not whole[0][0].equal(other[0])
-    seen = torch.cat([y for _, y in whole[:10]])
+    seen = torch.cat([y for _, y in whole[:10]]).cpu()
     assert (seen.bincount().numpy() <= np.bincount(digits.labels[train])).all()  # an epoch: no image twice
 
 

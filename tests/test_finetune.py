@@ -42,10 +42,10 @@ def f():
 def run(tmp_path, digits, f):
     """Fine-tune on digits in a folder of its own. Returns the result and what is kept of it."""
 
-    def tuned(protocol, how=None, dataset=digits, folder="one", backbone=f):
+    def tuned(protocol, how=None, dataset=digits, folder="one", backbone=f, device=CPU, size=16):
         path = tmp_path / folder
         store.enter(path, tiny(), "data")
-        task = Task(protocol, backbone, dataset, Images(dataset, 16, CPU), 0, how or How())
+        task = Task(protocol, backbone.to(device), dataset, Images(dataset, size, device), 0, how or How())
         return finetune.finetune(task, Kept(path, tiny(), protocol))
 
     return tuned
@@ -67,6 +67,16 @@ def test_chosen_on_val_refitted_on_both_scored_on_test(run, digits, f, small):
     assert record["error"] == pytest.approx(100 * (scores.argmax(1) != truth).mean())
     assert record["error"] < 90  # three steps from random weights
     assert all(a.equal(b) for a, b in zip(before.values(), f.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("augment", ["none", "crop+flip"])
+def test_a_grid_in_bf16_learns_on_each_device(run, device, augment):
+    protocol = Finetune(steps=40, batch_size=64, lr_low=0.01, lr_high=0.1, lr_count=2, decay_count=0, augment=augment)
+    record, _, scores = run(protocol, device=torch.device(device), size=32)
+    assert protocol.precision == "bf16"
+    assert np.isfinite(scores).all()
+    assert [row["diverged"] for row in record["curve"]] == [None, None]
+    assert record["error"] < 60  # chance is 90
 
 
 def test_the_paper_asks_for_56_settings():

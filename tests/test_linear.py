@@ -21,7 +21,7 @@ from simclic.data.images import Images
 from simclic.evaluate.linear import SOLVERS, features, newton, probe, published
 from simclic.evaluate.linear.frozen import extract
 from simclic.evaluate.linear.space import Preconditioner
-from simclic.methods.backbones import Pixels
+from simclic.methods.backbones import Pixels, backbone
 from simclic.store import results as store
 
 CPU = torch.device("cpu")
@@ -63,7 +63,8 @@ def by_hand(fit, x, y):
     F(W, b) less that bound is |dF/dW|^2 / (2 l2).
     """
     x = x.astype(np.float64)
-    weights, b = fit.weights.numpy(), fit.intercept.numpy() + x.mean(axis=0) @ fit.weights.numpy()
+    weights, b = fit.weights.cpu().numpy(), fit.intercept.cpu().numpy()
+    b = b + x.mean(axis=0) @ weights
     x = x - x.mean(axis=0)
 
     def loss(b):
@@ -100,19 +101,19 @@ def scikit_learns(x, y, l2, solver="lbfgs"):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_parity_with_scikit_learn_and_a_proven_gap(kind):
+def test_parity_with_scikit_learn_and_a_proven_gap(kind, device):
     x, y, n = problem(kind)
     train, held, classes = x[:n], x[n:], len(np.unique(y))
     solver = "newton-cholesky" if kind == "badly scaled" else "lbfgs"  # L-BFGS does not get there
     ours, theirs, same = [], [], []
-    for fit in newton.path(torch.from_numpy(train), y[:n], classes, VALUES, Linear()):
+    for fit in newton.path(torch.from_numpy(train).to(device), y[:n], classes, VALUES, Linear()):
         sk, objective = scikit_learns(train, y[:n], fit.l2, solver)
         value, gap = by_hand(fit, train, y[:n])
         assert fit.converged
         assert fit.objective == pytest.approx(value, rel=1e-9)
         assert gap <= 1.001e-6 * value + 1e-9
         assert fit.objective <= objective * (1 + 1e-6)
-        predicted = fit.scores(torch.from_numpy(held)).argmax(axis=1)
+        predicted = fit.scores(torch.from_numpy(held).to(device)).argmax(axis=1)
         same.append(predicted == sk.predict(held.astype(np.float64)))
         ours.append((predicted != y[n:]).mean())
         theirs.append((sk.predict(held.astype(np.float64)) != y[n:]).mean())
@@ -373,10 +374,20 @@ def pixels(digits):
     return extract(Linear(), Pixels(8).eval(), Images(digits, 8, CPU))
 
 
+@pytest.mark.parametrize(("precision", "apart"), [("float32", 1e-3), ("bf16", 0.05)])
+def test_features_are_those_of_the_cpu_in_float32(digits, device, precision, apart):
+    torch.manual_seed(0)
+    f = backbone(tiny()).eval().requires_grad_(False)
+    there = extract(Linear(), f, Images(digits, 16, CPU))
+    here = extract(Linear(features=precision), f.to(device), Images(digits, 16, torch.device(device)))
+    assert here.dtype == torch.float32
+    assert (here.cpu() - there).norm() <= apart * there.norm()
+
+
 @pytest.mark.parametrize("solver", ["converged", "as-published"])
-def test_probe_on_raw_digits(digits, pixels, solver):
+def test_probe_on_raw_digits(digits, pixels, solver, device):
     told, protocol = [], Linear(l2_count=12, solver=solver)
-    record, truth, scores = probe(protocol, pixels, digits, lambda share, note: told.append(share))
+    record, truth, scores = probe(protocol, pixels.to(device), digits, lambda share, note: told.append(share))
     assert [row["l2"] for row in record["curve"]] == list(protocol.order)
     best = min(row["error"] for row in record["curve"])
     ties = [row["l2"] for row in record["curve"] if row["error"] == best]
