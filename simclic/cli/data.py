@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simclic.errors import InputError
+from simclic.text import count_noun
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,11 +41,11 @@ def list_(arguments: argparse.Namespace) -> int:
     from simclic.data.dataset import IMAGENET
     from simclic.data.splits import RULES
 
-    rows = {}
-    for name, f in FACTS.items():
-        made = [str(path) for path in decoded.made(name, arguments.data)]
-        rows[name] = {**asdict(f), "missing": missing(name, arguments.data), "decoded": made}
+    root = arguments.data
+    made = {name: decoded.made(name, root) for name in FACTS}
+    absent = {name: missing(name, root) for name in FACTS}
     if arguments.json:
+        rows = {n: {**asdict(f), "missing": absent[n], "decoded": [str(p) for p in made[n]]} for n, f in FACTS.items()}
         print(json.dumps(rows, indent=1))
         return 0
     console, form = _console(), "{:11}{:>7}{:>8}{:>8}{:>8}  {:15}{:13}{}"
@@ -52,33 +53,29 @@ def list_(arguments: argparse.Namespace) -> int:
     for name, f in FACTS.items():
         by = "ImageNet" if (f.mean, f.std) == IMAGENET else "own"
         _say(console, form.format(name, f.classes, *(f"{n:,}" for n in f.sizes), f.metric, f.rule, by))
-    _say(console, "")
-    for rule, text in RULES.items():
-        _say(console, f"{rule}: {text}")
-    _say(console, f"\nexpected in {arguments.data}, and what is there:")
+    _say(console, "\n" + "\n".join(f"{rule}: {text}" for rule, text in RULES.items()))
+    _say(console, f"\nexpected in {root}, and what is there:")
     for name, f in FACTS.items():
-        here = "yes" if not rows[name]["missing"] else "in part" if (arguments.data / f.home).exists() else "no"
-        sizes = sorted({int(path.stem.rsplit("-", 2)[-2]) for path in decoded.made(name, arguments.data)})
+        there = "yes" if not absent[name] else "in part" if (root / f.home).exists() else "no"
+        sizes = sorted({int(path.stem.rsplit("-", 2)[-2]) for path in made[name]})
         ready = f"; decoded at {', '.join(map(str, sizes))} pixels" if sizes else ""
-        where = f"{f.home}: {', '.join(f.files)}" if f.home else "comes with scikit-learn"
-        _say(console, f"{name:11}{here:8}{where}{ready}")
+        where = f"{f.home}: {', '.join(f.files)}" if f.home else "comes with an installed library"
+        _say(console, f"{name:11}{there:8}{where}{ready}")
     return 0
 
 
 def check(arguments: argparse.Namespace) -> int:
     """Everything that is wrong with each data set; exit code 1 if anything is."""
-    from simclic.data import FACTS
     from simclic.data import check as checking
     from simclic.progress import shown
 
-    _known(arguments.names)
+    _check_names(arguments.names)
     console, found = _console(stderr=True), []
     for name in arguments.names:
         with shown(console) as tell:
             found.append(checking.check(name, arguments.data, tell))
         if not arguments.json:
-            home = arguments.data / Path(FACTS[name].home).parts[0] if name in FACTS and FACTS[name].home else None
-            _print_checked(_console(), found[-1], home)
+            _print_checked(_console(), found[-1], arguments.data)
             sys.stdout.flush()
         for problem in found[-1].problems:
             print(f"error: {problem}", file=sys.stderr, flush=True)
@@ -95,7 +92,7 @@ def prepare(arguments: argparse.Namespace) -> int:
     from simclic.progress import shown
 
     Run.checked("image_size", arguments.size)
-    _known(arguments.names)
+    _check_names(arguments.names)
     console, failed = _console(), False
     for name in arguments.names:
         try:
@@ -112,7 +109,7 @@ def prepare(arguments: argparse.Namespace) -> int:
     return int(failed)
 
 
-def _known(names: list[str]) -> None:
+def _check_names(names: list[str]) -> None:
     """Raise InputError for an unknown name before any data set is read."""
     from simclic.data import facts, folder
 
@@ -131,23 +128,23 @@ def _say(console: "Console", text: str, style: str = "") -> None:
     console.print(text, style=style or None, highlight=False, markup=False, soft_wrap=True)
 
 
-def _print_checked(console: "Console", checked: "Checked", home: Path | None) -> None:
-    """What was found, in a few lines; what is wrong is printed as errors. home: where it lies, if it can be had again."""
+def _print_checked(console: "Console", checked: "Checked", root: Path) -> None:
+    """What was found, in a few lines; what is wrong is printed as errors."""
+    from simclic.data import FACTS
+
     sizes = ", ".join(f"{part} {n:,}" for part, n in checked.sizes.items() if part != "fit")
     _say(console, f"{checked.title}: " + (f"{checked.images:,} images; {sizes}" if checked.images else "not read"), "bold")
     for part in ("train", "val", "test") if checked.classes else ():
         counts = {kind: parts.get(part, 0) for kind, parts in checked.classes.items()}
         few, many = min(counts, key=lambda k: counts[k]), max(counts, key=lambda k: counts[k])
         _say(console, f"  {part:5} {counts[few]:,} ({few}) to {counts[many]:,} ({many}) of each of {len(counts)} classes")
-    for remark in checked.remarks[:10]:
-        _say(console, f"  {remark}")
-    if len(checked.remarks) > 10:
-        _say(console, f"  and {len(checked.remarks) - 10:,} remarks more: --json")
-    for rule, digest in checked.digests.items():
-        _say(console, f"  data {digest} under the split {rule}")
+    more = [f"and {len(checked.remarks) - 10:,} remarks more: --json"] if len(checked.remarks) > 10 else []
+    digests = [f"data {digest} under the split {rule}" for rule, digest in checked.digests.items()]
+    for line in [*checked.remarks[:10], *more, *digests]:
+        _say(console, f"  {line}")
     if checked.whole:
         _say(console, "  whole", "green")
         return
+    home = root / Path(FACTS[checked.name].home).parts[0] if checked.name in FACTS and FACTS[checked.name].home else None
     again = f"; to get it afresh, move {home} away and run: simclic data prepare {checked.name}" if home and home.exists() else ""
-    count = len(checked.problems)
-    _say(console, f"  not whole, {count:,} problem{'s' * (count > 1)}{again}", "red")
+    _say(console, f"  not whole, {count_noun(len(checked.problems), 'problem')}{again}", "red")

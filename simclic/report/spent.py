@@ -20,7 +20,7 @@ STAGES = {"pretrain": "Pre-training", "linear": "Linear evaluation", "finetune":
 
 @dataclass
 class Spent:
-    """One stage on one kind of device. planned, took: seconds of one process, all jobs together. source: of what was planned."""
+    """One stage on one kind of device. planned, took: seconds of one process, all jobs together. sources: of what was planned."""
 
     stage: str
     device: str
@@ -32,53 +32,45 @@ class Spent:
     @property
     def words(self) -> tuple[str, str, str, str]:
         """Planned, where that is from, what it took, and planned over that."""
-        return (
-            format_seconds(self.planned),
-            ", ".join(sorted(self.sources)),
-            format_seconds(self.took),
-            f"{self.planned / self.took:.2f}" if self.took else "–",
-        )
+        ratio = f"{self.planned / self.took:.2f}" if self.took else "–"
+        return format_seconds(self.planned), ", ".join(sorted(self.sources)), format_seconds(self.took), ratio
 
 
 def spent(suites: Iterable[Suite], results: Results) -> list[Spent]:
     """By stage and device, everything that is there of what these exhibits ask for. Features are not in the price of a probe."""
-    found: dict[tuple[str, str], Spent] = {}
+    lines: dict[tuple[str, str], Spent] = {}
     rates: dict[str, cost.Rates] = {}
     jobs = dict.fromkeys(job for suite in suites for job in suite.jobs)
-    encoders = dict.fromkeys(job.encoder for job in jobs if job.run.epochs and results.rows([job]))
-    for job, record in _records(jobs, encoders, results):
-        run, protocol = job.run, job.protocol
+    measured = [(job, row) for job in jobs for row in results.rows([job])]
+    encoders = dict.fromkeys(job.encoder for job, _ in measured if job.run.epochs)
+    for job, record in [*((encoder, _pretraining(results.runs, encoder)) for encoder in encoders), *measured]:
         device, seconds = str(record.get("device")), record.get("seconds")
-        if not seconds:
-            continue
-        if device not in rates:
-            rates[device] = known(results.runs, device)
         try:
-            amounts = cost.result(run, protocol) if protocol else cost.encoder(run)
+            amounts = cost.result(job.run, job.protocol) if job.protocol else cost.encoder(job.run)
         except InputError:  # a folder of images that is elsewhere: how many there are is not known here
             continue
-        line = found.setdefault((job.stage, device), Spent(STAGES[job.stage], device))
-        amounts.pop("start", None)
-        coefficients, source = rates[device].of(run.backbone, run.image_size, kind_of(run, protocol).precision, amounts)
-        line.planned += dot(coefficients, amounts)
-        line.took += float(seconds)
-        line.jobs += 1
-        line.sources.add(source)
-    return [found[key] for key in sorted(found, key=lambda key: (list(STAGES).index(key[0]), key[1]))]
+        if seconds:
+            line = lines.setdefault((job.stage, device), Spent(STAGES[job.stage], device))
+            if device not in rates:
+                rates[device] = _rates_on(results.runs, device)
+            amounts.pop("start", None)
+            kind = kind_of(job.run, job.protocol).precision
+            coefficients, source = rates[device].of(job.run.backbone, job.run.image_size, kind, amounts)
+            line.planned += dot(coefficients, amounts)
+            line.took += float(seconds)
+            line.jobs += 1
+            line.sources.add(source)
+    return [lines[key] for key in sorted(lines, key=lambda key: (list(STAGES).index(key[0]), key[1]))]
 
 
-def _records(jobs: Iterable[Job], encoders: Iterable[Job], results: Results) -> Iterable[tuple[Job, dict[str, Any]]]:
-    for job in encoders:
-        try:
-            yield job, RunFolder(results.runs, job.run).encoder_record(verify=False) or {}
-        except files.Broken:
-            continue
-    for job in jobs:
-        for row in results.rows([job]):
-            yield job, row
+def _pretraining(runs: Path, job: Job) -> dict[str, Any]:
+    try:
+        return RunFolder(runs, job.run).encoder_record(verify=False) or {}
+    except files.Broken:
+        return {}
 
 
-def known(runs: Path, device: str) -> cost.Rates:
+def _rates_on(runs: Path, device: str) -> cost.Rates:
     """What was calibrated on a device of this name, else guesses."""
     kind = "cpu" if device == "cpu" else cost.named(device)
     for path in sorted((runs / FOLDER).glob("*.json")):

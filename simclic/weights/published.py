@@ -23,6 +23,8 @@ from simclic.weights.load import first, misfits, tensors
 
 Tensors = dict[str, Tensor]
 
+NORMS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}  # of TensorFlow's
+
 
 def convert(name: str, path: Path, wanted: Tensors) -> tuple[Tensors, Card]:
     """A method's file as a backbone under torchvision's key names, and its card.
@@ -107,25 +109,12 @@ def from_tensorflow(name: str, layout: TensorFlow, path: Path) -> tuple[Tensors,
     """Backbone, dropped variables and SHA-256 of a checkpoint of TensorFlow's: convolutions and norms by their number."""
     arrays = tensorflow.read(path)
     heads, rest = _parted(name, path, {k: torch.from_numpy(v) for k, v in arrays.items()}, layout.heads, layout.extra)
-    names, found, odd = layers(), Tensors(), list[str]()
-    for key, value in rest.items():
-        match = re.fullmatch(r"base_model/(conv2d|batch_normalization)(?:_([1-9]\d*))?/(\w+)", key)
-        number = int(match[2] or 0) if match else len(names)
-        what = {
-            "kernel": "weight",
-            "gamma": "weight",
-            "beta": "bias",
-            "moving_mean": "running_mean",
-            "moving_variance": "running_var",
-        }
-        if match is None or number >= len(names) or match[3] not in what or (match[1] == "conv2d") != (match[3] == "kernel"):
-            odd.append(f"{key} is left over")
-        elif match[1] == "conv2d":
-            found[f"{names[number][0]}.weight"] = _oihw(value, key, odd)
-        else:
-            found[f"{names[number][1]}.{what[match[3]]}"] = value
-    _refuse(name, path, odd)
-    return found, heads, _digest(arrays)
+    names = dict[str, str]()
+    for number, (conv, norm) in enumerate(layers()):
+        end = f"_{number}" if number else ""
+        names[f"base_model/conv2d{end}/kernel"] = f"{conv}.weight"
+        names |= {f"base_model/batch_normalization{end}/{theirs}": f"{norm}.{ours}" for theirs, ours in NORMS.items()}
+    return _renamed(name, path, rest, names), heads, _digest(arrays)
 
 
 def from_haiku(path: Path) -> tuple[Tensors, list[str], str]:
@@ -135,29 +124,31 @@ def from_haiku(path: Path) -> tuple[Tensors, list[str], str]:
     parts = [state.get(part) if isinstance(state, dict) else None for part in ("online_params", "online_state")]
     if not all(isinstance(part, dict) for part in parts):
         raise InputError(f"{path}: has no online_params and online_state, which BYOL's file has; is it another method's?")
-    found, odd = Tensors(), list[str]()
+    names, rest = haiku_names(), Tensors()
     dropped: list[str] = [k for k in whole if k in ("step", "rng")]
     dropped += [k for k in state if k not in ("online_params", "online_state")]  # type: ignore[union-attr]
     for module, values in [*parts[0].items(), *parts[1].items()]:  # type: ignore[union-attr]
-        key = _of_haiku(module)
-        if key is None:
-            heads = re.fullmatch(r"(projector|predictor)/.*|classifier", module)
-            (dropped if heads else odd).append(module if heads else f"{module} is left over")
+        averages = any(key.startswith(f"{module}/") for key in names)
+        if re.fullmatch(r"(projector|predictor)/.*|classifier", module):
+            dropped.append(module)
             continue
-        for name, value in values.items():
-            tensor = torch.from_numpy(value)
-            if name == "w":
-                _new(found, f"{key}.weight", _oihw(tensor, module, odd), odd)
-            elif name in ("scale", "offset"):
-                _new(found, f"{key}.{'weight' if name == 'scale' else 'bias'}", tensor.reshape(-1), odd)
-            elif name == "average":
-                _new(found, key, tensor.reshape(-1), odd)
-            elif name in ("counter", "hidden"):
-                dropped.append(f"{module}/{name}")
+        for key, value in values.items():
+            if averages and key in ("counter", "hidden"):
+                dropped.append(f"{module}/{key}")
             else:
-                odd.append(f"{module}/{name} is left over")
-    _refuse("byol", path, odd)
-    return found, dropped, hashlib.sha256(path.read_bytes()).hexdigest()
+                tensor, twice = torch.from_numpy(value), f"{module}/{key}" in rest
+                _refuse("byol", path, [f"{module}/{key} is there twice"] if twice else [])
+                rest[f"{module}/{key}"] = tensor if key == "w" else tensor.reshape(-1)
+    return _renamed("byol", path, rest, names), dropped, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _renamed(name: str, path: Path, values: Tensors, names: Mapping[str, str]) -> Tensors:
+    """Tensors under torchvision's names. names: of each key; convolutions turn from (height, width, in, out) into its order."""
+    odd = [f"{key} is left over" for key in values if key not in names]
+    kernels = {key for key in values if key.endswith(("/kernel", "/w"))}
+    odd += [f"{k} is {tuple(values[k].shape)}, no kernel of a convolution" for k in kernels if values[k].ndim != 4]
+    _refuse(name, path, odd)
+    return {names[k]: v.permute(3, 2, 0, 1).contiguous() if k in kernels else v for k, v in values.items()}
 
 
 def layers() -> list[tuple[str, str]]:
@@ -173,31 +164,22 @@ def layers() -> list[tuple[str, str]]:
     return found
 
 
-def _new(found: Tensors, key: str, value: Tensor, odd: list[str]) -> None:
-    """Keep what stands for a key, which nothing else may."""
-    if key in found:
-        odd.append(f"{key} is there twice")
-    found[key] = value
-
-
-def _of_haiku(module: str) -> str | None:
-    """torchvision's name of a module of haiku's ResNet, or of a moving average in it; None for what is no backbone's."""
-    match = re.fullmatch(r"res_net50/~/(.*?)(?:/~/(mean_ema|var_ema))?", module)
-    if not match:
-        return None
-    where, average = match[1], match[2]
-    block = re.fullmatch(r"block_group_(\d)/~/block_(\d)/~/(conv|batchnorm|shortcut_conv|shortcut_batchnorm)(?:_(\d))?", where)
-    if block:
-        kind, number = block[3], block[4]
-        last = {"shortcut_conv": "downsample.0", "shortcut_batchnorm": "downsample.1"}.get(kind)
-        if (last is None) == (number is None):  # a shortcut has no number, the others have one
-            return None
-        if last is None:
-            last = f"{'conv' if kind == 'conv' else 'bn'}{int(number or 0) + 1}"
-        name = f"layer{int(block[1]) + 1}.{block[2]}.{last}"
-    else:
-        name = {"initial_conv": "conv1", "initial_batchnorm": "bn1"}.get(where, "")
-    return (f"{name}.running_{'mean' if average == 'mean_ema' else 'var'}" if average else name) if name else None
+def haiku_names() -> dict[str, str]:
+    """torchvision's name of every parameter and moving average of haiku's ResNet-50."""
+    names = {}
+    for conv, norm in layers():
+        place, theirs, normed = "", "initial_conv", "initial_batchnorm"
+        if conv != "conv1":
+            layer, block, last = conv.split(".", 2)
+            place = f"block_group_{int(layer[-1]) - 1}/~/block_{block}/~/"
+            end = int(last[-1]) - 1
+            theirs, normed = ("shortcut_conv", "shortcut_batchnorm") if end < 0 else (f"conv_{end}", f"batchnorm_{end}")
+        names[f"res_net50/~/{place}{theirs}/w"] = f"{conv}.weight"
+        for key, ours in (("scale", "weight"), ("offset", "bias")):
+            names[f"res_net50/~/{place}{normed}/{key}"] = f"{norm}.{ours}"
+        for key in ("mean", "var"):
+            names[f"res_net50/~/{place}{normed}/~/{key}_ema/average"] = f"{norm}.running_{key}"
+    return names
 
 
 def _parted(name: str, path: Path, state: Tensors, heads: Shapes, extra: str) -> tuple[list[str], Tensors]:
@@ -211,14 +193,6 @@ def _parted(name: str, path: Path, state: Tensors, heads: Shapes, extra: str) ->
     _refuse(name, path, odd)
     dropped = [k for k in state if k in heads or re.fullmatch(extra, k)]
     return dropped, {k: v for k, v in state.items() if k not in set(dropped)}
-
-
-def _oihw(kernel: Tensor, key: str, odd: list[str]) -> Tensor:
-    """A convolution's weights from (height, width, in, out) to (out, in, height, width)."""
-    if kernel.ndim != 4:
-        odd.append(f"{key} is {tuple(kernel.shape)}, no kernel of a convolution")
-        return kernel
-    return kernel.permute(3, 2, 0, 1).contiguous()
 
 
 def _digest(arrays: Mapping[str, Any]) -> str:
