@@ -104,7 +104,7 @@ def test_a_checkpoint_that_cannot_be_written_says_whether_there_is_one_before(ke
     def refused():
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
         try:
-            with pytest.raises(InputError, match=r"cannot be written \(File too large; .* MB are free\)") as e:
+            with pytest.raises(InputError, match=r"cannot be written \(File too large; .* are free\)") as e:
                 kept.save(content)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from simclic.cli import places
 from simclic.errors import InputError
 from simclic.experiment import load
+from simclic.text import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -160,7 +161,6 @@ def _print_lines(console: "Console", lines: "list[Line]", totals: "list[Line]", 
 
 def _print_bill(console: "Console", made: "Plan", told: "Bill") -> None:
     """The largest items first, then the sums and where the figures are from."""
-    from simclic.schedule.bill import size, span
 
     if told.unknown:
         console.print(f"no price for {len(told.unknown)} jobs: their images are not here", highlight=False)
@@ -171,12 +171,13 @@ def _print_bill(console: "Console", made: "Plan", told: "Bill") -> None:
     console.print("largest:")
     for name, price in largest:
         exhibits = ", ".join(made.jobs[name].exhibits)
-        line = f"  {span(price.seconds):>9}  {name}  ({exhibits}; {price.source})"
+        line = f"  {format_seconds(price.seconds):>9}  {name}  ({exhibits}; {price.source})"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     where = f"{told.target.atonce} at a time"
     sums = [
-        f"{_sum(told.seconds, told)} on {told.target.name} ({told.target.kind}), {span(told.wall)} with {where}, queues aside",
-        f"disk: {size(told.after)} more afterwards, {size(told.during)} at most while it runs",
+        f"{_sum(told.seconds, told)} on {told.target.name} ({told.target.kind}), "
+        f"{format_seconds(told.wall)} with {where}, queues aside",
+        f"disk: {format_bytes(told.after)} more afterwards, {format_bytes(told.during)} at most while it runs",
         "prices: " + "; ".join(f"{_sum(s, told)} {source}" for source, s in sorted(told.sources.items())),
     ]
     for line in sums:
@@ -185,21 +186,19 @@ def _print_bill(console: "Console", made: "Plan", told: "Bill") -> None:
 
 def _price(hours: float, told: "Bill") -> str:
     """Device hours; where all together are less than one, seconds or minutes."""
-    from simclic.schedule.bill import span
 
     if not hours:
         return "·"
-    return _hours(hours) if told.hours(told.seconds) >= 1 else span(3600 * hours)
+    return _hours(hours) if told.hours(told.seconds) >= 1 else format_seconds(3600 * hours)
 
 
 def _sum(seconds: float, told: "Bill") -> str:
     """Seconds of one process as device hours, or as time where all together are less than an hour."""
-    from simclic.schedule.bill import span
 
     hours, unit = told.hours(seconds), told.target.unit
     if told.hours(told.seconds) >= 1:
         return f"{_hours(hours)} {unit}"
-    return f"{span(3600 * hours)} of a {unit.removesuffix('-h')}"
+    return f"{format_seconds(3600 * hours)} of a {unit.removesuffix('-h')}"
 
 
 def _hours(hours: float) -> str:

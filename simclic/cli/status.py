@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from simclic.cli import places
 from simclic.experiment import load
+from simclic.text import format_seconds
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -140,7 +141,7 @@ def _table(told: "States") -> object:
 
 def _running(job: "State") -> str:
     speed = f", {job.speed:,.0f} images/s" if job.speed else ""
-    left = f", about {_time(job.left)} left" if job.left is not None else ""
+    left = f", about {format_seconds(job.left)} left" if job.left is not None else ""
     return f"  {job.name}: {job.note or 'starting'}{speed}{left}{_where(job)}"
 
 
@@ -189,9 +190,3 @@ def _tail(job: "State") -> str:
         f.seek(max(0, path.stat().st_size - 4000))
         lines = [line for line in f.read().decode(errors="replace").splitlines() if line.strip()]
     return "".join(f"\n    | {line[:200]}" for line in lines[-3:]) + f"\n    {path}"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,7 +1,6 @@
 """A plan and prices -> the bill: device hours, wall time, disk, the largest items first, and where each figure is from."""
 
 import heapq
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,18 +157,3 @@ def _known(name: str) -> bool:
     except InputError:
         return False
     return True
-
-
-def size(count: float) -> str:
-    """Bytes for people: 3.1 GB."""
-    unit = min(4, int(math.log(max(count, 1), 1000)))
-    return f"{count / 1000**unit:.3g} {('B', 'kB', 'MB', 'GB', 'TB')[unit]}"
-
-
-def span(seconds: float) -> str:
-    """Time for people: 41 s, 12 min, 3.4 h, 5.2 days, 34,800 days."""
-    for limit, part, unit in ((90, 1, "s"), (5400, 60, "min"), (172800, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / part:.3g} {unit}"
-    days = seconds / 86400
-    return f"{days:,.0f} days" if days >= 100 else f"{days:.3g} days"

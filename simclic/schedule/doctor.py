@@ -17,6 +17,7 @@ from simclic.schedule import records, snapshot
 from simclic.schedule.profile import STAGES, Profile
 from simclic.schedule.submit import asking, executor_for
 from simclic.store import results as store
+from simclic.text import format_bytes
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ def machine(runs: Path, root: Path, datasets: Iterable[str], gpus: int = 0) -> l
         found.append(Finding("torch", False, f"does not start: {e}", "pip install -c constraints.txt -e ."))
     try:
         files.writable(runs, "--runs")
-        found.append(Finding("runs", True, f"{runs.absolute()} can be written, {_free(runs)} free"))
+        found.append(
+            Finding("runs", True, f"{runs.absolute()} can be written, {format_bytes(shutil.disk_usage(runs).free)} free")
+        )
     except InputError as e:
         found.append(Finding("runs", False, str(e)))
     for name in dict.fromkeys(datasets):
@@ -163,8 +166,3 @@ def _last(folder: Path, number: str) -> str:
         if lines:
             return f": {lines[-1]}"
     return ""
-
-
-def _free(path: Path) -> str:
-    free = shutil.disk_usage(path).free
-    return f"{free / 1e12:.1f} TB" if free >= 1e12 else f"{free / 1e9:.0f} GB"

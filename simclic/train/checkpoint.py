@@ -11,6 +11,7 @@ import torch
 
 from simclic import files
 from simclic.errors import InputError
+from simclic.text import format_bytes
 
 SCHEMA = 2
 
@@ -36,8 +37,8 @@ def save(path: Path, content: dict[str, Any]) -> None:
         why = e if isinstance(e, OSError) else next((c for c in (e.__cause__, e.__context__) if isinstance(c, OSError)), None)
         if why is None:
             raise
-        free = shutil.disk_usage(path.parent).free / 1e6
-        told = f"cannot be written ({why.strerror}; {free:,.1f} MB are free)"
+        free = format_bytes(shutil.disk_usage(path.parent).free)
+        told = f"cannot be written ({why.strerror}; {free} are free)"
         before = "the checkpoint before is kept, and the same command goes on from there"
         way = before if path.exists() else "free some, and the same command begins again; there is no checkpoint yet"
         raise InputError(f"{path}: {told}; {way}") from e
