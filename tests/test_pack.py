@@ -7,6 +7,8 @@ from simclic import Finetune, Linear, Run
 from simclic.schedule.pack import Array, Prices, arrays
 from simclic.schedule.profile import parse
 
+pytest.importorskip("submitit", reason="no submitit here, which knows the keys of a profile")
+
 PROTOCOLS = (Linear(), Finetune())
 LONG = Run(dataset="food", perturbation="noise")
 

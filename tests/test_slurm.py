@@ -41,6 +41,7 @@ def cluster(tmp_path_factory):
     if not shutil.which("slurmctld", path=f"{os.environ['PATH']}:/usr/sbin"):
         assert not os.environ.get("SIMCLIC_NEEDS_SLURM"), "these tests must run here, and there is no Slurm"
         pytest.skip("no Slurm here: apt-get install what slurm/testcluster/up names")
+    pytest.importorskip("submitit", reason="no submitit here: pip install submitit")
     with pytest.MonkeyPatch.context() as patch:
         worker, place = (
             os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"),
@@ -221,9 +222,9 @@ def test_whatever_interrupts_a_training_it_ends_bit_identical(here, whole):
     epochs(long, 1)
     with frozen(long) as process:  # Slurm tells of a time limit of one minute in the first half of it
         wait("the time limit", lambda: pending(process, signal.SIGUSR2))
+        subprocess.run(["scontrol", "update", f"jobid={job}", "timelimit=20"], check=True)
     interrupted()
     assert (task := records.launches(Path("runs"))[0].task("pretrain-0", 0)).state()["word"] == "requeued"
-    subprocess.run(["scontrol", "update", f"jobid={job}", "timelimit=20"], check=True)
     epochs(long, len(rows(long)) + 1)
     interrupted("scancel", "--signal=USR2", job)
     assert task.state()["word"] == "requeued"

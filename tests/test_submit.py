@@ -27,6 +27,8 @@ from simclic.schedule.submit import Submitted, _forgiven, _missing
 from simclic.store import results as store
 from simclic.store.claim import Busy, claimed, owner
 
+pytest.importorskip("submitit", reason="no submitit here, which knows the keys of a profile")
+
 LINEAR = Linear(l2_count=2, tolerance=1e-2)
 LONG = tiny(epochs=3000)
 
