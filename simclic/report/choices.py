@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from math import inf
 from typing import Any, NamedTuple
 
 from simclic.data import title
@@ -45,13 +46,34 @@ def questions() -> list[Question]:
     return [Question(k.question, k.paper, (name, *k.also), k.why) for name, k in declared if k.question] + list(FIXED)
 
 
-def guide() -> str:
-    """Return the same as a table in Markdown: README.md shows it."""
-    rows = [("question", "the paper", "default here, and why", "field"), ("---",) * 4]
+def questions_guide() -> str:
+    """Return the questions as a table in Markdown, as benchmarks/README.md shows it."""
+    rows = [("question", "the paper", "default here, and why", "field")]
     for q in questions():
         default = ", ".join(str(_default(name)) for name in q.names)
         rows.append((q.question, q.paper, f"{default}: {q.why}" if default else q.why, ", ".join(f"`{n}`" for n in q.names)))
-    return "\n".join("| " + " | ".join(text.replace("|", r"\|") for text in row) + " |" for row in rows)
+    return _markdown(rows)
+
+
+def fields_guide(spec: type) -> str:
+    """Return the fields of Run, Linear or Finetune as a table in Markdown, as benchmarks/README.md shows it."""
+    rows = [("field", "default", "what it is", "values")]
+    for name, knob in knobs(spec).items():
+        high = f"{knob.high:g}" if knob.high < inf else "∞"
+        span = (
+            ""
+            if knob.low is None
+            else f"{knob.low:g} to {high}"
+            if knob.below == inf
+            else f"{knob.low:g} to below {knob.below:g}"
+        )
+        rows.append((f"`{name}`", str(knob.default), knob.what, ", ".join(knob.choices) or span))
+    return _markdown(rows)
+
+
+def _markdown(rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [rows[0], ("---",) * len(rows[0]), *rows[1:]]
+    return "\n".join("| " + " | ".join(text.replace("|", r"\|") for text in row) + " |" for row in lines)
 
 
 SWEPT = ("tau", "p", "eps", "predictor")  # Figures 4-6 and Table 4 show what these change
