@@ -257,6 +257,7 @@ def test_a_damaged_calibration_is_one_line(tmp_path, monkeypatch, capsys):
 
 
 def test_profiles_say_what_they_ask_for():
+    pytest.importorskip("submitit", reason="no submitit here, which knows the keys of a profile")
     one = target(
         parse("p", {"gpus_per_node": 2, "slurm_constraint": "a100", "slurm_array_parallelism": 4, "how": {"per_gpu": 3}})
     )

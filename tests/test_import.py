@@ -118,16 +118,25 @@ OTHER = {
 }  # fmt: skip
 
 
+def refused_content(name, content, tmp_path, capsys):
+    """What is said of a file with this content."""
+    torch.save(content, tmp_path / "file.pth.tar", _use_new_zipfile_serialization=False)
+    return refused(name, tmp_path / "file.pth.tar", tmp_path / "runs", capsys)
+
+
 @pytest.mark.parametrize("name", official.TORCH)
-def test_another_method_s_a_cut_an_odd_and_a_hostile_file_are_refused(name, tmp_path, capsys):
+def test_another_method_s_file_is_refused(name, tmp_path, capsys):
+    for other in (OTHER[name], "moco-v2" if name in ("swav", "sela-v2") else "swav"):
+        assert METHODS[name] in refused_content(name, official.contents(other, official.light()), tmp_path, capsys)
+
+
+@pytest.mark.parametrize("name", ["moco-v2", "pirl", "swav"])  # one of each family of files: moco's, PyContrast's, SwAV's
+def test_a_cut_an_odd_and_a_hostile_file_are_refused(name, tmp_path, capsys):
     runs, file = tmp_path / "runs", tmp_path / "file.pth.tar"
 
     def told(content):
-        torch.save(content, file, _use_new_zipfile_serialization=False)
-        return refused(name, file, runs, capsys)
+        return refused_content(name, content, tmp_path, capsys)
 
-    for other in (OTHER[name], "moco-v2" if name in ("swav", "sela-v2") else "swav"):
-        assert METHODS[name] in told(official.contents(other, official.light()))
     state = official.light()
     del state["layer3.4.conv2.weight"]
     assert "layer3.4.conv2.weight is missing" in told(official.contents(name, state))
