@@ -12,15 +12,16 @@ from stored import publish
 from simclic import Finetune, InputError, Linear, Run, Table, load
 from simclic.__main__ import main
 from simclic.cli.plan import budget as hours
-from simclic.experiment import Job, Suite
+from simclic.experiment import Job, JobState, Suite
 from simclic.report import budget
 from simclic.report.cells import key
 from simclic.report.claims import Claim
 from simclic.schedule import bill, cost
 from simclic.schedule.cost import Prices, Target, amounts
 from simclic.schedule.cost.prices import dot
-from simclic.schedule.plan import PlannedJob, plan
+from simclic.schedule.plan import plan
 from simclic.schedule.profile import parse, target
+from simclic.schedule.state import State
 from simclic.store import results as store
 
 CPU, GPU = Target(atonce=2), Target("gpu", "a100", atonce=8)
@@ -107,7 +108,9 @@ def test_a_plan_of_the_paper_adds_up(tmp_path):
     assert answer["totals"][-1]["hours"] == pytest.approx(answer["hours"])
     assert sum(answer["sources"].values()) == pytest.approx(answer["hours"])
     assert told.hours(told.seconds) / GPU.atonce <= told.wall / 3600 <= told.hours(told.seconds)
-    longest = max(told.prices[job.name].seconds + told.prices[job.needs].seconds for job in made.jobs.values() if job.needs)
+    longest = max(
+        told.prices[job.name].seconds + told.prices[job.job.encoder.name].seconds for job in made.jobs.values() if job.protocol
+    )
     assert told.wall >= longest  # a result waits for its encoder
     assert told.during > told.after > sum(cost.disk(job.run, job.protocol) for job in made.jobs.values())
     jobs = {job["name"]: job for job in answer["jobs"]}
@@ -143,7 +146,7 @@ def test_tables_5_and_6_are_done_where_table_4_is(tmp_path):
 
 def test_the_wall_time_is_that_of_the_longest_chain_or_of_the_sum():
     runs = [tiny(seed=s) for s in range(4)]
-    left = [PlannedJob(run, p) for run in runs for p in (None, Linear())]
+    left = [State(Job(run, p), JobState.MISSING) for run in runs for p in (None, Linear())]
     for atonce, seconds in ((1, 4 * 15), (2, 2 * 15), (4, 15), (100, 15)):
         told = bill.Bill(Target(atonce=atonce), {job.name: cost.Price(5.0 if job.protocol else 10.0, "") for job in left})
         assert bill.wall(left, told) == seconds, atonce
@@ -325,7 +328,7 @@ def test_features_and_decoded_images_are_counted_once(tmp_path):
     assert bills[0].after < 45_000 * 3 * 224**2 + cost.kept(Run(dataset="sun397"))  # of 108,754 images 39,700 are used
     seconds = [told.prices[Job(Run(dataset="sun397"), both[0]).name] for told in bills]
     assert seconds[0] == seconds[1]
-    assert two.jobs[Job(Run(dataset="sun397"), both[1]).name].left
+    assert two.jobs[Job(Run(dataset="sun397"), both[1]).name].is_open
     assert bills[1].prices[Job(Run(dataset="sun397"), both[1]).name].besides == 0
 
 
@@ -339,7 +342,7 @@ def test_processes_that_share_a_gpu_slow_each_other_down(tmp_path):
 
 def test_here_one_process_does_all_of_a_run():
     runs = [tiny(seed=s) for s in range(2)]
-    left = [PlannedJob(run, p) for run in runs for p in (None, Linear(), Finetune())]
+    left = [State(Job(run, p), JobState.MISSING) for run in runs for p in (None, Linear(), Finetune())]
     for together, seconds in ((True, 30), (False, 20)):
         told = bill.Bill(Target(atonce=4, together=together), {job.name: cost.Price(10.0, "") for job in left})
         assert bill.wall(left, told) == seconds

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from simclic import Finetune, InputError, Linear, slurm
 from simclic.evaluate.finetune import Kept
-from simclic.experiment import load
+from simclic.experiment import Job, load
 from simclic.schedule import processes as launch
 from simclic.schedule import records, snapshot, task
 from simclic.schedule.pack import Array
@@ -253,7 +253,7 @@ def missing(queued=(), cluster="slurm", retry=False, work=None):
     return found, told
 
 
-ENCODER, PROBE = (tiny().name, ""), (tiny().name, LINEAR.name)
+ENCODER, PROBE = Job(tiny()).name, Job(tiny(), LINEAR).name
 BOTH = ([tiny()], [(tiny(), (LINEAR,))])
 
 

@@ -170,7 +170,7 @@ def _print_bill(console: "Console", made: "Plan", told: "Bill") -> None:
     largest = sorted(told.prices.items(), key=lambda item: -item[1].seconds)[:LARGEST]
     console.print("largest:")
     for name, price in largest:
-        exhibits = ", ".join(made.jobs[name].exhibits)
+        exhibits = ", ".join(made.exhibits[name])
         line = f"  {format_seconds(price.seconds):>9}  {name}  ({exhibits}; {price.source})"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     where = f"{told.target.atonce} at a time"

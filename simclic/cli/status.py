@@ -3,7 +3,6 @@
 import argparse
 import json
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,8 @@ from simclic.text import format_seconds
 if TYPE_CHECKING:
     from rich.console import Console, Group
 
-    from simclic.schedule.status import State, States
+    from simclic.schedule.state import State
+    from simclic.schedule.status import States
 
 EVERY = 5  # seconds between looks
 MOST = 12  # lines of one kind
@@ -85,7 +85,15 @@ def as_json(told: "States") -> dict[str, object]:
     lines = [{"exhibit": exhibit, "stage": stage, **told.counts(keys)} for (exhibit, stage), keys in told.lines.items()]
     return {
         "lines": lines, "total": told.counts(told.jobs), "silent": told.silent,
-        "jobs": [{"protocol": key[1], **asdict(job)} for key, job in told.jobs.items() if job.word != "done"],
+        "jobs": [_job_json(job) for job in told.jobs.values() if job.word != "done"],
+    }  # fmt: skip
+
+
+def _job_json(job: "State") -> dict[str, object]:
+    return {
+        "protocol": job.protocol.name if job.protocol else "", "run": job.run.name, "stage": job.stage, "word": job.word,
+        "why": job.reason, "note": job.note, "left": job.left, "speed": job.speed, "job": job.job_id, "node": job.node,
+        "log": job.log,
     }  # fmt: skip
 
 
@@ -104,7 +112,7 @@ def drawn(told: "States") -> "Group":
         ("stopped", _gone),
         ("failed", _gone),
     ):
-        those = [job for job in jobs if job.word == word and (job.why or word != "missing")]
+        those = [job for job in jobs if job.word == word and (job.reason or word != "missing")]
         if not those:
             continue
         lines = [line(job) for job in those] if line else _grouped(those)
@@ -124,10 +132,10 @@ def drawn(told: "States") -> "Group":
 def _table(told: "States") -> object:
     from rich.table import Table
 
-    from simclic.schedule.status import WORDS
+    from simclic.schedule.status import SHOWN
 
     total = told.counts(told.jobs)
-    words = [word for word in WORDS if total[word] or word in ("done", "missing")]
+    words = [word for word in SHOWN if total[word] or word in ("done", "missing")]
     table = Table("exhibit", "stage", *words)
     for column in table.columns[2:]:
         column.justify = "right"
@@ -142,18 +150,18 @@ def _table(told: "States") -> object:
 def _running(job: "State") -> str:
     speed = f", {job.speed:,.0f} images/s" if job.speed else ""
     left = f", about {format_seconds(job.left)} left" if job.left is not None else ""
-    return f"  {job.name}: {job.note or 'starting'}{speed}{left}{_where(job)}"
+    return f"  {job.stage} {job.run.name}: {job.note or 'starting'}{speed}{left}{_where(job)}"
 
 
 def _gone(job: "State") -> str:
-    return f"  {job.name}: {job.why}{_where(job)}" + _tail(job)
+    return f"  {job.stage} {job.run.name}: {job.reason}{_where(job)}" + _tail(job)
 
 
 def _grouped(jobs: "list[State]") -> list[str]:
     """Jobs that wait for the same thing, in one line."""
     found: dict[tuple[str, str], list[str]] = {}
     for job in jobs:
-        found.setdefault((job.stage, job.why), []).append(job.run)
+        found.setdefault((job.stage, job.reason), []).append(job.run.name)
     lines = []
     for (stage, why), runs in found.items():
         those = runs[0] if len(runs) == 1 else f"of {len(runs):,} runs"
@@ -176,7 +184,7 @@ def _reason(why: str) -> str:
 
 
 def _where(job: "State") -> str:
-    places = [f"job {job.job}" if job.job[:1].isdigit() else job.job, f"on {job.node}" if job.node else ""]
+    places = [f"job {job.job_id}" if job.job_id[:1].isdigit() else job.job_id, f"on {job.node}" if job.node else ""]
     text = " ".join(place for place in places if place)
     return f" ({text})" if text else ""
 

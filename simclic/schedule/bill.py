@@ -13,7 +13,8 @@ from simclic.experiment import Finetune, Linear, Run
 from simclic.schedule import cost
 from simclic.schedule.cost import Price, Prices
 from simclic.schedule.cost.prices import kind_of
-from simclic.schedule.plan import Line, Plan, PlannedJob
+from simclic.schedule.plan import Line, Plan
+from simclic.schedule.state import State
 from simclic.store.run_folder import RunFolder
 
 
@@ -39,7 +40,7 @@ class Bill:
         """Of one process, all jobs together."""
         return sum(price.seconds for price in self.prices.values())
 
-    def of(self, jobs: Iterable[PlannedJob]) -> float:
+    def of(self, jobs: Iterable[State]) -> float:
         """Device hours of those of these jobs that are left."""
         return self.hours(sum(self.prices[job.name].seconds for job in jobs if job.name in self.prices))
 
@@ -55,8 +56,8 @@ def bill(made: Plan, runs: Path, root: Path, target: cost.Target) -> Bill:
     for job in made.jobs.values():
         if job.state == "done" and job.run.dataset in known:
             prices.learn(job.run, job.protocol, job.record)
-    left = [job for job in made.jobs.values() if job.left and job.run.dataset in known]
-    told.unknown = [job.name for job in made.jobs.values() if job.left and job.run.dataset not in known]
+    left = [job for job in made.jobs.values() if job.is_open and job.run.dataset in known]
+    told.unknown = [job.name for job in made.jobs.values() if job.is_open and job.run.dataset not in known]
     prices.search(kind_of(job.run, job.protocol) for job in left)
     passed = set[Path]()  # whose features are priced
     for job in left:
@@ -82,7 +83,7 @@ def _book(told: Bill, price: Price) -> None:
     told.sources[price.source] = told.sources.get(price.source, 0.0) + price.seconds
 
 
-def wall(left: list[PlannedJob], told: Bill) -> float:
+def wall(left: list[State], told: Bill) -> float:
     """Seconds until all is done: whatever can start starts, the longest first, on as many processes as there are."""
     waiting: dict[str, list[tuple[float, str]]] = {}
     ready: list[tuple[float, str]] = []
@@ -93,7 +94,8 @@ def wall(left: list[PlannedJob], told: Bill) -> float:
         ready = [(-seconds, name) for name, seconds in each.items()]
     names = {job.name for job in left}
     for job in left if not told.target.together else ():
-        place = waiting.setdefault(job.needs, []) if job.needs in names else ready
+        encoder = job.job.encoder.name
+        place = waiting.setdefault(encoder, []) if job.protocol and encoder in names else ready
         place.append((-told.prices[job.name].seconds, job.name))
     heapq.heapify(ready)
     now, running = 0.0, list[tuple[float, str]]()
@@ -112,7 +114,7 @@ def as_json(made: Plan, told: Bill) -> dict[str, Any]:
     return {
         "target": {"name": told.target.name, "kind": told.target.kind, "atonce": told.target.atonce, "unit": told.target.unit},
         "lines": [_line(line, told) for line in made.lines], "totals": [_line(line, told) for line in made.totals()],
-        "jobs": [_job(job, told) for job in made.jobs.values()],
+        "jobs": [_job(job, made.exhibits[job.name], told) for job in made.jobs.values()],
         "hours": told.hours(told.seconds), "wall_seconds": told.wall, "disk_after": told.after, "disk_during": told.during,
         "sources": {source: told.hours(seconds) for source, seconds in told.sources.items()},
         "unknown": told.unknown, "reasons": made.reasons, "absent": made.absent,
@@ -125,18 +127,19 @@ def _line(line: Line, told: Bill) -> dict[str, Any]:
     return {**counts, "hours": told.of(line.jobs)}
 
 
-def _job(job: PlannedJob, told: Bill) -> dict[str, Any]:
+def _job(job: State, exhibits: list[str], told: Bill) -> dict[str, Any]:
     price = told.prices.get(job.name)
     took = job.record.get("seconds") if job.state == "done" else None
     return {
-        "name": job.name, "stage": job.stage, "state": job.state, "needs": job.needs, "exhibits": job.exhibits,
+        "name": job.name, "stage": job.stage, "state": job.state, 
+        "needs": job.job.encoder.name if job.protocol else "", "exhibits": exhibits,
         "seconds": price.seconds if price else None, "source": price.source if price else None,
         "besides": price.besides if price else None, "took": took,
         "bytes": cost.disk(job.run, job.protocol) if price else 0,
     }  # fmt: skip
 
 
-def _decoded(left: Iterable[PlannedJob], root: Path) -> float:
+def _decoded(left: Iterable[State], root: Path) -> float:
     """Bytes of the data sets that have to be decoded first."""
     asked: dict[tuple[str, str, int], Run] = {}
     for job in left:

@@ -10,7 +10,7 @@ from simclic import data
 from simclic.experiment import Finetune, Job, Linear, Run
 from simclic.progress import Tell
 from simclic.schedule.cost.prices import kind_of
-from simclic.schedule.plan import PlannedJob
+from simclic.schedule.state import State
 from simclic.store.run_folder import RunFolder
 
 LONG = 1.5  # seconds that one measurement should last
@@ -32,7 +32,7 @@ class Wanted:
     solvers: tuple[str, ...] = ()
 
 
-def wanted(jobs: Iterable[Job | PlannedJob]) -> list[Wanted]:
+def wanted(jobs: Iterable[Job | State]) -> list[Wanted]:
     """Everything that jobs are made of, each kind once."""
     found: dict[tuple[str, int, str], Wanted] = {}
     for job in jobs:

@@ -1,53 +1,16 @@
 """Exhibits -> the jobs they need: asked, shared, done, failed, missing. Neither torch nor pandas, so it answers at once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from simclic import data
 from simclic.errors import InputError
-from simclic.experiment import Job, Protocol, Run, Suite
+from simclic.experiment import JobState, Protocol, Run, Suite
 from simclic.experiment.baselines import not_imported
-from simclic.files import Broken
-from simclic.store.run_folder import RunFolder
+from simclic.schedule.state import State, disk_states
 
 STAGES = ("pretrain", "calibrate", "linear", "finetune")
-
-
-@dataclass
-class PlannedJob:
-    """One encoder, or one result under a protocol. state: done, failed, broken or missing, and why. needs: the encoder's job.
-
-    exhibits: the names of those that ask for it. record: what pretrain.json or the result holds, once there is one.
-    """
-
-    run: Run
-    protocol: Protocol | None
-    state: str = "missing"
-    reason: str = ""
-    record: Mapping[str, Any] = field(default_factory=dict)
-    exhibits: list[str] = field(default_factory=list)
-
-    @property
-    def stage(self) -> str:
-        """One of STAGES."""
-        return self.protocol.stage if self.protocol else "pretrain" if self.run.epochs else "calibrate"
-
-    @property
-    def name(self) -> str:
-        """The Run's folder, and in it the result or what makes the encoder."""
-        return f"{self.run.name}/{self.protocol.name if self.protocol else self.stage}"
-
-    @property
-    def needs(self) -> str:
-        """The name of the job that makes its encoder."""
-        return Job(self.run).name if self.protocol else ""
-
-    @property
-    def left(self) -> bool:
-        """Is it still to be done?"""
-        return self.state in ("missing", "failed")
 
 
 @dataclass
@@ -61,7 +24,7 @@ class Line:
     done: int = 0
     failed: int = 0
     missing: int = 0
-    jobs: list[PlannedJob] = field(default_factory=list)  # those that are not shared
+    jobs: list[State] = field(default_factory=list)  # those that are not shared
 
 
 @dataclass
@@ -69,7 +32,8 @@ class Plan:
     """What the exhibits ask for and what is left to do: each Run with the protocols whose result is missing."""
 
     lines: list[Line] = field(default_factory=list)
-    jobs: dict[str, PlannedJob] = field(default_factory=dict)  # by their names, encoders before what needs them
+    jobs: dict[str, State] = field(default_factory=dict)  # by their names, encoders before what needs them
+    exhibits: dict[str, list[str]] = field(default_factory=dict)  # by the name of a job, those that ask for it
     absent: dict[str, str] = field(default_factory=dict)  # data set or starting point -> what of it is not there
 
     @property
@@ -77,19 +41,19 @@ class Plan:
         """Each Run with the protocols whose result is missing."""
         left: dict[Run, list[Protocol]] = {}
         for job in self.jobs.values():
-            if job.protocol and job.left:
+            if job.protocol and job.is_open:
                 left.setdefault(job.run, []).append(job.protocol)
         return [(run, tuple(protocols)) for run, protocols in left.items()]
 
     @property
     def reasons(self) -> dict[str, str]:
         """By the name of a job, why it failed or cannot be read."""
-        return {name: job.reason for name, job in self.jobs.items() if job.reason}
+        return {name: job.full_reason for name, job in self.jobs.items() if job.reason}
 
     @property
     def broken(self) -> dict[str, str]:
         """Of those, the jobs whose files cannot be trusted: left alone."""
-        return {name: job.reason for name, job in self.jobs.items() if job.state == "broken"}
+        return {name: job.reason for name, job in self.jobs.items() if job.state == JobState.BROKEN}
 
     def totals(self) -> list[Line]:
         """One line per stage over all exhibits, and one over everything."""
@@ -103,52 +67,20 @@ def plan(suites: Iterable[Suite], runs: Path, root: Path, verify: bool = True) -
     Raises InputError for an unknown data set, and for a run.json that disagrees with its Run.
     """
     made, suites = Plan(), list(suites)
-    results: dict[Run, dict[Protocol, PlannedJob]] = {}
-    for asked in dict.fromkeys(job for suite in suites for job in suite.jobs):
-        run, protocol = asked.run, asked.protocol
-        assert protocol is not None  # an exhibit shows results
-        results.setdefault(run, {})[protocol] = PlannedJob(run, protocol, *look(runs, run, protocol, verify))
-    for run, those in results.items():
-        encoder = PlannedJob(run, None, *look_at_encoder(runs, run, needed=any(job.left for job in those.values())))
-        made.jobs |= {job.name: job for job in (encoder, *those.values())}
-    found = {run.dataset: data.missing(run.dataset, root) for run in results}
-    found |= {run.init: not_imported(runs, run.init) for run in results}
+    made.jobs = {job.name: state for job, state in disk_states((j for suite in suites for j in suite.jobs), runs, verify).items()}
+    run_fields = dict.fromkeys(state.run for state in made.jobs.values())
+    found = {run.dataset: data.missing(run.dataset, root) for run in run_fields}
+    found |= {run.init: not_imported(runs, run.init) for run in run_fields}
     made.absent = {name: problem for name, problem in found.items() if problem}
     for suite in suites:
         for exhibit in suite.exhibits:
             title = f"{suite.name} {exhibit.name}".strip()
             lines = {stage: Line(title, stage) for stage in STAGES}
             for asked in dict.fromkeys((*(job.encoder for job in exhibit.jobs), *exhibit.jobs)):
-                _count(lines[asked.stage], made.jobs[asked.name], title)
+                _count(lines[asked.stage], made.jobs[asked.name], made.exhibits.setdefault(asked.name, []))
+                made.exhibits[asked.name].append(title)
             made.lines += [line for line in lines.values() if line.asked]
     return made
-
-
-Looked = tuple[str, str, Mapping[str, Any]]
-
-
-def look(runs: Path, run: Run, protocol: Protocol, verify: bool = True) -> Looked:
-    """The state of one result (done, failed, broken, missing), why, and the record. verify: as in store.result."""
-    try:
-        if (found := RunFolder(runs, run).read_result(protocol, verify)) is not None:
-            return "done", "", found
-    except Broken as e:
-        return "broken", str(e), {}
-    reason = RunFolder(runs, run).failure(protocol.stage)
-    return ("failed", reason, {}) if reason else ("missing", "", {})
-
-
-def look_at_encoder(runs: Path, run: Run, needed: bool) -> Looked:
-    """The state of an encoder; one that no missing result needs counts as done."""
-    try:
-        RunFolder(runs, run).check_run_json()
-        made = RunFolder(runs, run).encoder_record()
-        if not needed or made is not None:
-            return "done", "", made or {}
-    except Broken as e:
-        return "broken", str(e), {}
-    reason = RunFolder(runs, run).failure("pretrain")
-    return ("failed", reason, {}) if reason else ("missing", "", {})
 
 
 def runnable(made: Plan) -> list[tuple[Run, tuple[Protocol, ...]]]:
@@ -160,17 +92,16 @@ def runnable(made: Plan) -> list[tuple[Run, tuple[Protocol, ...]]]:
     return ready
 
 
-def _count(line: Line, job: PlannedJob, exhibit: str) -> None:
+def _count(line: Line, job: State, earlier: list[str]) -> None:
+    """Count a job in a line of an exhibit. earlier: the exhibits before it that ask for the same job."""
     line.asked += 1
-    if job.exhibits:
+    if earlier:
         line.shared += 1
-        job.exhibits.append(exhibit)
         return
-    job.exhibits.append(exhibit)
     line.jobs.append(job)
-    line.done += job.state == "done"
-    line.failed += job.state in ("failed", "broken")
-    line.missing += job.state == "missing"
+    line.done += job.state == JobState.DONE
+    line.failed += job.is_failed
+    line.missing += job.state == JobState.MISSING
 
 
 def _sum(exhibit: str, stage: str, lines: list[Line]) -> Line:

@@ -28,8 +28,6 @@ NAME, ARRAY = r"\d{8}-\d{6}-\d{6}-[0-9a-f]{6}", r"(pretrain|linear|finetune|all)
 
 CLAIMS = ("owner", "submitting", "local")  # what processes claim in here: a launch, to submit, to work on this machine
 
-Key = tuple[str, str]  # the names of a Run and of a protocol, or of a Run and nothing for its encoder
-
 
 @dataclass(frozen=True)
 class Task:
@@ -41,10 +39,14 @@ class Task:
     content: tuple[dict[str, Any], ...]
 
     @property
-    def keys(self) -> tuple[Key, ...]:
-        """Its jobs."""
-        along = ("",) if self.stage in ("pretrain", "all") else ()
-        return tuple((job["name"], p) for job in self.content for p in (*along, *(p["name"] for p in job["protocols"])))
+    def names(self) -> tuple[str, ...]:
+        """The names of its jobs, encoders included where it makes them."""
+        names = []
+        for content in self.content:
+            encoder = "pretrain" if content["run"]["epochs"] else "calibrate"
+            stems = [encoder] * (self.stage in ("pretrain", "all")) + [p["name"] for p in content["protocols"]]
+            names += [f"{content['name']}/{stem}" for stem in stems]
+        return tuple(names)
 
     @property
     def stage(self) -> str:

@@ -12,11 +12,11 @@ from typing import Any
 
 from simclic import files, slurm
 from simclic.errors import InputError
-from simclic.experiment import Run
+from simclic.experiment import Job, Run
 from simclic.schedule import records, snapshot, task
 from simclic.schedule.pack import Array, Prices, arrays
 from simclic.schedule.profile import Profile
-from simclic.schedule.records import Key, Launch
+from simclic.schedule.records import Launch
 from simclic.schedule.work import Work
 from simclic.store.claim import claimed, owner
 from simclic.store.run_folder import RunFolder
@@ -54,7 +54,7 @@ def submit(work: list[Work], profile: Profile, runs: Path, root: Path, retry: bo
         else:
             prices = Prices(runs, profile)
             prices.learn(work)
-            waiting = {run: queued[run.name, ""] for run, _ in results if (run.name, "") in queued}
+            waiting = {run: queued[name] for run, _ in results if (name := Job(run).name) in queued}
             made = arrays(encoders, results, waiting, profile, prices, _largest())
         launch = records.begin(made, profile, snapshot.take(records.place(runs)), runs, root)
         told.folder, before = launch.folder, _forgiven(runs, encoders, results)
@@ -66,9 +66,10 @@ def submit(work: list[Work], profile: Profile, runs: Path, root: Path, retry: bo
         return told
 
 
-def in_queue(runs: Path, cluster: str = "slurm") -> dict[Key, str]:
-    """The jobs that wait or run, with the number of their task. What can never start is cancelled, and so is what a submitter
-    that was killed left incomplete. Raises slurm.Silent."""
+def in_queue(runs: Path, cluster: str = "slurm") -> dict[str, str]:
+    """The names of jobs that wait or run, with the number of their task. Raises slurm.Silent.
+
+    What can never start is cancelled, and so is what a submitter that was killed left incomplete."""
     found, known = records.launches(runs), dict[str, slurm.Job]()
     try:
         if cluster != LOCAL or any(launch.values["cluster"] != LOCAL for launch in found):
@@ -78,7 +79,7 @@ def in_queue(runs: Path, cluster: str = "slurm") -> dict[Key, str]:
             raise  # on this machine, with runs that came from a cluster, claims have to do
     lost = {title for launch in found for name in launch.sizes if not launch.number(name) for title in [launch.title(name)]}
     slurm.cancel({job.id for job in known.values() if job.name in lost})
-    queued: dict[Key, str] = {}
+    queued: dict[str, str] = {}
     stuck = set()
     for launch in found:
         alive = launch.values["cluster"] == LOCAL and owner(launch.folder) is not None
@@ -89,19 +90,19 @@ def in_queue(runs: Path, cluster: str = "slurm") -> dict[Key, str]:
                 stuck.add(job.id)
             elif job or alive:
                 over = one.state().get("failures", {})
-                queued |= {key: one.id or LOCAL for key in one.keys if key[0] not in over}
+                queued |= {name: one.id or LOCAL for name in one.names if name.split("/")[0] not in over}
     slurm.cancel(stuck)
     return queued
 
 
 def _missing(
-    work: list[Work], runs: Path, queued: dict[Key, str], cluster: str, retry: bool, told: Submitted
+    work: list[Work], runs: Path, queued: dict[str, str], cluster: str, retry: bool, told: Submitted
 ) -> tuple[list[Run], list[Work]]:
     """Encoders and results to submit, and in `told` how many are not, and why."""
     encoders, results = [], []
     for run, protocols in work:
         made = RunFolder(runs, run).has_encoder()
-        coming = "" if made else queued.get((run.name, ""), "")
+        coming = "" if made else queued.get(Job(run).name, "")
         failed = not made and not coming and bool(RunFolder(runs, run).failure("pretrain"))
         told.queued += bool(coming)
         if failed and not retry:
@@ -110,7 +111,7 @@ def _missing(
         wanted = []
         for p in protocols:
             before = bool(RunFolder(runs, run).failure(p.stage))
-            if (run.name, p.name) in queued and (made or coming):  # else what it waits for has gone, and so will it
+            if Job(run, p).name in queued and (made or coming):  # else what it waits for has gone, and so will it
                 told.queued += 1
             elif before and not retry:
                 told.failed += 1

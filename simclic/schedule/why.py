@@ -11,13 +11,13 @@ from rich.text import Text
 
 from simclic import data
 from simclic.errors import InputError
-from simclic.experiment import Job, Linear, Protocol, Run, Suite
+from simclic.experiment import Job, JobState, Linear, Protocol, Run, Suite
 from simclic.experiment.baselines import not_imported
 from simclic.experiment.run import is_file
 from simclic.files import Broken, read_json
 from simclic.schedule.cell import Cell, find_cells
 from simclic.schedule.digest import present
-from simclic.schedule.plan import look, look_at_encoder
+from simclic.schedule.state import job_state
 from simclic.store.run_folder import RunFolder, run_folders
 from simclic.text import terminal_safe
 
@@ -155,7 +155,8 @@ class _Store:
         record: Mapping[str, Any] = {}
         answer = Answer(job.name, str(folder.result_path(protocol)), "changed")
         try:
-            answer.state, answer.reason, record = look(self.runs, run, protocol)
+            state = job_state(Job(run, protocol), self.runs)
+            answer.state, answer.reason, record = str(state.state), state.full_reason, state.record
         except InputError:
             answer.changed = _differences(run, folder.recorded_fields)
         if answer.state == "done":
@@ -177,10 +178,11 @@ class _Store:
     def _needs(self, run: Run, answer: Answer) -> list[str]:
         """Return what must be there first: data, starting point, encoder. A missing job whose encoder is missing is waiting."""
         needs = [data.missing(run.dataset, self.root), not_imported(self.runs, run.init)]
-        encoder, reason, _ = look_at_encoder(self.runs, run, needed=True)
-        if encoder != "done":
+        encoder = job_state(Job(run), self.runs)
+        if encoder.state != JobState.DONE:
+            reason = encoder.full_reason
             answer.state = "waiting" if answer.state == "missing" else answer.state
-            needs.append(f"its encoder {encoder}: {reason}" if reason else "")
+            needs.append(f"its encoder {encoder.state}: {reason}" if reason else "")
             if is_file(run.init) and not Path(run.init).expanduser().is_file():
                 needs.append(f"init={run.init!r}: no such file")
         return [need for need in needs if need]

@@ -128,14 +128,14 @@ class RunFiles:
         try:
             return read_json(self.failure_path(stage)) or {}
         except Broken as e:
-            return {"stage": stage, "reason": str(e), "broken": True}
+            return {"stage": stage, "reason": str(e)}
 
     def failure(self, stage: str = "") -> str:
         """Return "stage: why" if it failed when it was last tried, or of the first of all stages that did; else nothing."""
         stages = [stage] if stage else [path.stem.split("-", 1)[1] for path in sorted(self.path.glob("failed-*.json"))]
         for record in map(self.failure_record, stages):
             if record:
-                return record["reason"] if record.get("broken") else f"{record.get('stage')}: {record.get('reason')}"
+                return f"{record.get('stage')}: {record.get('reason')}"
         return ""
 
     def why_no_encoder(self) -> str:
