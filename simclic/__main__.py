@@ -93,6 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     from simclic import files
     from simclic.schedule import processes as launch
     from simclic.schedule.plan import runnable
+    from simclic.schedule.work import WorkerOptions
 
     suites = _suites(arguments)
     made = _planned(arguments, suites)
@@ -104,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"error: {problem}", file=sys.stderr)
     outcome = launch.Outcome()
     if ready:
-        outcome = launch.here(ready, arguments.runs, arguments.data, console, How.of(arguments))
+        outcome = launch.run_locally(ready, WorkerOptions(arguments.runs, arguments.data, How.of(arguments)), console)
     if outcome.signal:
         return stopped(outcome.signal)
     if not ready and not made.absent:

@@ -82,9 +82,11 @@ def small():
 
 def compute_results(run, protocols, runs, root=None, tell=lambda share, note: None, device="cpu", **options):
     """Train the encoder and measure it under each protocol, in this process. Returns the errors in percent."""
-    from simclic.schedule.work import work
+    from simclic.experiment import Job
+    from simclic.schedule.work import WorkerOptions, run_jobs
 
-    return work(run, protocols, runs, root or runs, device, tell, **options)
+    jobs = [Job(run), *(Job(run, protocol) for protocol in protocols)]
+    return run_jobs(jobs, WorkerOptions(runs, root or runs, device=device, **options), tell)
 
 
 def start_process(target, *given):

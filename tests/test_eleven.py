@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from simclic import data, load
 from simclic.data import FACTS
 from simclic.schedule.plan import plan
+from simclic.schedule.work import group_by_run
 from simclic.store import results as store
 
 EXHIBIT = '''"""Table 2 in small."""
@@ -55,10 +56,10 @@ def test_all_eleven_from_their_files_to_table_2(eleven, tmp_path, capsys, monkey
     runs, suite = tmp_path / "runs", load("table2.py")
     made = plan([suite], runs, eleven)
     assert not made.absent
-    assert len(made.work) == 11
-    for run, protocols in made.work:
-        compute_results(run, protocols, runs, eleven)
-    assert plan([suite], runs, eleven).work == []
+    assert len({job.run for job in made.open_results}) == 11
+    for jobs in group_by_run(made.open_results):
+        compute_results(jobs[0].run, [job.protocol for job in jobs], runs, eleven)
+    assert plan([suite], runs, eleven).open_results == []
 
     results = store.results(runs)
     assert len(results) == 22

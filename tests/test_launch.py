@@ -14,11 +14,12 @@ from conftest import ROOT, compute_results, spawned, tiny
 from rich.console import Console
 
 from simclic import Finetune, InputError, Linear, load
-from simclic.experiment import How
+from simclic.experiment import Job
 from simclic.schedule import child
 from simclic.schedule import processes as launch
 from simclic.schedule.plan import plan
 from simclic.schedule.processes import _conclude, _Progress
+from simclic.schedule.work import WorkerOptions
 from simclic.store import results as store
 
 SIMCLIC = [sys.executable, "-m", "simclic"]
@@ -75,32 +76,31 @@ def test_numbers_do_not_depend_on_how_many_processes_there_are(exhibit, tmp_path
     made = plan([load(exhibit)], tmp_path / "two", tmp_path)
     for name, cores in (("two", {0, 1}), ("one", {0})):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: cores)
-        launch.here(made.work, tmp_path / name, tmp_path, Console(file=io.StringIO()))
-    for run, protocols in made.work:
-        for protocol in protocols:
-            two, one = (store.result(tmp_path / n, run, protocol) for n in ("two", "one"))
-            assert two["curve"] == one["curve"]
-            assert two["predictions_sha256"] == one["predictions_sha256"]
-            assert two["threads"] == one["threads"] == 1
+        launch.run_locally(made.open_results, WorkerOptions(tmp_path / name, tmp_path), Console(file=io.StringIO()))
+    for job in made.open_results:
+        two, one = (store.result(tmp_path / n, job.run, job.protocol) for n in ("two", "one"))
+        assert two["curve"] == one["curve"]
+        assert two["predictions_sha256"] == one["predictions_sha256"]
+        assert two["threads"] == one["threads"] == 1
 
 
 def test_one_failure_does_not_stop_the_others_and_is_recorded(tmp_path):
     jobs = [
-        (tiny(base_lr=1e30), (Linear(l2_count=2, tolerance=1e-2),)),
-        (tiny(perturbation="dropout"), (Linear(l2_count=2, tolerance=1e-2),)),
+        Job(tiny(base_lr=1e30), Linear(l2_count=2, tolerance=1e-2)),
+        Job(tiny(perturbation="dropout"), Linear(l2_count=2, tolerance=1e-2)),
     ]
-    outcome = launch.here(jobs, tmp_path, tmp_path, Console(file=io.StringIO()))
+    outcome = launch.run_locally(jobs, WorkerOptions(tmp_path, tmp_path), Console(file=io.StringIO()))
     assert outcome.finished == 1
     assert list(outcome.failures) == [tiny(base_lr=1e30).name]
     assert "diverged: the loss is not finite at step" in outcome.failures[tiny(base_lr=1e30).name]
     assert "pretrain: diverged: the loss is not finite" in store.failure(tmp_path, tiny(base_lr=1e30))
-    assert store.result(tmp_path, tiny(perturbation="dropout"), jobs[1][1][0]) is not None
+    assert store.result(tmp_path, tiny(perturbation="dropout"), jobs[1].protocol) is not None
 
 
 def ended(tmp_path, outcome, code):
     """What becomes of a process that ended like this."""
     told = launch.Outcome()
-    process = launch.Process(tiny(), (), "cpu", 1.0, type("P", (), {"exitcode": code})(), None, outcome=outcome)
+    process = launch.Process([Job(tiny())], "cpu", 1.0, type("P", (), {"exitcode": code})(), None, outcome=outcome)
     store.enter(tmp_path, tiny(), "d1")
     _conclude(process, told, tmp_path, _Progress(Console(file=io.StringIO()), 1.0, 1))
     return told
@@ -125,8 +125,8 @@ SAID = (
 def meets(folder, pipe):
     """A child process whose work meets one error after another; the last ends it."""
     for error, _, _ in SAID:
-        child.work = lambda *_, error=error: (_ for _ in ()).throw(error)
-        child.child(pipe, tiny(), (), folder, folder, How(), True, "cpu", 1, str(folder))
+        child.run_jobs = lambda *_, error=error: (_ for _ in ()).throw(error)
+        child.child(pipe, [Job(tiny())], WorkerOptions(folder, folder, folder=str(folder)), {})
 
 
 def test_what_a_child_says_of_an_error(tmp_path):
@@ -157,8 +157,8 @@ def test_a_programming_error_keeps_its_traceback_and_stops_nobody(tmp_path):
 
 def test_a_folder_that_cannot_be_written_fails_that_run_alone(tmp_path):
     (tmp_path / tiny().name).write_text("a file where the folder should be")
-    jobs = [(tiny(), (Linear(l2_count=2, tolerance=1e-2),)), (tiny(epochs=1), (Linear(l2_count=2, tolerance=1e-2),))]
-    outcome = launch.here(jobs, tmp_path, tmp_path, Console(file=io.StringIO()))
+    jobs = [Job(run, Linear(l2_count=2, tolerance=1e-2)) for run in (tiny(), tiny(epochs=1))]
+    outcome = launch.run_locally(jobs, WorkerOptions(tmp_path, tmp_path), Console(file=io.StringIO()))
     assert outcome.finished == 1
     assert not outcome.crashes
     assert "cannot be written (File exists)" in outcome.failures[tiny().name]
@@ -187,4 +187,4 @@ def test_an_absent_data_set_is_an_input_error(tmp_path):
 def test_the_whole_miniature_can_be_planned():
     made = plan([load(ROOT / "benchmarks/digits.py")], ROOT / "nowhere", ROOT / "nowhere")
     assert not made.absent
-    assert {run.dataset for run, _ in made.work} == {"digits"}
+    assert {job.run.dataset for job in made.open_results} == {"digits"}

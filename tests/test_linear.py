@@ -509,10 +509,11 @@ WORK = """
 import sys
 from pathlib import Path
 from simclic import Linear, Run
-from simclic.schedule.work import work
+from simclic.experiment import Job
+from simclic.schedule.work import WorkerOptions, run_jobs
 told = lambda share, note: print(share, note, flush=True)
 run = Run(dataset="digits", backbone="pixels", image_size=16, perturbation="none", epochs=0)
-work(run, (Linear(solver="as-published", l2_count=12),), Path(sys.argv[1]), Path("."), "cpu", told)
+run_jobs([Job(run, Linear(solver="as-published", l2_count=12))], WorkerOptions(Path(sys.argv[1]), Path(".")), told)
 """
 
 

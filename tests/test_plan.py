@@ -28,7 +28,7 @@ def test_shared_jobs_are_counted_once(tmp_path):
     assert (lines["table5", "pretrain"].asked, lines["table5", "pretrain"].shared) == (2, 1)
     total = made.totals()[-1]
     assert (total.asked, total.shared, total.done, total.missing) == (16, 4, 0, 12)
-    assert len(made.work) == 6
+    assert len({job.run for job in made.open_results}) == 6
     assert "CIFAR10 is not there" in made.absent["cifar10"]
 
 
@@ -42,7 +42,7 @@ def test_what_is_done_is_not_asked_again(tmp_path):
     linear = Linear()
     publish(tmp_path, tiny(), linear)
     made = plan([suite(tiny(), tiny(perturbation="history"))], tmp_path, tmp_path)
-    assert [run.perturbation for run, _ in made.work] == ["history"]
+    assert [job.run.perturbation for job in made.open_results] == ["history"]
     assert {(ln.stage, ln.done, ln.missing) for ln in made.lines} == {("pretrain", 1, 1), ("linear", 1, 1)}
 
 
@@ -52,7 +52,7 @@ def test_failed_and_broken_are_told_apart(tmp_path):
     store.fail(tmp_path, tiny(perturbation="history"), "pretrain", "the loss is nan")
     made = plan([suite(tiny(), tiny(perturbation="history"))], tmp_path, tmp_path)
     assert {line.stage: line.failed for line in made.lines} == {"pretrain": 1, "linear": 1}
-    assert [run.perturbation for run, _ in made.work] == ["history"]  # tried again; the broken file is left alone
+    assert [job.run.perturbation for job in made.open_results] == ["history"]  # tried again; the broken file is left alone
     assert sum("is not a whole JSON file" in r for r in made.reasons.values()) == 1
     assert sum("the loss is nan" in r for r in made.reasons.values()) == 1
 

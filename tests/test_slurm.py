@@ -16,6 +16,7 @@ from conftest import ROOT, compute_results, tiny
 from reaper import cluster_folder
 
 from simclic import Linear, slurm
+from simclic.experiment import Job
 from simclic.provenance import provenance
 from simclic.schedule import profile, records, snapshot
 from simclic.schedule.pack import Array
@@ -314,7 +315,7 @@ def test_a_child_whose_parent_slurm_has_forgotten_looks_for_itself(here, cluster
 def test_of_five_tasks_of_one_run_one_trains(here):
     run = tiny()
     on = profile.read(here / "profile.toml")
-    array = Array("pretrain", [[(run, ())] for _ in range(5)])
+    array = Array("pretrain", [[Job(run)] for _ in range(5)])
     begun = records.begin([array], on, snapshot.take(records.place(Path("runs"))), Path("runs"), Path("data"))
     _sbatch(begun, [array], on, Submitted())
 

@@ -24,6 +24,7 @@ from simclic.schedule.pack import Array
 from simclic.schedule.profile import parse
 from simclic.schedule.status import states
 from simclic.schedule.submit import Submitted, _forgiven, _missing
+from simclic.schedule.work import WorkerOptions
 from simclic.store import results as store
 from simclic.store.claim import Busy, claimed, owner
 
@@ -116,7 +117,7 @@ def stopped(one, minutes):
     """What becomes of a task that USR2 reaches after so many minutes."""
     state = task._Told(one)
     state.began -= 60 * minutes
-    return task._stop(signal.SIGUSR2, state, Path("runs"), one.work())
+    return task._stop(signal.SIGUSR2, state, Path("runs"), one.jobs())
 
 
 @pytest.fixture
@@ -134,20 +135,20 @@ def progress(n):
 
 
 def test_too_many_time_limits_are_a_failure_that_says_how_to_go_on(here, requeued):
-    one = begun(Path("runs"), [(tiny(), ())], slurm_max_num_timeout=1)
+    one = begun(Path("runs"), [Job(tiny())], slurm_max_num_timeout=1)
     assert stopped(one, minutes=20) == task.AGAIN  # a preemption, which counts for nothing
     for n in range(2):
         state = task._Told(one)
         state.began -= 60 * 59
         progress(n)
-        assert task._stop(signal.SIGUSR2, state, Path("runs"), one.work()) == (task.AGAIN, 1)[n]
+        assert task._stop(signal.SIGUSR2, state, Path("runs"), one.jobs()) == (task.AGAIN, 1)[n]
     assert len(requeued) == 2
     told = "pretrain: met its time limit 2 times, and slurm_max_num_timeout is 1; raise it in the profile"
     assert store.failure(Path("runs"), tiny(), "pretrain") == told
 
 
 def test_two_time_limits_that_bring_nothing_further_are_no_loop(here, requeued):
-    one = begun(Path("runs"), [(tiny(), ())])
+    one = begun(Path("runs"), [Job(tiny())])
     assert [stopped(one, minutes=m) for m in (59, 31, 20)] == [task.AGAIN] * 3  # once, and two preemptions
     assert not store.failure(Path("runs"), tiny(), "pretrain")
     assert stopped(one, minutes=59) == 1
@@ -157,13 +158,13 @@ def test_two_time_limits_that_bring_nothing_further_are_no_loop(here, requeued):
 
 
 def test_a_time_limit_after_progress_is_none_too_many(here, requeued):
-    one = begun(Path("runs"), [(tiny(), ())])
+    one = begun(Path("runs"), [Job(tiny())])
     for n in range(5):
         state = task._Told(one)
         state.began -= 60 * 59
         if n % 2:
             progress(n)
-        assert task._stop(signal.SIGUSR2, state, Path("runs"), one.work()) == task.AGAIN
+        assert task._stop(signal.SIGUSR2, state, Path("runs"), one.jobs()) == task.AGAIN
     assert len(requeued) == 5
 
 
@@ -176,24 +177,24 @@ def test_a_time_limit_in_a_bundle_brought_it_further(here, requeued):
         state = task._Told(one)
         state.began -= 60 * 59
         Kept(Path("runs"), tiny(), grid).save({"part": "grid", "settings": [], "step": step, "members": []})
-        assert task._stop(signal.SIGUSR2, state, Path("runs"), one.work()) == task.AGAIN
+        assert task._stop(signal.SIGUSR2, state, Path("runs"), one.jobs()) == task.AGAIN
     assert len(requeued) == 3
 
 
 def test_a_requeue_that_slurm_refuses_is_told(here, monkeypatch, capsys):
-    one = begun(Path("runs"), [(tiny(), ())])
+    one = begun(Path("runs"), [Job(tiny())])
 
     def refuse():
         raise slurm.Silent("scontrol: Requested operation is presently disabled")
 
     monkeypatch.setattr(slurm, "requeue", refuse)
-    assert task._stop(signal.SIGUSR2, task._Told(one), Path("runs"), one.work()) == task.AGAIN
+    assert task._stop(signal.SIGUSR2, task._Told(one), Path("runs"), one.jobs()) == task.AGAIN
     assert "cannot be put back into the queue (scontrol: Requested operation" in capsys.readouterr().err
     assert one.state()["word"] == "stopped"
 
 
 def test_what_is_half_written_by_submitit_is_swept(here, monkeypatch):
-    one = begun(Path("runs"), [(tiny(), ())])
+    one = begun(Path("runs"), [Job(tiny())])
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     left, other = (one.launch.folder / one.array / f"{n}_0_result.pkl.save_tmp" for n in (7, 71))
     left.touch()
@@ -249,12 +250,12 @@ def test_a_place_that_slurm_cannot_name(tmp_path, name):
 def missing(queued=(), cluster="slurm", retry=False, work=None):
     """What would be submitted of an encoder and its probe."""
     told = Submitted()
-    found = _missing(work or [(tiny(), (LINEAR,))], Path("runs"), dict(queued), cluster, retry, told)
+    found = _missing(work or [Job(tiny(), LINEAR)], Path("runs"), dict(queued), cluster, retry, told)
     return found, told
 
 
 ENCODER, PROBE = Job(tiny()).name, Job(tiny(), LINEAR).name
-BOTH = ([tiny()], [(tiny(), (LINEAR,))])
+BOTH = ([Job(tiny())], [Job(tiny(), LINEAR)])
 
 
 def test_what_is_queued_is_left_alone(here):
@@ -273,20 +274,20 @@ def test_an_encoder_that_is_made_elsewhere_is_not_waited_for(here):
 
 def test_what_failed_is_left_alone_until_it_is_asked_for(here):
     other = tiny(seed=1)
-    work = [(tiny(), (LINEAR,)), (other, (LINEAR,))]
+    work = [Job(tiny(), LINEAR), Job(other, LINEAR)]
     store.fail(Path("runs"), tiny(), "pretrain", "diverged")
     found, told = missing(work=work)
-    assert (found, told.failed) == (([other], [(other, (LINEAR,))]), 2)
+    assert (found, told.failed) == (([Job(other)], [Job(other, LINEAR)]), 2)
     assert missing(work=work, retry=True)[0] == BOTH  # that and no more, even while its probe waits in vain
     assert missing({PROBE: "2"}, work=work, retry=True)[0] == BOTH
     assert store.failure(Path("runs"), tiny(), "pretrain")  # it is forgotten once it is submitted
-    before = _forgiven(Path("runs"), *BOTH)
+    before = _forgiven(Path("runs"), [*BOTH[0], *BOTH[1]])
     assert list(before) == [store.failed(Path("runs"), tiny(), "pretrain")]
     assert not store.failure(Path("runs"), tiny(), "pretrain")
 
 
 def test_a_damaged_record_is_named_and_nothing_is_submitted(here):
-    one = begun(Path("runs"), [(tiny(), ())])
+    one = begun(Path("runs"), [Job(tiny())])
     path = one.launch.folder / "launch.json"
     path.write_text(path.read_text()[:-30])
     told = simclic("submit", "table2.py", "--on", "local.toml", code=2)
@@ -300,9 +301,9 @@ def test_a_damaged_record_is_named_and_nothing_is_submitted(here):
 
 
 def test_two_processes_never_compute_one_result(tmp_path):
-    launch.here([(tiny(), ())], tmp_path, tmp_path, Console(file=io.StringIO()))
+    launch.run_locally([Job(tiny())], WorkerOptions(tmp_path, tmp_path), Console(file=io.StringIO()))
     with claimed(tmp_path / tiny().name, f"owner-{LINEAR.name}"):
-        outcome = launch.here([(tiny(), (LINEAR,))], tmp_path, tmp_path, Console(file=io.StringIO()))
+        outcome = launch.run_locally([Job(tiny(), LINEAR)], WorkerOptions(tmp_path, tmp_path), Console(file=io.StringIO()))
     assert "is at work on it" in outcome.elsewhere[tiny().name]
     assert not outcome.failures
     assert not store.failure(tmp_path, tiny())

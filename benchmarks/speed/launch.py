@@ -24,7 +24,8 @@ import numpy as np
 import submitit
 
 from simclic import Linear, load, slurm
-from simclic.schedule import work
+from simclic.experiment import Job
+from simclic.schedule.work import WorkerOptions, run_jobs
 from simclic.store import results as store
 
 LINEAR = Linear(l2_count=2, tolerance=1e-2)
@@ -89,7 +90,7 @@ def one(run, runs):
     import torch
 
     torch.set_num_threads(1)
-    work(run, (LINEAR,), runs, runs, "cpu", lambda share, note: None)
+    run_jobs([Job(run, LINEAR)], WorkerOptions(runs, runs), lambda share, note: None)
 
 
 def through_submitit(place, count):

@@ -8,7 +8,7 @@ from typing import Any
 
 from simclic.cli import places, stopped
 from simclic.errors import InputError
-from simclic.experiment import USUAL, How, Protocol, Run
+from simclic.experiment import USUAL, How, Job, Protocol, Run
 from simclic.experiment.baselines import IMPORTED
 from simclic.experiment.run import is_file
 
@@ -53,6 +53,7 @@ def told(arguments: argparse.Namespace, run: Run, protocol: Protocol, show: Any,
 
     from simclic import data, files, report
     from simclic.schedule import processes as launch
+    from simclic.schedule.work import WorkerOptions
     from simclic.store.run_folder import RunFolder
 
     if problem := data.missing(run.dataset, arguments.data):
@@ -62,7 +63,7 @@ def told(arguments: argparse.Namespace, run: Run, protocol: Protocol, show: Any,
     files.writable(place, "--out")
     console: Console = Console(stderr=arguments.json)
     # What is there is not computed again, but weights and data are looked at: they may be others by now.
-    outcome = launch.here([(run, (protocol,))], arguments.runs, arguments.data, console, how)
+    outcome = launch.run_locally([Job(run, protocol)], WorkerOptions(arguments.runs, arguments.data, how), console)
     if outcome.signal:
         return stopped(outcome.signal)
     reasons = outcome.failures | outcome.elsewhere | outcome.crashes

@@ -9,12 +9,13 @@ from typing import Any
 from simclic import data
 from simclic.data import manifest
 from simclic.errors import InputError
-from simclic.experiment import Finetune, Linear, Run
+from simclic.experiment import Finetune, Job, Linear, Run
 from simclic.schedule import cost
 from simclic.schedule.cost import Price, Prices
 from simclic.schedule.cost.prices import kind_of
 from simclic.schedule.plan import Line, Plan
 from simclic.schedule.state import State
+from simclic.schedule.work import group_by_run
 from simclic.store.run_folder import RunFolder
 
 
@@ -118,8 +119,12 @@ def as_json(made: Plan, told: Bill) -> dict[str, Any]:
         "hours": told.hours(told.seconds), "wall_seconds": told.wall, "disk_after": told.after, "disk_during": told.during,
         "sources": {source: told.hours(seconds) for source, seconds in told.sources.items()},
         "unknown": told.unknown, "reasons": made.reasons, "absent": made.absent,
-        "missing": [{"run": run.name, "protocols": [p.name for p in protocols]} for run, protocols in made.work],
+        "missing": [_missing(jobs) for jobs in group_by_run(made.open_results)],
     }  # fmt: skip
+
+
+def _missing(jobs: list[Job]) -> dict[str, Any]:
+    return {"run": jobs[0].run.name, "protocols": [job.protocol.name for job in jobs if job.protocol]}
 
 
 def _line(line: Line, told: Bill) -> dict[str, Any]:

@@ -7,39 +7,36 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 from simclic import stop
 from simclic.errors import Diverged, InputError
-from simclic.experiment import How, Protocol, Run
-from simclic.schedule.work import Waits, stage, work
+from simclic.experiment import Job, Run
+from simclic.schedule.work import Waits, WorkerOptions, open_stage, run_jobs
 from simclic.store.claim import Busy
 from simclic.store.run_files import DIVERGED
 
 
-def child(
-    pipe: Connection, run: Run, protocols: tuple[Protocol, ...], runs: Path, root: Path, how: How, trains: bool, device: str,
-    threads: int, folder: str,
-) -> None:  # fmt: skip
+def child(pipe: Connection, jobs: Sequence[Job], options: WorkerOptions, prices: Mapping[Job, float]) -> None:
     """Work, and say what became of it. A user's mistake is a line, a programming error a traceback."""
     stop.listen()  # what it says when it is stopped is cleaned up on the way out
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
-    os.chdir(folder)  # to which paths of data sets are relative
+    os.chdir(options.folder)
     import torch
     from threadpoolctl import threadpool_limits
 
     from simclic.train.numerics import is_out_of_memory
 
-    torch.set_num_threads(threads)
-    threadpool_limits(threads)
-    torch.use_deterministic_algorithms(how.deterministic)
+    torch.set_num_threads(options.threads)
+    threadpool_limits(options.threads)
+    torch.use_deterministic_algorithms(options.how.deterministic)
 
     def tell(share: float, note: str) -> None:
         pipe.send(("share", (share, note)))
 
     try:
-        pipe.send(("done", work(run, protocols, runs, root, device, tell, how, trains)))
+        pipe.send(("done", run_jobs(jobs, options, tell, prices)))
     except stop.Stopped:
         pipe.send(("saved", ""))
     except (Busy, Waits) as e:
@@ -52,10 +49,10 @@ def child(
         sys.exit(1)  # the parent is gone
     except OSError as e:
         way = "; free some, or choose another place with --runs DIR" if e.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        pipe.send(("stopped", f"{e.filename or runs}: {e.strerror}{way}"))
+        pipe.send(("stopped", f"{e.filename or options.runs}: {e.strerror}{way}"))
     except Exception as e:
         if is_out_of_memory(e):
-            pipe.send(("stopped", _too_much(device, stage(runs, run, protocols), run)))
+            pipe.send(("stopped", _too_much(options.device, open_stage(jobs, options.runs), jobs[0].run)))
             return
         pipe.send(("crashed", traceback.format_exc()))
         sys.exit(1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from simclic import data
 from simclic.errors import InputError
-from simclic.experiment import JobState, Protocol, Run, Suite
+from simclic.experiment import Job, JobState, Suite
 from simclic.experiment.baselines import not_imported
 from simclic.schedule.state import State, disk_states
 
@@ -29,7 +29,7 @@ class Line:
 
 @dataclass
 class Plan:
-    """What the exhibits ask for and what is left to do: each Run with the protocols whose result is missing."""
+    """What the exhibits ask for and what is left to do."""
 
     lines: list[Line] = field(default_factory=list)
     jobs: dict[str, State] = field(default_factory=dict)  # by their names, encoders before what needs them
@@ -37,13 +37,9 @@ class Plan:
     absent: dict[str, str] = field(default_factory=dict)  # data set or starting point -> what of it is not there
 
     @property
-    def work(self) -> list[tuple[Run, tuple[Protocol, ...]]]:
-        """Each Run with the protocols whose result is missing."""
-        left: dict[Run, list[Protocol]] = {}
-        for job in self.jobs.values():
-            if job.protocol and job.is_open:
-                left.setdefault(job.run, []).append(job.protocol)
-        return [(run, tuple(protocols)) for run, protocols in left.items()]
+    def open_results(self) -> list[Job]:
+        """The results that are still to be computed."""
+        return [state.job for state in self.jobs.values() if state.protocol and state.is_open]
 
     @property
     def reasons(self) -> dict[str, str]:
@@ -83,11 +79,11 @@ def plan(suites: Iterable[Suite], runs: Path, root: Path, verify: bool = True) -
     return made
 
 
-def runnable(made: Plan) -> list[tuple[Run, tuple[Protocol, ...]]]:
-    """The work whose data set and starting point are there. Raises InputError if that leaves nothing of what is missing."""
-    work = made.work
-    ready = [(run, ps) for run, ps in work if run.dataset not in made.absent and run.init not in made.absent]
-    if work and not ready:
+def runnable(made: Plan) -> list[Job]:
+    """The results to compute whose data set and starting point are there. Raises InputError if that leaves nothing of them."""
+    jobs = made.open_results
+    ready = [job for job in jobs if job.run.dataset not in made.absent and job.run.init not in made.absent]
+    if jobs and not ready:
         raise InputError("\n".join(made.absent.values()))
     return ready
 

@@ -4,8 +4,8 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
@@ -16,20 +16,17 @@ from rich.console import Console
 
 from simclic import stop
 from simclic.errors import InputError
-from simclic.experiment import USUAL, How, Protocol, Run, cores
+from simclic.experiment import How, Job, Run, cores
 from simclic.progress import bar
 from simclic.schedule.child import child, count_gpus
-from simclic.schedule.cost import rough
-from simclic.schedule.work import Work, decoded, stage
-from simclic.store.run_folder import RunFolder
+from simclic.schedule.work import WorkerOptions, decoded, fail_jobs, group_by_run, price_jobs
 
 
 @dataclass
 class Process:
     """A child process, what it works on, and the pipe on which it tells: the share that is done (0-1) and a word about it."""
 
-    run: Run
-    protocols: tuple[Protocol, ...]
+    jobs: Sequence[Job]
     device: str
     price: float
     process: ForkServerProcess
@@ -39,6 +36,11 @@ class Process:
     began: float = field(default_factory=time.monotonic)
     first: float | None = None  # the share at its first word: more than 0 where it went on from a checkpoint
     outcome: tuple[str, Any] | None = None
+
+    @property
+    def run(self) -> Run:
+        """The Run that all its jobs are of."""
+        return self.jobs[0].run
 
 
 @dataclass
@@ -57,15 +59,15 @@ class Outcome:
 Watch = Callable[[list[Process], Outcome], None]
 
 
-def here(
-    jobs: list[Work], runs: Path, root: Path, console: Console, how: How = USUAL, trains: bool = True,
-    watch: Watch = lambda running, outcome: None, stopped: list[int] | None = None,
+def run_locally(
+    jobs: Iterable[Job], options: WorkerOptions, console: Console, watch: Watch = lambda running, outcome: None,
+    stopped: list[int] | None = None,
 ) -> Outcome:  # fmt: skip
-    """Do the work on this machine, how.per_gpu processes on each GPU, or one single-threaded process per core without a GPU.
+    """Do jobs on this machine, how.per_gpu processes on each GPU, or one single-threaded process per core without a GPU.
 
     One failure does not stop the others. On SIGINT, SIGTERM or SIGUSR2 the processes save what can be saved and end;
-    outcome.signal says which it was. trains: make encoders that are not there. watch: called now and then with what is running.
-    stopped: signals that came before this was called.
+    outcome.signal says which it was. watch: called now and then with what is running. stopped: signals that came before this was
+    called.
     """
     outcome = Outcome()
     # As an exception that may come anywhere, Ctrl-C can be swallowed by a callback; as a flag it cannot.
@@ -73,9 +75,9 @@ def here(
     numbers = (signal.SIGINT, *stop.SIGNALS)
     before = {n: signal.signal(n, lambda number, _: stopped.append(number)) for n in numbers}
     try:
-        ready = decoded(jobs, runs, root, console, outcome.failures, lambda: bool(stopped))
+        ready = decoded(group_by_run(jobs), options, console, outcome.failures, lambda: bool(stopped))
         if ready and not stopped:
-            _all(ready, (runs, root, how, trains), console, outcome, stopped, watch)
+            _run_all(ready, options, console, outcome, stopped, watch)
     except stop.Stopped:
         pass
     finally:
@@ -85,27 +87,28 @@ def here(
     return outcome
 
 
-def _all(
-    jobs: list[Work], where: tuple[Path, Path, How, bool], console: Console, outcome: Outcome, stopped: list[int], watch: Watch
+def _run_all(
+    groups: list[list[Job]], options: WorkerOptions, console: Console, outcome: Outcome, stopped: list[int], watch: Watch
 ) -> None:
     """One process after another on each device, until all is done or a signal is noted in `stopped`."""
-    runs, _, how, _ = where
-    prices = [1.0 + rough(run, protocols) for run, protocols in jobs]
-    order = sorted(range(len(jobs)), key=lambda i: -prices[i])  # the longest first, so that all cores end together
+    prices = [price_jobs([jobs[0].encoder, *(job for job in jobs if job.protocol)]) for jobs in groups]
+    sums = [1.0 + sum(each.values()) for each in prices]
+    order = sorted(range(len(groups)), key=lambda i: -sums[i])  # the longest first, so that all cores end together
     running: list[Process] = []
-    with _Progress(console, sum(prices), len(jobs)) as progress:
-        context, idle, threads = server(how)
-        idle = idle[: len(jobs)]
+    with _Progress(console, sum(sums), len(groups)) as progress:
+        context, idle, threads = server(options.how)
+        options = replace(options, threads=threads, folder=os.getcwd())
+        idle = idle[: len(groups)]
         console.print(f"computing on {', '.join(dict.fromkeys(idle))}, {len(idle)} at a time", highlight=False)
         try:
             while (order or running) and not stopped:
                 while order and idle:
                     i = order.pop(0)
-                    running.append(_start(context, jobs[i], prices[i], (*where, idle.pop(0), threads)))
+                    running.append(_start(context, groups[i], replace(options, device=idle.pop(0)), prices[i], sums[i]))
                 for process in _listen(running):
                     running.remove(process)
                     idle.append(process.device)
-                    _conclude(process, outcome, runs, progress)
+                    _conclude(process, outcome, options.runs, progress)
                 progress.show(sum(p.share * p.price for p in running), outcome)
                 watch(running, outcome)
         finally:
@@ -156,13 +159,12 @@ def server(how: How) -> tuple[Any, list[str], int]:
     return context, devices, max(1, cores() // len(devices)) if gpus else 1
 
 
-def _start(context: Any, job: Work, price: float, where: tuple[Path, Path, How, bool, str, int]) -> Process:
-    """where: runs, data, how it computes, whether it trains, device, threads."""
+def _start(context: Any, jobs: list[Job], options: WorkerOptions, prices: dict[Job, float], price: float) -> Process:
     mine, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=child, args=(theirs, *job, *where, os.getcwd()), daemon=True)
+    process = context.Process(target=child, args=(theirs, jobs, options, prices), daemon=True)
     process.start()
     theirs.close()
-    return Process(*job, where[4], price, process, mine)
+    return Process(jobs, options.device, price, process, mine)
 
 
 def _listen(running: list[Process]) -> list[Process]:
@@ -206,7 +208,7 @@ def _conclude(process: Process, outcome: Outcome, runs: Path, progress: "_Progre
             outcome.crashes[name] = content
             content = content.splitlines()[-1]
         if kind != "failed":  # of these nothing stands beside the Run yet
-            RunFolder(runs, process.run).record_failure(stage(runs, process.run, process.protocols), content)
+            fail_jobs(process.jobs, runs, content)
         outcome.failures[name] = content
         progress.say(process, f"[red]{kind}[/red]: {content}")
 

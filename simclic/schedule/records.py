@@ -15,11 +15,11 @@ from typing import Any
 
 from simclic import files, slurm
 from simclic.errors import InputError
-from simclic.experiment import PROTOCOLS, How, Run
+from simclic.experiment import PROTOCOLS, How, Job, Run
 from simclic.provenance import provenance
 from simclic.schedule.pack import Array
 from simclic.schedule.profile import Profile
-from simclic.schedule.work import Work
+from simclic.schedule.work import group_by_run
 from simclic.store import results as store
 from simclic.store.claim import is_claimed
 from simclic.store.run_folder import RunFolder
@@ -44,7 +44,7 @@ class Task:
         names = []
         for content in self.content:
             encoder = "pretrain" if content["run"]["epochs"] else "calibrate"
-            stems = [encoder] * (self.stage in ("pretrain", "all")) + [p["name"] for p in content["protocols"]]
+            stems = [encoder] * self.trains + [p["name"] for p in content["protocols"]]
             names += [f"{content['name']}/{stem}" for stem in stems]
         return tuple(names)
 
@@ -53,15 +53,23 @@ class Task:
         """pretrain, linear or finetune; "all" on this machine."""
         return self.array.split("-")[0]
 
-    def work(self) -> list[Work]:
+    @property
+    def trains(self) -> bool:
+        """Does it make encoders?"""
+        return self.stage in ("pretrain", "all")
+
+    def jobs(self) -> list[Job]:
         """Its jobs, to be done. Raises InputError if this version of the code would do something else under their names."""
         found = []
-        for job in self.content:
-            run = Run.parse(job["run"])
-            protocols = tuple(PROTOCOLS[p["stage"]].parse(p["fields"]) for p in job["protocols"])
-            if (run.name, *(p.name for p in protocols)) != (job["name"], *(p["name"] for p in job["protocols"])):
-                raise InputError(f"{self.launch.folder}: {job['name']} is called {run.name} by this version; submit again")
-            found.append((run, protocols))
+        for content in self.content:
+            run = Run.parse(content["run"])
+            jobs = [Job(run, PROTOCOLS[p["stage"]].parse(p["fields"])) for p in content["protocols"]]
+            if [run.name, *(job.name for job in jobs)] != [
+                content["name"],
+                *(f"{run.name}/{p['name']}" for p in content["protocols"]),
+            ]:
+                raise InputError(f"{self.launch.folder}: {content['name']} is called {run.name} by this version; submit again")
+            found += [*([Job(run)] if self.trains else []), *jobs]
         return found
 
     @property
@@ -252,11 +260,11 @@ def _content(array: Array) -> list[list[dict[str, Any]]]:
     return [
         [
             {
-                "name": run.name,
-                "run": run.values,
-                "protocols": [{"name": p.name, "stage": p.stage, "fields": p.values} for p in protocols],
+                "name": jobs[0].run.name,
+                "run": jobs[0].run.values,
+                "protocols": [{"name": p.name, "stage": p.stage, "fields": p.values} for job in jobs if (p := job.protocol)],
             }
-            for run, protocols in task
+            for jobs in group_by_run(task)
         ]
         for task in array.tasks
     ]

@@ -12,12 +12,13 @@ from typing import Any
 
 from simclic import files, slurm
 from simclic.errors import InputError
-from simclic.experiment import Job, Run
+from simclic.experiment import Job, JobState
 from simclic.schedule import records, snapshot, task
 from simclic.schedule.pack import Array, Prices, arrays
 from simclic.schedule.profile import Profile
 from simclic.schedule.records import Launch
-from simclic.schedule.work import Work
+from simclic.schedule.state import job_state
+from simclic.schedule.work import group_by_run
 from simclic.store.claim import claimed, owner
 from simclic.store.run_folder import RunFolder
 
@@ -37,29 +38,28 @@ class Submitted:
     left: list[Array] = field(default_factory=list)  # what that kept out
 
 
-def submit(work: list[Work], profile: Profile, runs: Path, root: Path, retry: bool = False) -> Submitted:
-    """Submit what is missing. work: each Run with the protocols whose result is not there. retry: what failed before, too.
+def submit(jobs: list[Job], profile: Profile, runs: Path, root: Path, retry: bool = False) -> Submitted:
+    """Submit what is missing. jobs: results that are to be computed. retry: what failed before, too.
 
     Raises InputError if Slurm does not answer: nothing is submitted then, since what is in the queue is not known.
     """
     with claimed(records.place(runs), "submitting"):
         queued = in_queue(runs, profile.cluster)
         told = Submitted()
-        encoders, results = _missing(work, runs, queued, profile.cluster, retry, told)
+        encoders, results = _missing(jobs, runs, queued, profile.cluster, retry, told)
         if not encoders and not results:
             return told
         if profile.cluster == LOCAL:
-            merged = dict.fromkeys(encoders, ()) | dict(results)
-            made = [Array("all", [list(merged.items())], along=sum(bool(merged[run]) for run in encoders))]
+            made = [Array("all", [[*encoders, *results]])]
         else:
             prices = Prices(runs, profile)
-            prices.learn(work)
-            waiting = {run: queued[name] for run, _ in results if (name := Job(run).name) in queued}
+            prices.learn(jobs)
+            waiting = {job.encoder: queued[job.encoder.name] for job in results if job.encoder.name in queued}
             made = arrays(encoders, results, waiting, profile, prices, _largest())
         launch = records.begin(made, profile, snapshot.take(records.place(runs)), runs, root)
-        told.folder, before = launch.folder, _forgiven(runs, encoders, results)
+        told.folder, before = launch.folder, _forgiven(runs, [*encoders, *results])
         (_start if profile.cluster == LOCAL else _sbatch)(launch, made, profile, told)
-        out = {run.name for array in told.left for task in array.tasks for run, _ in task}
+        out = {job.run.name for array in told.left for task in array.tasks for job in task}
         for path, content in before.items():
             if path.parent.name in out and not path.exists():  # it was not submitted after all
                 files.write_bytes(path, content)
@@ -96,43 +96,42 @@ def in_queue(runs: Path, cluster: str = "slurm") -> dict[str, str]:
 
 
 def _missing(
-    work: list[Work], runs: Path, queued: dict[str, str], cluster: str, retry: bool, told: Submitted
-) -> tuple[list[Run], list[Work]]:
+    jobs: list[Job], runs: Path, queued: dict[str, str], cluster: str, retry: bool, told: Submitted
+) -> tuple[list[Job], list[Job]]:
     """Encoders and results to submit, and in `told` how many are not, and why."""
-    encoders, results = [], []
-    for run, protocols in work:
-        made = RunFolder(runs, run).has_encoder()
-        coming = "" if made else queued.get(Job(run).name, "")
-        failed = not made and not coming and bool(RunFolder(runs, run).failure("pretrain"))
+    encoders, results = list[Job](), list[Job]()
+    for group in group_by_run(jobs):
+        encoder, state = group[0].encoder, job_state(group[0].encoder, runs)
+        made = state.state in (JobState.DONE, JobState.BROKEN)
+        coming = "" if made else queued.get(encoder.name, "")
+        failed = not coming and state.state == JobState.FAILED
         told.queued += bool(coming)
         if failed and not retry:
-            told.failed += 1 + len(protocols)
+            told.failed += 1 + len(group)
             continue
         wanted = []
-        for p in protocols:
-            before = bool(RunFolder(runs, run).failure(p.stage))
-            if Job(run, p).name in queued and (made or coming):  # else what it waits for has gone, and so will it
+        for job in group:
+            before = job_state(job, runs).state == JobState.FAILED
+            if job.name in queued and (made or coming):  # else what it waits for has gone, and so will it
                 told.queued += 1
             elif before and not retry:
                 told.failed += 1
             elif before or failed or not retry:
-                wanted.append(p)
+                wanted.append(job)
         if coming and (coming == LOCAL) != (cluster == LOCAL):  # one cannot wait for the other
             told.later += len(wanted)
             continue
         if not made and not coming and (failed or not retry):
-            encoders.append(run)
-        if wanted:
-            results.append((run, tuple(wanted)))
+            encoders.append(encoder)
+        results += wanted
     return encoders, results
 
 
-def _forgiven(runs: Path, encoders: list[Run], results: list[Work]) -> dict[Path, bytes]:
+def _forgiven(runs: Path, jobs: list[Job]) -> dict[Path, bytes]:
     """Forget the failures of what is submitted once more; returns what was forgotten."""
-    stages = [(run, "pretrain") for run in encoders] + [(run, p.stage) for run, protocols in results for p in protocols]
-    paths = [path for run, stage in stages if (path := RunFolder(runs, run).failure_path(stage)).is_file()]
-    before = {path: path.read_bytes() for path in paths}
-    for path in paths:
+    paths = [RunFolder(runs, job.run).failure_path(job.stage if job.protocol else "pretrain") for job in jobs]
+    before = {path: path.read_bytes() for path in paths if path.is_file()}
+    for path in before:
         path.unlink(missing_ok=True)
     return before
 

@@ -17,10 +17,12 @@ from rich.console import Console
 
 from simclic import slurm, stop
 from simclic.errors import InputError
+from simclic.experiment import Job, JobState
 from simclic.schedule import snapshot
-from simclic.schedule.processes import Outcome, Process, here
+from simclic.schedule.processes import Outcome, Process, run_locally
 from simclic.schedule.records import Launch, Task
-from simclic.schedule.work import Work, stage
+from simclic.schedule.state import job_state
+from simclic.schedule.work import WorkerOptions, fail_jobs, group_by_run
 from simclic.store.claim import Busy, claimed
 from simclic.store.run_files import LOG
 from simclic.store.run_folder import RunFolder
@@ -60,25 +62,25 @@ def _run(task: Task, stopped: list[int]) -> int:
     os.environ |= {"PYTHONPATH": str(launch.code), "PYTHONSAFEPATH": "1", LOG: str(task.messages(slurm.job()))}
     os.chdir(launch.values["cwd"])
     runs, root = Path(launch.values["runs"]), Path(launch.values["data"])
-    work, state, trains = task.work(), _Told(task), task.stage in ("pretrain", "all")
-    outcome = here(work, runs, root, Console(width=120), launch.how, trains, state.watch, stopped)
+    jobs, state, options = task.jobs(), _Told(task), WorkerOptions(runs, root, launch.how, task.trains)
+    outcome = run_locally(jobs, options, Console(width=120), state.watch, stopped)
     for name, why in (outcome.failures | outcome.elsewhere).items():
         print(f"error: {name}: {why}", file=sys.stderr)
     for name, trace in outcome.crashes.items():
         print(f"{name}: {trace}", file=sys.stderr)
     if outcome.signal:
-        return _stop(outcome.signal, state, runs, work)
+        return _stop(outcome.signal, state, runs, jobs)
     state.end("ended", outcome)
     return AGAIN if outcome.busy else 0
 
 
-def _stop(number: int, state: "_Told", runs: Path, work: list[Work]) -> int:
+def _stop(number: int, state: "_Told", runs: Path, jobs: list[Job]) -> int:
     """All is saved. Ahead of a time limit or a preemption Slurm is asked to start it again; who cancels a job means it."""
     if number != signal.SIGUSR2:
         state.end("stopped", why=f"stopped by {signal.Signals(number).name}, as scancel does")
         return AGAIN
     if why := state.enough():
-        state.give_up(runs, work, why)
+        state.give_up(runs, jobs, why)
         return 1
     try:
         state.end("requeued", why="saved ahead of a time limit or a preemption")
@@ -125,12 +127,12 @@ class _Told:
             return f"met its time limit {self.timeouts} times, and slurm_max_num_timeout is {most}; raise it in the profile"
         return ""
 
-    def give_up(self, runs: Path, work: list[Work], why: str) -> None:
+    def give_up(self, runs: Path, jobs: list[Job], why: str) -> None:
         """Record a failure of whatever is not done."""
         print(f"error: {why}", file=sys.stderr)
-        for one, protocols in work:
-            if not _done(runs, one, protocols):
-                RunFolder(runs, one).record_failure(stage(runs, one, protocols), why)
+        unfinished = [job for job in jobs if job_state(job, runs, verify=False).state != JobState.DONE]
+        for group in group_by_run(unfinished):
+            fail_jobs(group, runs, why)
         self.end("failed", why=why)
 
     def _write(self, word: str, outcome: Outcome, jobs: dict[str, Any], why: str = "") -> None:
@@ -145,8 +147,8 @@ class _Told:
     def _standing(self) -> str:
         """What there is of it: results, what there is of results, and the digests of checkpoints."""
         runs, found = Path(self.task.launch.values["runs"]), list[str]()
-        for one, protocols in self.task.work():
-            found += RunFolder(runs, one).progress(protocols)
+        for jobs in group_by_run(self.task.jobs()):
+            found += RunFolder(runs, jobs[0].run).progress([job.protocol for job in jobs if job.protocol])
         return " ".join(found)
 
 
@@ -155,11 +157,6 @@ def _far(process: Process) -> dict[str, Any]:
     took, gained = time.monotonic() - process.began, process.share - (process.first or 0.0)
     left = took * (1 - process.share) / gained if gained > 0 else None
     return {"share": process.share, "note": process.note, "left": left}
-
-
-def _done(runs: Path, one: Any, protocols: Any) -> bool:
-    folder = RunFolder(runs, one)
-    return all(map(folder.has_result, protocols)) if protocols else folder.has_encoder()
 
 
 def _sweep(task: Task) -> None:

@@ -1,7 +1,8 @@
-"""What one process does: everything that is missing of one Run."""
+"""What one worker does: everything that is missing of one Run. `simclic run`, a local launch and a Slurm task all come here."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,65 +10,97 @@ from rich.console import Console
 
 from simclic import data, stop
 from simclic.errors import Diverged, InputError
-from simclic.experiment import USUAL, Finetune, How, Linear, Protocol, Run
+from simclic.experiment import USUAL, Finetune, How, Job, Linear, Run
 from simclic.progress import Tell, shown
 from simclic.schedule.cost import rough
 from simclic.store.claim import Busy
 from simclic.store.result_file import Scored
 from simclic.store.run_folder import RunFolder
 
-Work = tuple[Run, tuple[Protocol, ...]]
-
 
 class Waits(InputError):
     """What this work builds on is not there: no failure of its own."""
 
 
-def work(
-    run: Run, protocols: tuple[Protocol, ...], runs: Path, root: Path, device: str, tell: Tell, how: How = USUAL,
-    trains: bool = True,
-) -> dict[str, float]:  # fmt: skip
-    """Everything that is missing of one Run: its encoder, then each result. Returns the error under each protocol in percent.
+@dataclass(frozen=True)
+class WorkerOptions:
+    """Where and how workers do their jobs. data: where data sets lie. trains: make encoders that are not there; otherwise that
+    is the work of somebody else. device, threads: of one worker. folder: to which paths of data sets are relative."""
 
-    What exists is not done again. trains: make the encoder if it is not there; otherwise Waits is raised, since that is the
-    work of somebody else. Raises InputError or Diverged, after recording the reason beside the Run; Busy if another process
-    is at work.
+    runs: Path
+    data: Path
+    how: How = USUAL
+    trains: bool = True
+    device: str = "cpu"
+    threads: int = 1
+    folder: str = "."
+
+
+def group_by_run(jobs: Iterable[Job]) -> list[list[Job]]:
+    """Return jobs with those of one Run together: one worker does them, encoder first."""
+    groups: dict[Run, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.run, []).append(job)
+    return list(groups.values())
+
+
+def price_jobs(jobs: Collection[Job]) -> dict[Job, float]:
+    """Return what each job will take of the time of all, as a rough guess."""
+    encoders = {run: rough(run, ()) for run in {job.run for job in jobs}}
+    return {job: rough(job.run, (job.protocol,)) - encoders[job.run] if job.protocol else encoders[job.run] for job in jobs}
+
+
+def run_jobs(
+    jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Mapping[Job, float] | None = None
+) -> dict[str, float]:
+    """Do everything that is missing of one Run: its encoder, then each result. Returns the error under each protocol in percent.
+
+    What exists is not done again. prices: of the jobs and the encoder, for how far it is. Raises InputError or Diverged, after
+    recording the reason beside the Run; Busy if another process is at work; Waits if there is no encoder and none is made here.
     """
     import torch
 
     from simclic.evaluate.finetune import Kept, Task, finetune
     from simclic.train.pretrain import described, prepared, pretrain
 
-    shares, where = _shares(run, protocols, trains), torch.device(device)
-    with _recorded(runs, run, "pretrain" if trains else protocols[0].stage):
-        dataset = data.load(run.dataset, run.split, root, run.image_size, run.difficult)
-        RunFolder(runs, run).create(dataset.digest)
-        if not trains:
-            _must_be_there(runs, run)
-        f = pretrain(run, dataset, runs, where, _part(tell, "pretrain", shares), how)
-    images, errors = prepared(run, dataset, runs, where), {}
-    made = RunFolder(runs, run).encoder_record() or {}
-    collapsed, of = made.get("collapsed", ""), f"{dataset.digest} {made.get('backbone_sha256')}"
-    for protocol in protocols:
+    run, results = jobs[0].run, [job for job in jobs if job.protocol]
+    prices = dict(prices or price_jobs({jobs[0].encoder: None} | dict.fromkeys(results)))
+    if not options.trains:
+        prices[jobs[0].encoder] = 0.0
+    folder, device = RunFolder(options.runs, run), torch.device(options.device)
+    with _recorded(folder, "pretrain" if options.trains else jobs[0].stage):
+        dataset = data.load(run.dataset, run.split, options.data, run.image_size, run.difficult)
+        folder.create(dataset.digest)
+        if not options.trains and folder.encoder_record() is None:  # Slurm forgets what jobs waited for
+            raise Waits(
+                f"{run.name}: waits for its pre-training ({folder.why_no_encoder()}); run: simclic status --retry-failed EXHIBIT"
+            )
+        f = pretrain(run, dataset, options.runs, device, _part(tell, jobs[0].encoder, prices), options.how)
+    images, errors = prepared(run, dataset, options.runs, device), {}
+    encoder = folder.encoder_record() or {}
+    collapsed, of = encoder.get("collapsed", ""), f"{dataset.digest} {encoder.get('backbone_sha256')}"
+    for job in results:
+        protocol = job.protocol
+        assert protocol
         stop.check()
-        with _recorded(runs, run, protocol.stage), RunFolder(runs, run).claim(protocol) as still_ours:
-            found = RunFolder(runs, run).read_result(protocol)  # somebody may have been faster
-            if found is None:
-                part = _part(tell, protocol.name, shares)
+        with _recorded(folder, job.stage), folder.claim(protocol) as still_ours:
+            record = folder.read_result(protocol)  # somebody may have been faster
+            if record is None:
+                part = _part(tell, job, prices)
                 if isinstance(protocol, Finetune):
-                    seen = _seen(protocol, run, dataset, images, runs, root)
-                    kept = Kept(runs, run, protocol, of, still_ours)
-                    scored = finetune(Task(protocol, f, dataset, seen, run.seed, how), kept, part)
+                    seen = _seen(protocol, run, dataset, images, options)
+                    kept = Kept(options.runs, run, protocol, of, still_ours)
+                    scored = finetune(Task(protocol, f, dataset, seen, run.seed, options.how), kept, part)
                 else:
                     kept = None
-                    scored = _probed(protocol, run, f, dataset, images, runs, part)
-                measured = {"data": dataset.digest, "seed": run.seed, "collapsed": collapsed, **described(where)}
+                    scored = _probed(protocol, run, f, dataset, images, options.runs, part)
+                measured = {"data": dataset.digest, "seed": run.seed, "collapsed": collapsed, **described(device)}
                 still_ours()
-                RunFolder(runs, run).write_result(protocol, scored, **measured)
+                folder.write_result(protocol, scored, **measured)
                 if kept is not None:
                     kept.drop()  # now that nothing can be lost; `simclic gc` finds what a kill in between leaves
-                found = scored[0]
-            errors[protocol.title.lower()] = found["error"]
+                record = scored[0]
+            errors[protocol.title.lower()] = record["error"]
     return errors
 
 
@@ -78,7 +111,7 @@ def _probed(protocol: Linear, run: Run, f: Any, dataset: data.Dataset, images: A
     return probe(protocol, x, dataset, lambda share, note: tell((1 + share) / 2, note))
 
 
-def _seen(protocol: Finetune, run: Run, dataset: data.Dataset, images: Any, runs: Path, root: Path) -> Any:
+def _seen(protocol: Finetune, run: Run, dataset: data.Dataset, images: Any, options: WorkerOptions) -> Any:
     """Whole images as the protocol evaluates them: others than `images` if they are resized to something larger first."""
     from simclic.train.pretrain import prepared
 
@@ -86,50 +119,40 @@ def _seen(protocol: Finetune, run: Run, dataset: data.Dataset, images: Any, runs
     if side == run.image_size:
         return images
     if dataset.files:
-        dataset = data.load(run.dataset, run.split, root, side, run.difficult)
-    return prepared(run, dataset, runs, images.device, side)
+        dataset = data.load(run.dataset, run.split, options.data, side, run.difficult)
+    return prepared(run, dataset, options.runs, images.device, side)
 
 
 @contextlib.contextmanager
-def _recorded(runs: Path, run: Run, stage: str) -> Iterator[None]:
+def _recorded(folder: RunFolder, stage: str) -> Iterator[None]:
     """Forget that a stage failed before; if it fails now, leave the reason beside the Run for whoever asks."""
-    RunFolder(runs, run).forget_failure(stage)
+    folder.forget_failure(stage)
     try:
         yield
     except (Busy, Waits):
         raise  # somebody else's work, and no failure of it
     except (InputError, Diverged) as e:
-        RunFolder(runs, run).record_failure(stage, e)
+        folder.record_failure(stage, e)
         raise
 
 
-def _must_be_there(runs: Path, run: Run) -> None:
-    """Raise Waits if the encoder is not made yet. That this work was started is no proof: Slurm forgets what jobs waited for."""
-    folder = RunFolder(runs, run)
-    if folder.encoder_record() is None:
-        raise Waits(
-            f"{run.name}: waits for its pre-training ({folder.why_no_encoder()}); run: simclic status --retry-failed EXHIBIT"
-        )
-
-
-def stage(runs: Path, run: Run, protocols: tuple[Protocol, ...]) -> str:
-    """The first stage of some work that is not done."""
-    folder = RunFolder(runs, run)
+def open_stage(jobs: Sequence[Job], runs: Path) -> str:
+    """Return the first stage of jobs of one Run that is not done."""
+    folder = RunFolder(runs, jobs[0].run)
     if not folder.has_encoder():
         return "pretrain"
-    left = [p.stage for p in protocols if not folder.has_result(p)]
-    return left[0] if left else "pretrain"
+    return next((job.stage for job in jobs if job.protocol and not folder.has_result(job.protocol)), "pretrain")
+
+
+def fail_jobs(jobs: Sequence[Job], runs: Path, why: str) -> None:
+    """Record why jobs of one Run did not come to an end, at the first stage that is not done."""
+    RunFolder(runs, jobs[0].run).record_failure(open_stage(jobs, runs), why)
 
 
 def decoded(
-    jobs: list[Work],
-    runs: Path,
-    root: Path,
-    console: Console,
-    failures: dict[str, str],
-    asked: Callable[[], bool] = lambda: False,
-) -> list[Work]:
-    """The jobs whose data are whole; each data set is decoded here, on all cores, before many processes ask for it.
+    groups: list[list[Job]], options: WorkerOptions, console: Console, failures: dict[str, str], asked: Callable[[], bool]
+) -> list[list[Job]]:
+    """Return the groups whose data are whole; each data set is decoded here, on all cores, before many processes ask for it.
 
     Raises Stopped if that is asked for.
     """
@@ -140,37 +163,32 @@ def decoded(
         show(share, note)
 
     broken: dict[tuple[str, str, int], str] = {}
-    for name, split, size in dict.fromkeys(one for job in jobs for one in _data(*job)):
+    for name, split, size in dict.fromkeys(images for jobs in groups for images in _images(jobs)):
         try:
             with shown(console) as show:
-                data.load(name, split, root, size, tell=look)
+                data.load(name, split, options.data, size, tell=look)
         except InputError as e:
             first, *more = str(e).splitlines()
             broken[name, split, size] = first + (f" (and {len(more):,} more: simclic data check {name})" if more else "")
-    for run, protocols in jobs:
-        if why := next((broken[one] for one in _data(run, protocols) if one in broken), ""):
-            failures[run.name] = why
-            RunFolder(runs, run).record_failure(stage(runs, run, protocols), why)
-    return [job for job in jobs if not any(one in broken for one in _data(*job))]
+    whole = []
+    for jobs in groups:
+        if why := next((broken[images] for images in _images(jobs) if images in broken), ""):
+            failures[jobs[0].run.name] = why
+            fail_jobs(jobs, options.runs, why)
+        else:
+            whole.append(jobs)
+    return whole
 
 
-def _data(run: Run, protocols: tuple[Protocol, ...]) -> list[tuple[str, str, int]]:
-    """Data set, split and size of what some work sees."""
-    sizes = [run.image_size, *(p.side(run.image_size) for p in protocols if isinstance(p, Finetune))]
+def _images(jobs: Sequence[Job]) -> list[tuple[str, str, int]]:
+    """Data set, split and size of what jobs of one Run see."""
+    run = jobs[0].run
+    sizes = [run.image_size, *(job.protocol.side(run.image_size) for job in jobs if isinstance(job.protocol, Finetune))]
     return [(run.dataset, run.split, size) for size in dict.fromkeys(sizes)]
 
 
-def _shares(run: Run, protocols: tuple[Protocol, ...], trains: bool) -> dict[str, tuple[float, float]]:
-    """Where in the work of a Run each stage begins and how much of it that is."""
-    prices = {"pretrain": rough(run, ()) if trains else 0.0} | {p.name: rough(run, (p,)) - rough(run, ()) for p in protocols}
-    total, before, shares = sum(prices.values()) or 1.0, 0.0, {}
-    for stage, price in prices.items():
-        shares[stage] = (before / total, price / total)
-        before += price
-    return shares
-
-
-def _part(tell: Tell, stage: str, shares: dict[str, tuple[float, float]]) -> Callable[[float, str], None]:
-    """`tell`, for one stage of the work."""
-    begin, length = shares[stage]
-    return lambda share, note: tell(begin + share * length, note)
+def _part(tell: Tell, job: Job, prices: Mapping[Job, float]) -> Callable[[float, str], None]:
+    """`tell`, for one job among those of its Run, which are done in the order of the prices."""
+    total, names = sum(prices.values()) or 1.0, list(prices)
+    before = sum(prices[other] for other in names[: names.index(job)])
+    return lambda share, note: tell((before + share * prices[job]) / total, note)
