@@ -171,7 +171,7 @@ def test_a_time_limit_after_progress_is_none_too_many(here, requeued):
 def test_a_time_limit_in_a_bundle_brought_it_further(here, requeued):
     """What a fine-tuning grid has done shows in its checkpoint, before any of its settings is finished."""
     grid = Finetune(steps=3)
-    one = begun(Path("runs"), [(tiny(), (grid,))])
+    one = begun(Path("runs"), [Job(tiny(), grid)])
     store.enter(Path("runs"), tiny(), "data")
     for step in (1, 2, 3):
         state = task._Told(one)
