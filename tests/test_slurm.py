@@ -204,11 +204,19 @@ def pending(process, number):
     return int(mask, 16) >> (number - 1) & 1
 
 
+def limit(job):
+    """Let the time limit of a job, in whole minutes, end it half a minute to a minute and a half from now."""
+    *hours, minutes, seconds = subprocess.run(
+        ["squeue", "--noheader", "--jobs", job, "--format=%M"], capture_output=True, text=True, check=True
+    ).stdout.split(":")
+    assert not hours
+    subprocess.run(["scontrol", "update", f"jobid={job}", f"timelimit={int(minutes) + 1 + (int(seconds) >= 30)}"], check=True)
+
+
 def test_whatever_interrupts_a_training_it_ends_bit_identical(here, whole):
     """A real time limit, USR2 as ahead of a preemption, scontrol requeue and a node that goes down, one after the other."""
     long, runs = whole
     exhibit(here, epochs=long.epochs)
-    write_profile(here, timeout_min=1)
     submit()
     job = wait("the job", lambda: [j for j in slurm.queue().values() if j.name.endswith("pretrain-0")])[0].id
 
@@ -221,7 +229,8 @@ def test_whatever_interrupts_a_training_it_ends_bit_identical(here, whole):
         assert len(rows(long)) >= begun
 
     epochs(long, 1)
-    with frozen(long) as process:  # Slurm tells of a time limit of one minute in the first half of it
+    with frozen(long) as process:
+        limit(job)
         wait("the time limit", lambda: pending(process, signal.SIGUSR2))
         subprocess.run(["scontrol", "update", f"jobid={job}", "timelimit=20"], check=True)
     interrupted()
