@@ -20,6 +20,7 @@ from simclic.experiment import Suite
 from simclic.experiment.exhibit import PAPER_EXHIBITS
 from simclic.schedule.why import explain
 from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 
 LINEAR = Linear()
 FINE = Finetune()
@@ -233,6 +234,16 @@ def test_failed_and_broken_say_why(tmp_path):
     assert "failed: linear: no memory\n" in text
     (store.folder(tmp_path, run) / "run.json").write_text("[]")
     assert why(tmp_path, "history", run)[0][0].state == "broken"
+
+
+def test_what_somebody_is_at_work_on(tmp_path):
+    folder = RunFolder(tmp_path, tiny()).create(named(tiny()))
+    with folder.claim():
+        (one,), text = why(tmp_path, "noise", tiny())
+    assert one.state == "waiting"
+    assert "waiting: for its pre-training, which is running\n" in text
+    (one,), _ = why(tmp_path, "noise", tiny())
+    assert (one.state, one.reason) == ("waiting", "")
 
 
 def test_what_must_be_there_first(tmp_path):

@@ -17,7 +17,7 @@ from simclic.experiment.run import is_file
 from simclic.files import Broken, read_json
 from simclic.schedule.cell import Cell, find_cells
 from simclic.schedule.digest import present
-from simclic.schedule.state import job_state
+from simclic.schedule.state import Queue, State, job_state
 from simclic.store.run_folder import RunFolder, run_folders
 from simclic.text import terminal_safe
 
@@ -137,28 +137,30 @@ def explain(suites: Iterable[Suite], runs: Path, root: Path, cell: str) -> Expla
 
     Raise InputError if there is no such cell or there are many, and for an unknown data set.
     """
-    store = _Store(runs, root)
-    return Explained([(cell, [store.answer(job) for job in cell.jobs]) for cell in find_cells(suites, cell)])
+    cells = find_cells(suites, cell)
+    store = _Store(runs, root, [job for cell in cells for job in cell.jobs])
+    return Explained([(cell, [store.answer(job) for job in cell.jobs]) for cell in cells])
 
 
 class _Store:
     """The Runs under `runs`, and the data under `root`, each looked at once."""
 
-    def __init__(self, runs: Path, root: Path):
+    def __init__(self, runs: Path, root: Path, jobs: Iterable[Job]):
         self.runs, self.root = runs, root
+        self.queue = Queue(runs, [each for job in jobs for each in (job, job.encoder)])
         self.stored = {folder: fields for folder in run_folders(runs) if (fields := folder.recorded_fields)}
         self.present = cache(lambda dataset, split: present(dataset, split, root))
 
     def answer(self, job: Job) -> Answer:
         """Return everything about one job."""
         run, protocol, folder = job.run, job.protocol or Linear(), RunFolder(self.runs, job.run)
-        record: Mapping[str, Any] = {}
-        answer = Answer(job.name, str(folder.result_path(protocol)), "changed")
+        answer, state = Answer(job.name, str(folder.result_path(protocol)), "changed"), State(job, JobState.MISSING)
         try:
-            state = job_state(Job(run, protocol), self.runs)
-            answer.state, answer.reason, record = str(state.state), state.full_reason, state.record
+            state = job_state(job, self.runs, self.queue)
+            answer.state, answer.reason, answer.node = str(state.state), state.full_reason or state.note, state.node
         except InputError:
             answer.changed = _differences(run, folder.recorded_fields)
+        record = state.record
         if answer.state == "done":
             answer.error, answer.node, answer.commit = float(record["error"]), str(record.get("node", "")), record["commit"]
         elif answer.state == "broken":
@@ -178,11 +180,10 @@ class _Store:
     def _needs(self, run: Run, answer: Answer) -> list[str]:
         """Return what must be there first: data, starting point, encoder. A missing job whose encoder is missing is waiting."""
         needs = [data.missing(run.dataset, self.root), not_imported(self.runs, run.init)]
-        encoder = job_state(Job(run), self.runs)
+        encoder = job_state(Job(run), self.runs, self.queue)
         if encoder.state != JobState.DONE:
-            reason = encoder.full_reason
             answer.state = "waiting" if answer.state == "missing" else answer.state
-            needs.append(f"its encoder {encoder.state}: {reason}" if reason else "")
+            needs.append(f"its encoder {encoder.state}: {encoder.full_reason}" if encoder.reason else "")
             if is_file(run.init) and not Path(run.init).expanduser().is_file():
                 needs.append(f"init={run.init!r}: no such file")
         return [need for need in needs if need]
@@ -233,8 +234,9 @@ def _summary(answer: Answer) -> str:
     if answer.error is not None:
         origin = ", ".join(p for p in (answer.node and f"node {answer.node}", f"commit {answer.commit}") if p)
         return f", error {answer.error:.2f} % ({origin})" + (": the data have changed since" * answer.digests.disagree)
-    changed = answer.digests.disagree and not answer.changed
-    return f": {answer.reason or ('the data have changed since' if changed else REASONS.get(answer.state, ''))}".rstrip(": ")
+    reason = "the data have changed since" if answer.digests.disagree and not answer.changed else REASONS.get(answer.state, "")
+    node = f" (node {answer.node})" if answer.node else ""
+    return f"{node}: {answer.reason or reason}".rstrip(": ")
 
 
 def _details(answer: Answer) -> list[str]:
