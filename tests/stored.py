@@ -3,11 +3,11 @@
 import numpy as np
 
 from simclic.data.metrics import METRICS
-from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 
 
 def publish(runs, run, protocol, error=12.5, data="d1", truth=(0, 1), images=2):
-    store.enter(runs, run, data)
+    RunFolder(runs, run).create(data)
     setting = {"l2": 1.0} if protocol.stage == "linear" else {"lr": 0.1, "decay": 0.0}
     lost = [] if protocol.stage == "linear" else [{"lr": 1.0, "decay": 0.0, "error": None, "diverged": 3}]
     record = {
@@ -19,8 +19,8 @@ def publish(runs, run, protocol, error=12.5, data="d1", truth=(0, 1), images=2):
         "seconds": 0.5,
     }
     scored = (record, np.array(truth), np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])[: len(truth)])
-    store.write_result(runs, run, protocol, scored, data=data, seed=0, device="cpu", threads=1)
-    return store.result_path(runs, run, protocol)
+    RunFolder(runs, run).write_result(protocol, scored, data=data, seed=0, device="cpu", threads=1)
+    return RunFolder(runs, run).result_path(protocol)
 
 
 def measure(runs, run, protocol, error, images=10_000, metric="top-1", data="d1", hard=None):
@@ -31,8 +31,8 @@ def measure(runs, run, protocol, error, images=10_000, metric="top-1", data="d1"
     scores = np.eye(10)[truth]
     miss = wrong[: round(error / 100 * images)]
     scores[miss] = np.roll(scores[miss], 1, axis=1)
-    store.enter(runs, run, data)
+    RunFolder(runs, run).create(data)
     setting = {"l2": 1.0} if protocol.stage == "linear" else {"lr": 0.1, "decay": 0.0}
     record = {"error": METRICS[metric](truth, scores), "metric": metric, "chosen": setting, "curve": [setting | {"error": 1.0}],
               "sizes": {"train": 1, "val": 1, "test": images, "fit": 2}, "seconds": 1.0}  # fmt: skip
-    store.write_result(runs, run, protocol, (record, truth, scores), data=data, seed=run.seed, device="cpu", threads=1)
+    RunFolder(runs, run).write_result(protocol, (record, truth, scores), data=data, seed=run.seed, device="cpu", threads=1)

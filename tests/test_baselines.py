@@ -17,7 +17,7 @@ from simclic.__main__ import main
 from simclic.experiment import How, Suite
 from simclic.experiment.baselines import IMPORTED, METHODS
 from simclic.report import render
-from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 from simclic.train import checkpoint, pretrain
 from simclic.weights.card import Card, pad
 
@@ -49,7 +49,7 @@ def test_methods_measured_again_stand_beside_what_is_stored(eleven, tmp_path):
     found = sheet(tmp_path / "out/table2.csv")
     for protocol in table.protocols:
         for run in made:
-            error = store.result(runs, run, protocol)["error"]
+            error = RunFolder(runs, run).read_result(protocol)["error"]
             stored = found[protocol.title, "As printed in the paper", run.label]["CIFAR10"]
             assert found[protocol.title, "Run here", run.label]["CIFAR10"] == f"{error:.2f}"
             less = found[protocol.title, "Run here less printed", run.label]["CIFAR10"]

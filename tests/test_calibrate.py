@@ -12,9 +12,9 @@ from conftest import tiny
 from simclic import Finetune, Linear, Run
 from simclic.errors import InputError
 from simclic.experiment import Job
+from simclic.files import read_json
 from simclic.schedule import calibrate, cost
 from simclic.schedule.measure import Wanted, wanted
-from simclic.store import results as store
 
 CALIBRATED = {"image", "train.step", "train.image", "epoch", "tune.step", "tune.image", "member", "start"}
 
@@ -49,7 +49,7 @@ def test_a_plan_is_priced_by_what_was_measured_here(exhibit, tmp_path):
     done = simclic(tmp_path, "calibrate", "table2.py")
     assert done.returncode == 0, done.stderr
     assert re.search(r"test_resnet at 16 pixels, float32: .*train\.image [\d.e-]+ ms", done.stdout)
-    values = store.read_json(tmp_path / "runs/.calibrated/here.json")
+    values = read_json(tmp_path / "runs/.calibrated/here.json")
     (rate,) = values["rates"]
     assert set(rate["seconds"]) >= CALIBRATED | {"converged.value", "converged.cell"}
     assert all(0 <= seconds < 60 for seconds in rate["seconds"].values())

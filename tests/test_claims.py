@@ -15,7 +15,7 @@ from simclic.report.cells import Key, here, key, printed
 from simclic.report.claims import CLAIMS, judged
 from simclic.report.noise import Measured
 from simclic.report.results import Results
-from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 
 STORED = printed(ROOT / "baselines")
 NAMED = {claim.name: claim for claim in CLAIMS}
@@ -461,8 +461,10 @@ def test_results_on_disk_are_judged(tmp_path, linear):
         error = 100 * float(np.mean(scores.argmax(1) != truth))
         record = {"error": error, "metric": "top-1", "chosen": {"l2": 1.0}, "curve": [], "seconds": 1.0}
         record["sizes"] = {"train": 1, "val": 1, "test": 500, "fit": 2}
-        store.enter(tmp_path, run, "d1")
-        store.write_result(tmp_path, run, protocol, (record, truth, scores), data="d1", seed=run.seed, device="cpu", threads=1)
+        RunFolder(tmp_path, run).create("d1")
+        RunFolder(tmp_path, run).write_result(
+            protocol, (record, truth, scores), data="d1", seed=run.seed, device="cpu", threads=1
+        )
     found = {j.claim.name: j.ours for j in judged(STORED, here([table], Results(tmp_path)))}
     names = ("no-predictor-falls-to-chance", "frozen-predictor-falls-to-chance", "two-layers-beat-one")
     assert [found[name].verdict for name in names] == ["holds"] * 3, found

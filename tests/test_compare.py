@@ -14,7 +14,6 @@ from simclic import InputError, Linear, Run, files
 from simclic.__main__ import main
 from simclic.report.compare import compare, holm
 from simclic.report.sides import sides
-from simclic.store import results as store
 from simclic.store.run_folder import RunFolder
 
 N = 400
@@ -41,8 +40,8 @@ def write(runs, run=None, wrong=range(40), shift=0.0, **told):
     scores[list(wrong)] = scores[list(wrong), ::-1]
     error = told.pop("error", 100 * len(wrong) / N)
     record = {"error": error, "metric": told.pop("metric"), "chosen": {}, "curve": [], "sizes": {"test": N}, "seconds": 1.0}
-    store.enter(runs, run, told["data"])
-    store.write_result(runs, run, told.pop("protocol"), (record, np.zeros(N, int), scores), seed=run.seed, threads=1, **told)
+    RunFolder(runs, run).create(told["data"])
+    RunFolder(runs, run).write_result(told.pop("protocol"), (record, np.zeros(N, int), scores), seed=run.seed, threads=1, **told)
     return runs / run.name
 
 

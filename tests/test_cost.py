@@ -13,6 +13,7 @@ from simclic import Finetune, InputError, Linear, Run, Table, load
 from simclic.__main__ import main
 from simclic.cli.plan import budget as hours
 from simclic.experiment import Job, JobState, Suite
+from simclic.files import write_json
 from simclic.report import budget
 from simclic.report.cells import key
 from simclic.report.claims import Claim
@@ -22,7 +23,7 @@ from simclic.schedule.cost.prices import dot
 from simclic.schedule.plan import plan
 from simclic.schedule.profile import parse, target
 from simclic.schedule.state import State
-from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 
 CPU, GPU = Target(atonce=2), Target("gpu", "a100", atonce=8)
 PAPER = [ROOT / f"benchmarks/{name}.py" for name in ("table2", "table4", "table5", "table6", "figure4", "figure7")]
@@ -37,8 +38,8 @@ def suite(*runs, protocols=BOTH):
 
 def done(runs, run, seconds=100.0, device="cpu", epochs=None):
     """A finished encoder that took so long."""
-    folder = store.enter(runs, run, "d1")
-    store.write_json(folder / "pretrain.json", {"seconds": seconds, "device": device, "last": {}})
+    folder = RunFolder(runs, run).create("d1").path
+    write_json(folder / "pretrain.json", {"seconds": seconds, "device": device, "last": {}})
     return folder
 
 
@@ -361,10 +362,10 @@ def test_here_one_process_does_all_of_a_run():
     ],
 )
 def test_foreign_files_among_runs_teach_nothing_and_break_nothing(tmp_path, values):
-    folder = store.enter(tmp_path, tiny(seed=1), "d1")
+    folder = RunFolder(tmp_path, tiny(seed=1)).create("d1").path
     for name, content in values.items():
         content = {"run": tiny(seed=1).values} if content == {"run": None} else content
-        store.write_json(folder / name, content)
+        write_json(folder / name, content)
     made = plan([suite(tiny())], tmp_path, tmp_path)
     told = bill.bill(made, tmp_path, tmp_path, CPU)
     assert all(source.startswith("guessed") for source in told.sources)

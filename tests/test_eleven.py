@@ -14,6 +14,7 @@ from simclic.data import FACTS
 from simclic.schedule.plan import plan
 from simclic.schedule.work import group_by_run
 from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 
 EXHIBIT = '''"""Table 2 in small."""
 from simclic import Finetune, Linear, Table, grid
@@ -64,7 +65,7 @@ def test_all_eleven_from_their_files_to_table_2(eleven, tmp_path, capsys, monkey
     results = store.results(runs)
     assert len(results) == 22
     for row in results.itertuples():
-        assert row.error == pytest.approx(by_hand(row.dataset, *store.predictions(runs, row.name, row.protocol)))
+        assert row.error == pytest.approx(by_hand(row.dataset, *RunFolder(runs, row.name).read_predictions(row.protocol)))
         assert tuple(row.sizes[part] for part in ("train", "val", "test")) == FACTS[row.dataset].sizes
         assert row.data == digests[row.dataset]
 

@@ -44,7 +44,7 @@ def run(tmp_path, digits, f):
 
     def tuned(protocol, how=None, dataset=digits, folder="one", backbone=f, device=CPU, size=16):
         path = tmp_path / folder
-        store.enter(path, tiny(), "data")
+        RunFolder(path, tiny()).create("data")
         task = Task(protocol, backbone.to(device), dataset, Images(dataset, size, device), 0, how or How())
         return finetune.finetune(task, Kept(path, tiny(), protocol))
 
@@ -223,15 +223,15 @@ def test_kill_9_in_a_bundle_and_in_the_refit_resumes_bit_for_bit(tmp_path):
     resumed = []
     for die_at in (7, 11, 20, 5, 13):  # counted from wherever it begins again
         assert worked(broken, die_at) == -signal.SIGKILL
-        assert store.result(broken, tiny(), KILLED) is None
+        assert RunFolder(broken, tiny()).read_result(KILLED) is None
         (saved,) = (broken / tiny().name).glob("checkpoint-finetune-*[0-9a-f]")
         content = checkpoint.load(saved, f"{tiny().name}/{KILLED.name}")
-        resumed.append((content["part"], len(store.partial(broken, tiny(), KILLED)["curve"]), content["step"]))
+        resumed.append((content["part"], len(RunFolder(broken, tiny()).partial_result(KILLED)["curve"]), content["step"]))
     assert worked(broken) == 0
     assert [part for part, _, _ in resumed] == ["grid"] * 4 + ["refit"]
     assert all(step > 0 for _, _, step in resumed)
     assert len({rows for _, rows, _ in resumed}) > 1
-    a, b = (store.result(folder, tiny(), KILLED) for folder in (whole, broken))
+    a, b = (RunFolder(folder, tiny()).read_result(KILLED) for folder in (whole, broken))
     assert a["resumed"] == []
     assert b["resumed"] == [step for _, _, step in resumed]
     assert a["curve"] == b["curve"]
@@ -279,7 +279,7 @@ def scarce(runs, members, room, pipe):
     digits = data.load("digits", "ericsson", runs)
     f = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 4000)).requires_grad_(False)
     f.num_features = 4000
-    store.enter(runs, tiny(), "data")
+    RunFolder(runs, tiny()).create("data")
     protocol = Finetune(steps=2, batch_size=16, lr_count=4, decay_count=1, augment="none", precision="float32")
     images = Images(digits, 16, CPU)
     images(torch.arange(16))
@@ -318,7 +318,7 @@ def test_a_bundle_that_does_not_fit_into_memory_splits_itself_and_says_so(tmp_pa
 
 def test_half_of_a_bundle_that_was_saved_goes_on_when_it_is_split(run, tmp_path, digits, f):
     whole = run(GRID, How(members=4), folder="whole")
-    store.enter(tmp_path / "one", tiny(), "data")
+    RunFolder(tmp_path / "one", tiny()).create("data")
     kept, task = (
         Kept(tmp_path / "one", tiny(), GRID),
         Task(GRID, f, digits, Images(digits, 16, CPU), 0, How(minutes=0, members=4)),
@@ -384,7 +384,7 @@ def test_as_many_members_as_fit_into_memory(digits, f, monkeypatch):
 def test_a_checkpoint_of_something_else_is_not_gone_on_from(run, tmp_path):
     whole = run(GRID, How(members=4), folder="whole")
     for part, settings in (("refit", GRID.settings), ("grid", GRID.settings[1:])):
-        store.enter(tmp_path / "one", tiny(), "data")
+        RunFolder(tmp_path / "one", tiny()).create("data")
         kept = Kept(tmp_path / "one", tiny(), GRID)
         kept.save({"part": part, "settings": list(settings), "step": 5, "members": []})
         found = run(GRID, How(members=4))
@@ -395,7 +395,7 @@ def test_a_checkpoint_of_something_else_is_not_gone_on_from(run, tmp_path):
 
 
 def test_what_is_kept_is_written_by_its_owner_alone_and_rows_before_the_checkpoint_goes(tmp_path, monkeypatch):
-    store.enter(tmp_path, tiny(), "data")
+    RunFolder(tmp_path, tiny()).create("data")
     left = tmp_path / tiny().name / f".checkpoint-{GRID.name}.1234abcd"
     left.write_bytes(b"half")
     kept = Kept(tmp_path, tiny(), GRID)
@@ -419,7 +419,7 @@ def test_what_is_kept_is_written_by_its_owner_alone_and_rows_before_the_checkpoi
 
 
 def test_another_encoder_s_rows_and_bundles_are_not_read(run, tmp_path):
-    store.enter(tmp_path, tiny(), "data")
+    RunFolder(tmp_path, tiny()).create("data")
     kept = Kept(tmp_path, tiny(), GRID, "one encoder")
     kept.add([{"lr": 0.1}])
     kept.save({"part": "grid", "settings": [], "step": 1, "members": []})
@@ -436,7 +436,7 @@ def test_evaluation_sees_what_the_protocol_resizes_to(eleven, tmp_path):
     larger = replace(plain, eval_resize=2.0)
     compute_results(run, (plain, larger), tmp_path, eleven)
     assert {p.name.split("-")[1] for p in (eleven / "prepared").glob("pets-*.npy")} == {"16", "32"}
-    a, b = (store.predictions(tmp_path, run.name, protocol.name)[1] for protocol in (plain, larger))
+    a, b = (RunFolder(tmp_path, run.name).read_predictions(protocol.name)[1] for protocol in (plain, larger))
     assert a.shape == b.shape
     assert not np.allclose(a, b, atol=1e-3)
 
@@ -547,7 +547,7 @@ def cut(runs, seam):
 def uncut(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uncut")
     assert worked(folder) == 0
-    return store.result(folder, tiny(), KILLED)
+    return RunFolder(folder, tiny()).read_result(KILLED)
 
 
 @pytest.mark.parametrize("seam", SEAMS)
@@ -555,9 +555,9 @@ def test_killed_at_a_seam_it_ends_with_the_same_bits_and_nothing_left(tmp_path, 
     process = start_process(cut, tmp_path, seam)
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert store.result(tmp_path, tiny(), KILLED) is None
+    assert RunFolder(tmp_path, tiny()).read_result(KILLED) is None
     assert worked(tmp_path) == 0
-    found = store.result(tmp_path, tiny(), KILLED)
+    found = RunFolder(tmp_path, tiny()).read_result(KILLED)
     assert found["curve"] == uncut["curve"]
     assert found["predictions_sha256"] == uncut["predictions_sha256"]
     assert not [p for p in (tmp_path / tiny().name).iterdir() if p.name.strip(".").startswith(("checkpoint", "partial"))]

@@ -19,9 +19,10 @@ from stored import publish
 from simclic import Finetune, InputError, Linear, data, files, load
 from simclic.cli import gc
 from simclic.data import manifest
+from simclic.files import read_json, write_json
 from simclic.schedule import gc as garbage
 from simclic.schedule import items, records
-from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 from simclic.train import checkpoint
 
 FULL, ONE = EXHIBIT, EXHIBIT.replace('("noise", "dropout", "history")', '"noise"')
@@ -164,7 +165,7 @@ def littered(here):
     checkpoint.save(folder / "checkpoint", {"run": run.name})  # and so there is one before
     (folder / ".checkpoint.0123abcd").write_bytes(b"half" * 10_000)
     grid = next(p for p in protocols if isinstance(p, Finetune))
-    store.keep(runs, run, grid, "of", {"curve": [], "seconds": 1.0, "resumed": [], "members": 0})
+    RunFolder(runs, run).write_partial_result(grid, "of", {"curve": [], "seconds": 1.0, "resumed": [], "members": 0})
     checkpoint.save(folder / f"checkpoint-{grid.name}", {"run": grid.name})
     left = [".checkpoint.0123abcd", "checkpoint", "checkpoint.previous", f"checkpoint-{grid.name}", "owner.json"]
     left += [f"owner-{protocols[0].name}.json", f"partial-{grid.name}.json"]
@@ -439,11 +440,11 @@ def test_a_run_that_another_starts_from_stays(here):
 def launched(here, cluster, jobs="open"):
     """The first launch as if it had been on another cluster, or with a job that is not done; both were made here."""
     first = records.launches(Path("runs"))[-1].folder
-    values = store.read_json(first / "launch.json")
+    values = read_json(first / "launch.json")
     values["cluster"] = cluster
     if jobs == "open":
         values["arrays"][0]["tasks"][0][0]["protocols"][0]["name"] = "linear-0123456789"
-    store.write_json(first / "launch.json", values)
+    write_json(first / "launch.json", values)
     age(here / "runs")
     return first
 
@@ -480,9 +481,9 @@ def test_a_launch_whose_jobs_are_done_goes_if_slurm_has_none_of_it(here, monkeyp
 def test_launches_that_status_reads_stay(here):
     first = records.launches(Path("runs"))[-1].folder
     assert f"runs/.launches/{first.name}" in found()["launches"]
-    store.fail(Path("runs"), tiny(seed=7), "pretrain", "diverged")
-    failed = store.failed(Path("runs"), tiny(seed=7), "pretrain")
-    store.write_json(failed, store.read_json(failed) | {"log": str(here / f"runs/.launches/{first.name}/all-0/log.err")})
+    RunFolder(Path("runs"), tiny(seed=7)).record_failure("pretrain", "diverged")
+    failed = RunFolder(Path("runs"), tiny(seed=7)).failure_path("pretrain")
+    write_json(failed, read_json(failed) | {"log": str(here / f"runs/.launches/{first.name}/all-0/log.err")})
     assert "launches" not in found()  # its log is shown
     failed.unlink()
     launched(here, "local")
@@ -556,7 +557,7 @@ def test_data_of_a_run_at_work_stay(eleven, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data.load("dtd", "ericsson", eleven, 16)
     Path("one.py").write_text(ONE)
-    folder = store.enter(Path("runs"), tiny(dataset="dtd"), "d1")
+    folder = RunFolder(Path("runs"), tiny(dataset="dtd")).create("d1").path
     with at_work(folder):
         age(eleven)
         assert not garbage.find([load("one.py")], Path("runs"), eleven).items
@@ -714,7 +715,7 @@ def test_a_claim_that_cannot_be_read_is_believed(tmp_path, monkeypatch, linear):
 def test_features_of_another_precision_than_is_missing_go(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = publish(Path("runs"), tiny(), Linear()).parent
-    store.write_json(folder / "pretrain.json", {"backbone_sha256": ""})
+    write_json(folder / "pretrain.json", {"backbone_sha256": ""})
     for name in ("backbone", "features-float32", "features-bf16"):
         (folder / f"{name}.safetensors").write_bytes(b"x")
     text = ONE.replace("Linear(l2_count=3, tolerance=1e-3)", 'Linear(), Linear(features="bf16", solver="as-published")')
@@ -730,7 +731,7 @@ def test_looking_takes_no_torch():
 def test_features_stay_where_the_images_are_not_there_to_make_them_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = publish(Path("runs"), tiny(dataset="dtd"), Linear()).parent
-    store.write_json(folder / "pretrain.json", {"backbone_sha256": ""})
+    write_json(folder / "pretrain.json", {"backbone_sha256": ""})
     for name in ("backbone", "features-float32"):
         (folder / f"{name}.safetensors").write_bytes(b"x")
     Path("table2.py").write_text(ONE.replace('"digits"', '"dtd"').replace("Linear(l2_count=3, tolerance=1e-3)", "Linear()"))

@@ -20,8 +20,9 @@ from suites import small
 
 from simclic import Figure, Finetune, Linear, Run, Table, report
 from simclic.experiment import Suite
+from simclic.files import write_json
 from simclic.report.escape import NUMBER, cell, md
-from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 
 HARMLESS = "plain"
 HOSTILE = (
@@ -58,7 +59,7 @@ def reported(root, name, monkeypatch):
         publish(root / "runs", run, Finetune(), error=30 + i)
     publish(root / "runs", started, Linear(), error=40)
     (root / "runs" / trained.name / "pretrain.json").write_text("")
-    store.fail(root / "runs", fails, "pretrain", f"{name}\n\n{name}")
+    RunFolder(root / "runs", fails).record_failure("pretrain", f"{name}\n\n{name}")
     tables = (
         Table(paper="table2", caption=name, runs=(trained, named, fails, untrained), protocols=(Linear(), Finetune()),
               notes=(name, f"- {name}")),
@@ -198,7 +199,7 @@ def altered(path, change):
     """The file with its content changed, and its own hash made right again."""
     values = json.loads(path.read_text())
     values.pop("sha256")
-    store.write_json(path, values | change)
+    write_json(path, values | change)
 
 
 BREAK = {

@@ -17,8 +17,9 @@ from simclic.evaluate import finetune
 from simclic.evaluate.finetune import Kept, Member, Task, grid
 from simclic.evaluate.finetune.bundle import Bundle
 from simclic.experiment import How
+from simclic.files import write_json
 from simclic.methods.backbones import backbone
-from simclic.store import results as store
+from simclic.store.run_folder import PARTIAL, RunFolder
 
 CPU = torch.device("cpu")
 GRID = Finetune(steps=6, batch_size=32, lr_low=0.01, lr_count=2, decay_count=1, augment="none", precision="float32")
@@ -37,7 +38,7 @@ def task(digits, f):
 
 @pytest.fixture
 def kept(tmp_path):
-    store.enter(tmp_path, tiny(), "data")
+    RunFolder(tmp_path, tiny()).create("data")
     return Kept(tmp_path, tiny(), GRID)
 
 
@@ -62,7 +63,7 @@ def test_a_checkpoint_every_so_many_minutes_and_before_scoring_if_a_minute_is_at
 
 
 def test_the_seconds_of_all_processes_count(tmp_path, monkeypatch):
-    store.enter(tmp_path, tiny(), "data")
+    RunFolder(tmp_path, tiny()).create("data")
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr("simclic.evaluate.finetune.kept.time", SimpleNamespace(monotonic=lambda: clock.now))
     content = {"part": "grid", "settings": [], "step": 4, "members": []}
@@ -93,7 +94,7 @@ def test_rows_that_are_damaged_or_of_another_version_are_computed_again(kept, tm
     assert Kept(tmp_path, tiny(), GRID).rows == []
     values = json.loads(whole)
     del values["sha256"]
-    store.write_json(path, {**values, "schema": store.PARTIAL + 1})
+    write_json(path, {**values, "schema": PARTIAL + 1})
     assert Kept(tmp_path, tiny(), GRID).rows == []
 
 

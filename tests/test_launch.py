@@ -20,7 +20,7 @@ from simclic.schedule import processes as launch
 from simclic.schedule.plan import plan
 from simclic.schedule.processes import _conclude, _Progress
 from simclic.schedule.work import WorkerOptions
-from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 
 SIMCLIC = [sys.executable, "-m", "simclic"]
 
@@ -78,7 +78,7 @@ def test_numbers_do_not_depend_on_how_many_processes_there_are(exhibit, tmp_path
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: cores)
         launch.run_locally(made.open_results, WorkerOptions(tmp_path / name, tmp_path), Console(file=io.StringIO()))
     for job in made.open_results:
-        two, one = (store.result(tmp_path / n, job.run, job.protocol) for n in ("two", "one"))
+        two, one = (RunFolder(tmp_path / n, job.run).read_result(job.protocol) for n in ("two", "one"))
         assert two["curve"] == one["curve"]
         assert two["predictions_sha256"] == one["predictions_sha256"]
         assert two["threads"] == one["threads"] == 1
@@ -93,15 +93,15 @@ def test_one_failure_does_not_stop_the_others_and_is_recorded(tmp_path):
     assert outcome.finished == 1
     assert list(outcome.failures) == [tiny(base_lr=1e30).name]
     assert "diverged: the loss is not finite at step" in outcome.failures[tiny(base_lr=1e30).name]
-    assert "pretrain: diverged: the loss is not finite" in store.failure(tmp_path, tiny(base_lr=1e30))
-    assert store.result(tmp_path, tiny(perturbation="dropout"), jobs[1].protocol) is not None
+    assert "pretrain: diverged: the loss is not finite" in RunFolder(tmp_path, tiny(base_lr=1e30)).failure()
+    assert RunFolder(tmp_path, tiny(perturbation="dropout")).read_result(jobs[1].protocol) is not None
 
 
 def ended(tmp_path, outcome, code):
     """What becomes of a process that ended like this."""
     told = launch.Outcome()
     process = launch.Process([Job(tiny())], "cpu", 1.0, type("P", (), {"exitcode": code})(), None, outcome=outcome)
-    store.enter(tmp_path, tiny(), "d1")
+    RunFolder(tmp_path, tiny()).create("d1")
     _conclude(process, told, tmp_path, _Progress(Console(file=io.StringIO()), 1.0, 1))
     return told
 
@@ -109,7 +109,7 @@ def ended(tmp_path, outcome, code):
 def test_a_process_that_is_killed_is_a_failure_with_its_exit_code(tmp_path):
     told = ended(tmp_path, None, -9)
     assert told.failures == {tiny().name: "its process was killed (exit code -9); out of memory?"}
-    assert store.failure(tmp_path, tiny()).startswith("pretrain: its process was killed")
+    assert RunFolder(tmp_path, tiny()).failure().startswith("pretrain: its process was killed")
 
 
 ROOM = "cpu has not enough memory for batches of 128 at 16 pixels; use a larger one, or fewer processes on it"

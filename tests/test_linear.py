@@ -21,8 +21,10 @@ from simclic.data.images import Images
 from simclic.evaluate.linear import SOLVERS, features, newton, probe, published
 from simclic.evaluate.linear.frozen import extract
 from simclic.evaluate.linear.space import Preconditioner
+from simclic.files import Broken, write_json
 from simclic.methods.backbones import Pixels, backbone
 from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 
 CPU = torch.device("cpu")
 VALUES = (1e4, 1e2, 1.0, 1e-1, 1e-2, 1e-3)
@@ -467,16 +469,16 @@ def test_features_are_computed_once_and_read_by_every_protocol(tmp_path, monkeyp
         compute_results(run, (protocol,), tmp_path)
     assert len(passes) == 1
     for protocol in protocols:
-        found = store.result(tmp_path, run, protocol)
+        found = RunFolder(tmp_path, run).read_result(protocol)
         assert found["protocol"]["solver"] == protocol.solver
-        truth, scores = store.predictions(tmp_path, run.name, protocol.name)
+        truth, scores = RunFolder(tmp_path, run.name).read_predictions(protocol.name)
         assert scores.shape == (len(truth), 10)  # decision values are kept
-    path = store.folder(tmp_path, run) / "features-float32.safetensors"
+    path = RunFolder(tmp_path, run).path / "features-float32.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
-    with pytest.raises(store.Broken, match=r"features-float32.safetensors: was altered .*; delete it to compute it again"):
+    with pytest.raises(Broken, match=r"features-float32.safetensors: was altered .*; delete it to compute it again"):
         compute_results(run, (Linear(l2_count=3),), tmp_path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(store.Broken, match="is not a whole file of features; delete it"):
+    with pytest.raises(Broken, match="is not a whole file of features; delete it"):
         compute_results(run, (Linear(l2_count=3),), tmp_path)
     path.unlink()
     compute_results(run, (Linear(l2_count=3),), tmp_path)
@@ -486,10 +488,10 @@ def test_features_are_computed_once_and_read_by_every_protocol(tmp_path, monkeyp
 def test_features_of_other_weights_or_data_are_not_taken(tmp_path, digits):
     images = Images(digits, 8, CPU)
     for width, (digest, sha256) in enumerate((("d1", "a"), ("d1", "b"), ("d2", "b")), 1):
-        path = store.folder(tmp_path, tiny())
+        path = RunFolder(tmp_path, tiny()).path
         path.mkdir(exist_ok=True)
-        store.write_json(path / "run.json", {"data": digest})
-        store.write_json(path / "pretrain.json", {"backbone_sha256": sha256})
+        write_json(path / "run.json", {"data": digest})
+        write_json(path / "pretrain.json", {"backbone_sha256": sha256})
         f = torch.nn.Sequential(Pixels(8), torch.nn.Linear(192, width)).eval()
         assert features(Linear(), tiny(), f, images, tmp_path).shape == (1797, width)
 
@@ -499,10 +501,10 @@ def test_features_that_are_not_finite_are_not_kept(tmp_path, digits):
         def forward(self, x):
             return x.flatten(1) / 0
 
-    store.enter(tmp_path, tiny(), "d1")
+    RunFolder(tmp_path, tiny()).create("d1")
     with pytest.raises(InputError, match=r"features are not finite for 1,797 of 1,797 images"):
         features(Linear(), tiny(), Bad(), Images(digits, 8, CPU), tmp_path)
-    assert not list(store.folder(tmp_path, tiny()).glob("features*"))
+    assert not list(RunFolder(tmp_path, tiny()).path.glob("features*"))
 
 
 WORK = """

@@ -79,12 +79,13 @@ def test_a_task_of_many_cores_takes_more(tmp_path):
 
 
 def test_finished_runs_tell_better_than_the_profile(tmp_path):
-    from simclic.store import results as store
+    from simclic.files import write_json
+    from simclic.store.run_folder import RunFolder
 
     done, prices = tiny(), Prices(tmp_path, parse("p", {}))
     guess = prices.minutes(Job(done))
-    folder = store.enter(tmp_path, done, "d")
-    store.write_json(folder / "pretrain.json", {"seconds": 600.0, "device": "cpu"})
+    folder = RunFolder(tmp_path, done).create("d").path
+    write_json(folder / "pretrain.json", {"seconds": 600.0, "device": "cpu"})
     prices.learn([Job(done)])
     assert guess < 1
     assert prices.minutes(Job(tiny(seed=1))) == pytest.approx(10, abs=0.1)

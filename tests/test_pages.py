@@ -13,6 +13,7 @@ from stored import measure, publish
 
 from simclic import Figure, Finetune, InputError, Linear, Run, Table, load
 from simclic.experiment import Suite
+from simclic.files import read_json, write_json
 from simclic.report import figures, render
 from simclic.report.cells import here
 from simclic.report.choices import MOST, choices
@@ -20,7 +21,7 @@ from simclic.report.figures import draw, points
 from simclic.report.findings import findings
 from simclic.report.results import Results
 from simclic.report.runs import HEIGHT, WIDTH, curves, probe
-from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 
 UNTRAINED = Run(dataset="digits", backbone="test_resnet", image_size=16, perturbation="none", epochs=0)
 PIXELS = Run(dataset="digits", backbone="pixels", image_size=8, perturbation="none", epochs=0)
@@ -45,7 +46,7 @@ def words(page):
 
 def rewrite(path, **changes):
     """A file of JSON with other values in it."""
-    store.write_json(path, (store.read_json(path) or {}) | changes)
+    write_json(path, (read_json(path) or {}) | changes)
 
 
 # Figures
@@ -73,7 +74,7 @@ def test_a_point_never_averages_different_data(tmp_path):
 def test_a_damaged_file_is_no_point(tmp_path):
     figure = swept(tmp_path, {0.1: (10, 10, 10), 0.3: (20, 22, 90), 0.6: (30, 30, 30)})
     for run in (figure.runs[5], *figure.runs[6:]):  # the third at 0.3, and all at 0.6
-        store.result_path(tmp_path, run, Linear()).write_text("{")
+        RunFolder(tmp_path, run).result_path(Linear()).write_text("{")
     drawn = points(figure, Results(tmp_path))
     assert drawn[["x", "error", "seeds"]].to_numpy().tolist() == [[0.1, 10, 3], [0.3, 21, 2]]
 

@@ -13,7 +13,7 @@ from simclic import InputError, Linear, Table, load
 from simclic.experiment import Suite
 from simclic.experiment.exhibit import PAPER_EXHIBITS
 from simclic.schedule.plan import plan
-from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 
 
 def suite(*runs, **options):
@@ -48,8 +48,8 @@ def test_what_is_done_is_not_asked_again(tmp_path):
 
 def test_failed_and_broken_are_told_apart(tmp_path):
     publish(tmp_path, tiny(), Linear()).write_text("{")
-    store.enter(tmp_path, tiny(perturbation="history"), "d1")
-    store.fail(tmp_path, tiny(perturbation="history"), "pretrain", "the loss is nan")
+    RunFolder(tmp_path, tiny(perturbation="history")).create("d1")
+    RunFolder(tmp_path, tiny(perturbation="history")).record_failure("pretrain", "the loss is nan")
     made = plan([suite(tiny(), tiny(perturbation="history"))], tmp_path, tmp_path)
     assert {line.stage: line.failed for line in made.lines} == {"pretrain": 1, "linear": 1}
     assert [job.run.perturbation for job in made.open_results] == ["history"]  # tried again; the broken file is left alone

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from simclic import Linear, Run
 from simclic.__main__ import main
-from simclic.store import results as store
+from simclic.files import read_json
+from simclic.store.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_a_file_becomes_a_table_a_picture_and_a_result(place, capsys):
     assert main(words()) == 0
     text = capsys.readouterr().out
     run = Run(dataset="digits", backbone="resnet18", image_size=16, init="./r18.pth", perturbation="none", epochs=0)
-    found = store.result(place / "runs", run, Linear())
+    found = RunFolder(place / "runs", run).read_result(Linear())
     assert len(found["curve"]) == 45
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
     assert [row[:2] for row in rows] == [[f"{row['l2']:.2e}", f"{row['error']:.2f}"] for row in found["curve"]]
@@ -42,7 +43,7 @@ def test_a_file_becomes_a_table_a_picture_and_a_result(place, capsys):
     assert picture.stem == f"{run.name}-{Linear().name}"
     with Image.open(picture) as image:
         assert image.size[0] > 500
-    made = store.read_json(place / "runs" / run.name / "pretrain.json")
+    made = read_json(place / "runs" / run.name / "pretrain.json")
     assert made["init_dropped"] == ["fc.bias", "fc.weight"]
 
     save_file(torch.load("r18.pth", weights_only=True), "r18.safetensors")  # the same weights in the other format

@@ -14,12 +14,13 @@ from suites import full, small
 
 from simclic import Figure, Finetune, Linear, Run, Table, grid, load, report
 from simclic.experiment import Suite
+from simclic.files import read_json, write_json
 from simclic.report import render
 from simclic.report.choices import choices
 from simclic.report.figures import points
 from simclic.report.results import Results
 from simclic.report.tables import Cell, Row, mark, sheet
-from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 
 
 def test_marks_recomputed_from_the_stored_table_are_the_papers():
@@ -136,9 +137,9 @@ def write_scores(runs, run, wrong):
     truth = np.zeros(300, int)
     scores = np.tile([1.0, 0.0], (300, 1))
     scores[:wrong] = [0.0, 1.0]
-    store.enter(runs, run, "d1")
+    RunFolder(runs, run).create("d1")
     record = {"error": wrong / 3, "metric": "top-1", "chosen": {}, "curve": [], "sizes": {"test": 300}, "seconds": 1.0}
-    store.write_result(runs, run, Linear(), (record, truth, scores), data="d1", seed=0, device="cpu", threads=1)
+    RunFolder(runs, run).write_result(Linear(), (record, truth, scores), data="d1", seed=0, device="cpu", threads=1)
 
 
 @pytest.mark.parametrize(
@@ -193,12 +194,10 @@ def test_numbers_from_different_data_never_meet_unremarked(tmp_path):
 def test_the_grid_is_a_heat_map_with_its_numbers(tmp_path):
     tune = Finetune()
     path = publish(tmp_path / "runs", tiny(), tune)
-    values = store.read_json(path)
+    values = read_json(path)
     curve = [{"lr": lr, "decay": decay, "error": 10 + i, "diverged": None} for i, (lr, decay) in enumerate(tune.settings)]
     curve[0] |= {"error": None, "diverged": 17}
-    store.write_json(
-        path, values | {"curve": curve, "chosen": {"lr": curve[1]["lr"], "decay": curve[1]["decay"], "val_error": 11}}
-    )
+    write_json(path, values | {"curve": curve, "chosen": {"lr": curve[1]["lr"], "decay": curve[1]["decay"], "val_error": 11}})
     suite = Suite("", "", (Table(paper="table2", caption="", runs=(tiny(),), protocols=(tune,)),), "x.py")
     render([suite], tmp_path / "runs", tmp_path / "out")
     page = (tmp_path / f"out/runs/{tiny().name}.html").read_text()
@@ -210,6 +209,6 @@ def test_the_grid_is_a_heat_map_with_its_numbers(tmp_path):
     shades = {float(text): int(heat) for _, heat, _, text in cells if heat}
     assert [shades[e] for e in sorted(shades)] == sorted(shades.values())
     assert (min(shades.values()), max(shades.values())) == (0, 60)
-    pictures = report.picture(store.read_json(path), "<b>Digits", tmp_path / "grid")
+    pictures = report.picture(read_json(path), "<b>Digits", tmp_path / "grid")
     first = [p.read_bytes() for p in pictures]
-    assert [p.read_bytes() for p in report.picture(store.read_json(path), "<b>Digits", tmp_path / "grid")] == first
+    assert [p.read_bytes() for p in report.picture(read_json(path), "<b>Digits", tmp_path / "grid")] == first

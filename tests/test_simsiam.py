@@ -9,9 +9,9 @@ from simclic import InputError, Linear, Run, Table
 from simclic.__main__ import main
 from simclic.data.images import Images
 from simclic.experiment import Suite
+from simclic.files import read_json
 from simclic.methods.simsiam import SimSiam
 from simclic.report import render
-from simclic.store import results as store
 from simclic.train import loop, pretrain
 
 CPU = torch.device("cpu")
@@ -107,7 +107,7 @@ def test_it_is_trained_probed_and_fine_tuned_like_any_other(digits, tmp_path, sm
     probe = Linear(l2_count=3, tolerance=1e-3)
     errors = [compute_results(r, (probe, small), tmp_path)["linear evaluation"] for r in (run, untrained)]
     assert errors[0] < errors[1] - 5
-    record = store.read_json(tmp_path / run.name / "pretrain.json")
+    record = read_json(tmp_path / run.name / "pretrain.json")
     assert record["collapsed"] == ""
     assert 0 < record["last"]["cos(z1, z2)"] < 1
     table = Table(caption="", runs=(run, untrained), protocols=(probe, small), paper="table2")
@@ -121,7 +121,7 @@ def test_it_is_trained_probed_and_fine_tuned_like_any_other(digits, tmp_path, sm
 def test_without_stop_gradient_it_collapses(digits, tmp_path):
     run = tiny(method="simsiam", epochs=10, projector_dim=256, predictor_dim=64, base_lr=0.4, stop_gradient=False)
     pretrain.pretrain(run, digits, tmp_path, CPU)
-    collapsed = store.read_json(tmp_path / run.name / "pretrain.json")["collapsed"]
+    collapsed = read_json(tmp_path / run.name / "pretrain.json")["collapsed"]
     assert collapsed.startswith("the representations fill few dimensions")
 
 

@@ -17,12 +17,14 @@ from reaper import cluster_folder
 
 from simclic import Linear, slurm
 from simclic.experiment import Job
+from simclic.files import read_json
 from simclic.provenance import provenance
 from simclic.schedule import profile, records, snapshot
 from simclic.schedule.pack import Array
 from simclic.schedule.submit import Submitted, _sbatch
 from simclic.store import results as store
 from simclic.store.claim import owner as store_owner
+from simclic.store.run_folder import RunFolder
 
 UP, DOWN = ROOT / "slurm/testcluster/up", ROOT / "slurm/testcluster/down"
 LINEAR = Linear(l2_count=2, tolerance=1e-2)
@@ -118,7 +120,7 @@ def wait(what, happened, seconds=180.0):
 
 def rows(run, runs=Path("runs")):
     """The log of a pre-training, without how fast it was."""
-    return [{k: v for k, v in row.items() if k != "images/s"} for row in store.epochs(runs / run.name)]
+    return [{k: v for k, v in row.items() if k != "images/s"} for row in RunFolder(runs, run.name).log_rows()]
 
 
 def epochs(run, n):
@@ -128,7 +130,7 @@ def epochs(run, n):
 
 
 def record(run, runs=Path("runs")):
-    return store.read_json(runs / run.name / "pretrain.json")
+    return read_json(runs / run.name / "pretrain.json")
 
 
 def finished():
@@ -140,7 +142,7 @@ def equal(run, runs, others):
     ours, theirs = record(run, runs), record(run, others)
     assert ours["backbone_sha256"] == theirs["backbone_sha256"]
     assert rows(run, runs) == rows(run, others)
-    mine, yours = store.result(runs, run, LINEAR), store.result(others, run, LINEAR)
+    mine, yours = RunFolder(runs, run).read_result(LINEAR), RunFolder(others, run).read_result(LINEAR)
     assert mine["curve"] == yours["curve"]
     assert mine["predictions_sha256"] == yours["predictions_sha256"]
 
@@ -158,7 +160,7 @@ def test_submitted_finished_reported_and_equal_to_run(here):
     simclic("run", "small.py", "--runs", "by hand", "--out", "out")
     for seed in (0, 1):
         equal(tiny(seed=seed), here / "runs", here / "by hand")
-        found = store.result(here / "runs", tiny(seed=seed), LINEAR)
+        found = RunFolder(here / "runs", tiny(seed=seed)).read_result(LINEAR)
         assert re.fullmatch(r"\d+_[01]", found["job"])
         assert (found["node"], found["device"], found["restarts"]) == (os.uname().nodename, "cpu", 0)
         assert found["seconds"] > 0
@@ -284,7 +286,7 @@ def test_children_of_a_failed_training_refuse_and_are_told_to_wait(here):
     assert "pretrain  2 jobs in 1 task" in submit()
     finished()
     bad, good = tiny(base_lr=1e30), tiny()
-    assert store.result(Path("runs"), good, LINEAR)["error"] < 90
+    assert RunFolder(Path("runs"), good).read_result(LINEAR)["error"] < 90
     states = {(job["run"], job["stage"]): job for job in jobs()["jobs"]}
     assert states[bad.name, "pretrain"]["word"] == "failed"
     assert "diverged: the loss is not finite" in states[bad.name, "pretrain"]["why"]
@@ -316,7 +318,7 @@ def test_a_child_whose_parent_slurm_has_forgotten_looks_for_itself(here, cluster
     cluster()
     refused = next(iter((here / "runs/.launches").glob("2*/linear-*/*_log.err"))).read_text()
     assert "waits for its pre-training (there is no pretrain.json)" in refused
-    assert store.result(Path("runs"), tiny(), LINEAR) is None
+    assert RunFolder(Path("runs"), tiny()).read_result(LINEAR) is None
     states = {job["stage"]: job["word"] for job in jobs()["jobs"]}
     assert states == {"pretrain": "stopped", "linear": "waiting"}
 
@@ -450,7 +452,7 @@ def test_code_that_is_edited_after_submission_does_not_run(here, tmp_path):
     for path in source.rglob("*.py"):
         path.write_text("raise RuntimeError('edited')\n")
     finished()
-    assert store.result(Path("runs"), tiny(), LINEAR)["error"] < 90
+    assert RunFolder(Path("runs"), tiny()).read_result(LINEAR)["error"] < 90
 
     exhibit(here, "seed=7")
     node("drain")
@@ -506,7 +508,7 @@ def test_a_node_is_measured_and_prices_the_plan(here):
     exhibit(here)
     told = simclic("calibrate", "small.py", "--on", "profile.toml")
     assert "test_resnet at 16 pixels, float32: " in told
-    values = store.read_json(here / "runs/.calibrated/profile.json")
+    values = read_json(here / "runs/.calibrated/profile.json")
     assert (values["device"], values["node"], values["processes"]) == ("cpu", os.uname().nodename, 1)
     assert re.fullmatch(r"\d+", values["job"])
     plan = json.loads(simclic("plan", "small.py", "--on", "profile.toml", "--json"))

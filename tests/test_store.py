@@ -8,14 +8,16 @@ from conftest import tiny
 from stored import publish
 
 from simclic import InputError, Linear, files
+from simclic.files import Broken, read_json, write_json
 from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 
 
 def test_a_result_comes_back_as_it_was_written(tmp_path, linear):
     path = publish(tmp_path, tiny(), linear)
-    found = store.result(tmp_path, tiny(), linear)
+    found = RunFolder(tmp_path, tiny()).read_result(linear)
     assert (found["error"], found["seed"], found["versions"]["python"][:2]) == (12.5, 0, "3.")
-    truth, scores = store.predictions(tmp_path, tiny().name, linear.name)
+    truth, scores = RunFolder(tmp_path, tiny().name).read_predictions(linear.name)
     assert (scores.argmax(1) == truth).all()
     assert not [p for p in path.parent.iterdir() if p.name.startswith(".")]
 
@@ -44,22 +46,22 @@ def corrupt(path, kind):
         path.write_text("[1, 2]")
     elif kind == "other run":
         values.pop("sha256")
-        store.write_json(path, values | {"run": values["run"] | {"eps": 0.7}})
+        write_json(path, values | {"run": values["run"] | {"eps": 0.7}})
     elif kind == "schema":
         values.pop("sha256")
-        store.write_json(path, values | {"schema": 99})
+        write_json(path, values | {"schema": 99})
     elif kind == "out of range":
         values.pop("sha256")
-        store.write_json(path, values | {"error": 101.0})
+        write_json(path, values | {"error": 101.0})
     elif kind == "missing field":
         del values["sha256"], values["chosen"]
-        store.write_json(path, values)
+        write_json(path, values)
     elif kind.startswith("predictions of "):
         values.pop("sha256")
-        store.write_json(path, values | {"predictions": kind.removeprefix("predictions of ")})
+        write_json(path, values | {"predictions": kind.removeprefix("predictions of ")})
     elif kind == "no size":
         values.pop("sha256")
-        store.write_json(path, values | {"sizes": {"train": 2}})
+        write_json(path, values | {"sizes": {"train": 2}})
     elif kind == "predictions gone":
         path.with_suffix(".npz").unlink()
     elif kind == "predictions altered":
@@ -83,59 +85,60 @@ def test_a_corrupt_result_is_a_problem_and_never_a_number(tmp_path, linear, kind
     assert np.isnan(row.error)
     assert str(path) in row.problem
     assert "\n" not in row.problem
-    with pytest.raises(store.Broken):
-        store.result(tmp_path, tiny(), linear)
+    with pytest.raises(Broken):
+        RunFolder(tmp_path, tiny()).read_result(linear)
 
 
 def test_a_run_json_that_disagrees_is_refused_field_by_field(tmp_path):
-    path = store.enter(tmp_path, tiny(), "d1") / "run.json"
-    values = store.read_json(path)
+    path = RunFolder(tmp_path, tiny()).create("d1").path / "run.json"
+    values = read_json(path)
     values["run"] |= {"weight_decay": 0.5}  # as if the default had been another when this was run
-    store.write_json(path, values)
+    write_json(path, values)
     with pytest.raises(InputError, match=r"another experiment under the same name: weight_decay 0.5 there, 0.001 here"):
-        store.enter(tmp_path, tiny(), "d1")
+        RunFolder(tmp_path, tiny()).create("d1")
+    other = RunFolder(tmp_path / "other", tiny()).create("d1")
     with pytest.raises(InputError, match="data 'd1' there, 'd2' here"):
-        store.enter(tmp_path / "other", tiny(), store.enter(tmp_path / "other", tiny(), "d1") and "d2")
+        other.create("d2")
 
 
 def test_an_unwritable_folder_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot be written .*; choose another place with --runs DIR"):
-        store.enter(tmp_path / "file", tiny(), "d1")
+        RunFolder(tmp_path / "file", tiny()).create("d1")
     with pytest.raises(InputError, match="choose another place with --out DIR"):
         files.writable(tmp_path / "file" / "out", "--out")
 
 
 def test_writing_fails_whole(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
-    store.write_json(path, {"a": 1})
+    write_json(path, {"a": 1})
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        store.write_json(path, {"a": 2})
-    assert store.read_json(path) == {"a": 1}
+        write_json(path, {"a": 2})
+    assert read_json(path) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_nan_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        store.write_json(tmp_path / "a.json", {"a": float("nan")})
+        write_json(tmp_path / "a.json", {"a": float("nan")})
 
 
 def test_looking_without_verifying_still_sees_what_is_missing(tmp_path):
     path = publish(tmp_path, tiny(), Linear())
-    assert store.result(tmp_path, tiny(), Linear(), verify=False)
+    assert RunFolder(tmp_path, tiny()).read_result(Linear(), verify=False)
     predictions = path.with_suffix(".npz")
     predictions.write_bytes(predictions.read_bytes()[:-1] + b"x")
-    assert store.result(tmp_path, tiny(), Linear(), verify=False)
-    with pytest.raises(store.Broken, match="are missing or altered"):
-        store.result(tmp_path, tiny(), Linear())
+    assert RunFolder(tmp_path, tiny()).read_result(Linear(), verify=False)
+    with pytest.raises(Broken, match="are missing or altered"):
+        RunFolder(tmp_path, tiny()).read_result(Linear())
     predictions.unlink()
-    with pytest.raises(store.Broken, match="are missing or altered"):
-        store.result(tmp_path, tiny(), Linear(), verify=False)
+    with pytest.raises(Broken, match="are missing or altered"):
+        RunFolder(tmp_path, tiny()).read_result(Linear(), verify=False)
     path.write_text(path.read_text()[:-40])
-    with pytest.raises(store.Broken, match="is not a whole JSON file"):
-        store.result(tmp_path, tiny(), Linear(), verify=False)
+    with pytest.raises(Broken, match="is not a whole JSON file"):
+        RunFolder(tmp_path, tiny()).read_result(Linear(), verify=False)

@@ -18,6 +18,7 @@ from rich.console import Console
 from simclic import Finetune, InputError, Linear, slurm
 from simclic.evaluate.finetune import Kept
 from simclic.experiment import Job, load
+from simclic.files import read_json
 from simclic.schedule import processes as launch
 from simclic.schedule import records, snapshot, task
 from simclic.schedule.pack import Array
@@ -25,8 +26,8 @@ from simclic.schedule.profile import parse
 from simclic.schedule.status import states
 from simclic.schedule.submit import Submitted, _forgiven, _missing
 from simclic.schedule.work import WorkerOptions
-from simclic.store import results as store
 from simclic.store.claim import Busy, claimed, owner
+from simclic.store.run_folder import RunFolder
 
 pytest.importorskip("submitit", reason="no submitit here, which knows the keys of a profile")
 
@@ -62,7 +63,7 @@ def test_killed_in_the_background_it_is_told_and_goes_on(here):
     (here / "table2.py").write_text(text)
     simclic("submit", "table2.py", "--on", "local.toml")
     run = load(here / "table2.py").jobs[0].run
-    wait(lambda: len(store.epochs(here / "runs" / run.name)) > 2)
+    wait(lambda: len(RunFolder(here / "runs", run.name).log_rows()) > 2)
     (begun,) = records.launches(Path("runs"))
     os.kill(owner(begun.folder)["pid"], signal.SIGTERM)
     wait(lambda: owner(begun.folder) is None)
@@ -70,10 +71,10 @@ def test_killed_in_the_background_it_is_told_and_goes_on(here):
     (state,) = [job for job in told["jobs"] if (job["run"], job["stage"]) == (run.name, "pretrain")]
     assert (state["word"], state["why"]) == ("stopped", "stopped by SIGTERM, as scancel does")
     assert (here / "runs" / run.name / "checkpoint").exists()
-    at = len(store.epochs(here / "runs" / run.name))
+    at = len(RunFolder(here / "runs", run.name).log_rows())
     assert at < 20
     simclic("submit", "table2.py", "--on", "local.toml")
-    record = wait(lambda: store.read_json(here / "runs" / run.name / "pretrain.json"))
+    record = wait(lambda: read_json(here / "runs" / run.name / "pretrain.json"))
     assert record["resumed"][0] >= 11 * at
     os.kill(owner(records.launches(Path("runs"))[0].folder)["pid"], signal.SIGTERM)
     wait(lambda: not list((here / "runs/.launches").glob("*.json")))
@@ -87,7 +88,9 @@ def test_run_saves_at_a_step_boundary_when_it_is_asked_to_stop(here, number):
         [sys.executable, "-m", "simclic", "run", "table2.py"], start_new_session=True, stderr=subprocess.PIPE
     )
     names = [job.run.name for job in load(here / "table2.py").jobs]
-    wait(lambda: sum(len(store.epochs(here / "runs" / name)) > 1 for name in names) >= min(2, len(os.sched_getaffinity(0))))
+    wait(
+        lambda: sum(len(RunFolder(here / "runs", name).log_rows()) > 1 for name in names) >= min(2, len(os.sched_getaffinity(0)))
+    )
     for _ in range(1 if number == signal.SIGINT else 3):  # a second Ctrl-C does not wait for anything
         os.killpg(process.pid, number)
         time.sleep(0.02)
@@ -97,10 +100,10 @@ def test_run_saves_at_a_step_boundary_when_it_is_asked_to_stop(here, number):
     assert b"Traceback" not in told
     from simclic.train import checkpoint
 
-    trained = [name for name in names if store.epochs(here / "runs" / name)]
+    trained = [name for name in names if RunFolder(here / "runs", name).log_rows()]
     for name in trained:
         at = checkpoint.load(here / "runs" / name / "checkpoint", name)["step"]
-        assert 0 <= at - 11 * len(store.epochs(here / "runs" / name)) < 11  # not a step is lost
+        assert 0 <= at - 11 * len(RunFolder(here / "runs", name).log_rows()) < 11  # not a step is lost
     assert not list(here.glob("runs/*/.*"))
     assert not list(here.glob("runs/*/owner.json"))
     assert not list(here.glob("runs/*/failed-*"))
@@ -144,17 +147,17 @@ def test_too_many_time_limits_are_a_failure_that_says_how_to_go_on(here, requeue
         assert task._stop(signal.SIGUSR2, state, Path("runs"), one.jobs()) == (task.AGAIN, 1)[n]
     assert len(requeued) == 2
     told = "pretrain: met its time limit 2 times, and slurm_max_num_timeout is 1; raise it in the profile"
-    assert store.failure(Path("runs"), tiny(), "pretrain") == told
+    assert RunFolder(Path("runs"), tiny()).failure("pretrain") == told
 
 
 def test_two_time_limits_that_bring_nothing_further_are_no_loop(here, requeued):
     one = begun(Path("runs"), [Job(tiny())])
     assert [stopped(one, minutes=m) for m in (59, 31, 20)] == [task.AGAIN] * 3  # once, and two preemptions
-    assert not store.failure(Path("runs"), tiny(), "pretrain")
+    assert not RunFolder(Path("runs"), tiny()).failure("pretrain")
     assert stopped(one, minutes=59) == 1
     assert len(requeued) == 3
     told = "pretrain: two time limits of 60 minutes brought it no further; raise timeout_min in the profile"
-    assert store.failure(Path("runs"), tiny(), "pretrain") == told
+    assert RunFolder(Path("runs"), tiny()).failure("pretrain") == told
 
 
 def test_a_time_limit_after_progress_is_none_too_many(here, requeued):
@@ -172,7 +175,7 @@ def test_a_time_limit_in_a_bundle_brought_it_further(here, requeued):
     """What a fine-tuning grid has done shows in its checkpoint, before any of its settings is finished."""
     grid = Finetune(steps=3)
     one = begun(Path("runs"), [Job(tiny(), grid)])
-    store.enter(Path("runs"), tiny(), "data")
+    RunFolder(Path("runs"), tiny()).create("data")
     for step in (1, 2, 3):
         state = task._Told(one)
         state.began -= 60 * 59
@@ -275,15 +278,15 @@ def test_an_encoder_that_is_made_elsewhere_is_not_waited_for(here):
 def test_what_failed_is_left_alone_until_it_is_asked_for(here):
     other = tiny(seed=1)
     work = [Job(tiny(), LINEAR), Job(other, LINEAR)]
-    store.fail(Path("runs"), tiny(), "pretrain", "diverged")
+    RunFolder(Path("runs"), tiny()).record_failure("pretrain", "diverged")
     found, told = missing(work=work)
     assert (found, told.failed) == (([Job(other)], [Job(other, LINEAR)]), 2)
     assert missing(work=work, retry=True)[0] == BOTH  # that and no more, even while its probe waits in vain
     assert missing({PROBE: "2"}, work=work, retry=True)[0] == BOTH
-    assert store.failure(Path("runs"), tiny(), "pretrain")  # it is forgotten once it is submitted
+    assert RunFolder(Path("runs"), tiny()).failure("pretrain")  # it is forgotten once it is submitted
     before = _forgiven(Path("runs"), [*BOTH[0], *BOTH[1]])
-    assert list(before) == [store.failed(Path("runs"), tiny(), "pretrain")]
-    assert not store.failure(Path("runs"), tiny(), "pretrain")
+    assert list(before) == [RunFolder(Path("runs"), tiny()).failure_path("pretrain")]
+    assert not RunFolder(Path("runs"), tiny()).failure("pretrain")
 
 
 def test_a_damaged_record_is_named_and_nothing_is_submitted(here):
@@ -293,7 +296,7 @@ def test_a_damaged_record_is_named_and_nothing_is_submitted(here):
     told = simclic("submit", "table2.py", "--on", "local.toml", code=2)
     assert "launch.json: is not a whole JSON file; scancel what squeue calls simclic-" in told
     assert told.count("\n") == 1
-    failed = store.failed(Path("runs"), tiny(), "pretrain")
+    failed = RunFolder(Path("runs"), tiny()).failure_path("pretrain")
     path.unlink()
     failed.parent.mkdir(parents=True, exist_ok=True)
     failed.write_text("half")
@@ -306,7 +309,7 @@ def test_two_processes_never_compute_one_result(tmp_path):
         outcome = launch.run_locally([Job(tiny(), LINEAR)], WorkerOptions(tmp_path, tmp_path), Console(file=io.StringIO()))
     assert "is at work on it" in outcome.elsewhere[tiny().name]
     assert not outcome.failures
-    assert not store.failure(tmp_path, tiny())
+    assert not RunFolder(tmp_path, tiny()).failure()
 
 
 def test_without_slurm_it_says_so(here, monkeypatch):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from simclic import Finetune, Run
 from simclic.__main__ import main
-from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_a_file_becomes_a_grid_a_picture_and_a_result(place, capsys):
     assert main(words(members="20")) == 0
     text = capsys.readouterr().out
     run = Run(dataset="digits", backbone="test_resnet", image_size=16, init="./w.pth", perturbation="none", epochs=0)
-    found = store.result(place / "runs", run, Finetune(steps=2, precision="float32"))
+    found = RunFolder(place / "runs", run).read_result(Finetune(steps=2, precision="float32"))
     assert [(row["lr"], row["decay"]) for row in found["curve"]] == list(Finetune().settings)
     assert found["members"] <= 20
     rows = [line.split("│")[1:-1] for line in text.splitlines() if line.startswith("│")]

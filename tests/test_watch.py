@@ -16,9 +16,9 @@ from simclic import Table
 from simclic.cli.watch import found, sparkline
 from simclic.data.images import Images
 from simclic.experiment import How, Suite
+from simclic.files import read_json, write_json
 from simclic.methods.base import Step
 from simclic.report import render
-from simclic.store import results as store
 from simclic.store.run_folder import RunFolder
 from simclic.train import loop, pretrain, watch
 
@@ -66,7 +66,7 @@ def test_the_window_holds_the_last_images_of_an_epoch(monkeypatch):
 def last(digits, tmp_path, **changes):
     run = tiny(projector_dim=256, base_lr=0.4, **changes)
     pretrain.pretrain(run, digits, tmp_path, CPU)
-    return store.read_json(tmp_path / run.name / "pretrain.json")
+    return read_json(tmp_path / run.name / "pretrain.json")
 
 
 def test_without_stop_gradient_it_collapses_and_the_record_says_so(digits, tmp_path):
@@ -156,12 +156,12 @@ def test_diverged_and_collapsed_stand_in_the_tables(tmp_path, linear):
     from stored import publish
 
     runs, wild, fallen = tmp_path / "runs", tiny(base_lr=1e30), tiny(perturbation="history")
-    store.enter(runs, wild, "d1")
-    store.fail(runs, wild, "pretrain", "diverged: the loss is not finite at step 3")
+    RunFolder(runs, wild).create("d1")
+    RunFolder(runs, wild).record_failure("pretrain", "diverged: the loss is not finite at step 3")
     publish(runs, fallen, linear)
-    path = store.result_path(runs, fallen, linear)
-    values = store.read_json(path)
-    store.write_json(path, values | {"collapsed": "the representations fill few dimensions"})
+    path = RunFolder(runs, fallen).result_path(linear)
+    values = read_json(path)
+    write_json(path, values | {"collapsed": "the representations fill few dimensions"})
     suite = Suite("", "", (Table(paper="table2", caption="", runs=(wild, fallen), protocols=(linear,)),), "x.py")
     render([suite], runs, tmp_path / "out")
     text = (tmp_path / "out/table2.md").read_text()
@@ -175,7 +175,7 @@ def test_probe_and_fine_tuning_take_images_from_wherever_they_are(digits, small,
     from simclic.methods.backbones import backbone
 
     f = backbone(tiny()).eval().requires_grad_(False)
-    store.enter(tmp_path, tiny(), "data")
+    RunFolder(tmp_path, tiny()).create("data")
     scored = []
     for images in (Images(digits, 16, CPU), Images(digits, 16, CPU, resident=False)):
         tuned = finetune(Task(small, f, digits, images, 0), Kept(tmp_path, tiny(), small))

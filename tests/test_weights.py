@@ -13,8 +13,8 @@ from conftest import tiny
 from safetensors.torch import save_file
 
 from simclic import InputError, Run
+from simclic.files import read_json
 from simclic.methods.backbones import backbone
-from simclic.store import results as store
 from simclic.train import pretrain
 from simclic.weights import load as weights
 
@@ -152,7 +152,7 @@ def test_a_run_starts_from_a_file_trained_or_as_it_is(published, digits, tmp_pat
     assert run.label == "SimCLIC (noise) from resnet18"
     trained = pretrain.pretrain(run, digits, tmp_path, torch.device("cpu"))
     assert trained.conv1.weight.equal(model.conv1.weight)  # at a learning rate of 0
-    record = store.read_json(tmp_path / run.name / "pretrain.json")
+    record = read_json(tmp_path / run.name / "pretrain.json")
     assert record["init_dropped"] == ["fc.bias", "fc.weight"]
     (place / "resnet18.pth").write_bytes((place / "outer.pt").read_bytes())
     with pytest.raises(InputError, match=r"is another file than the one that .* started from"):

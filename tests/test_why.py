@@ -18,8 +18,8 @@ from simclic import Figure, Finetune, InputError, Linear, Table, data, grid, loa
 from simclic.data import check
 from simclic.experiment import Suite
 from simclic.experiment.exhibit import PAPER_EXHIBITS
+from simclic.files import write_json
 from simclic.schedule.why import explain
-from simclic.store import results as store
 from simclic.store.run_folder import RunFolder
 
 LINEAR = Linear()
@@ -55,7 +55,7 @@ def named(run):
 def put(root, run, protocol=LINEAR, **options):
     """A result on the data that are there, with the encoder that it came from."""
     path = publish(root, run, protocol, **{"data": named(run), **options})
-    store.write_json(path.parent / "pretrain.json", {"schema": 1})
+    write_json(path.parent / "pretrain.json", {"schema": 1})
     return path
 
 
@@ -63,7 +63,7 @@ def edit(path, **changes):
     """A JSON file as another version would have written it."""
     values = json.loads(path.read_text())
     del values["sha256"]
-    store.write_json(path, {**values, **changes})
+    write_json(path, {**values, **changes})
 
 
 def fields(differences):
@@ -125,7 +125,7 @@ def birds(tmp_path, **changes):
     run = tiny(dataset=str(tmp_path / "birds"), batch_size=8, **changes)
     made = data.load(run.dataset, run.split, tmp_path / "data", run.image_size)
     path = publish(tmp_path, run, LINEAR, data=made.digest)
-    store.write_json(path.parent / "pretrain.json", {"schema": 1})
+    write_json(path.parent / "pretrain.json", {"schema": 1})
     return run, made.digest
 
 
@@ -223,16 +223,16 @@ def test_failed_and_broken_say_why(tmp_path):
     assert "broken: " + str(tmp_path) in text
     assert "is not a whole JSON file; move it away" in text
     run = tiny(perturbation="history")
-    store.enter(tmp_path, run, named(run))
-    store.fail(tmp_path, run, "pretrain", "the loss is nan")
+    RunFolder(tmp_path, run).create(named(run))
+    RunFolder(tmp_path, run).record_failure("pretrain", "the loss is nan")
     (one,), text = why(tmp_path, "history", run)
     assert (one.state, one.needs) == ("waiting", ["its encoder failed: pretrain: the loss is nan"])
-    store.write_json(store.folder(tmp_path, run) / "pretrain.json", {"schema": 1})
-    store.fail(tmp_path, run, "linear", "no memory")
+    write_json(RunFolder(tmp_path, run).path / "pretrain.json", {"schema": 1})
+    RunFolder(tmp_path, run).record_failure("linear", "no memory")
     (one,), text = why(tmp_path, "history", run)
     assert (one.state, one.reason) == ("failed", "linear: no memory")
     assert "failed: linear: no memory\n" in text
-    (store.folder(tmp_path, run) / "run.json").write_text("[]")
+    (RunFolder(tmp_path, run).path / "run.json").write_text("[]")
     assert why(tmp_path, "history", run)[0][0].state == "broken"
 
 
@@ -365,7 +365,7 @@ def test_what_others_named_is_printed_as_it_is(tmp_path):
     shutil.copytree(path.parent, tmp_path / HOSTILE.replace("/", "-"), dirs_exist_ok=True)
     (one,), text = why(tmp_path, "noise", run)
     assert one.state == "changed"
-    store.fail(tmp_path, tiny(), "linear", HOSTILE)
+    RunFolder(tmp_path, tiny()).record_failure("linear", HOSTILE)
     text += why(tmp_path, "noise", tiny())[1]
     shutil.rmtree(path.parent)
     edit(publish(tmp_path, run, LINEAR), node=HOSTILE)
@@ -380,7 +380,7 @@ def test_what_others_named_is_printed_as_it_is(tmp_path):
 def test_hundreds_of_runs_take_under_a_second_and_no_torch(tmp_path):
     for run in grid(dataset="cifar10", perturbation="history", tau=tuple(i / 1000 for i in range(300))):
         (tmp_path / run.name).mkdir()
-        store.write_json(tmp_path / run.name / "run.json", {"schema": 1, "run": run.values, "data": "d1"})
+        write_json(tmp_path / run.name / "run.json", {"schema": 1, "run": run.values, "data": "d1"})
     script = """if True:
         import sys
         from pathlib import Path

@@ -38,7 +38,7 @@ from simclic.evaluate.finetune import Kept, Member, Part, Task
 from simclic.evaluate.finetune.bundle import Bundle
 from simclic.experiment import How, cores
 from simclic.methods.backbones import backbone, width
-from simclic.store import results as store
+from simclic.store.run_folder import RunFolder
 from simclic.train.numerics import autocast
 
 GPU = torch.cuda.is_available()
@@ -105,7 +105,7 @@ def warm(task):
 def grid(task, run, room=None):
     """All 56 settings: decoding, training and val scores; no refit. room: bytes for decoded whole images."""
     with tempfile.TemporaryDirectory() as place:
-        store.enter(Path(place), run, "data")
+        RunFolder(Path(place), run).create("data")
         found = finetune.Grid(task, Kept(Path(place), run, task.protocol))
         if room is not None:
             found.feed.room = room
@@ -163,7 +163,7 @@ def ceiling(task, run, rounds=5):
 
     def loop():
         with tempfile.TemporaryDirectory() as place:
-            store.enter(Path(place), run, "data")
+            RunFolder(Path(place), run).create("data")
             bundle, kept = Bundle(task, task.protocol.settings[-members:], "grid"), Kept(Path(place), run, task.protocol)
             return members * steps * size / timed(lambda: bundle.train(feed, train, kept))
 

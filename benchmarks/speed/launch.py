@@ -25,8 +25,11 @@ import submitit
 
 from simclic import Linear, load, slurm
 from simclic.experiment import Job
+from simclic.files import write_json
 from simclic.schedule.work import WorkerOptions, run_jobs
 from simclic.store import results as store
+from simclic.store.result_file import SCHEMA
+from simclic.store.run_folder import RunFolder
 
 LINEAR = Linear(l2_count=2, tolerance=1e-2)
 SIMCLIC = [sys.executable, "-m", "simclic"]
@@ -129,9 +132,9 @@ def status(place, count):
     sizes = {"train": 1, "val": 1, "test": 10, "fit": 2}
     values = {"error": 10.0, "metric": "top-1", "chosen": {"l2": 1.0}, "curve": curve, "sizes": sizes, "seconds": 1.0}
     for job in load(place / "table2.py").jobs:
-        folder = store.enter(runs, job.run, "d")
-        store.write_json(folder / "pretrain.json", {"schema": store.SCHEMA})
-        store.write_result(runs, job.run, job.protocol, (values, truth, scores), data="d", device="cpu", threads=1)
+        folder = RunFolder(runs, job.run).create("d").path
+        write_json(folder / "pretrain.json", {"schema": SCHEMA})
+        RunFolder(runs, job.run).write_result(job.protocol, (values, truth, scores), data="d", device="cpu", threads=1)
     started = time.perf_counter()
     subprocess.run([*SIMCLIC, "status", "table2.py", "--json"], cwd=place, check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - started

@@ -36,8 +36,10 @@ from simclic import Finetune, Linear, Run, load
 from simclic.data import FACTS
 from simclic.data.metrics import METRICS
 from simclic.experiment import PERTURBATIONS, Job, cores
+from simclic.files import write_json
 from simclic.provenance import provenance
-from simclic.store import results as store
+from simclic.store.result_file import SCHEMA
+from simclic.store.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 EXHIBITS = sorted(p for kind in ("table", "figure") for p in (ROOT / "benchmarks").glob(f"{kind}[0-9].py"))
@@ -109,12 +111,12 @@ def build(runs, jobs):
     with mock.patch("os.fsync"):
         for run, protocol in ((job.run, job.protocol) for job in jobs):
             digest = hashlib.sha256(run.dataset.encode()).hexdigest()[:16]
-            folder = store.enter(runs, run, digest)
+            folder = RunFolder(runs, run).create(digest).path
             if run not in there:
                 there.add(run)
                 encoder(folder, run, rng)
             where = {"data": digest, "seed": run.seed, "collapsed": "", "device": "cpu", "threads": 1, "node": "n1", "job": ""}
-            store.write_result(runs, run, protocol, scored(run, protocol, rng), **where)
+            RunFolder(runs, run).write_result(protocol, scored(run, protocol, rng), **where)
 
 
 def encoder(folder, run, rng):
@@ -129,9 +131,9 @@ def encoder(folder, run, rng):
     ]  # fmt: skip
     if rows:
         (folder / "log.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    record = {"schema": store.SCHEMA, "epochs": run.epochs, "last": rows[-1] if rows else {}, "collapsed": "", "resumed": []}
+    record = {"schema": SCHEMA, "epochs": run.epochs, "last": rows[-1] if rows else {}, "collapsed": "", "resumed": []}
     where = {"compiled": "no", "seconds": 12.5, "device": "cpu", "threads": 1, "node": "n1", "job": "", "restarts": 0}
-    store.write_json(folder / "pretrain.json", {**record, **where, **provenance()})
+    write_json(folder / "pretrain.json", {**record, **where, **provenance()})
 
 
 def scored(run, protocol, rng):

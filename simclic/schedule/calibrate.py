@@ -13,7 +13,7 @@ from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from simclic import slurm
+from simclic import files, slurm
 from simclic.errors import Diverged, InputError
 from simclic.experiment import USUAL, How
 from simclic.progress import Tell
@@ -23,7 +23,6 @@ from simclic.schedule.measure import Wanted, measure
 from simclic.schedule.processes import server
 from simclic.schedule.profile import Profile
 from simclic.schedule.submit import asking, executor_for
-from simclic.store import results as store
 
 Measured = tuple[list[dict[str, Any]], dict[str, Any]]  # rates, and where they are from
 
@@ -120,7 +119,7 @@ def through(profile: Profile, those: Sequence[Wanted], runs: Path, seconds: floa
                 raise InputError(f"job {job.job_id} ended without an answer; see {folder}")
             say(f"job {job.job_id} {queued.state.lower() if queued else 'has ended'}")
             time.sleep(1)
-        found = store.read_json(answer) or {}
+        found = files.read_json(answer) or {}
     finally:
         if not answer.exists() and not kept:
             with suppress(slurm.Silent):
@@ -137,6 +136,6 @@ def there(answer: str, code: str, those: Sequence[Wanted], how: How) -> None:
     try:
         snapshot.running(Path(code))
         rates, where = locally(those, lambda share, note: print(f"{share:.0%} {note}", flush=True), how)
-        store.write_json(Path(answer), {"rates": rates, "where": {**where, "node": os.uname().nodename}})
+        files.write_json(Path(answer), {"rates": rates, "where": {**where, "node": os.uname().nodename}})
     except (InputError, OSError) as e:
-        store.write_json(Path(answer), {"problem": str(e)})
+        files.write_json(Path(answer), {"problem": str(e)})

@@ -16,7 +16,6 @@ from simclic.experiment import cores
 from simclic.schedule import records, snapshot
 from simclic.schedule.profile import STAGES, Profile
 from simclic.schedule.submit import asking, executor_for
-from simclic.store import results as store
 from simclic.text import format_bytes
 
 
@@ -143,11 +142,11 @@ def probe(answer: str, code: str, cwd: str, runs: str, root: str, datasets: list
         found = [vars(f) for f in machine(Path(runs), Path(root), datasets, gpus)]
     except (InputError, OSError) as e:
         found = [vars(Finding("node", False, str(e)))]
-    store.write_json(Path(answer), {"found": found})
+    files.write_json(Path(answer), {"found": found})
 
 
 def _answered(path: Path) -> list[dict[str, Any]]:
-    return list((store.read_json(path) or {})["found"])
+    return list((files.read_json(path) or {})["found"])
 
 
 def appears(path: Path) -> bool:

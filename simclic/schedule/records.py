@@ -20,8 +20,8 @@ from simclic.provenance import provenance
 from simclic.schedule.pack import Array
 from simclic.schedule.profile import Profile
 from simclic.schedule.work import group_by_run
-from simclic.store import results as store
 from simclic.store.claim import is_claimed
+from simclic.store.result_file import SCHEMA
 from simclic.store.run_folder import RunFolder
 
 NAME, ARRAY = r"\d{8}-\d{6}-\d{6}-[0-9a-f]{6}", r"(pretrain|linear|finetune|all)-\d+"  # of a launch's folder and of an array
@@ -86,13 +86,13 @@ class Task:
     def state(self) -> dict[str, Any]:
         """What it last told of itself, or nothing."""
         try:
-            return store.read_json(self._state) or {}
-        except store.Broken:
+            return files.read_json(self._state) or {}
+        except files.Broken:
             return {}
 
     def tell(self, values: dict[str, Any]) -> None:
         """Say how far it is."""
-        store.write_json(self._state, values)
+        files.write_json(self._state, values)
 
     @property
     def _state(self) -> Path:
@@ -104,8 +104,8 @@ class Launch:
 
     def __init__(self, folder: Path):
         try:
-            found = store.read_json(folder / "launch.json")
-        except store.Broken as e:
+            found = files.read_json(folder / "launch.json")
+        except files.Broken as e:
             way = f"scancel what squeue calls simclic-{folder.name}-..., then delete {folder}"
             raise InputError(f"{str(e).split(';')[0]}; {way}") from e
         if found is None:
@@ -129,12 +129,12 @@ class Launch:
     def number(self, array: str) -> str:
         """Slurm's number of an array; nothing if it was never taken, or nobody lived to write it down."""
         if not self._numbers.get(array):
-            self._numbers[array] = str((store.read_json(self.folder / f"{array}.json") or {}).get("job", ""))
+            self._numbers[array] = str((files.read_json(self.folder / f"{array}.json") or {}).get("job", ""))
         return self._numbers[array]
 
     def taken(self, array: str, job: str) -> None:
         """Slurm has taken an array."""
-        store.write_json(self.folder / f"{array}.json", {"job": job})
+        files.write_json(self.folder / f"{array}.json", {"job": job})
 
     def title(self, array: str) -> str:
         """What Slurm is told to call an array: no other launch has one of that name."""
@@ -245,14 +245,14 @@ def begin(arrays: list[Array], profile: Profile, code: Path, runs: Path, root: P
     }
     where = {"cwd": str(Path.cwd()), "runs": str(runs.absolute()), "data": str(root.absolute())}
     what = {
-        "schema": store.SCHEMA,
+        "schema": SCHEMA,
         "profile": profile.name,
         "words": profile.words,
         "cluster": profile.cluster,
         "how": asdict(profile.how),
         "limits": limits,
     }
-    store.write_json(folder / "launch.json", {**what, **where, "code": code.name, **provenance(), "arrays": described})
+    files.write_json(folder / "launch.json", {**what, **where, "code": code.name, **provenance(), "arrays": described})
     return Launch(folder)
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simclic import files
 from simclic.errors import InputError
 from simclic.experiment import cores
 from simclic.provenance import provenance
-from simclic.store import results as store
 
 SCHEMA = 1
 FOLDER = ".calibrated"  # under runs/
@@ -121,7 +121,7 @@ class Rates:
 
 def calibrated(runs: Path, target: Target) -> Rates:
     """What was measured on a target, if anything was. Raises Broken if the file cannot be trusted."""
-    found = store.read_json(place(runs, target)) or {"rates": []}
+    found = files.read_json(place(runs, target)) or {"rates": []}
     if found.get("schema", SCHEMA) != SCHEMA or not isinstance(found.get("rates"), list):
         raise InputError(f"{place(runs, target)}: written by another version; run: simclic calibrate")
     return Rates(target, found["rates"], float(found.get("begin", 5.0)))
@@ -140,7 +140,7 @@ def written(runs: Path, target: Target, rates: list[dict[str, Any]], where: dict
         seconds = kept.get(_kind(rate), rate)["seconds"] | rate["seconds"]
         kept[_kind(rate)] = {**rate, "seconds": seconds}
     values = {"schema": SCHEMA, "target": target.name, **where, "rates": list(kept.values())}
-    store.write_json(path, values | provenance())
+    files.write_json(path, values | provenance())
     return path
 
 
