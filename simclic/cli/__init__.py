@@ -1,12 +1,16 @@
-"""Verbs that fill a module each."""
+"""Verbs that fill a module each, and the words and lines that they share."""
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from simclic.errors import InputError
 from simclic.experiment import USUAL
 from simclic.files import RUNS
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def runs(parser: argparse.ArgumentParser) -> None:
@@ -20,16 +24,32 @@ def places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="where the data sets lie (%(default)s)")
 
 
+def reports(parser: argparse.ArgumentParser, what: str) -> None:
+    """Where a report or a picture goes."""
+    text = f"where the {what} goes (%(default)s)"
+    parser.add_argument("--out", type=Path, default=Path("reports/out"), metavar="DIR", help=text)
+
+
 def how(parser: argparse.ArgumentParser) -> None:
     """How this machine computes, for every verb that trains here: the fields of How."""
     parser.add_argument("--compile", action="store_true", help="let torch.compile fuse the backbone, if it can here")
     parser.add_argument("--deterministic", action="store_true", help="the same bits every time on a GPU too, at a cost")
     parser.add_argument("--minutes", type=float, default=USUAL.minutes, metavar="N", help="between checkpoints (%(default)g)")
-    parser.add_argument(
-        "--per-gpu", type=int, default=USUAL.per_gpu, metavar="N", help="processes that share a GPU (%(default)s)"
-    )
+    text = "processes that share a GPU (%(default)s)"
+    parser.add_argument("--per-gpu", type=int, default=USUAL.per_gpu, metavar="N", help=text)
     text = "of a fine-tuning grid, trained at a time; numbers do not depend on it (as many as fit)"
     parser.add_argument("--members", type=int, default=USUAL.members, metavar="N", help=text)
+
+
+def say(console: "Console", text: str) -> None:
+    """Print a line as it is, however long."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_errors(problems: "list[str]") -> None:
+    """Print each problem once, as a line on standard error."""
+    for problem in dict.fromkeys(problems):
+        print(f"error: {problem}", file=sys.stderr)
 
 
 def found(place: Path, name: str) -> Path:

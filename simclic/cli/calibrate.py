@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from simclic.cli import places
+from simclic.cli import places, say
 from simclic.experiment import load
 
 
@@ -29,23 +29,22 @@ def calibrate(arguments: argparse.Namespace) -> int:
 
     suites, console = [load(path) for path in arguments.exhibits], Console()
     files.writable(arguments.runs, "--runs")
-    those = measure.wanted(planning.plan(suites, arguments.runs, arguments.data, verify=False).jobs.values())
+    wanted = measure.wanted(planning.plan(suites, arguments.runs, arguments.data, verify=False).jobs.values())
     on = profile.read(arguments.on) if arguments.on else None
     target = profile.target(on) if on else cost.here()
     try:
         if on and on.cluster == "slurm":
             with console.status("asking Slurm") as status:
-                rates, where = calibrate.through(on, those, arguments.runs, arguments.wait, status.update)
+                rates, where = calibrate.through(on, wanted, arguments.runs, arguments.wait, status.update)
         else:
             with shown(console) as tell:
-                rates, where = calibrate.locally(those, tell, *([on.how] if on else []))
+                rates, where = calibrate.locally(wanted, tell, *([on.how] if on else []))
     except KeyboardInterrupt:
         print("\nstopped; nothing was kept", file=sys.stderr)
         return 130
     path = cost.written(arguments.runs, target, rates, where)
     for rate in rates:
-        told = ", ".join(f"{name} {1e3 * value:.3g} ms" for name, value in rate["seconds"].items() if not name.endswith(".cell"))
-        line = f"{rate['backbone']} at {rate['image_size']} pixels, {rate['precision']}: {told}"
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"measured on {where['processes']} x {where['device']}: {path}", highlight=False, markup=False, soft_wrap=True)
+        times = ", ".join(f"{name} {1e3 * value:.3g} ms" for name, value in rate["seconds"].items() if not name.endswith(".cell"))
+        say(console, f"{rate['backbone']} at {rate['image_size']} pixels, {rate['precision']}: {times}")
+    say(console, f"measured on {where['processes']} x {where['device']}: {path}")
     return 0

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from simclic.cli import places
+from simclic.cli import places, say
 from simclic.experiment import load
 
 
@@ -24,19 +24,18 @@ def doctor(arguments: argparse.Namespace) -> int:
     from simclic.schedule import doctor as look
     from simclic.schedule import profile
 
-    datasets = [job.run.dataset for path in arguments.exhibits for job in load(path).jobs]
+    datasets = list(dict.fromkeys(job.run.dataset for path in arguments.exhibits for job in load(path).jobs))
     console = Console()
     on = profile.read(arguments.on) if arguments.on else None
     if on and on.cluster == "slurm":
         with console.status("asking Slurm") as status:
-            found = look.cluster(on, arguments.runs, arguments.data, list(dict.fromkeys(datasets)), arguments.wait, status.update)
+            findings = look.cluster(on, arguments.runs, arguments.data, datasets, arguments.wait, status.update)
     else:
-        found = look.machine(arguments.runs, arguments.data, datasets)
+        findings = look.machine(arguments.runs, arguments.data, datasets)
     marks = {True: ("  well   ", "green"), False: ("  wrong  ", "red"), None: ("  unsure ", "yellow")}
-    for one in found:
-        word, style = marks[one.well]
-        way = f"; {one.way}" if one.way and one.well is not True else ""
-        console.print(Text(word, style).append(f"{one.what}: {one.told}{way}", "default"), soft_wrap=True)
-    wrong = sum(one.well is False for one in found)
-    console.print(f"{wrong} of {len(found)} looks found something wrong" if wrong else "all is well", highlight=False)
+    for finding in findings:
+        way = f"; {finding.way}" if finding.way and finding.well is not True else ""
+        console.print(Text.assemble(marks[finding.well], f"{finding.what}: {finding.told}{way}"), soft_wrap=True)
+    wrong = sum(finding.well is False for finding in findings)
+    say(console, f"{wrong} of {len(findings)} checks failed" if wrong else "all is well")
     return int(bool(wrong))

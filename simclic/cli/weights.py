@@ -1,38 +1,65 @@
-"""What `simclic probe` and `simclic finetune` share: an encoder given as a file of weights, and one result of it."""
+"""simclic probe and simclic finetune: one result of any encoder, given as a file of weights; a table, a picture, a file."""
 
 import argparse
 import json
-import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from simclic.cli import places, stopped
+from simclic.cli import how, places, print_errors, reports, say, stopped
 from simclic.errors import InputError
-from simclic.experiment import USUAL, How, Job, Protocol, Run
+from simclic.experiment import USUAL, Finetune, How, Job, Linear, Protocol, Run
 from simclic.experiment.baselines import IMPORTED
 from simclic.experiment.run import is_file
 
+if TYPE_CHECKING:
+    from rich.table import Table
 
-def ask(parser: argparse.ArgumentParser) -> None:
-    """The words that declare a Run which trains nothing, and where things go."""
-    parser.add_argument(
-        "--weights", required=True, metavar="FILE",
-        help="safetensors, or PyTorch's, read with weights_only; under torchvision's or timm's keys; or a timm name with a tag",
-    )  # fmt: skip
-    parser.add_argument(
-        "--dataset", required=True, metavar="NAME", help="as in `simclic data list`, or a folder of your own images"
-    )
+BAR = 16  # characters, so that the table fits into 80
+
+
+def add_probe(parser: argparse.ArgumentParser) -> None:
+    """The words after `simclic probe`: they declare a Run that trains nothing, and how it is probed."""
+    _add(parser, probe)
+    parser.add_argument("--solver", default="converged", metavar="NAME", help="converged or as-published (%(default)s)")
+    text = "float32 or bf16, the backbone's precision (%(default)s)"
+    parser.add_argument("--features", default="float32", metavar="NAME", help=text)
+
+
+def add_finetune(parser: argparse.ArgumentParser) -> None:
+    """The words after `simclic finetune`: they declare a Run that trains nothing, and how it is fine-tuned."""
+    _add(parser, finetune)
+    parser.add_argument("--steps", type=int, default=5000, metavar="N", help="of each setting (%(default)s)")
+    parser.add_argument("--augment", default="crop+flip", metavar="NAME", help="crop+flip or none (%(default)s)")
+    parser.add_argument("--precision", default="bf16", metavar="NAME", help="bf16 or float32 (%(default)s)")
+    how(parser)
+
+
+def _add(parser: argparse.ArgumentParser, verb: Any) -> None:
+    parser.set_defaults(verb=verb)
+    text = "safetensors, or PyTorch's, read with weights_only; under torchvision's or timm's keys; or a timm name with a tag"
+    parser.add_argument("--weights", required=True, metavar="FILE", help=text)
+    text = "as in `simclic data list`, or a folder of your own images"
+    parser.add_argument("--dataset", required=True, metavar="NAME", help=text)
     parser.add_argument("--backbone", default="resnet50", metavar="NAME", help="whose weights these are, in timm (%(default)s)")
     parser.add_argument("--size", type=int, default=224, metavar="N", help="pixels along each side (%(default)s)")
     parser.add_argument("--split", default="ericsson", metavar="RULE", help="ericsson or paper (%(default)s)")
     places(parser)
-    parser.add_argument(
-        "--out", type=Path, default=Path("reports/out"), metavar="DIR", help="where the picture goes (%(default)s)"
-    )
+    reports(parser, "picture")
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
-def encoder(arguments: argparse.Namespace) -> Run:
+def probe(arguments: argparse.Namespace) -> int:
+    """Compute the probe if it is not there, then show it: the curve, strongest l2 first, and the test error."""
+    return _show_result(arguments, Linear(solver=arguments.solver, features=arguments.features), _curve)
+
+
+def finetune(arguments: argparse.Namespace) -> int:
+    """Compute the fine-tuning if it is not there, then show it: the grid, and the test error."""
+    protocol = Finetune(steps=arguments.steps, augment=arguments.augment, precision=arguments.precision)
+    return _show_result(arguments, protocol, _grid, How.of(arguments))
+
+
+def _encoder(arguments: argparse.Namespace) -> Run:
     """The Run that the words declare. Raises InputError if there is no such file, or for a bad value."""
     weights = arguments.weights
     if Path(weights).expanduser().is_file():
@@ -47,15 +74,18 @@ def encoder(arguments: argparse.Namespace) -> Run:
     )  # fmt: skip
 
 
-def told(arguments: argparse.Namespace, run: Run, protocol: Protocol, show: Any, how: How = USUAL) -> int:
-    """Compute the result if it is not there, then show it: as JSON, or by `show` of console, title and result."""
+def _show_result(arguments: argparse.Namespace, protocol: Protocol, fill: Any, how: How = USUAL) -> int:
+    """Compute a result if it is not there, then show it: as JSON, or as a table that `fill` fills, and in words."""
     from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
 
     from simclic import data, files, report
-    from simclic.schedule import processes as launch
+    from simclic.schedule.processes import run_locally
     from simclic.schedule.work import WorkerOptions
     from simclic.store.run_folder import RunFolder
 
+    run = _encoder(arguments)
     if problem := data.missing(run.dataset, arguments.data):
         raise InputError(problem)
     files.writable(arguments.runs, "--runs")
@@ -63,12 +93,11 @@ def told(arguments: argparse.Namespace, run: Run, protocol: Protocol, show: Any,
     files.writable(place, "--out")
     console: Console = Console(stderr=arguments.json)
     # What is there is not computed again, but weights and data are looked at: they may be others by now.
-    outcome = launch.run_locally([Job(run, protocol)], WorkerOptions(arguments.runs, arguments.data, how), console)
+    outcome = run_locally([Job(run, protocol)], WorkerOptions(arguments.runs, arguments.data, how), console)
     if outcome.signal:
         return stopped(outcome.signal)
     reasons = outcome.failures | outcome.elsewhere | outcome.crashes
-    for why in reasons.values():
-        print(f"error: {why}", file=sys.stderr)
+    print_errors(list(reasons.values()))
     folder = RunFolder(arguments.runs, run)
     result = None if reasons else folder.read_result(protocol)
     if result is None:
@@ -79,7 +108,42 @@ def told(arguments: argparse.Namespace, run: Run, protocol: Protocol, show: Any,
     if arguments.json:
         print(json.dumps({**result, "result": str(path), "pictures": [str(p) for p in pictures]}, indent=1))
         return 0
-    show(console, title, result)
-    for name, written in (("result", path), ("picture", pictures[1])):
-        console.print(f"{name}: {written}", highlight=False, soft_wrap=True, markup=False)
+    table = Table(title=escape(title), title_justify="left")
+    how_chosen, *more = fill(table, result)
+    console.print(table, highlight=False)
+    basis = f"{result['metric']}, {result['sizes']['test']:,} images, {how_chosen}"
+    for line in (f"test error {result['error']:.2f} % ({basis})", *more, f"result: {path}", f"picture: {pictures[1]}"):
+        say(console, line)
     return 0
+
+
+def _curve(table: "Table", result: dict[str, Any]) -> list[str]:
+    """Fill a table with the errors on val by l2. Returns how the test error came about, and whether all fits converged."""
+    curve, chosen = sorted(result["curve"], key=lambda row: -row["l2"]), result["chosen"]["l2"]
+    for i, column in enumerate(("l2", "error on val (%)", "", "iterations", "gap", "")):
+        table.add_column(column, justify="right" if i in (0, 1, 3, 4) else "left")
+    most = max(row["error"] for row in curve) or 1.0
+    for row in curve:
+        gap = "" if row["gap"] is None else f"{row['gap']:.1e}"
+        marks = ["chosen"] * (row["l2"] == chosen) + ["stopped"] * (not row["converged"])
+        bar = "█" * round(BAR * row["error"] / most)
+        style = "bold" if row["l2"] == chosen else None
+        table.add_row(f"{row['l2']:.2e}", f"{row['error']:.2f}", bar, f"{row['iterations']}", gap, " ".join(marks), style=style)
+    among = "" if result["chosen"]["converged"] else ", the refit among them,"
+    stopped = f"{result['unconverged']} of {len(curve) + 1} fits{among} were stopped before they had converged"
+    return [f"after a refit on train + val at l2 = {chosen:.3g}", *([stopped] if result["unconverged"] else [])]
+
+
+def _grid(table: "Table", result: dict[str, Any]) -> list[str]:
+    """Fill a table with the errors on val by learning rate and decay. Returns how the test error came about."""
+    from simclic.report.heat import heat, short
+
+    grid, chosen = heat(result), result["chosen"]
+    table.title, table.padding = f"{table.title}: error on val (%)", (0, 0)
+    for column in ("lr \\ decay", *grid.decays):
+        table.add_column(column, justify="right")
+    for lr, cells in grid.rows:
+        texts = [f"[bold]{cell.text}*[/bold]" if cell.chosen else cell.text.replace("diverged", "div.") for cell in cells]
+        table.add_row(lr, *texts)
+    decay = short(chosen["decay"]) if chosen["decay"] else "none"
+    return [f"trained again on train + val at lr {short(chosen['lr'])}, decay {decay}"]

@@ -4,18 +4,17 @@ import json
 import os
 import platform
 import shutil
-import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from simclic import data, files, slurm
 from simclic.errors import InputError
 from simclic.experiment import cores
-from simclic.schedule import records, snapshot
+from simclic.schedule.ask_nodes import ask_nodes
 from simclic.schedule.profile import STAGES, Profile
-from simclic.schedule.submit import asking, executor_for
 from simclic.text import format_bytes
 
 
@@ -61,7 +60,7 @@ def cluster(
 ) -> list[Finding]:
     """What Slurm and its nodes say to a profile: one small job for each kind of task, submitted exactly as the real ones.
 
-    wait: seconds for these to start; what has not started then is cancelled and told.
+    wait: seconds for these to answer; what has not answered then is cancelled, and that is a finding.
     """
     try:
         settings = slurm.settings()
@@ -78,90 +77,18 @@ def cluster(
     leaks = sorted(k for k in os.environ if k.startswith("SBATCH_"))
     if leaks:
         found.append(Finding("environment", None, f"{', '.join(leaks)} would override the profile: left out"))
-    folder = records.question_folder(runs, "doctor")
-    try:
-        asked = (runs.absolute(), root.absolute(), datasets)
-        return found + _nodes(profile, folder, snapshot.take(folder.parent), asked, wait, say)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _nodes(
-    profile: Profile, folder: Path, code: Path, asked: tuple[Path, Path, list[str]], wait: float, say: Callable[[str], None]
-) -> list[Finding]:
-    """One probe for each kind of task."""
     kinds: dict[str, list[str]] = {}
     for stage in STAGES:
         kinds.setdefault(json.dumps(profile.stages[stage], sort_keys=True, default=str), []).append(stage)
-    found, sent = [], dict[str, tuple[str, Path]]()
-    runs, root, datasets = asked
-    for stages in kinds.values():
-        title = ", ".join(stages) if len(kinds) > 1 else "every stage"
-        gpus = profile.gpus(stages[0])
-        answer = folder / f"{stages[0]}.json"
-        try:
-            with asking():
-                executor = executor_for(profile, stages[0], folder / stages[0], "simclic-doctor", code)
-                job = executor.submit(probe, str(answer), str(code), os.getcwd(), str(runs), str(root), datasets, gpus)
-            sent[title] = (job.job_id, answer)
-        except InputError as e:
-            found.append(Finding(title, False, str(e), "mend the profile"))
-    ends = time.monotonic() + wait
-    while sent and time.monotonic() < ends:
-        queue = slurm.queue()
-        for title, (number, answer) in list(sent.items()):
-            if answer.exists():
-                found += [Finding(f"{title}: {f['what']}", f["well"], f["told"], f["way"]) for f in _answered(answer)]
-                del sent[title]
-            elif number not in queue and not appears(answer):
-                said = _last(folder, number)
-                found.append(
-                    Finding(title, False, f"job {number} ended without an answer{said}", "does the node see this folder?")
-                )
-                del sent[title]
-        if sent:
-            say(", ".join(f"job {number} {queue[number].state.lower()}" for number, _ in sent.values() if number in queue))
-            time.sleep(1)
-    if sent:
-        queue = slurm.queue()
-        for title, (number, _) in sent.items():
-            job = queue.get(number, slurm.Job(number, "gone"))
-            never = job.reason.startswith("Partition") or job.reason in ("BadConstraints", "InvalidAccount", "InvalidQOS")
-            told = f"job {number} has not answered in {wait:.0f} s: {job.state} {job.reason}"
-            found.append(Finding(title, False if never else None, told, "--wait SECONDS"))
-        slurm.cancel({number for number, _ in sent.values()})
+    titles = {stages[0]: ", ".join(stages) if len(kinds) > 1 else "every stage" for stages in kinds.values()}
+    questions = {s: partial(_machine_json, runs.absolute(), root.absolute(), datasets, profile.gpus(s)) for s in titles}
+    for stage, answer in ask_nodes(profile, runs, "doctor", questions, wait, say).items():
+        found += [replace(f, what=f"{titles[stage]}: {f.what}") for f in (Finding(**f) for f in answer.content.get("found", ()))]
+        if answer.problem:
+            told = f"{answer.problem}: {answer.queued}" if answer.queued else answer.problem
+            found.append(Finding(titles[stage], False if answer.final else None, told, answer.way))
     return found
 
 
-def probe(answer: str, code: str, cwd: str, runs: str, root: str, datasets: list[str], gpus: int) -> None:
-    """On a node: look at everything and write it down where the one who asked can read it."""
-    found: list[dict[str, Any]] = []
-    try:
-        snapshot.running(Path(code))
-        os.chdir(cwd)
-        found = [vars(f) for f in machine(Path(runs), Path(root), datasets, gpus)]
-    except (InputError, OSError) as e:
-        found = [vars(Finding("node", False, str(e)))]
-    files.write_json(Path(answer), {"found": found})
-
-
-def _answered(path: Path) -> list[dict[str, Any]]:
-    return list((files.read_json(path) or {})["found"])
-
-
-def appears(path: Path) -> bool:
-    """Does a file show up in the seconds that a shared file system may take?"""
-    for _ in range(20):
-        if path.exists():
-            return True
-        time.sleep(0.25)
-    return False
-
-
-def _last(folder: Path, number: str) -> str:
-    """The last line of a probe's log."""
-    for path in folder.glob(f"*/{number}_0_log.err"):
-        lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
-        if lines:
-            return f": {lines[-1]}"
-    return ""
+def _machine_json(runs: Path, root: Path, datasets: list[str], gpus: int) -> dict[str, Any]:
+    return {"found": [vars(finding) for finding in machine(runs, root, datasets, gpus)]}

@@ -1,0 +1,104 @@
+"""Questions to nodes of a cluster: functions that run there in small jobs, submitted as the real ones, and what they return."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+from simclic import files, slurm
+from simclic.errors import InputError
+from simclic.schedule import records, snapshot
+from simclic.schedule.profile import Profile
+from simclic.schedule.submit import asking, executor_for
+
+Question = Callable[[], dict[str, Any]]  # runs on a node; what it returns becomes JSON
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a question returned, or in `problem` why there is no answer, and in `way` what to do about it.
+
+    job: Slurm's number. queued: its state, and why it waits, where it was cancelled. final: asking again would not help.
+    """
+
+    job: str = ""
+    content: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
+    way: str = ""
+    queued: str = ""
+    final: bool = True
+
+
+def ask_nodes(
+    profile: Profile, runs: Path, verb: str, questions: Mapping[str, Question], seconds: float, say: Callable[[str], None]
+) -> dict[str, Answer]:
+    """Return the answers by stage. questions: by the stage whose resources a job asks for. seconds: how long to wait for all.
+
+    What is not answered by then is cancelled. The folder of a job that ended without an answer stays, for its log.
+    """
+    folder, answers, jobs = records.question_folder(runs, verb), dict[str, Answer](), dict[str, str]()
+    try:
+        code = snapshot.take(folder.parent)
+        for stage, question in questions.items():
+            try:
+                with asking():
+                    executor = executor_for(profile, stage, folder / stage, f"simclic-{verb}", code)
+                    jobs[stage] = executor.submit(_answer, folder / f"{stage}.json", code, Path.cwd(), question).job_id
+            except InputError as e:
+                answers[stage] = Answer(problem=str(e), way="mend the profile")
+        ends = time.monotonic() + seconds
+        while waiting := {stage: job for stage, job in jobs.items() if stage not in answers}:
+            queue, late = slurm.queue(), time.monotonic() > ends
+            for stage, job in waiting.items():
+                path = folder / f"{stage}.json"
+                if path.exists() or (job not in queue and _appears(path)):
+                    answers[stage] = Answer(job, **(files.read_json(path) or {})["answer"])
+                elif job not in queue:
+                    problem = f"job {job} ended without an answer{_last_line(folder, job)}"
+                    answers[stage] = Answer(job, problem=problem, way=f"does the node see {folder}? its log is there")
+                elif late:
+                    answers[stage] = _late_answer(queue[job], seconds)
+            say(", ".join(f"job {job} {queue[job].state.lower() if job in queue else 'has ended'}" for job in waiting.values()))
+            time.sleep(0 if waiting.keys() <= answers.keys() else 1)
+        return answers
+    finally:
+        with suppress(slurm.Silent):
+            slurm.cancel({job for stage, job in jobs.items() if not (folder / f"{stage}.json").exists()})
+        if not any("without an answer" in answer.problem for answer in answers.values()):
+            rmtree(folder, ignore_errors=True)
+
+
+def _answer(path: Path, code: Path, cwd: Path, question: Question) -> None:
+    """On a node: write the answer where the process that asked can read it."""
+    try:
+        snapshot.running(code)
+        os.chdir(cwd)
+        answer: dict[str, Any] = {"content": question()}
+    except (InputError, OSError) as e:
+        answer = {"problem": str(e)}
+    files.write_json(path, {"answer": answer})
+
+
+def _late_answer(job: slurm.Job, seconds: float) -> Answer:
+    never = job.reason.startswith("Partition") or job.reason in ("BadConstraints", "InvalidAccount", "InvalidQOS")
+    problem, way = f"job {job.id} has not answered in {seconds:.0f} s", "give it more with --wait SECONDS"
+    return Answer(job.id, problem=problem, way=way, queued=f"{job.state} {job.reason}", final=never)
+
+
+def _appears(path: Path) -> bool:
+    """Return whether a file shows up in the seconds that a shared file system may take."""
+    for _ in range(20):
+        if path.exists():
+            return True
+        time.sleep(0.25)
+    return False
+
+
+def _last_line(folder: Path, job: str) -> str:
+    """Return the last line of a job's log."""
+    logs = [path.read_text(errors="replace").split("\n") for path in folder.glob(f"*/{job}_0_log.err")]
+    return next((f": {line}" for log in logs for line in reversed(log) if line.strip()), "")
