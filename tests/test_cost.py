@@ -19,7 +19,6 @@ from simclic.report.cells import key
 from simclic.report.claims import Claim
 from simclic.schedule import bill, cost
 from simclic.schedule.cost import Prices, Target, amounts
-from simclic.schedule.cost.prices import dot
 from simclic.schedule.plan import plan
 from simclic.schedule.profile import parse, target
 from simclic.schedule.state import State
@@ -289,7 +288,6 @@ def test_what_is_priced_is_finite_for_every_exhibit(tmp_path):
         for job in load(path).jobs:
             for protocol in (None, job.protocol):
                 assert 0 <= prices.of(job.run, protocol).seconds < math.inf
-    assert dot({"a": 2.0}, {"a": 3}) == 6
 
 
 def test_a_folder_of_images_that_is_elsewhere_has_no_price_and_breaks_nothing(tmp_path, monkeypatch, capsys):

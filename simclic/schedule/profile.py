@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from functools import cache
@@ -17,17 +17,12 @@ STAGES = ("pretrain", "linear", "finetune")
 
 # What is ours to say: one process per job, where it writes, what it waits for, and the signal that stops it.
 OURS = {
-    "name",
-    "slurm_time",
-    "nodes",
-    "tasks_per_node",
-    "slurm_dependency",
-    "slurm_job_name",
-    "slurm_use_srun",
+    "name", "slurm_time", "nodes", "tasks_per_node", "slurm_dependency", "slurm_job_name", "slurm_use_srun",
     "slurm_ntasks_per_node",
-}
-
-
+}  # fmt: skip
+OUR_FLAGS = {"array", "dependency", "chdir", "output", "error", "open-mode", "job-name", "requeue", "time"}  # of sbatch, likewise
+GPU_KEYS = ("gpus_per_node", "slurm_gpus_per_node", "slurm_gpus_per_task", "slurm_num_gpus")
+KINDS: dict[Any, str] = {int: "a whole number", str: "a string", bool: "true or false", list: "a list", dict: "a table"}
 LEAST = {
     "timeout_min": 1, "cpus_per_task": 1, "gpus_per_node": 0, "slurm_gpus_per_node": 0, "slurm_gpus_per_task": 0,
     "slurm_num_gpus": 0, "slurm_array_parallelism": 1, "slurm_max_num_timeout": 0, "slurm_signal_delay_s": 0,
@@ -65,12 +60,9 @@ class Profile:
 
     def gpus(self, stage: str) -> int:
         """How many GPUs a task asks for, in whichever of Slurm's ways."""
-        given, found = self.stages[stage], 0
-        for key in ("gpus_per_node", "slurm_gpus_per_node", "slurm_gpus_per_task", "slurm_num_gpus"):
-            found = max(found, int(given.get(key) or 0))
-        for count in re.findall(r"gpu(?::[A-Za-z][^:,]*)?(?::(\d+))?", str(given.get("slurm_gres", ""))):
-            found = max(found, int(count or 1))
-        return found
+        given = self.stages[stage]
+        generic = re.findall(r"gpu(?::[A-Za-z][^:,]*)?(?::(\d+))?", str(given.get("slurm_gres", "")))
+        return max([int(given.get(key) or 0) for key in GPU_KEYS] + [int(count or 1) for count in generic])
 
 
 def target(profile: Profile) -> cost.Target:
@@ -87,52 +79,40 @@ def target(profile: Profile) -> cost.Target:
 
 def read(path: Path) -> Profile:
     """The profile in a file. Raises InputError for a key that nobody knows, naming the nearest, and for a wrong value."""
-    try:
-        values = tomllib.loads(path.read_text())
-    except FileNotFoundError:
+    if not path.exists():
         near = get_close_matches(path.name, [p.name for p in path.parent.glob("*.toml")], 1)
-        raise InputError(f"{path}: no such profile" + (f"; did you mean {path.with_name(near[0])}?" if near else "")) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise InputError(f"{path}: no such profile" + (f"; did you mean {path.with_name(near[0])}?" if near else ""))
+    try:
+        return parse(path.stem, tomllib.loads(path.read_text()))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, InputError) as e:
         raise InputError(f"{path}: {e}") from e
     except OSError as e:
         raise InputError(f"{path}: cannot be read ({e.strerror})") from e
-    try:
-        return parse(path.stem, values)
-    except InputError as e:
-        raise InputError(f"{path}: {e}") from e
 
 
 def parse(name: str, values: Mapping[str, Any]) -> Profile:
     """The profile that a file's values make: keys above the first section hold for every stage."""
     sections = {key: value for key, value in values.items() if isinstance(value, dict) and key != "slurm_additional_parameters"}
     every = {key: value for key, value in values.items() if key not in sections and key != "cluster"}
-    _known(sections, (*STAGES, "how", "pack"), "section")
+    _check_keys(sections, (*STAGES, "how", "pack"), "section")
     for key in every:
         if key in (*STAGES, "how", "pack"):
             raise InputError(f"{key}={every[key]!r} is no section; write [{key}] and its keys below")
     cluster = values.get("cluster", "slurm")
     if cluster not in ("slurm", "local"):
         raise InputError(f"cluster={cluster!r} is not one of slurm, local")
-    for section in (every, *(sections.get(stage, {}) for stage in STAGES)):
-        if cluster == "local" and section:
-            raise InputError(
-                f"{next(iter(section))!r} says nothing about local processes; a local profile has how and pack alone"
-            )
-        for key, value in section.items():
-            _check(key, value)
     stages = {stage: {**every, **sections.get(stage, {})} for stage in STAGES}
-    return Profile(name, cluster, stages, How(**_ours(How, sections)), Pack(**_ours(Pack, sections)), values)
-
-
-def _ours(kind: type, sections: Mapping[str, Any]) -> dict[str, Any]:
-    name = kind.__name__.lower()
-    values = sections.get(name, {})
-    _known(values, [f.name for f in fields(kind)], f"key of [{name}]")
-    for key in values if kind is Pack else ():
-        value = values[key]
+    for key, value in (item for stage in stages.values() for item in stage.items()):
+        if cluster == "local":
+            raise InputError(f"{key!r} says nothing about local processes; a local profile has how and pack alone")
+        _check(key, value)
+    how, pack = sections.get("how", {}), sections.get("pack", {})
+    _check_keys(how, [f.name for f in fields(How)], "key of [how]")
+    _check_keys(pack, [f.name for f in fields(Pack)], "key of [pack]")
+    for key, value in pack.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
             raise InputError(f"{key}={value!r} is out of range: more than 0")
-    return dict(values)
+    return Profile(name, cluster, stages, How(**how), Pack(**pack), values)
 
 
 @cache
@@ -149,38 +129,20 @@ def keys() -> dict[str, type | tuple[type, ...] | None]:
 
 def _check(key: str, value: Any) -> None:
     """Raise InputError if submitit does not know a key, if it is ours to say, or if its value is of another kind."""
-    known = keys()
-    _known(
-        {key: value}, [k for k in known if k not in OURS], "key of submitit's" if key not in OURS else "key for a profile to say"
-    )
-    kind = known[key]
+    known = [name for name in keys() if name not in OURS]
+    _check_keys({key: value}, known, "key for a profile to say" if key in OURS else "key of submitit's")
+    kind = int if key in LEAST else keys()[key]
     if kind and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
-        words = {int: "a whole number", str: "a string", bool: "true or false", list: "a list", dict: "a table"}
-        raise InputError(f"{key}={value!r} is not {'a number' if isinstance(kind, tuple) else words[kind]}")
-    low = LEAST.get(key)
-    if low is not None and (isinstance(value, bool) or not isinstance(value, int)):
-        raise InputError(f"{key}={value!r} is not a whole number")
-    if low is not None and value < low:
-        raise InputError(f"{key}={value!r} is out of range: {low} or more")
-    if key == "slurm_additional_parameters":
-        for name in {
-            "array",
-            "dependency",
-            "chdir",
-            "output",
-            "error",
-            "open-mode",
-            "job-name",
-            "requeue",
-            "time",
-        } & value.keys():
-            raise InputError(f"{key}: {name!r} is for simclic to say")
+        raise InputError(f"{key}={value!r} is not {KINDS.get(kind, 'a number')}")
+    if key in LEAST and value < LEAST[key]:
+        raise InputError(f"{key}={value!r} is out of range: {LEAST[key]} or more")
+    if key == "slurm_additional_parameters" and (names := OUR_FLAGS & value.keys()):
+        raise InputError(f"{key}: {min(names)!r} is for simclic to say")
 
 
-def _known(found: Mapping[str, Any], known: Any, what: str) -> None:
-    for key in found:
-        if key not in known:
-            near: list[str] = get_close_matches(key, list(known), 1, cutoff=0.5)
-            raise InputError(
-                f"{key!r} is no {what}" + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}")
-            )
+def _check_keys(values: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+    """Raise InputError for a key that is not known, naming the nearest that is."""
+    for key in (key for key in values if key not in known):
+        near = get_close_matches(key, known, 1, cutoff=0.5)
+        way = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
+        raise InputError(f"{key!r} is no {what}; {way}")

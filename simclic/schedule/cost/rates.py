@@ -2,15 +2,16 @@
 
 import math
 import re
-from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from simclic import files
 from simclic.errors import InputError
-from simclic.experiment import cores
+from simclic.experiment import Run, cores
 from simclic.provenance import provenance
+from simclic.schedule.cost.amounts import Amounts
 
 SCHEMA = 1
 FOLDER = ".calibrated"  # under runs/
@@ -25,8 +26,6 @@ PRIORS = {
 RELATIVE = {"resnet18": 0.45, "resnet34": 0.9, "resnet50": 1.0, "resnet101": 1.9, "test_resnet": 0.04, "pixels": 0.0}
 AS_PUBLISHED = 8e5 / 2048 / 5e10  # seconds per cell and feature: 100 iterations of four products, at 5e10 a second on a core
 CONVERGED = {"cpu": 1.4e-10, "gpu": 1.4e-11}  # likewise; measured on two cores at SUN397's size, a tenth of it guessed on a GPU
-
-Coefficients = dict[str, float]  # of simclic.schedule.cost.amounts.Amounts, in seconds
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,11 @@ class Target:
         """What a device's hour is called."""
         return "GPU-h" if self.gpus else "core-h"
 
+    @property
+    def images_per_second(self) -> float:
+        """How fast a device trains ResNet-50, by the profile's guess or by that of its kind."""
+        return self.speed or PRIORS.get(self.kind, PRIORS["gpu"])
+
     def like(self, device: str) -> bool:
         """Is a result that was computed on `device` one of this kind?"""
         if not self.gpus or device == "cpu":
@@ -73,35 +77,46 @@ def here(share: int = 1) -> Target:
     gpus = sorted(folder.iterdir()) if folder.is_dir() else []
     if not gpus:
         return Target(atonce=cores(), together=True)
-    file = gpus[0] / "information"
-    lines = file.read_text().splitlines() if file.is_file() else []
-    model = next((line for line in lines if line.startswith("Model:")), "")
-    return Target(kind=named(model), atonce=share * len(gpus), share=share, together=True)
+    model = re.search(r"^Model:.*", (gpus[0] / "information").read_text(), re.M) if (gpus[0] / "information").is_file() else None
+    return Target(kind=named(model[0] if model else ""), atonce=share * len(gpus), share=share, together=True)
 
 
+class Price(NamedTuple):
+    """Seconds of one process, and where that is from. besides: what of it no record will tell, starting and keeping features."""
+
+    seconds: float
+    source: str
+    besides: float = 0.0
+
+
+@dataclass(frozen=True)
 class Rates:
     """What takes how long on one target. measured: by backbone, image size and precision, what was calibrated there. begin:
     seconds until the first process works."""
 
-    def __init__(self, target: Target, measured: list[dict[str, Any]], begin: float = 5.0) -> None:
-        self.target, self.measured, self.begin = target, measured, begin
+    target: Target
+    measured: list[dict[str, Any]]
+    begin: float = 5.0
 
-    def of(self, backbone: str, size: int, precision: str, needs: Iterable[str]) -> tuple[Coefficients, str]:
-        """Seconds for each thing, and where those that are needed are from."""
-        prior, guess = self.prior(backbone, size), self._told(backbone)
-        near = [m for m in self.measured if (m["backbone"], m["precision"]) == (backbone, precision)]
-        if not near:
-            return prior, guess
-        found = min(near, key=lambda m: abs(math.log(m["image_size"] / size)))
-        scale = (size / found["image_size"]) ** 2
-        scaled = {k: v * scale if k.endswith("image") else v for k, v in found["seconds"].items()}
-        told = "calibrated" + ("" if scale == 1 else f" at {found['image_size']} pixels")
-        gone = set(needs) - set(scaled)
-        return prior | scaled, told if not gone else guess if gone == set(needs) else f"{told}, in part {guess}"
+    def price(self, run: Run, precision: str, amounts: Amounts) -> Price:
+        """Return what amounts take: by what was calibrated at the nearest image size, and for the rest by guesses."""
+        seconds, speed = self.prior(run.backbone, run.image_size), self.target.images_per_second
+        what = run.backbone if run.backbone in RELATIVE else f"{run.backbone} taken for resnet50"
+        source = guess = f"guessed: {what} on {self.target.kind}, ResNet-50 at {speed:g} images/s"
+        if near := [m for m in self.measured if (m["backbone"], m["precision"]) == (run.backbone, precision)]:
+            nearest = min(near, key=lambda m: abs(math.log(m["image_size"] / run.image_size)))
+            scale = (run.image_size / nearest["image_size"]) ** 2
+            seconds |= {k: v * scale if k.endswith("image") else v for k, v in nearest["seconds"].items()}
+            guessed = amounts.keys() - nearest["seconds"].keys()
+            if guessed != amounts.keys() or not amounts:
+                source = "calibrated" + ("" if scale == 1 else f" at {nearest['image_size']} pixels")
+                source += f", in part {guess}" if guessed else ""
+        return Price(sum(seconds[name] * amount for name, amount in amounts.items()), source)
 
-    def prior(self, backbone: str, size: int) -> Coefficients:
-        """Guesses."""
-        known = RELATIVE.get(backbone, 1.0) * (size / 224) ** 2 / self._speed * self.target.share  # they slow each other down
+    def prior(self, backbone: str, size: int) -> dict[str, float]:
+        """Return guesses of the seconds that each of the amounts takes."""
+        known = RELATIVE.get(backbone, 1.0) * (size / 224) ** 2 / self.target.images_per_second
+        known *= self.target.share  # processes slow each other down
         width = 3 * size**2 if backbone == "pixels" else 2048
         return {
             "train.step": 32 * known, "train.image": known, "epoch": 0.2, "image": known / 3, "tune.step": 32 * known,
@@ -109,14 +124,6 @@ class Rates:
             "converged.cell": CONVERGED["gpu" if self.target.gpus else "cpu"] * width,
             "as-published.cell": AS_PUBLISHED * width, "start": 8.0 if self.target.gpus else 0.5,
         }  # fmt: skip
-
-    @property
-    def _speed(self) -> float:
-        return self.target.speed or PRIORS.get(self.target.kind, PRIORS["gpu"])
-
-    def _told(self, backbone: str) -> str:
-        what = backbone if backbone in RELATIVE else f"{backbone} taken for resnet50"
-        return f"guessed: {what} on {self.target.kind}, ResNet-50 at {self._speed:g} images/s"
 
 
 def calibrated(runs: Path, target: Target) -> Rates:
@@ -131,15 +138,13 @@ def written(runs: Path, target: Target, rates: list[dict[str, Any]], where: dict
     """Keep what was measured on a target; earlier measurements of other kinds stay. Returns the file."""
     path = place(runs, target)
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        before = calibrated(runs, target).measured
-    except InputError:
-        before = []
-    kept = {_kind(rate): rate for rate in before}
+    merged: dict[tuple[Any, ...], dict[str, Any]] = {}
+    with suppress(InputError):  # a damaged calibration is written anew
+        rates = calibrated(runs, target).measured + rates
     for rate in rates:
-        seconds = kept.get(_kind(rate), rate)["seconds"] | rate["seconds"]
-        kept[_kind(rate)] = {**rate, "seconds": seconds}
-    values = {"schema": SCHEMA, "target": target.name, **where, "rates": list(kept.values())}
+        kind = rate["backbone"], rate["image_size"], rate["precision"]
+        merged[kind] = {**rate, "seconds": merged.get(kind, rate)["seconds"] | rate["seconds"]}
+    values = {"schema": SCHEMA, "target": target.name, **where, "rates": list(merged.values())}
     files.write_json(path, values | provenance())
     return path
 
@@ -147,7 +152,3 @@ def written(runs: Path, target: Target, rates: list[dict[str, Any]], where: dict
 def place(runs: Path, target: Target) -> Path:
     """The file of a target's calibration."""
     return runs / FOLDER / f"{target.name}.json"
-
-
-def _kind(rate: dict[str, Any]) -> tuple[Any, ...]:
-    return rate["backbone"], rate["image_size"], rate["precision"]
