@@ -24,9 +24,8 @@ def imports(arguments: argparse.Namespace) -> int:
     """Convert, check, write, and say what was used and what was left out."""
     name, file = arguments.name, arguments.file
     if name not in METHODS:
-        raise InputError(
-            f"{name!r} is not one of {', '.join(METHODS)}; a file under torchvision's or timm's keys needs no import"
-        )
+        way = "a file under torchvision's or timm's keys needs no import"
+        raise InputError(f"{name!r} is not one of {', '.join(METHODS)}; {way}")
     as_stored = f"{name}-as-stored"
     if arguments.as_stored and as_stored not in AS_STORED:
         raise InputError(f"--as-stored with {name!r}: its stored row was padded as the method pads; leave it out")
@@ -43,14 +42,10 @@ def imports(arguments: argparse.Namespace) -> int:
     if arguments.as_stored:
         name, card = as_stored, replace(card, method=AS_STORED[as_stored], padding="symmetric")
     path = weights.keep(name, found, card, arguments.runs, partial(runs_started_from, arguments.runs, name))
-    print(f"{card.method}: {len(found)} keys used, {len(card.dropped)} left out{_told(card.dropped)}")
+    dropped = f" ({', '.join(card.dropped[:3])}{', ...' if len(card.dropped) > 3 else ''})" if card.dropped else ""
     kind = "pixels in [0, 1] as they are" if not any(card.mean) else f"mean {card.mean}, deviation {card.std}"
+    print(f"{card.method}: {len(found)} keys used, {len(card.dropped)} left out{dropped}")
     print(f"input: {kind}; padding: {card.padding}; top-1 by its authors: {card.top_1:.1f} %, if this is {card.source}")
     print(f"SHA-256 of what was read: {card.sha256}")
     print(f'{path}\na Run starts from it with init="{name}"')
     return 0
-
-
-def _told(dropped: tuple[str, ...]) -> str:
-    """The first of the keys that were left out."""
-    return f" ({', '.join(dropped[:3])}{', ...' if len(dropped) > 3 else ''})" if dropped else ""

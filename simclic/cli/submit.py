@@ -1,13 +1,13 @@
 """simclic submit EXHIBIT... --on PROFILE: put what is missing on a cluster, and return."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclic.cli import places
+from simclic.cli import places, print_errors, say
 from simclic.errors import InputError
 from simclic.experiment import load
+from simclic.text import count_noun
 
 if TYPE_CHECKING:
     from simclic.schedule.profile import Profile
@@ -34,34 +34,29 @@ def submitted(arguments: argparse.Namespace, retry: bool = False) -> int:
     made = plan.plan(suites, arguments.runs, arguments.data)
     ready = plan.runnable(made)
     files.writable(arguments.runs, "--runs")
-    console, problems = Console(), list(dict.fromkeys((*made.absent.values(), *made.broken.values())))
-    for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
+    problems = list(dict.fromkeys((*made.absent.values(), *made.broken.values())))
+    print_errors(problems)
     told = submit(ready, profile, arguments.runs, arguments.data, retry)
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
-
+    lines = []
     for array, number in told.arrays:
-        many, jobs = len(array.tasks), array.jobs
         about = f", about {array.minutes / 60:.1f} device-hours" if array.minutes else ""
-        say(f"{array.stage:9} {jobs:,} jobs in {many:,} task{'s' * (many > 1)}{about}: {number}")
+        lines.append(f"{array.stage:9} {array.jobs:,} jobs in {count_noun(len(array.tasks), 'task')}{about}: {number}")
     if told.queued:
-        say(f"{told.queued:,} jobs wait or run already")
+        lines.append(f"{told.queued:,} jobs wait or run already")
     if told.later:
-        say(f"{told.later:,} jobs wait for encoders that are made elsewhere: submit again once those are there")
+        lines.append(f"{told.later:,} jobs wait for encoders that are made elsewhere: submit again once those are there")
     if told.failed and not retry:
-        say(f"{told.failed:,} jobs failed before, or wait for one that did: simclic status ... --retry-failed")
+        lines.append(f"{told.failed:,} jobs failed before, or wait for one that did: simclic status ... --retry-failed")
     if told.refused:
         left = sum(len(array.tasks) for array in told.left)
-        print(f"error: Slurm refused: {told.refused}; {left:,} tasks are left: submit again once that is mended", file=sys.stderr)
-    if not told.arrays and not told.refused:
-        say(
-            "nothing to submit"
-            + ("" if told.queued or told.failed or told.later or problems or retry else ": every result is there")
-        )
-    elif told.arrays:
-        say(f"submitted; how it goes: simclic status {' '.join(map(str, arguments.exhibits))}")
+        print_errors([f"Slurm refused: {told.refused}; {left:,} tasks are left: submit again once that is mended"])
+    if told.arrays:
+        lines.append(f"submitted; how it goes: simclic status {' '.join(map(str, arguments.exhibits))}")
+    elif not told.refused:
+        done = not (told.queued or told.failed or told.later or problems or retry)
+        lines.append("nothing to submit" + (": every result is there" if done else ""))
+    for line in lines:
+        say(Console(), line)
     return int(bool(told.refused or problems))
 
 

@@ -33,16 +33,17 @@ def watch(arguments: argparse.Namespace) -> int:
         console.print(drawn(folder, 80))
         return 0
     with Live(drawn(folder, console.width), console=console, auto_refresh=False) as live:
-        while not ended(folder):
-            time.sleep(2)
+        over = False
+        while not over:
+            over = bool(_end(folder))  # before drawing, so that the last epoch is drawn
             live.update(drawn(folder, console.width), refresh=True)
-        live.update(drawn(folder, console.width), refresh=True)
+            time.sleep(0 if over else 2)
     return 0
 
 
-def ended(folder: RunFolder) -> bool:
-    """Is there nothing more to come?"""
-    return folder.has_encoder() or bool(folder.failure("pretrain"))
+def _end(folder: RunFolder) -> str:
+    """Return how the training has ended; empty while it may go on."""
+    return "done" if folder.has_encoder() else "failed" if folder.failure("pretrain") else ""
 
 
 def drawn(folder: RunFolder, width: int) -> "Group":
@@ -50,18 +51,16 @@ def drawn(folder: RunFolder, width: int) -> "Group":
     from rich.console import Group
     from rich.text import Text
 
-    found = folder.log_rows()
-    if not found:
+    rows = folder.log_rows()
+    if not rows:
         return Group(Text(f"{folder.name}: no epoch is done yet"))
-    epochs, last = folder.recorded_fields.get("epochs", "?"), found[-1]
-    state = "done" if folder.has_encoder() else "failed" if ended(folder) else "running"
-    lines = [Text(f"{folder.name}: epoch {last['epoch']} of {epochs}, {state}", style="bold")]
-    watched = (name for name in last if name not in (*FIRST, *LAST, *HIDDEN) and isinstance(last[name], float))  # by the method
-    for name in (*FIRST, *watched, *LAST):
-        values = [row[name] for row in found if row.get(name) is not None]
-        if values:
-            lines.append(Text(f"{name:14}{sparkline(values, max(10, width - 28))} {values[-1]:12.5g}", no_wrap=True))
-    return Group(*lines)
+    title = (
+        f"{folder.name}: epoch {rows[-1]['epoch']} of {folder.recorded_fields.get('epochs', '?')}, {_end(folder) or 'running'}"
+    )
+    watched = (k for k, value in rows[-1].items() if k not in (*FIRST, *LAST, *HIDDEN) and isinstance(value, float))  # by method
+    curves = {name: [row[name] for row in rows if row.get(name) is not None] for name in (*FIRST, *watched, *LAST)}
+    texts = [f"{name:14}{sparkline(v, max(10, width - 28))} {v[-1]:12.5g}" for name, v in curves.items() if v]
+    return Group(Text(title, style="bold"), *(Text(text, no_wrap=True) for text in texts))
 
 
 def sparkline(values: list[float], width: int) -> str:

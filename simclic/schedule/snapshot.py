@@ -18,18 +18,18 @@ SUMS = "SHA256SUMS"
 
 def take(place: Path) -> Path:
     """A copy of this package below `place`, ready to be imported; there is one for each state of the code."""
-    sums, commit = _sums(PACKAGE), provenance()["commit"]
-    told = _told(sums, commit)
-    folder = place / f"code-{_digest(told)}"
+    commit = provenance()["commit"]
+    sums = _sums(PACKAGE, commit)
+    folder, draft = place / f"code-{_digest(sums)}", place / f".code.{uuid.uuid4().hex[:8]}"
     if not folder.exists():
-        draft = place / f".code.{uuid.uuid4().hex[:8]}"
         try:
-            for name in sums:
-                (draft / "simclic" / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(PACKAGE / name, draft / "simclic" / name)
+            for path in _sources(PACKAGE):
+                copy = draft / "simclic" / path.relative_to(PACKAGE)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
             (draft / "simclic" / COMMIT).write_text(f"{commit}\n")
-            (draft / SUMS).write_text(told)
-            if _sums(draft / "simclic") != sums:
+            (draft / SUMS).write_text(sums)
+            if _sums(draft / "simclic", commit) != sums:
                 raise InputError(f"{PACKAGE}: was changed while it was copied; submit again")
             with suppress(OSError):
                 os.rename(draft, folder)  # whole or not at all; somebody may have been faster
@@ -42,14 +42,14 @@ def take(place: Path) -> Path:
 def check(folder: Path) -> None:
     """Raise InputError, naming the files, if a copy is not what was submitted any more."""
     try:
-        told, commit = (folder / SUMS).read_text(), (folder / "simclic" / COMMIT).read_text().strip()
+        before, commit = (folder / SUMS).read_text(), (folder / "simclic" / COMMIT).read_text().strip()
     except OSError as e:
         raise InputError(f"{e.filename}: cannot be read ({e.strerror}); submit again") from e
-    now, before = _told(_sums(folder / "simclic"), commit).splitlines(), told.splitlines()
-    if folder.name != f"code-{_digest(told)}" or now != before:
-        differ = sorted({line.split("  ", 1)[-1] for line in {*now} ^ {*before}})
-        those = f": {', '.join(differ[:8])} differ{'s' if len(differ) == 1 else ''}" if differ else ""
-        raise InputError(f"{folder / 'simclic'}: is not the code that was submitted any more{those}; submit again")
+    now = _sums(folder / "simclic", commit)
+    if folder.name != f"code-{_digest(before)}" or now != before:
+        names = sorted({line.split("  ", 1)[-1] for line in {*now.splitlines()} ^ {*before.splitlines()}})
+        differ = f": {', '.join(names[:8])} differ{'s' if len(names) == 1 else ''}" if names else ""
+        raise InputError(f"{folder / 'simclic'}: is not the code that was submitted any more{differ}; submit again")
 
 
 def is_copy(path: Path) -> bool:
@@ -77,15 +77,15 @@ def running(folder: Path) -> None:
         raise InputError(f"{PACKAGE}: is imported here and not {folder / 'simclic'}; is PYTHONSAFEPATH set on the node?")
 
 
-def _sums(package: Path) -> dict[str, str]:
-    """The SHA-256 of every source file, by its name below the package."""
-    paths = sorted(p for p in package.rglob("*.py") if "__pycache__" not in p.parts)
-    return {p.relative_to(package).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths}
+def _sources(package: Path) -> list[Path]:
+    return sorted(path for path in package.rglob("*.py") if "__pycache__" not in path.parts)
 
 
-def _told(sums: dict[str, str], commit: str) -> str:
-    return "".join(f"{line}\n" for line in [f"{commit}  commit", *(f"{digest}  {name}" for name, digest in sums.items())])
+def _sums(package: Path, commit: str) -> str:
+    """The commit and the SHA-256 of every source file with its name below the package, a line each."""
+    sums = [(hashlib.sha256(path.read_bytes()).hexdigest(), path.relative_to(package).as_posix()) for path in _sources(package)]
+    return "".join(f"{digest}  {name}\n" for digest, name in [(commit, "commit"), *sums])
 
 
-def _digest(told: str) -> str:
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+def _digest(sums: str) -> str:
+    return hashlib.sha256(sums.encode()).hexdigest()[:16]
