@@ -12,7 +12,7 @@ from simclic import data, stop
 from simclic.errors import Diverged, InputError
 from simclic.experiment import USUAL, Finetune, How, Job, Linear, Run
 from simclic.progress import Tell, shown
-from simclic.schedule.cost import rough
+from simclic.schedule.cost import guess_seconds
 from simclic.store.claim import Busy
 from simclic.store.result_file import Scored
 from simclic.store.run_folder import RunFolder
@@ -45,9 +45,8 @@ def group_by_run(jobs: Iterable[Job]) -> list[list[Job]]:
 
 
 def price_jobs(jobs: Collection[Job]) -> dict[Job, float]:
-    """Return what each job will take of the time of all, as a rough guess."""
-    encoders = {run: rough(run, ()) for run in {job.run for job in jobs}}
-    return {job: rough(job.run, (job.protocol,)) - encoders[job.run] if job.protocol else encoders[job.run] for job in jobs}
+    """Return what each job will take of the time of all, as a guess."""
+    return {job: guess_seconds(job.run, job.protocol) for job in jobs}
 
 
 def run_jobs(

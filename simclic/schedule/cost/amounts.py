@@ -1,9 +1,7 @@
 """What a job amounts to: how often it does what takes time, and what it leaves on disk."""
 
-from collections.abc import Iterable
-
 from simclic import data
-from simclic.experiment import METHODS, Finetune, Linear, Protocol, Run
+from simclic.experiment import METHODS, Finetune, Protocol, Run
 from simclic.experiment.protocol import CHECKPOINT_BYTES
 
 # How often: "train.step" and "train.image", steps of a pre-training and passes of an image through the encoder in them; "epoch",
@@ -91,16 +89,3 @@ def decoded(run: Run, size: int) -> float:
     """Bytes of a Run's images once they are decoded at a size in pixels; nothing for what needs no decoding."""
     stored, bundled = data.facts(run.dataset).stored, data.is_bundled(run.dataset)
     return 0.0 if bundled else 3.0 * (fit(run) + parts(run)[2]) * (stored or size) ** 2
-
-
-def rough(run: Run, protocols: Iterable[Protocol]) -> float:
-    """A price in images that pass through the network and back, to share out what is left of some work."""
-    train, val, _ = data.facts(run.dataset).sizes
-    small = 1 + 32 / run.batch_size  # a step has a price of its own, whatever its size
-    price = run.epochs * (train + val) * small * METHODS[run.method].passes
-    for protocol in protocols:
-        if isinstance(protocol, Finetune):
-            price += (len(protocol.settings) + 1) * protocol.steps * protocol.batch_size
-        elif isinstance(protocol, Linear):
-            price += (0.1 if protocol.solver == "converged" else 0.5) * protocol.l2_count * (train + val)
-    return price

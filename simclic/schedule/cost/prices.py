@@ -9,7 +9,7 @@ from simclic.errors import InputError
 from simclic.experiment import PROTOCOLS, Linear, Protocol, Run
 from simclic.files import read_json
 from simclic.schedule.cost import amounts
-from simclic.schedule.cost.rates import FOLDER, Price, Target, calibrated, named
+from simclic.schedule.cost.rates import FOLDER, Price, Rates, Target, calibrated, named
 from simclic.store.run_folder import run_folders
 
 ENOUGH = 20  # finished jobs of one kind; more would not be told apart from these
@@ -61,9 +61,7 @@ class Prices:
 
     def base(self, run: Run, protocol: Protocol | None) -> Price:
         """What a job would take by calibration, or by guess: what its record calls seconds, so without its start."""
-        done = amounts.encoder(run) if protocol is None else amounts.result(run, protocol)
-        done.pop("start", None)
-        return self.rates.price(run, kind_of(run, protocol).precision, done)
+        return self.rates.price(run, kind_of(run, protocol).precision, _amounts(run, protocol))
 
     def of(self, run: Run, protocol: Protocol | None) -> Price:
         """What a job will take. An encoder's price has its process's start in it."""
@@ -77,6 +75,17 @@ class Prices:
     def features(self, run: Run, protocol: Linear) -> Price:
         """What the pass takes that keeps the features of all images, once for an encoder."""
         return self.rates.price(run, protocol.features, amounts.features(run))
+
+
+def guess_seconds(run: Run, protocol: Protocol | None) -> float:
+    """Return what a job would take on a CPU, by guesses alone: enough to see how large jobs are beside each other."""
+    return Rates(Target(), []).price(run, "", _amounts(run, protocol)).seconds
+
+
+def _amounts(run: Run, protocol: Protocol | None) -> amounts.Amounts:
+    """What a job amounts to, the start of its process aside."""
+    done = amounts.encoder(run) if protocol is None else amounts.result(run, protocol)
+    return {name: amount for name, amount in done.items() if name != "start"}
 
 
 def prices_on(runs: Path, device: str) -> Prices:
