@@ -23,8 +23,9 @@ from simclic.schedule import processes as launch
 from simclic.schedule import records, snapshot, task
 from simclic.schedule.pack import Array
 from simclic.schedule.profile import parse
+from simclic.schedule.state import Queue
 from simclic.schedule.status import states
-from simclic.schedule.submit import Submitted, _forgiven, _missing
+from simclic.schedule.submit import Submitted, choose_jobs, forget_failures
 from simclic.schedule.work import WorkerOptions
 from simclic.store.claim import Busy, claimed, owner
 from simclic.store.run_folder import RunFolder
@@ -252,9 +253,10 @@ def test_a_place_that_slurm_cannot_name(tmp_path, name):
 
 def missing(queued=(), cluster="slurm", retry=False, work=None):
     """What would be submitted of an encoder and its probe."""
-    told = Submitted()
-    found = _missing(work or [Job(tiny(), LINEAR)], Path("runs"), dict(queued), cluster, retry, told)
-    return found, told
+    told, jobs, numbers = Submitted(), work or [Job(tiny(), LINEAR)], dict(queued)
+    queue = Queue(Path("runs"), jobs, cluster)
+    queue.task_number = lambda job: numbers.get(job.name, "")
+    return choose_jobs(jobs, queue, retry, told), told
 
 
 ENCODER, PROBE = Job(tiny()).name, Job(tiny(), LINEAR).name
@@ -284,7 +286,7 @@ def test_what_failed_is_left_alone_until_it_is_asked_for(here):
     assert missing(work=work, retry=True)[0] == BOTH  # that and no more, even while its probe waits in vain
     assert missing({PROBE: "2"}, work=work, retry=True)[0] == BOTH
     assert RunFolder(Path("runs"), tiny()).failure("pretrain")  # it is forgotten once it is submitted
-    before = _forgiven(Path("runs"), [*BOTH[0], *BOTH[1]])
+    before = forget_failures([*BOTH[0], *BOTH[1]], Path("runs"))
     assert list(before) == [RunFolder(Path("runs"), tiny()).failure_path("pretrain")]
     assert not RunFolder(Path("runs"), tiny()).failure("pretrain")
 

@@ -8,7 +8,7 @@ from simclic import data
 from simclic.errors import InputError
 from simclic.experiment import Job, JobState, Suite
 from simclic.experiment.baselines import not_imported
-from simclic.schedule.state import State, disk_states
+from simclic.schedule.state import State, job_states
 
 STAGES = ("pretrain", "calibrate", "linear", "finetune")
 
@@ -63,7 +63,7 @@ def plan(suites: Iterable[Suite], runs: Path, root: Path, verify: bool = True) -
     Raises InputError for an unknown data set, and for a run.json that disagrees with its Run.
     """
     made, suites = Plan(), list(suites)
-    made.jobs = {job.name: state for job, state in disk_states((j for suite in suites for j in suite.jobs), runs, verify).items()}
+    made.jobs = {job.name: state for job, state in job_states((j for s in suites for j in s.jobs), runs, verify=verify).items()}
     run_fields = dict.fromkeys(state.run for state in made.jobs.values())
     found = {run.dataset: data.missing(run.dataset, root) for run in run_fields}
     found |= {run.init: not_imported(runs, run.init) for run in run_fields}

@@ -26,10 +26,11 @@ from simclic.store.run_folder import RunFolder
 
 NAME, ARRAY = r"\d{8}-\d{6}-\d{6}-[0-9a-f]{6}", r"(pretrain|linear|finetune|all)-\d+"  # of a launch's folder and of an array
 
+LOCAL = "local"  # the cluster of a profile that is this machine
 CLAIMS = ("owner", "submitting", "local")  # what processes claim in here: a launch, to submit, to work on this machine
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """One task of an array: its place in it, what it is to do, and where its state and its messages are."""
 
@@ -78,6 +79,11 @@ class Task:
         job = self.launch.number(self.array)
         return f"{job}_{self.index}" if job and self.launch.sizes[self.array] > 1 else job
 
+    @property
+    def title(self) -> str:
+        """What Slurm is told to call its array."""
+        return self.launch.title(self.array)
+
     def messages(self, job: str = "") -> Path:
         """Where its errors are told, as submitit names that. job: how Slurm calls it, if nobody has written that down yet."""
         name = job or self.id
@@ -113,7 +119,7 @@ class Launch:
         self.folder, self.values = folder, found
         self.how, self.code = How(**found["how"]), folder.parent / found["code"]
         self.sizes = {array["name"]: len(array["tasks"]) for array in found["arrays"]}
-        self.is_local = found["cluster"] == "local"
+        self.is_local = found["cluster"] == LOCAL
         self._numbers: dict[str, str] = {}
 
     def tasks(self) -> Iterator[Task]:

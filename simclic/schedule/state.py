@@ -1,7 +1,8 @@
 """The state of a job: results on disk say most, then recorded failures, then claims, then what tasks and Slurm say."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from simclic import slurm
 from simclic.experiment import Job, JobState, Protocol, Run
 from simclic.files import Broken
 from simclic.schedule import records
-from simclic.schedule.records import Task
+from simclic.schedule.records import LOCAL, Task
 from simclic.store.claim import owner
 from simclic.store.run_folder import RunFolder
 
@@ -78,16 +79,10 @@ class State:
 def job_state(job: Job, runs: Path, queue: "Queue | None" = None, needed: bool = True, verify: bool = True) -> State:
     """Return the state of a job under `runs`.
 
-    queue: what tasks and Slurm know of it; without it a job is done, failed, broken or missing. needed: an encoder that no open
-    result needs counts as done. verify: compare the SHA-256 of results. Raise InputError for a run.json of another experiment.
+    queue: what claims, tasks and Slurm say of it; without it a job is done, failed, broken or missing. needed: an encoder that no
+    open result needs counts as done. verify: compare the SHA-256 of results. Raise InputError for another experiment's run.json.
     """
-    state = _state_on_disk(job, RunFolder(runs, job.run), needed, verify)
-    if state.state != JobState.MISSING or queue is None:
-        return state
-    return queue.state(job, job_state(job.encoder, runs, queue) if job.protocol else None)
-
-
-def _state_on_disk(job: Job, folder: RunFolder, needed: bool, verify: bool) -> State:
+    folder = RunFolder(runs, job.run)
     try:
         if job.protocol:
             record = folder.read_result(job.protocol, verify)
@@ -101,89 +96,130 @@ def _state_on_disk(job: Job, folder: RunFolder, needed: bool, verify: bool) -> S
     if failure := folder.failure_record(job.stage if job.protocol else "pretrain"):
         job_id, log = str(failure.get("job", "")), str(failure.get("log", ""))
         return State(job, JobState.FAILED, str(failure.get("reason")), job_id=job_id, log=log)
-    return State(job, JobState.MISSING)
+    return queue.state(job) if queue else State(job, JobState.MISSING)
+
+
+def job_states(jobs: Iterable[Job], runs: Path, queue: "Queue | None" = None, verify: bool = True) -> dict[Job, State]:
+    """Return the states of results and of their encoders, encoders before what builds on them."""
+    results = {job: job_state(job, runs, queue, verify=verify) for job in dict.fromkeys(jobs)}
+    needed = {job.encoder for job, state in results.items() if state.state not in (JobState.DONE, JobState.BROKEN)}
+    states: dict[Job, State] = {}
+    for job, state in results.items():
+        if job.encoder not in states:
+            states[job.encoder] = job_state(job.encoder, runs, queue, needed=job.encoder in needed)
+        states[job] = state
+    return states
 
 
 class Queue:
-    """What was submitted of some jobs, and what Slurm says of it, asked once. silent: what Slurm does not answer."""
+    """What claims, tasks and Slurm say of those of some jobs that are not there; each is asked once, when it is needed.
 
-    def __init__(self, runs: Path, jobs: Collection[Job]):
-        self.runs, self.silent, self.tasks = runs, list[str](), dict[str, Task]()
-        names = {job.name for job in jobs}
-        for launch in records.launches(runs) if names else ():
-            for task in launch.tasks():
-                for name in names.intersection(task.names):
-                    self.tasks.setdefault(name, task)  # the newest launch comes first
-        self.slurm = self._ask({task.id: task.launch.title(task.array) for task in self.tasks.values() if task.id})
+    cluster: where more is about to be submitted: if that is Slurm it has to answer, and why jobs left it is not asked.
+    silent: what Slurm does not answer. launches: the newest first. tasks: by the names of their jobs.
+    """
 
-    def state(self, job: Job, encoder: State | None) -> State:
-        """Return the state of a job of which nothing is on disk. encoder: the state of the one that it builds on."""
+    def __init__(self, runs: Path, jobs: Iterable[Job], cluster: str = ""):
+        self.runs, self.cluster, self.silent, self.tasks = runs, cluster, list[str](), dict[str, Task]()
+        self.reports, self.known, self.encoders = cache(Task.state), cache(self._known), dict[Job, State]()
+        names = {job.name for job in jobs if not _is_there(job, runs)}
+        self.launches = records.launches(runs) if names or cluster else []
+        for task in (task for launch in self.launches for task in launch.tasks()):
+            for name in names.intersection(task.names):
+                self.tasks.setdefault(name, task)  # that of the newest launch
+
+    @cached_property
+    def alive(self) -> dict[str, slurm.Job] | None:
+        """What waits and runs in Slurm, by its number; None if Slurm does not answer. Raise slurm.Silent if it has to."""
+        try:
+            return slurm.queue()
+        except slurm.Silent as e:
+            if self.cluster not in ("", LOCAL):
+                raise
+            self.silent.append(f"{e}; what waits and what runs is not known, and nothing is taken for lost")
+            return None
+
+    @cached_property
+    def ended(self) -> dict[str, slurm.Job]:
+        """What accounting knows of tasks that have left Slurm's queue, by their numbers."""
+        numbers = {task.id for task in self.tasks.values()} - (self.alive or {}).keys() - {""}
+        try:
+            return {} if self.cluster else slurm.history({number.split("_")[0] for number in numbers})
+        except slurm.Silent as e:
+            self.silent.append(f"{e}; why jobs left the queue is known only where they said so themselves")
+            return {}
+
+    def task_number(self, job: Job) -> str:
+        """Return the number of the task that waits or runs and has yet to do a job; LOCAL on this machine, or nothing."""
         task = self.tasks.get(job.name)
-        state = self._of_task(task, job, encoder) if task else State(job, JobState.MISSING)
-        if task is None and encoder is None and (holder := RunFolder(self.runs, job.run).owner()):
-            where = holder.get("job") or f"process {holder['pid']}"
-            state = State(job, JobState.RUNNING, node=holder["host"], job_id=where)
+        known = self.known(task) if task else None
+        if task is None or known is None or known.stuck or job.run.name in self.reports(task).get("failures", {}):
+            return ""
+        return task.id or LOCAL
+
+    def state(self, job: Job) -> State:
+        """Return the state of a job of which nothing is on disk."""
+        encoder, task, state = None, self.tasks.get(job.name), State(job, JobState.MISSING)
+        if job.protocol:
+            if job.encoder not in self.encoders:
+                self.encoders[job.encoder] = job_state(job.encoder, self.runs, self)
+            encoder = self.encoders[job.encoder]
+        if task:
+            state = self._state_in_task(task, job, is_ready=encoder is None or encoder.state == JobState.DONE)
+        folder, is_gone = RunFolder(self.runs, job.run), state.state in (JobState.MISSING, JobState.STOPPED)
+        if state.state != JobState.RUNNING and (claim := folder.owner(job.protocol, ask_slurm=is_gone)):
+            state = State(job, JobState.RUNNING, node=claim["host"], job_id=claim.get("job") or f"process {claim['pid']}")
         waits = encoder is not None and encoder.state not in (JobState.DONE, JobState.MISSING)
         if encoder and waits and state.state not in (JobState.RUNNING, JobState.UNKNOWN):
             state = replace(state, state=JobState.WAITING, reason=_waits_for(encoder))
         if state.state == JobState.RUNNING and encoder is None:
-            rows = RunFolder(self.runs, job.run).log_rows()
+            rows = folder.log_rows()
             note = f"epoch {rows[-1]['epoch']}/{job.run.epochs}" if rows else "before its first epoch"
             state = replace(state, note=state.note or note, speed=rows[-1].get("images/s") if rows else None)
         return state
 
-    def _ask(self, titles: dict[str, str]) -> dict[str, slurm.Job] | None:
-        """Return what Slurm knows of tasks; None if it does not answer.
-
-        titles: what each is called, since numbers are given out again where a Slurm was set up afresh.
-        """
-        if not titles:
-            return {}
-        try:
-            known = {i: job for i, job in slurm.queue().items() if titles.get(i) == job.name}
-        except slurm.Silent as e:
-            self.silent.append(f"{e}; what waits and what runs is not known, and nothing is taken for lost")
-            return None
-        try:
-            ended = slurm.history({i.split("_")[0] for i in titles.keys() - known.keys()})
-            return {**{i: job for i, job in ended.items() if titles.get(i) == job.name}, **known}
-        except slurm.Silent as e:
-            self.silent.append(f"{e}; why jobs left the queue is known only where they said so themselves")
-            return known
-
-    def _of_task(self, task: Task, job: Job, encoder: State | None) -> State:
-        """Return what a task and Slurm say of one of its jobs."""
-        report = task.state()
-        state = State(job, JobState.STOPPED, job_id=task.id or "local", node=report.get("node", ""), log=str(task.messages()))
+    def _known(self, task: Task) -> slurm.Job | None:
+        """Return the task as it waits or runs, or None. A Slurm set up afresh gives numbers out again, but never a name."""
         if task.launch.is_local:
-            known = slurm.Job("local", "RUNNING" if owner(task.launch.folder) else "")
-        elif self.slurm is None:
+            return slurm.Job(LOCAL, "RUNNING") if owner(task.launch.folder) else None
+        known = (self.alive or {}).get(task.id)
+        return known if known and known.name == task.title else None
+
+    def _state_in_task(self, task: Task, job: Job, is_ready: bool) -> State:
+        """Return what a task and Slurm say of one of its jobs. is_ready: its encoder is there, or it is one."""
+        report, known = self.reports(task), self.known(task)
+        state = State(job, JobState.STOPPED, job_id=task.id or LOCAL, node=report.get("node", ""), log=str(task.messages()))
+        if not task.launch.is_local and self.alive is None:
             return replace(state, state=JobState.UNKNOWN)
-        else:
-            known = self.slurm.get(task.id) or slurm.Job(task.id, "")
-            state = replace(state, node=known.node or state.node)
-        if known.stuck:
+        if known and known.stuck:
             return replace(state, reason="what it waited for has failed", node="")
-        if known.state == "PENDING":
+        state = replace(state, node=known.node or state.node) if known else state
+        if known and known.state == "PENDING":
             return replace(state, state=JobState.QUEUED, reason=known.reason, node="")
-        if known.state and known.state not in slurm.ENDED:
+        if known:
             progress = report.get("jobs", {}).get(job.run.name)
-            if progress and (encoder is None or encoder.state == JobState.DONE) and self._is_next(task, job):
+            if progress and is_ready and self._is_next(task, job):
                 return replace(state, state=JobState.RUNNING, note=progress["note"], left=progress["left"])
             return replace(state, state=JobState.QUEUED, reason="next in its task")
         why = report.get("elsewhere", {}).get(job.run.name) or report.get("why") or ""
         if not why and report.get("word") == "running":
             why = "ended without a word"
-        if known.state and known.state != "COMPLETED":
-            why = f"{known.state} {known.reason}".strip() + (f"; {why}" if why else "")
+        left = None if task.launch.is_local else self.ended.get(task.id)
+        if left and left.name == task.title:
+            state = replace(state, node=left.node or state.node)
+            if left.state not in ("", "COMPLETED"):
+                why = f"{left.state} {left.reason}".strip() + (f"; {why}" if why else "")
         return replace(state, reason=why or "left the queue without a word")
 
     def _is_next(self, task: Task, job: Job) -> bool:
         """Is this the job of its Run that is at work? One after another, encoder first."""
-        folder = RunFolder(self.runs, job.run).path
+        done = {path.stem for path in RunFolder(self.runs, job.run).result_paths()}
         names = [p["name"] for content in task.content if content["name"] == job.run.name for p in content["protocols"]]
-        missing = [name for name in names if not (folder / f"{name}.json").exists()]
-        return job.protocol is None or missing[:1] == [job.protocol.name]
+        return job.protocol is None or [name for name in names if name not in done][:1] == [job.protocol.name]
+
+
+def _is_there(job: Job, runs: Path) -> bool:
+    folder = RunFolder(runs, job.run)
+    return folder.has_result(job.protocol) if job.protocol else folder.has_encoder()
 
 
 def _waits_for(encoder: State) -> str:
@@ -192,15 +228,3 @@ def _waits_for(encoder: State) -> str:
     if encoder.state in (JobState.QUEUED, JobState.RUNNING):
         return f"for its pre-training, which is {word}"
     return f"for {encoder.stage} {encoder.run.name}, which {'is' if encoder.state == JobState.UNKNOWN else 'has'} {word}"
-
-
-def disk_states(jobs: Iterable[Job], runs: Path, verify: bool = True) -> dict[Job, State]:
-    """Return the states of results and of their encoders as they are on disk, encoders before what builds on them."""
-    results = {job: job_state(job, runs, verify=verify) for job in dict.fromkeys(jobs)}
-    needed = {job.encoder for job, state in results.items() if state.is_open}
-    states: dict[Job, State] = {}
-    for job, state in results.items():
-        if job.encoder not in states:
-            states[job.encoder] = job_state(job.encoder, runs, needed=job.encoder in needed)
-        states[job] = state
-    return states

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from simclic import data
 from simclic.experiment import Job, JobState, Suite
-from simclic.schedule.state import Queue, State, disk_states
+from simclic.schedule.state import Queue, State, job_states
 
 SHOWN = ("done", "running", "queued", "waiting", "failed", "stopped", "unknown", "missing")  # a broken job counts as failed
 
@@ -29,21 +29,16 @@ class States:
 
 
 def states(suites: Iterable[Suite], runs: Path, root: Path) -> States:
-    """Look at everything; data sets are looked for under `root`. Raises InputError for a run.json that disagrees with its Run."""
-    found, lines = States(), dict[tuple[str, str], dict[Job, None]]()
+    """Return the state of every job. root: where data sets lie. Raise InputError for a run.json that disagrees with its Run."""
+    lines = dict[tuple[str, str], dict[Job, None]]()
     for suite in suites:
         for exhibit in suite.exhibits:
-            for job in (one for result in exhibit.jobs for one in (result.encoder, result)):
+            for job in (job for result in exhibit.jobs for job in (result.encoder, result)):
                 lines.setdefault((f"{suite.name} {exhibit.name}".strip(), job.stage), {})[job] = None
-    found.lines = {at: list(jobs) for at, jobs in lines.items()}
-    results = [job for jobs in found.lines.values() for job in jobs if job.protocol]
-    found.jobs = disk_states(results, runs, verify=False)  # the report verifies; this has to be quick
-    missing = [job for job, state in found.jobs.items() if state.state == JobState.MISSING]
-    queue = Queue(runs, missing)
+    jobs = dict.fromkeys(job for line in lines.values() for job in line)
+    queue = Queue(runs, jobs)
+    states = job_states((job for job in jobs if job.protocol), runs, queue, verify=False)  # the report verifies; this is quick
+    missing = [job for job, state in states.items() if state.state == JobState.MISSING]
     absent = {name: data.missing(name, root) for name in dict.fromkeys(job.run.dataset for job in missing)}
-    for job in missing:  # encoders first: results wait for them
-        state = queue.state(job, found.jobs[job.encoder] if job.protocol else None)
-        without_data = absent[job.run.dataset] if state.state == JobState.MISSING else ""
-        found.jobs[job] = replace(state, reason=without_data) if without_data else state
-    found.silent = queue.silent
-    return found
+    states |= {job: replace(states[job], reason=absent[job.run.dataset]) for job in missing}
+    return States({place: list(line) for place, line in lines.items()}, states, queue.silent)

@@ -16,13 +16,11 @@ from simclic.experiment import Job, JobState
 from simclic.schedule import records, snapshot, task
 from simclic.schedule.pack import Array, Prices, arrays
 from simclic.schedule.profile import Profile
-from simclic.schedule.records import Launch
-from simclic.schedule.state import job_state
+from simclic.schedule.records import LOCAL, Launch
+from simclic.schedule.state import Queue, job_state
 from simclic.schedule.work import group_by_run
 from simclic.store.claim import claimed, owner
 from simclic.store.run_folder import RunFolder
-
-LOCAL = "local"
 
 
 @dataclass
@@ -43,130 +41,98 @@ def submit(jobs: list[Job], profile: Profile, runs: Path, root: Path, retry: boo
 
     Raises InputError if Slurm does not answer: nothing is submitted then, since what is in the queue is not known.
     """
+    is_local = profile.cluster == LOCAL
     with claimed(records.place(runs), "submitting"):
-        queued = in_queue(runs, profile.cluster)
-        told = Submitted()
-        encoders, results = _missing(jobs, runs, queued, profile.cluster, retry, told)
+        submitted, queue = Submitted(), Queue(runs, {each for job in jobs for each in (job.encoder, job)}, profile.cluster)
+        if not is_local or not all(launch.is_local for launch in queue.launches):
+            cancel_lost(queue)
+        encoders, results = choose_jobs(jobs, queue, retry, submitted)
         if not encoders and not results:
-            return told
-        if profile.cluster == LOCAL:
-            made = [Array("all", [[*encoders, *results]])]
+            return submitted
+        if is_local:
+            to_submit = [Array("all", [[*encoders, *results]])]
         else:
             prices = Prices(runs, profile)
             prices.learn(jobs)
-            waiting = {job.encoder: queued[job.encoder.name] for job in results if job.encoder.name in queued}
-            made = arrays(encoders, results, waiting, profile, prices, _largest())
-        launch = records.begin(made, profile, snapshot.take(records.place(runs)), runs, root)
-        told.folder, before = launch.folder, _forgiven(runs, [*encoders, *results])
-        (_start if profile.cluster == LOCAL else _sbatch)(launch, made, profile, told)
-        out = {job.run.name for array in told.left for task in array.tasks for job in task}
-        for path, content in before.items():
-            if path.parent.name in out and not path.exists():  # it was not submitted after all
+            numbers = {job.encoder: number for job in results if (number := queue.task_number(job.encoder))}
+            largest = slurm.settings().get("MaxArraySize", "")
+            to_submit = arrays(encoders, results, numbers, profile, prices, max(1, int(largest)) if largest.isdigit() else 1001)
+        launch = records.begin(to_submit, profile, snapshot.take(records.place(runs)), runs, root)
+        submitted.folder, failures = launch.folder, forget_failures([*encoders, *results], runs)
+        (_start if is_local else _sbatch)(launch, to_submit, profile, submitted)
+        refused = {job.run.name for array in submitted.left for task in array.tasks for job in task}
+        for path, content in failures.items():
+            if path.parent.name in refused and not path.exists():
                 files.write_bytes(path, content)
-        return told
+        return submitted
 
 
-def in_queue(runs: Path, cluster: str = "slurm") -> dict[str, str]:
-    """The names of jobs that wait or run, with the number of their task. Raises slurm.Silent.
-
-    What can never start is cancelled, and so is what a submitter that was killed left incomplete."""
-    found, known = records.launches(runs), dict[str, slurm.Job]()
-    try:
-        if cluster != LOCAL or any(launch.values["cluster"] != LOCAL for launch in found):
-            known = slurm.queue()
-    except slurm.Silent:
-        if cluster != LOCAL:
-            raise  # on this machine, with runs that came from a cluster, claims have to do
-    lost = {title for launch in found for name in launch.sizes if not launch.number(name) for title in [launch.title(name)]}
-    slurm.cancel({job.id for job in known.values() if job.name in lost})
-    queued: dict[str, str] = {}
-    stuck = set()
-    for launch in found:
-        alive = launch.values["cluster"] == LOCAL and owner(launch.folder) is not None
-        for one in launch.tasks():
-            job = known.get(one.id) if one.id else None
-            job = job if job and job.name == launch.title(one.array) else None  # a Slurm set up afresh counts from 1 again
-            if job and job.stuck:
-                stuck.add(job.id)
-            elif job or alive:
-                over = one.state().get("failures", {})
-                queued |= {name: one.id or LOCAL for name in one.names if name.split("/")[0] not in over}
-    slurm.cancel(stuck)
-    return queued
+def cancel_lost(queue: Queue) -> None:
+    """Cancel what can never start, and what a submitter that was killed left incomplete. Raise slurm.Silent."""
+    known = (queue.alive or {}).values()
+    names = [(launch.title(array), bool(launch.number(array))) for launch in queue.launches for array in launch.sizes]
+    incomplete = {name for name, has_number in names if not has_number}
+    titles = {name for name, _ in names}
+    slurm.cancel({job.id for job in known if job.name in incomplete or (job.stuck and job.name in titles)})
 
 
-def _missing(
-    jobs: list[Job], runs: Path, queued: dict[str, str], cluster: str, retry: bool, told: Submitted
-) -> tuple[list[Job], list[Job]]:
-    """Encoders and results to submit, and in `told` how many are not, and why."""
+def choose_jobs(jobs: list[Job], queue: Queue, retry: bool, submitted: Submitted) -> tuple[list[Job], list[Job]]:
+    """Return encoders and results to submit; in `submitted` stands how many are not, and why."""
     encoders, results = list[Job](), list[Job]()
     for group in group_by_run(jobs):
-        encoder, state = group[0].encoder, job_state(group[0].encoder, runs)
-        made = state.state in (JobState.DONE, JobState.BROKEN)
-        coming = "" if made else queued.get(encoder.name, "")
-        failed = not coming and state.state == JobState.FAILED
-        told.queued += bool(coming)
-        if failed and not retry:
-            told.failed += 1 + len(group)
+        encoder = job_state(group[0].encoder, queue.runs, queue)
+        is_made = encoder.state in (JobState.DONE, JobState.BROKEN)
+        number = "" if is_made else queue.task_number(encoder.job)
+        has_failed = not number and encoder.state == JobState.FAILED
+        submitted.queued += bool(number)
+        if has_failed and not retry:
+            submitted.failed += 1 + len(group)
             continue
-        wanted = []
+        chosen = []
         for job in group:
-            before = job_state(job, runs).state == JobState.FAILED
-            if job.name in queued and (made or coming):  # else what it waits for has gone, and so will it
-                told.queued += 1
-            elif before and not retry:
-                told.failed += 1
-            elif before or failed or not retry:
-                wanted.append(job)
-        if coming and (coming == LOCAL) != (cluster == LOCAL):  # one cannot wait for the other
-            told.later += len(wanted)
+            failed_before = job_state(job, queue.runs, queue).state == JobState.FAILED
+            if (is_made or number) and queue.task_number(job):  # else what it waits for has gone, and so will it
+                submitted.queued += 1
+            elif failed_before and not retry:
+                submitted.failed += 1
+            elif failed_before or has_failed or not retry:
+                chosen.append(job)
+        if number and (number == LOCAL) != (queue.cluster == LOCAL):  # one cannot wait for the other
+            submitted.later += len(chosen)
             continue
-        if not made and not coming and (failed or not retry):
-            encoders.append(encoder)
-        results += wanted
+        if not is_made and not number and (has_failed or not retry):
+            encoders.append(encoder.job)
+        results += chosen
     return encoders, results
 
 
-def _forgiven(runs: Path, jobs: list[Job]) -> dict[Path, bytes]:
-    """Forget the failures of what is submitted once more; returns what was forgotten."""
+def forget_failures(jobs: list[Job], runs: Path) -> dict[Path, bytes]:
+    """Forget the failures of jobs that are submitted once more. Return what was forgotten."""
     paths = [RunFolder(runs, job.run).failure_path(job.stage if job.protocol else "pretrain") for job in jobs]
-    before = {path: path.read_bytes() for path in paths if path.is_file()}
-    for path in before:
+    failures = {path: path.read_bytes() for path in paths if path.is_file()}
+    for path in failures:
         path.unlink(missing_ok=True)
-    return before
+    return failures
 
 
-def _largest() -> int:
-    """How many tasks an array may have here."""
-    text = slurm.settings().get("MaxArraySize", "")
-    return max(1, int(text)) if text.isdigit() else 1001
-
-
-def _sbatch(launch: Launch, made: list[Array], profile: Profile, told: Submitted) -> None:
+def _sbatch(launch: Launch, to_submit: list[Array], profile: Profile, submitted: Submitted) -> None:
     """One array after another, parents first. Where Slurm refuses one, the rest stays out and is named."""
     numbers: dict[int, str] = {}
-    for i, array in enumerate(made):
-        name = f"{array.stage}-{i}"
+    for i, array in enumerate(to_submit):
+        name, n = f"{array.stage}-{i}", len(array.tasks)
         parent = array.after if isinstance(array.after, str) else numbers[id(array.after)]
+        each = isinstance(array.after, Array) and len(array.after.tasks) > 1  # task by task
         try:
             with asking():
                 executor = executor_for(profile, array.stage, launch.folder / name, launch.title(name), launch.code)
-                executor.update_parameters(slurm_dependency=_after(array, parent))
-                n = len(array.tasks)
+                executor.update_parameters(slurm_dependency=f"{'aftercorr' if each else 'afterok'}:{parent}" if parent else None)
                 jobs = executor.map_array(task.run, [str(launch.folder)] * n, [name] * n, range(n))
         except InputError as e:
-            told.refused, told.left = str(e), made[i:]
+            submitted.refused, submitted.left = str(e), to_submit[i:]
             return
         numbers[id(array)] = jobs[0].job_id.split("_")[0]
         launch.taken(name, numbers[id(array)])
-        told.arrays.append((array, numbers[id(array)]))
-
-
-def _after(array: Array, parent: str) -> str | None:
-    if not parent:
-        return None
-    whole = isinstance(array.after, Array) and len(array.after.tasks) > 1
-    return f"{'aftercorr' if whole else 'afterok'}:{parent}"
+        submitted.arrays.append((array, numbers[id(array)]))
 
 
 def executor_for(profile: Profile, stage: str, folder: Path, title: str, code: Path) -> Any:
@@ -192,8 +158,8 @@ def asking() -> Iterator[None]:
     """To talk to sbatch through submitit: nothing of this environment leaks into a job, and a refusal is an InputError."""
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    before, kept = dict(os.environ), slurm.environment()
-    for key in before.keys() - kept.keys():
+    before = dict(os.environ)
+    for key in before.keys() - slurm.environment().keys():
         del os.environ[key]
     try:
         yield
@@ -204,7 +170,7 @@ def asking() -> Iterator[None]:
         os.environ |= before
 
 
-def _start(launch: Launch, made: list[Array], profile: Profile, told: Submitted) -> None:
+def _start(launch: Launch, to_submit: list[Array], profile: Profile, submitted: Submitted) -> None:
     """A process of its own on this machine, which goes on when this one and its terminal are gone."""
     name = next(iter(launch.sizes))
     with open(launch.folder / name / "log.err", "ab") as log:
@@ -219,4 +185,4 @@ def _start(launch: Launch, made: list[Array], profile: Profile, told: Submitted)
     if process.poll() not in (None, 0):
         said = (launch.folder / name / "log.err").read_text().strip().splitlines()
         raise InputError(f"the process that was to do the work ended at once: {said[-1] if said else 'without a word'}")
-    told.arrays.append((made[0], f"process {process.pid}"))
+    submitted.arrays.append((to_submit[0], f"process {process.pid}"))

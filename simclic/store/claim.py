@@ -49,10 +49,13 @@ def claimed(folder: Path, name: str = "owner") -> Iterator[Callable[[], None]]:
             path.unlink(missing_ok=True)
 
 
-def owner(folder: Path, name: str = "owner") -> dict[str, Any] | None:
-    """Who is at work, as far as that can be known here; None if nobody is."""
-    found = _read(folder / f"{name}.json")
-    return found if found and _alive(found) else None
+def owner(folder: Path, name: str = "owner", ask_slurm: bool = True) -> dict[str, Any] | None:
+    """Return who is at work, as far as that can be known here; None if nobody is.
+
+    ask_slurm: about a process on another machine; else only processes on this one count.
+    """
+    holder = _read(folder / f"{name}.json")
+    return holder if holder and (ask_slurm or holder["host"] == platform.node()) and _alive(holder) else None
 
 
 def is_claimed(folder: Path, name: str = "owner") -> bool:

@@ -94,9 +94,12 @@ class RunFiles:
         """Return a context in which this process alone makes the encoder, or the result under a protocol. See store.claim."""
         return claim.claimed(self.path, self._claim_name(protocol))
 
-    def owner(self, protocol: Protocol | None = None) -> dict[str, Any] | None:
-        """Return who makes the encoder, or the result under a protocol, as far as that can be known here; None if nobody does."""
-        return claim.owner(self.path, self._claim_name(protocol))
+    def owner(self, protocol: Protocol | None = None, ask_slurm: bool = True) -> dict[str, Any] | None:
+        """Return who makes the encoder, or the result under a protocol, as far as that can be known here; None if nobody does.
+
+        ask_slurm: about a process on another machine; else only processes on this one count.
+        """
+        return claim.owner(self.path, self._claim_name(protocol), ask_slurm)
 
     def _claim_name(self, protocol: Protocol | None) -> str:
         return f"owner-{protocol.name}" if protocol else "owner"
