@@ -83,10 +83,10 @@ def small():
 def compute_results(run, protocols, runs, root=None, tell=lambda share, note: None, device="cpu", **options):
     """Train the encoder and measure it under each protocol, in this process. Returns the errors in percent."""
     from simclic.experiment import Job
-    from simclic.schedule.work import WorkerOptions, run_jobs
+    from simclic.schedule.work import WorkerOptions, price_jobs, run_jobs
 
     jobs = [Job(run), *(Job(run, protocol) for protocol in protocols)]
-    return run_jobs(jobs, WorkerOptions(runs, root or runs, device=device, **options), tell)
+    return run_jobs(jobs, WorkerOptions(runs, root or runs, device=device, **options), tell, price_jobs(jobs))
 
 
 def start_process(target, *given):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, compute_results, spawned, tiny
@@ -177,6 +178,13 @@ def test_work_tells_how_far_it_is(tmp_path):
     result = json.loads((tmp_path / tiny().name / f"{protocols[0].name}.json").read_text())
     assert result["sizes"] == {"train": 1078, "val": 359, "test": 360, "fit": 1437}
     assert {"error", "metric", "chosen", "curve", "seed", "seconds", "device", "versions", "commit"} <= set(result)
+
+
+def test_a_worker_reads_the_record_of_its_encoder_once(tmp_path, monkeypatch):
+    protocols, read, read_bytes = [Linear(l2_count=count, tolerance=1e-2) for count in (2, 3)], [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or read_bytes(path))
+    compute_results(tiny(epochs=1), protocols, tmp_path)
+    assert read.count("pretrain.json") == 1
 
 
 def test_an_absent_data_set_is_an_input_error(tmp_path):

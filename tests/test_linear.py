@@ -512,10 +512,11 @@ import sys
 from pathlib import Path
 from simclic import Linear, Run
 from simclic.experiment import Job
-from simclic.schedule.work import WorkerOptions, run_jobs
+from simclic.schedule.work import WorkerOptions, run_jobs, price_jobs
 told = lambda share, note: print(share, note, flush=True)
 run = Run(dataset="digits", backbone="pixels", image_size=16, perturbation="none", epochs=0)
-run_jobs([Job(run, Linear(solver="as-published", l2_count=12))], WorkerOptions(Path(sys.argv[1]), Path(".")), told)
+jobs = [Job(run, Linear(solver="as-published", l2_count=12))]
+run_jobs(jobs, WorkerOptions(Path(sys.argv[1]), Path(".")), told, price_jobs(jobs))
 """
 
 

@@ -23,7 +23,7 @@ from simclic.schedule import processes as launch
 from simclic.schedule import records, snapshot, task
 from simclic.schedule.pack import Array
 from simclic.schedule.profile import parse
-from simclic.schedule.state import Queue
+from simclic.schedule.state import Queue, job_state
 from simclic.schedule.status import states
 from simclic.schedule.submit import Submitted, choose_jobs, forget_failures
 from simclic.schedule.work import WorkerOptions
@@ -312,6 +312,17 @@ def test_two_processes_never_compute_one_result(tmp_path):
     assert "is at work on it" in outcome.elsewhere[tiny().name]
     assert not outcome.failures
     assert not RunFolder(tmp_path, tiny()).failure()
+
+
+def test_a_claim_says_running_whatever_is_known_of_slurm(here, monkeypatch):
+    begun(Path("runs"), [Job(tiny())])  # for Slurm, which is not here
+    monkeypatch.setenv("PATH", str(here))
+    for job, name in ((Job(tiny()), "owner"), (Job(tiny(), LINEAR), f"owner-{LINEAR.name}")):
+        (Path("runs") / tiny().name).mkdir(exist_ok=True)
+        with claimed(Path("runs") / tiny().name, name):
+            state = job_state(job, Path("runs"), Queue(Path("runs"), [job, job.encoder]))
+        assert (state.state, state.job_id) == ("running", f"process {os.getpid()}")
+        assert job_state(job, Path("runs"), Queue(Path("runs"), [job, job.encoder])).state != "running"
 
 
 def test_without_slurm_it_says_so(here, monkeypatch):

@@ -5,6 +5,7 @@ import time
 from typing import TYPE_CHECKING
 
 from simclic.cli import found, runs
+from simclic.experiment import Job, JobState, Run
 from simclic.store.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 FIRST, LAST = ("loss", "probe", "rank", "spread"), ("lr", "images/s")
 HIDDEN = ("epoch", "rank_of")
+EVERY = 5  # seconds between looks
+UNKNOWN_RUN = "no run of this version"
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
@@ -30,33 +33,37 @@ def watch(arguments: argparse.Namespace) -> int:
     path, console = found(arguments.runs, arguments.run), Console()
     folder = RunFolder(path.parent, path.name)
     if not console.is_terminal:
-        console.print(drawn(folder, 80))
+        console.print(drawn(folder, 80, state_word(folder)))
         return 0
-    with Live(drawn(folder, console.width), console=console, auto_refresh=False) as live:
-        over = False
-        while not over:
-            over = bool(_end(folder))  # before drawing, so that the last epoch is drawn
-            live.update(drawn(folder, console.width), refresh=True)
-            time.sleep(0 if over else 2)
-    return 0
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            state = state_word(folder)  # before drawing, so that the last epoch is drawn
+            live.update(drawn(folder, console.width, state), refresh=True)
+            if state in (JobState.DONE, JobState.FAILED, UNKNOWN_RUN):
+                return 0
+            time.sleep(EVERY)
 
 
-def _end(folder: RunFolder) -> str:
-    """Return how the training has ended; empty while it may go on."""
-    return "done" if folder.has_encoder() else "failed" if folder.failure("pretrain") else ""
+def state_word(folder: RunFolder) -> str:
+    """Return the state of the pre-training in words."""
+    from simclic.schedule.state import Queue, job_state
+
+    if not folder.is_known:
+        return UNKNOWN_RUN
+    job = Job(Run.known(folder.recorded_fields))
+    state = job_state(job, folder.runs, Queue(folder.runs, [job]))
+    return "nobody is at work on it" if state.state == JobState.MISSING else state.word
 
 
-def drawn(folder: RunFolder, width: int) -> "Group":
-    """One line per curve: its name, its course, its last value."""
+def drawn(folder: RunFolder, width: int, state: str) -> "Group":
+    """Return a line per curve: its name, its course, its last value. state: of the training, in words."""
     from rich.console import Group
     from rich.text import Text
 
     rows = folder.log_rows()
     if not rows:
         return Group(Text(f"{folder.name}: no epoch is done yet"))
-    title = (
-        f"{folder.name}: epoch {rows[-1]['epoch']} of {folder.recorded_fields.get('epochs', '?')}, {_end(folder) or 'running'}"
-    )
+    title = f"{folder.name}: epoch {rows[-1]['epoch']} of {folder.recorded_fields.get('epochs', '?')}, {state}"
     watched = (k for k, value in rows[-1].items() if k not in (*FIRST, *LAST, *HIDDEN) and isinstance(value, float))  # by method
     curves = {name: [row[name] for row in rows if row.get(name) is not None] for name in (*FIRST, *watched, *LAST)}
     texts = [f"{name:14}{sparkline(v, max(10, width - 28))} {v[-1]:12.5g}" for name, v in curves.items() if v]

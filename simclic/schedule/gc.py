@@ -16,7 +16,7 @@ from simclic.data import decoded, manifest
 from simclic.data.fetch import abandoned_downloads
 from simclic.data.folder import is_path
 from simclic.errors import InputError
-from simclic.experiment import Finetune, Job, Linear, Run, Suite
+from simclic.experiment import Finetune, Job, JobState, Linear, Run, Suite
 from simclic.experiment.baselines import IMPORTED, imported
 from simclic.experiment.run import is_file
 from simclic.schedule import records, snapshot
@@ -40,6 +40,7 @@ from simclic.schedule.items import (
     make_item,
     stamp_of,
 )  # fmt: skip
+from simclic.schedule.state import job_state
 from simclic.store.claim import Busy, claimed, is_claim, is_claimed
 from simclic.store.run_files import FileKind, StoredFile
 from simclic.store.run_folder import RunFolder, run_folders
@@ -184,9 +185,9 @@ class _Store:
     def _are_read(self, folder: RunFolder, precision: str) -> bool:
         """Return whether all results asked of a Run have read its features, and its images are here to compute them again."""
         jobs = self.asked.get(folder.name, [])
-        readers = [job.protocol for job in jobs if isinstance(job.protocol, Linear) and job.protocol.features == precision]
+        readers = [job for job in jobs if isinstance(job.protocol, Linear) and job.protocol.features == precision]
         with suppress(InputError, OSError):
-            done = jobs and all(RunFolder(self.runs, jobs[0].run).read_result(protocol) for protocol in readers)
+            done = jobs and all(job_state(job, self.runs).state == JobState.DONE for job in readers)
             return bool(done) and not data.missing(jobs[0].run.dataset, self.root)
         return False
 

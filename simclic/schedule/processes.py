@@ -19,7 +19,7 @@ from simclic.errors import InputError
 from simclic.experiment import How, Job, Run, cores
 from simclic.progress import bar
 from simclic.schedule.child import child, count_gpus
-from simclic.schedule.work import WorkerOptions, decoded, fail_jobs, group_by_run, price_jobs
+from simclic.schedule.work import WorkerOptions, decode_data, fail_jobs, group_by_run, price_jobs
 
 
 @dataclass
@@ -75,7 +75,7 @@ def run_locally(
     numbers = (signal.SIGINT, *stop.SIGNALS)
     before = {n: signal.signal(n, lambda number, _: stopped.append(number)) for n in numbers}
     try:
-        ready = decoded(group_by_run(jobs), options, console, outcome.failures, lambda: bool(stopped))
+        ready = decode_data(group_by_run(jobs), options, console, outcome.failures, lambda: bool(stopped))
         if ready and not stopped:
             _run_all(ready, options, console, outcome, stopped, watch)
     except stop.Stopped:
@@ -91,7 +91,7 @@ def _run_all(
     groups: list[list[Job]], options: WorkerOptions, console: Console, outcome: Outcome, stopped: list[int], watch: Watch
 ) -> None:
     """One process after another on each device, until all is done or a signal is noted in `stopped`."""
-    prices = [price_jobs([jobs[0].encoder, *(job for job in jobs if job.protocol)]) for jobs in groups]
+    prices = [price_jobs(jobs) for jobs in groups]
     sums = [1.0 + sum(each.values()) for each in prices]
     order = sorted(range(len(groups)), key=lambda i: -sums[i])  # the longest first, so that all cores end together
     running: list[Process] = []

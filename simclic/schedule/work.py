@@ -1,7 +1,7 @@
 """What one worker does: everything that is missing of one Run. `simclic run`, a local launch and a Slurm task all come here."""
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,17 +44,15 @@ def group_by_run(jobs: Iterable[Job]) -> list[list[Job]]:
     return list(groups.values())
 
 
-def price_jobs(jobs: Collection[Job]) -> dict[Job, float]:
-    """Return what each job will take of the time of all, as a guess."""
-    return {job: guess_seconds(job.run, job.protocol) for job in jobs}
+def price_jobs(jobs: Sequence[Job]) -> dict[Job, float]:
+    """Return what jobs of one Run and their encoder will take, as a guess: only their shares matter. In the order of doing."""
+    return {job: guess_seconds(job.run, job.protocol) for job in (jobs[0].encoder, *(job for job in jobs if job.protocol))}
 
 
-def run_jobs(
-    jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Mapping[Job, float] | None = None
-) -> dict[str, float]:
+def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Mapping[Job, float]) -> dict[str, float]:
     """Do everything that is missing of one Run: its encoder, then each result. Returns the error under each protocol in percent.
 
-    What exists is not done again. prices: of the jobs and the encoder, for how far it is. Raises InputError or Diverged, after
+    What exists is not done again. prices: as `price_jobs` returns them, for how far it is. Raises InputError or Diverged, after
     recording the reason beside the Run; Busy if another process is at work; Waits if there is no encoder and none is made here.
     """
     import torch
@@ -63,9 +61,7 @@ def run_jobs(
     from simclic.train.pretrain import described, prepared, pretrain
 
     run, results = jobs[0].run, [job for job in jobs if job.protocol]
-    prices = dict(prices or price_jobs({jobs[0].encoder: None} | dict.fromkeys(results)))
-    if not options.trains:
-        prices[jobs[0].encoder] = 0.0
+    prices = dict(prices) if options.trains else {**prices, jobs[0].encoder: 0.0}
     folder, device = RunFolder(options.runs, run), torch.device(options.device)
     with _recorded(folder, "pretrain" if options.trains else jobs[0].stage):
         dataset = data.load(run.dataset, run.split, options.data, run.image_size, run.difficult)
@@ -77,7 +73,7 @@ def run_jobs(
         f = pretrain(run, dataset, options.runs, device, _part(tell, jobs[0].encoder, prices), options.how)
     images, errors = prepared(run, dataset, options.runs, device), {}
     encoder = folder.encoder_record() or {}
-    collapsed, of = encoder.get("collapsed", ""), f"{dataset.digest} {encoder.get('backbone_sha256')}"
+    collapsed, source = encoder.get("collapsed", ""), f"{dataset.digest} {encoder.get('backbone_sha256')}"
     for job in results:
         protocol = job.protocol
         assert protocol
@@ -87,31 +83,30 @@ def run_jobs(
             if record is None:
                 part = _part(tell, job, prices)
                 if isinstance(protocol, Finetune):
-                    seen = _seen(protocol, run, dataset, images, options)
-                    kept = Kept(options.runs, run, protocol, of, still_ours)
-                    scored = finetune(Task(protocol, f, dataset, seen, run.seed, options.how), kept, part)
+                    whole = _resized(protocol, run, dataset, images, options)
+                    unfinished = Kept(options.runs, run, protocol, source, still_ours)
+                    scored = finetune(Task(protocol, f, dataset, whole, run.seed, options.how), unfinished, part)
                 else:
-                    kept = None
-                    scored = _probed(protocol, run, f, dataset, images, options.runs, part)
+                    unfinished, scored = None, _probe(protocol, run, f, dataset, images, options.runs, part)
                 measured = {"data": dataset.digest, "seed": run.seed, "collapsed": collapsed, **described(device)}
                 still_ours()
                 folder.write_result(protocol, scored, **measured)
-                if kept is not None:
-                    kept.drop()  # now that nothing can be lost; `simclic gc` finds what a kill in between leaves
+                if unfinished:
+                    unfinished.drop()  # now that nothing can be lost; `simclic gc` finds what a kill in between leaves
                 record = scored[0]
             errors[protocol.title.lower()] = record["error"]
     return errors
 
 
-def _probed(protocol: Linear, run: Run, f: Any, dataset: data.Dataset, images: Any, runs: Path, tell: Tell) -> Scored:
+def _probe(protocol: Linear, run: Run, f: Any, dataset: data.Dataset, images: Any, runs: Path, tell: Tell) -> Scored:
     from simclic.evaluate.linear import features, probe
 
     x = features(protocol, run, f, images, runs, lambda share, note: tell(share / 2, note))
     return probe(protocol, x, dataset, lambda share, note: tell((1 + share) / 2, note))
 
 
-def _seen(protocol: Finetune, run: Run, dataset: data.Dataset, images: Any, options: WorkerOptions) -> Any:
-    """Whole images as the protocol evaluates them: others than `images` if they are resized to something larger first."""
+def _resized(protocol: Finetune, run: Run, dataset: data.Dataset, images: Any, options: WorkerOptions) -> Any:
+    """Return whole images as the protocol evaluates them: others than `images` if they are resized to something larger first."""
     from simclic.train.pretrain import prepared
 
     side = protocol.side(run.image_size)
@@ -148,46 +143,43 @@ def fail_jobs(jobs: Sequence[Job], runs: Path, why: str) -> None:
     RunFolder(runs, jobs[0].run).record_failure(open_stage(jobs, runs), why)
 
 
-def decoded(
-    groups: list[list[Job]], options: WorkerOptions, console: Console, failures: dict[str, str], asked: Callable[[], bool]
+def decode_data(
+    groups: list[list[Job]], options: WorkerOptions, console: Console, failures: dict[str, str], is_stopped: Callable[[], bool]
 ) -> list[list[Job]]:
     """Return the groups whose data are whole; each data set is decoded here, on all cores, before many processes ask for it.
 
     Raises Stopped if that is asked for.
     """
 
-    def look(share: float, note: str) -> None:
-        if asked():
+    def tell(share: float, note: str) -> None:
+        if is_stopped():
             raise stop.Stopped
         show(share, note)
 
-    broken: dict[tuple[str, str, int], str] = {}
-    for name, split, size in dict.fromkeys(images for jobs in groups for images in _images(jobs)):
-        try:
-            with shown(console) as show:
-                data.load(name, split, options.data, size, tell=look)
-        except InputError as e:
-            first, *more = str(e).splitlines()
-            broken[name, split, size] = first + (f" (and {len(more):,} more: simclic data check {name})" if more else "")
+    problems: dict[tuple[str, str, int], str] = {}
     whole = []
     for jobs in groups:
-        if why := next((broken[images] for images in _images(jobs) if images in broken), ""):
-            failures[jobs[0].run.name] = why
+        run, protocols = jobs[0].run, [job.protocol for job in jobs if isinstance(job.protocol, Finetune)]
+        sizes = [run.image_size, *(protocol.side(run.image_size) for protocol in protocols)]
+        images = [(run.dataset, run.split, size) for size in dict.fromkeys(sizes)]
+        for name, split, size in (each for each in images if each not in problems):
+            problems[name, split, size] = ""
+            try:
+                with shown(console) as show:
+                    data.load(name, split, options.data, size, tell=tell)
+            except InputError as e:
+                first, *more = str(e).splitlines()
+                problems[name, split, size] = first + (f" (and {len(more):,} more: simclic data check {name})" if more else "")
+        if why := next(filter(None, map(problems.get, images)), ""):
+            failures[run.name] = why
             fail_jobs(jobs, options.runs, why)
         else:
             whole.append(jobs)
     return whole
 
 
-def _images(jobs: Sequence[Job]) -> list[tuple[str, str, int]]:
-    """Data set, split and size of what jobs of one Run see."""
-    run = jobs[0].run
-    sizes = [run.image_size, *(job.protocol.side(run.image_size) for job in jobs if isinstance(job.protocol, Finetune))]
-    return [(run.dataset, run.split, size) for size in dict.fromkeys(sizes)]
-
-
 def _part(tell: Tell, job: Job, prices: Mapping[Job, float]) -> Callable[[float, str], None]:
-    """`tell`, for one job among those of its Run, which are done in the order of the prices."""
-    total, names = sum(prices.values()) or 1.0, list(prices)
-    before = sum(prices[other] for other in names[: names.index(job)])
+    """Return `tell` for one job among those of its Run, which are done in this order."""
+    total, jobs = sum(prices.values()) or 1.0, list(prices)
+    before = sum(prices[earlier] for earlier in jobs[: jobs.index(job)])
     return lambda share, note: tell((before + share * prices[job]) / total, note)

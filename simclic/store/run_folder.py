@@ -99,7 +99,7 @@ class RunFolder(RunFiles):
             way = "move the folder away or use another --runs DIR"
             raise InputError(f"{path}: another experiment under the same name: {'; '.join(differ)}; {way}")
         if init_weights.located(self.run.init, self.runs):
-            init_weights.unchanged(self.run.init, self.encoder_record(verify=False) or {}, self.path)
+            init_weights.unchanged(self.run.init, self.encoder_record() or {}, self.path)
         return True
 
     def run_record(self) -> dict[str, Any] | None:
