@@ -41,6 +41,7 @@ def ask_nodes(
     What is not answered by then is cancelled. The folder of a job that ended without an answer stays, for its log.
     """
     folder, answers, jobs = records.question_folder(runs, verb), dict[str, Answer](), dict[str, str]()
+    gone: dict[str, float] = {}  # when a job had left the queue: a shared file system may show its answer some seconds later
     try:
         code = snapshot.take(folder.parent)
         for stage, question in questions.items():
@@ -52,15 +53,15 @@ def ask_nodes(
                 answers[stage] = Answer(problem=str(e), way="mend the profile")
         ends = time.monotonic() + seconds
         while waiting := {stage: job for stage, job in jobs.items() if stage not in answers}:
-            queue, late = slurm.queue(), time.monotonic() > ends
+            queue, now = slurm.queue(), time.monotonic()
             for stage, job in waiting.items():
                 path = folder / f"{stage}.json"
-                if path.exists() or (job not in queue and _appears(path)):
+                if path.exists():
                     answers[stage] = Answer(job, **(files.read_json(path) or {})["answer"])
-                elif job not in queue:
+                elif job not in queue and now > gone.setdefault(stage, now) + 5:
                     problem = f"job {job} ended without an answer{_last_line(folder, job)}"
                     answers[stage] = Answer(job, problem=problem, way=f"does the node see {folder}? its log is there")
-                elif late:
+                elif job in queue and now > ends:
                     answers[stage] = _late_answer(queue[job], seconds)
             say(", ".join(f"job {job} {queue[job].state.lower() if job in queue else 'has ended'}" for job in waiting.values()))
             time.sleep(0 if waiting.keys() <= answers.keys() else 1)
@@ -87,15 +88,6 @@ def _late_answer(job: slurm.Job, seconds: float) -> Answer:
     never = job.reason.startswith("Partition") or job.reason in ("BadConstraints", "InvalidAccount", "InvalidQOS")
     problem, way = f"job {job.id} has not answered in {seconds:.0f} s", "give it more with --wait SECONDS"
     return Answer(job.id, problem=problem, way=way, queued=f"{job.state} {job.reason}", final=never)
-
-
-def _appears(path: Path) -> bool:
-    """Return whether a file shows up in the seconds that a shared file system may take."""
-    for _ in range(20):
-        if path.exists():
-            return True
-        time.sleep(0.25)
-    return False
 
 
 def _last_line(folder: Path, job: str) -> str:

@@ -37,16 +37,15 @@ def machine(runs: Path, root: Path, datasets: Iterable[str], gpus: int = 0) -> l
 
         found.append(Finding("torch", True, f"{torch.__version__}, torchvision {torchvision.__version__}"))
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        told = ", ".join(dict.fromkeys(names)) or "none; everything is computed on the CPU"
+        told = f"{len(names)} x {', '.join(dict.fromkeys(names))}" if names else "none; everything is computed on the CPU"
         way = "ask for it with gpus_per_node or slurm_gres" if not gpus else "does this torch fit the driver?"
-        found.append(Finding("GPU", len(names) >= gpus, f"{len(names)} x {told}" if names else told, way))
+        found.append(Finding("GPU", len(names) >= gpus, told, way))
     except (ImportError, OSError) as e:
         found.append(Finding("torch", False, f"does not start: {e}", "pip install -c constraints.txt -e ."))
     try:
         files.writable(runs, "--runs")
-        found.append(
-            Finding("runs", True, f"{runs.absolute()} can be written, {format_bytes(shutil.disk_usage(runs).free)} free")
-        )
+        free = format_bytes(shutil.disk_usage(runs).free)
+        found.append(Finding("runs", True, f"{runs.absolute()} can be written, {free} free"))
     except InputError as e:
         found.append(Finding("runs", False, str(e)))
     for name in dict.fromkeys(datasets):
@@ -74,8 +73,7 @@ def cluster(
         found.append(Finding("accounting", True, "sacct answers"))
     except slurm.Silent as e:
         found.append(Finding("accounting", None, f"{e}; why a job left the queue is then known only if it says so itself"))
-    leaks = sorted(k for k in os.environ if k.startswith("SBATCH_"))
-    if leaks:
+    if leaks := sorted(k for k in os.environ if k.startswith("SBATCH_")):
         found.append(Finding("environment", None, f"{', '.join(leaks)} would override the profile: left out"))
     kinds: dict[str, list[str]] = {}
     for stage in STAGES:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,31 +35,27 @@ class Wanted:
 
 def wanted(jobs: Iterable[Job | State]) -> list[Wanted]:
     """Everything that jobs are made of, each kind once."""
-    found: dict[tuple[str, int, str], Wanted] = {}
+    groups: dict[tuple[str, int, str], list[Job | State]] = {}
     for job in jobs:
-        run, protocol = job.run, job.protocol
-        precision = kind_of(run, protocol).precision
-        one = found.get((run.backbone, run.image_size, precision), Wanted(run, precision))
-        if protocol is None and run.epochs:
-            one = replace(one, run=run if not one.batches else one.run, batches=tuple(sorted({*one.batches, run.batch_size})))
-        elif isinstance(protocol, Finetune):
-            one = replace(one, tune=one.tune or protocol)
-        elif isinstance(protocol, Linear):
-            one = replace(one, solvers=tuple(dict.fromkeys((*one.solvers, protocol.solver))))
-        found[run.backbone, run.image_size, precision] = one
-    return [one for one in found.values() if one.batches or one.tune or one.solvers]
+        groups.setdefault((job.run.backbone, job.run.image_size, kind_of(job.run, job.protocol).precision), []).append(job)
+    kinds = []
+    for (_, _, precision), group in groups.items():
+        trained = [job.run for job in group if job.protocol is None and job.run.epochs]
+        tune = next((job.protocol for job in group if isinstance(job.protocol, Finetune)), None)
+        solvers = dict.fromkeys(job.protocol.solver for job in group if isinstance(job.protocol, Linear))
+        batches = tuple(sorted({run.batch_size for run in trained}))
+        kinds.append(Wanted((trained or [group[0].run])[0], precision, batches, tune, tuple(solvers)))
+    return [one for one in kinds if one.batches or one.tune or one.solvers]
 
 
-def measure(those: Sequence[Wanted], device: str, folder: Path, tell: Tell) -> list[dict[str, Any]]:
+def measure(kinds: Sequence[Wanted], device: str, folder: Path, tell: Tell) -> list[dict[str, Any]]:
     """Rates as simclic.cost keeps them, in seconds. device: as torch names it. folder: for what stages leave behind."""
-    rates = []
-    for i, one in enumerate(those):
 
-        def part(share: float, what: str, i: int = i, one: Wanted = one) -> None:
-            tell((i + share) / len(those), f"{one.run.backbone} at {one.run.image_size} pixels, {one.precision}: {what}")
+    def part(i: int, share: float, what: str) -> None:
+        one = kinds[i]
+        tell((i + share) / len(kinds), f"{one.run.backbone} at {one.run.image_size} pixels, {one.precision}: {what}")
 
-        rates.append(_Bench(one, device, folder / str(i)).rate(part))
-    return rates
+    return [_Bench(one, device, folder / str(i)).rate(partial(part, i)) for i, one in enumerate(kinds)]
 
 
 class _Bench:
@@ -77,21 +74,20 @@ class _Bench:
 
     def rate(self, tell: Callable[[float, str], None]) -> dict[str, Any]:
         """Whatever was wanted. A pass over the images comes with it: it is needed for the rest."""
-        one = self.one
         tell(0.0, "features")
-        seconds, x = self.image()
-        found = {"image": seconds}
-        if one.batches:
+        image, x = self.image()
+        seconds = {"image": image}
+        if self.one.batches:
             tell(0.2, "pre-training")
-            found |= self.train()
-        if one.tune:
+            seconds |= self.train()
+        if self.one.tune:
             tell(0.5, "fine-tuning")
-            found |= self.tune(one.tune, seconds)
-        for i, solver in enumerate(one.solvers):
+            seconds |= self.tune(self.one.tune, image)
+        for i, solver in enumerate(self.one.solvers):
             tell(0.8 + 0.1 * i, f"linear evaluation, {solver}")
-            found |= self.solve(solver, x)
-        kind = {"backbone": self.run.backbone, "image_size": self.run.image_size, "precision": one.precision}
-        return kind | {"seconds": found, "width": x.shape[1]}
+            seconds |= self.solve(solver, x)
+        kind = {"backbone": self.run.backbone, "image_size": self.run.image_size, "precision": self.one.precision}
+        return kind | {"seconds": seconds, "width": x.shape[1]}
 
     def image(self) -> tuple[float, Any]:
         """Seconds of an image's way through the network, and features of all digits: made up in part if that takes too long."""
@@ -121,15 +117,13 @@ class _Bench:
 
     def train(self) -> dict[str, float]:
         """A step, an image in it, and the end of an epoch, from three short pre-trainings with the smallest and largest batch."""
-        sizes = sorted({self.one.batches[0], self.one.batches[-1]})
-        steps = {size: self._steps(size) for size in sizes}
-        (step, epoch), size = steps[sizes[-1]], sizes[-1]
-        if len(sizes) == 1:
-            each = step / (size + 32)
+        small, large = self.one.batches[0], self.one.batches[-1]
+        step, epoch = self._steps(large)
+        if small == large:
+            each = step / (large + 32)
             return {"train.step": 32 * each, "train.image": each, "epoch": epoch}
-        low = steps[sizes[0]][0]
-        each = min(max(0.0, (step - low) / (size - sizes[0])), step / size)
-        return {"train.step": max(0.0, step - each * size), "train.image": each, "epoch": epoch}
+        each = min(max(0.0, (step - self._steps(small)[0]) / (large - small)), step / large)
+        return {"train.step": max(0.0, step - each * large), "train.image": each, "epoch": epoch}
 
     def _steps(self, size: int) -> tuple[float, float]:
         """Seconds of a step with a batch of `size`, and of the end of an epoch; a batch too slow to be measured is scaled."""
