@@ -6,12 +6,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import active_children, parent_process
-from multiprocessing.process import BaseProcess
+from multiprocessing import active_children
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
-from threading import Thread
 from typing import Any
 
 from simclic import files
@@ -19,6 +17,7 @@ from simclic.errors import Diverged, InputError
 from simclic.experiment import USUAL, How
 from simclic.progress import Tell
 from simclic.schedule.ask_nodes import ask_nodes
+from simclic.schedule.child import leave_with_parent
 from simclic.schedule.measure import Wanted, measure
 from simclic.schedule.processes import server
 from simclic.schedule.profile import Profile
@@ -59,7 +58,7 @@ def locally(wanted: Sequence[Wanted], tell: Tell, how: How = USUAL) -> Measured:
 
 def _measure(wanted: Sequence[Wanted], device: str, folder: Path, threads: int) -> tuple[Rates, float, str]:
     """Return the rates of one process, the time at which it was ready, and what its device is called."""
-    Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
+    leave_with_parent()
     import torch
     from threadpoolctl import threadpool_limits
 
@@ -70,25 +69,15 @@ def _measure(wanted: Sequence[Wanted], device: str, folder: Path, threads: int) 
     torch.set_num_threads(threads)
     threadpool_limits(threads)
     data.load("digits", "ericsson", Path())
-    started = time.time()
+    started, progress = time.time(), folder / "progress.json"
     folder.mkdir()
     try:
-        rates = measure(wanted, device, folder, lambda share, note: _report_progress(folder, share, note))
+        rates = measure(wanted, device, folder, lambda share, note: files.write_json(progress, {"share": share, "note": note}))
     except Exception as e:
         if is_out_of_memory(e):
             raise InputError(f"{device} has not enough memory") from None
         raise
     return rates, started, described(torch.device(device))["device"]
-
-
-def _report_progress(folder: Path, share: float, note: str) -> None:
-    files.write_json(folder / "progress.json", {"share": share, "note": note})
-
-
-def _end_with(parent: BaseProcess) -> None:
-    """End this process once the one that started it is gone."""
-    parent.join()
-    os._exit(1)
 
 
 def through(profile: Profile, wanted: Sequence[Wanted], runs: Path, seconds: float, say: Callable[[str], None]) -> Measured:

@@ -21,7 +21,7 @@ from simclic.store.run_files import DIVERGED
 def child(pipe: Connection, jobs: Sequence[Job], options: WorkerOptions, prices: Mapping[Job, float]) -> None:
     """Work, and say what became of it. A user's mistake is a line, a programming error a traceback."""
     stop.listen()  # what it says when it is stopped is cleaned up on the way out
-    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+    leave_with_parent()
     os.chdir(options.folder)
     import torch
     from threadpoolctl import threadpool_limits
@@ -63,11 +63,16 @@ def _too_much(device: str, stage: str, run: Run) -> str:
     return f"{device} has not enough memory for {what}; use a larger one, or fewer processes on it"
 
 
-def _leave_with_parent(parent: int) -> None:
+def leave_with_parent() -> None:
     """End this process at once when the one that started it is gone: its claims are then free for whoever comes next."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def count_gpus(pipe: Connection) -> None:
