@@ -39,6 +39,8 @@ def locally(wanted: Sequence[Wanted], tell: Tell, how: How = USUAL) -> Measured:
             while running:
                 done, running = wait(futures, 0.2, "FIRST_EXCEPTION")
                 measured = [future.result() for future in done]
+                if running and len(active_children()) < len(devices):  # the pool itself does not watch its last process
+                    raise BrokenProcessPool
                 if progress := [p for p in (files.read_json(folder / "progress.json") for folder in folders) if p]:
                     tell(sum(p["share"] for p in progress) / len(devices), progress[-1]["note"])
         except BrokenProcessPool as e:

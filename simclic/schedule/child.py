@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import multiprocessing
 import os
 import sys
 import threading
@@ -65,10 +66,10 @@ def _too_much(device: str, stage: str, run: Run) -> str:
 
 def leave_with_parent() -> None:
     """End this process at once when the one that started it is gone: its claims are then free for whoever comes next."""
-    parent = os.getppid()
+    parent, server = multiprocessing.parent_process(), os.getppid()  # the server lives as long as any of its children
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while (parent is None or parent.is_alive()) and os.getppid() == server:
             time.sleep(1)
         os._exit(1)
 
