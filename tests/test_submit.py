@@ -119,7 +119,7 @@ def begun(runs, jobs, **values):
 
 def stopped(one, minutes):
     """What becomes of a task that USR2 reaches after so many minutes."""
-    state = task._Told(one)
+    state = task.TaskReport(one)
     state.began -= 60 * minutes
     return task._stop(signal.SIGUSR2, state, Path("runs"), one.jobs())
 
@@ -142,7 +142,7 @@ def test_too_many_time_limits_are_a_failure_that_says_how_to_go_on(here, requeue
     one = begun(Path("runs"), [Job(tiny())], slurm_max_num_timeout=1)
     assert stopped(one, minutes=20) == task.AGAIN  # a preemption, which counts for nothing
     for n in range(2):
-        state = task._Told(one)
+        state = task.TaskReport(one)
         state.began -= 60 * 59
         progress(n)
         assert task._stop(signal.SIGUSR2, state, Path("runs"), one.jobs()) == (task.AGAIN, 1)[n]
@@ -164,7 +164,7 @@ def test_two_time_limits_that_bring_nothing_further_are_no_loop(here, requeued):
 def test_a_time_limit_after_progress_is_none_too_many(here, requeued):
     one = begun(Path("runs"), [Job(tiny())])
     for n in range(5):
-        state = task._Told(one)
+        state = task.TaskReport(one)
         state.began -= 60 * 59
         if n % 2:
             progress(n)
@@ -178,7 +178,7 @@ def test_a_time_limit_in_a_bundle_brought_it_further(here, requeued):
     one = begun(Path("runs"), [Job(tiny(), grid)])
     RunFolder(Path("runs"), tiny()).create("data")
     for step in (1, 2, 3):
-        state = task._Told(one)
+        state = task.TaskReport(one)
         state.began -= 60 * 59
         Kept(Path("runs"), tiny(), grid).save({"part": "grid", "settings": [], "step": step, "members": []})
         assert task._stop(signal.SIGUSR2, state, Path("runs"), one.jobs()) == task.AGAIN
@@ -192,7 +192,7 @@ def test_a_requeue_that_slurm_refuses_is_told(here, monkeypatch, capsys):
         raise slurm.Silent("scontrol: Requested operation is presently disabled")
 
     monkeypatch.setattr(slurm, "requeue", refuse)
-    assert task._stop(signal.SIGUSR2, task._Told(one), Path("runs"), one.jobs()) == task.AGAIN
+    assert task._stop(signal.SIGUSR2, task.TaskReport(one), Path("runs"), one.jobs()) == task.AGAIN
     assert "cannot be put back into the queue (scontrol: Requested operation" in capsys.readouterr().err
     assert one.state()["word"] == "stopped"
 

@@ -78,12 +78,12 @@ def leave_with_parent() -> None:
 
 def count_gpus(pipe: Connection) -> None:
     """Send how many GPUs there are, or in a line why torch does not start."""
-    found: int | str
+    answer: int | str
     try:
         import torch
 
-        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        answer = torch.cuda.device_count() if torch.cuda.is_available() else 0
     except Exception as e:  # whatever a library that cannot be loaded says
-        found = (str(e).strip().splitlines() or [type(e).__name__])[0]
+        answer = (str(e).strip().splitlines() or [type(e).__name__])[0]
     with contextlib.suppress(BrokenPipeError):  # whoever asked has gone
-        pipe.send(found)
+        pipe.send(answer)

@@ -35,7 +35,7 @@ class Prices:
 
     def learn(self, jobs: Iterable[Job]) -> None:
         """Look at what finished jobs of the kinds of these, and of their encoders, took."""
-        self.prices.search(kind_of(one.run, one.protocol) for job in jobs for one in (job.encoder, job))
+        self.prices.search(kind_of(each.run, each.protocol) for job in jobs for each in (job.encoder, job))
 
     def minutes(self, job: Job) -> float:
         """Of a result whose encoder is there, or of an encoder."""
@@ -50,14 +50,15 @@ def arrays(
 
     A task waits only for the one that makes its encoders: results whose encoders are made together are computed together.
     """
-    new, made = set(encoders), list[Array]()
+    new, packed = set(encoders), list[Array]()
     stages = [stage for stage in ("linear", "finetune") if any(job.stage == stage for job in results)]
     wanted = {stage: [job for job in results if job.stage == stage] for stage in stages}
     old = {stage: [job for job in jobs if job.encoder not in new] for stage, jobs in wanted.items()}
     for task_id in ("", *dict.fromkeys(queued.values())):  # encoders that are there, then those in the queue
         for stage in stages:
             jobs = [job for job in old[stage] if queued.get(job.encoder, "") == task_id]
-            made += _cut(Array(stage, _bins(jobs, stage, profile, prices), task_id), largest)
+            tasks = _bins(jobs, stage, profile, prices)
+            packed += [Array(stage, tasks[i : i + largest], task_id) for i in range(0, len(tasks), largest)]
 
     alike: dict[tuple[int, ...], list[tuple[list[Job], list[list[list[Job]]]]]] = {}
     for task in _bins(encoders, "pretrain", profile, prices):
@@ -67,13 +68,13 @@ def arrays(
         for begin in range(0, len(group), largest):
             part = group[begin : begin + largest]
             parent = Array("pretrain", [task for task, _ in part])
-            made.append(parent)
+            packed.append(parent)
             for s, stage in enumerate(stages):
                 for k in range(len(part[0][1][s])):
-                    made.append(Array(stage, [children[s][k] for _, children in part], parent))
-    for array in made:
+                    packed.append(Array(stage, [children[s][k] for _, children in part], parent))
+    for array in packed:
         array.minutes = sum(prices.minutes(job) for task in array.tasks for job in task)
-    return made
+    return packed
 
 
 def _bins(jobs: Sequence[Job], stage: str, profile: Profile, prices: Prices) -> list[list[Job]]:
@@ -96,8 +97,3 @@ def _bins(jobs: Sequence[Job], stage: str, profile: Profile, prices: Prices) -> 
             k = len(bins) - 1
         bins[k] = (bins[k][0] + minutes, [*bins[k][1], i])
     return [[jobs[i] for i in sorted(members)] for _, members in bins if members]
-
-
-def _cut(array: Array, largest: int) -> list[Array]:
-    """Arrays of at most so many tasks."""
-    return [Array(array.stage, array.tasks[i : i + largest], array.after) for i in range(0, len(array.tasks), largest)]

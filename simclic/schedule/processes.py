@@ -42,6 +42,12 @@ class Process:
         """The Run that all its jobs are of."""
         return self.jobs[0].run
 
+    @property
+    def left(self) -> float | None:
+        """The seconds that it may still take; None while that is not known."""
+        gained = self.share - (self.first or 0.0)
+        return (time.monotonic() - self.began) * (1 - self.share) / gained if gained > 0 else None
+
 
 @dataclass
 class Outcome:
@@ -190,10 +196,10 @@ def _listen(running: list[Process]) -> list[Process]:
 def _conclude(process: Process, outcome: Outcome, runs: Path, progress: "_Progress") -> None:
     """Count a process that has ended, and say what came of it."""
     code, name = process.process.exitcode, process.run.name
-    unsaid = ("saved", "") if code == stop.CODE else ("killed", f"its process was killed (exit code {code}); out of memory?")
-    kind: str
-    content: Any
-    kind, content = process.outcome or unsaid
+    silent: tuple[str, Any] = (
+        ("saved", "") if code == stop.CODE else ("killed", f"its process was killed (exit code {code}); out of memory?")
+    )
+    kind, content = process.outcome or silent
     if kind == "done":
         outcome.finished += 1
         progress.say(process, ", ".join(f"{title} {error:.2f} %" for title, error in content.items()) or "done")

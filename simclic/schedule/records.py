@@ -44,9 +44,8 @@ class Task:
         """The names of its jobs, encoders included where it makes them."""
         names = []
         for content in self.content:
-            encoder = "pretrain" if content["run"]["epochs"] else "calibrate"
-            stems = [encoder] * self.trains + [p["name"] for p in content["protocols"]]
-            names += [f"{content['name']}/{stem}" for stem in stems]
+            encoder = ["pretrain" if content["run"]["epochs"] else "calibrate"] if self.trains else []
+            names += [f"{content['name']}/{stem}" for stem in (*encoder, *(p["name"] for p in content["protocols"]))]
         return tuple(names)
 
     @property
@@ -61,17 +60,15 @@ class Task:
 
     def jobs(self) -> list[Job]:
         """Its jobs, to be done. Raises InputError if this version of the code would do something else under their names."""
-        found = []
+        jobs = []
         for content in self.content:
             run = Run.parse(content["run"])
-            jobs = [Job(run, PROTOCOLS[p["stage"]].parse(p["fields"])) for p in content["protocols"]]
-            if [run.name, *(job.name for job in jobs)] != [
-                content["name"],
-                *(f"{run.name}/{p['name']}" for p in content["protocols"]),
-            ]:
+            results = [Job(run, PROTOCOLS[p["stage"]].parse(p["fields"])) for p in content["protocols"]]
+            names = [f"{content['name']}/{p['name']}" for p in content["protocols"]]
+            if run.name != content["name"] or [job.name for job in results] != names:
                 raise InputError(f"{self.launch.folder}: {content['name']} is called {run.name} by this version; submit again")
-            found += [*([Job(run)] if self.trains else []), *jobs]
-        return found
+            jobs += [Job(run), *results] if self.trains else results
+        return jobs
 
     @property
     def id(self) -> str:
@@ -110,16 +107,16 @@ class Launch:
 
     def __init__(self, folder: Path):
         try:
-            found = files.read_json(folder / "launch.json")
+            values = files.read_json(folder / "launch.json")
         except files.Broken as e:
             way = f"scancel what squeue calls simclic-{folder.name}-..., then delete {folder}"
             raise InputError(f"{str(e).split(';')[0]}; {way}") from e
-        if found is None:
+        if values is None:
             raise InputError(f"{folder}: has no launch.json")
-        self.folder, self.values = folder, found
-        self.how, self.code = How(**found["how"]), folder.parent / found["code"]
-        self.sizes = {array["name"]: len(array["tasks"]) for array in found["arrays"]}
-        self.is_local = found["cluster"] == LOCAL
+        self.folder, self.values = folder, values
+        self.how, self.code = How(**values["how"]), folder.parent / values["code"]
+        self.sizes = {array["name"]: len(array["tasks"]) for array in values["arrays"]}
+        self.is_local = values["cluster"] == LOCAL
         self._numbers: dict[str, str] = {}
 
     def tasks(self) -> Iterator[Task]:
@@ -238,39 +235,23 @@ def begin(arrays: list[Array], profile: Profile, code: Path, runs: Path, root: P
     for name in names.values():
         (folder / name).mkdir(mode=0o700)
     described = [
-        {"name": names[id(a)], "after": names.get(id(a.after), a.after if isinstance(a.after, str) else ""), "tasks": _content(a)}
+        {"name": names[id(a)], "after": names.get(id(a.after), a.after if isinstance(a.after, str) else ""),
+         "tasks": [[_describe(jobs) for jobs in group_by_run(task)] for task in a.tasks]}
         for a in arrays
-    ]
+    ]  # fmt: skip
     limits = {
-        stage: {
-            "minutes": profile.minutes(stage),
-            "signal": given.get("slurm_signal_delay_s", 90),
-            "timeouts": given.get("slurm_max_num_timeout"),
-        }
+        stage: {"minutes": profile.minutes(stage), "signal": given.get("slurm_signal_delay_s", 90),
+                "timeouts": given.get("slurm_max_num_timeout")}
         for stage, given in profile.stages.items()
-    }
-    where = {"cwd": str(Path.cwd()), "runs": str(runs.absolute()), "data": str(root.absolute())}
-    what = {
-        "schema": SCHEMA,
-        "profile": profile.name,
-        "words": profile.words,
-        "cluster": profile.cluster,
-        "how": asdict(profile.how),
-        "limits": limits,
-    }
-    files.write_json(folder / "launch.json", {**what, **where, "code": code.name, **provenance(), "arrays": described})
+    }  # fmt: skip
+    record = {
+        "schema": SCHEMA, "profile": profile.name, "words": profile.words, "cluster": profile.cluster, "how": asdict(profile.how),
+        "limits": limits, "cwd": str(Path.cwd()), "runs": str(runs.absolute()), "data": str(root.absolute()), "code": code.name,
+    }  # fmt: skip
+    files.write_json(folder / "launch.json", {**record, **provenance(), "arrays": described})
     return Launch(folder)
 
 
-def _content(array: Array) -> list[list[dict[str, Any]]]:
-    return [
-        [
-            {
-                "name": jobs[0].run.name,
-                "run": jobs[0].run.values,
-                "protocols": [{"name": p.name, "stage": p.stage, "fields": p.values} for job in jobs if (p := job.protocol)],
-            }
-            for jobs in group_by_run(task)
-        ]
-        for task in array.tasks
-    ]
+def _describe(jobs: list[Job]) -> dict[str, Any]:
+    protocols = [{"name": p.name, "stage": p.stage, "fields": p.values} for job in jobs if (p := job.protocol)]
+    return {"name": jobs[0].run.name, "run": jobs[0].run.values, "protocols": protocols}

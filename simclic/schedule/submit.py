@@ -164,8 +164,8 @@ def asking() -> Iterator[None]:
     try:
         yield
     except (FailedJobError, FailedSubmissionError, OSError, ValueError, NameError, AssertionError) as e:
-        said = [line.strip() for line in str(e).splitlines() if "error" in line.lower()]
-        raise InputError(" ".join(said) or str(e).strip() or type(e).__name__) from e
+        complaints = [line.strip() for line in str(e).splitlines() if "error" in line.lower()]
+        raise InputError(" ".join(complaints) or str(e).strip() or type(e).__name__) from e
     finally:
         os.environ |= before
 

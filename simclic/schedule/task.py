@@ -62,36 +62,36 @@ def _run(task: Task, stopped: list[int]) -> int:
     os.environ |= {"PYTHONPATH": str(launch.code), "PYTHONSAFEPATH": "1", LOG: str(task.messages(slurm.job()))}
     os.chdir(launch.values["cwd"])
     runs, root = Path(launch.values["runs"]), Path(launch.values["data"])
-    jobs, state, options = task.jobs(), _Told(task), WorkerOptions(runs, root, launch.how, task.trains)
-    outcome = run_locally(jobs, options, Console(width=120), state.watch, stopped)
+    jobs, report, options = task.jobs(), TaskReport(task), WorkerOptions(runs, root, launch.how, task.trains)
+    outcome = run_locally(jobs, options, Console(width=120), report.watch, stopped)
     for name, why in (outcome.failures | outcome.elsewhere).items():
         print(f"error: {name}: {why}", file=sys.stderr)
     for name, trace in outcome.crashes.items():
         print(f"{name}: {trace}", file=sys.stderr)
     if outcome.signal:
-        return _stop(outcome.signal, state, runs, jobs)
-    state.end("ended", outcome)
+        return _stop(outcome.signal, report, runs, jobs)
+    report.end("ended", outcome)
     return AGAIN if outcome.busy else 0
 
 
-def _stop(number: int, state: "_Told", runs: Path, jobs: list[Job]) -> int:
+def _stop(number: int, report: "TaskReport", runs: Path, jobs: list[Job]) -> int:
     """All is saved. Ahead of a time limit or a preemption Slurm is asked to start it again; who cancels a job means it."""
     if number != signal.SIGUSR2:
-        state.end("stopped", why=f"stopped by {signal.Signals(number).name}, as scancel does")
+        report.end("stopped", why=f"stopped by {signal.Signals(number).name}, as scancel does")
         return AGAIN
-    if why := state.enough():
-        state.give_up(runs, jobs, why)
+    if why := report.enough():
+        report.give_up(runs, jobs, why)
         return 1
     try:
-        state.end("requeued", why="saved ahead of a time limit or a preemption")
+        report.end("requeued", why="saved ahead of a time limit or a preemption")
         slurm.requeue()
     except slurm.Silent as e:
         print(f"error: cannot be put back into the queue ({e}); it is saved: submit again", file=sys.stderr)
-        state.end("stopped", why=f"saved, but could not be put back into the queue ({e}); submit again")
+        report.end("stopped", why=f"saved, but could not be put back into the queue ({e}); submit again")
     return AGAIN
 
 
-class _Told:
+class TaskReport:
     """What a task tells of itself while it works, and what it told before it was stopped."""
 
     def __init__(self, task: Task):
@@ -106,7 +106,7 @@ class _Told:
         """Tell how far each process is, now and then."""
         if time.monotonic() - self.last > EVERY:
             self.last = time.monotonic()
-            self._write("running", outcome, {p.run.name: _far(p) for p in running})
+            self._write("running", outcome, {p.run.name: {"share": p.share, "note": p.note, "left": p.left} for p in running})
 
     def end(self, word: str, outcome: Outcome | None = None, why: str = "") -> None:
         """Tell the last of it."""
@@ -136,27 +136,20 @@ class _Told:
         self.end("failed", why=why)
 
     def _write(self, word: str, outcome: Outcome, jobs: dict[str, Any], why: str = "") -> None:
-        told = {
+        report = {
             "word": word, "why": why, "job": slurm.job(), "restarts": slurm.restarts(), "node": os.uname().nodename,
             "seconds": time.monotonic() - self.began, "timeouts": self.timeouts, "fruitless": self.fruitless,
             "jobs": jobs, "failures": outcome.failures, "elsewhere": outcome.elsewhere,
         }  # fmt: skip
         with suppress(OSError):  # a full disk must not end the work
-            self.task.tell(told)
+            self.task.tell(report)
 
     def _standing(self) -> str:
         """What there is of it: results, what there is of results, and the digests of checkpoints."""
-        runs, found = Path(self.task.launch.values["runs"]), list[str]()
+        runs, marks = Path(self.task.launch.values["runs"]), list[str]()
         for jobs in group_by_run(self.task.jobs()):
-            found += RunFolder(runs, jobs[0].run).progress([job.protocol for job in jobs if job.protocol])
-        return " ".join(found)
-
-
-def _far(process: Process) -> dict[str, Any]:
-    """How far a process is, and the seconds it may still take."""
-    took, gained = time.monotonic() - process.began, process.share - (process.first or 0.0)
-    left = took * (1 - process.share) / gained if gained > 0 else None
-    return {"share": process.share, "note": process.note, "left": left}
+            marks += RunFolder(runs, jobs[0].run).progress([job.protocol for job in jobs if job.protocol])
+        return " ".join(marks)
 
 
 def _sweep(task: Task) -> None:
