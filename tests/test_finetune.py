@@ -23,7 +23,6 @@ from simclic.evaluate import finetune
 from simclic.evaluate.finetune import Kept, Member, Task, grid
 from simclic.experiment import How
 from simclic.methods.backbones import backbone
-from simclic.store import results as store
 from simclic.store.claim import Busy
 from simclic.store.run_folder import RunFolder
 from simclic.train import checkpoint
@@ -518,9 +517,9 @@ def test_fewer_members_than_were_saved_go_on(run, tmp_path, monkeypatch):
 # What is being done when the process dies, at which of its calls, and whether that call is still made.
 SEAMS = {
     "in the checkpoint": (os, "fsync", 9, False),
-    "after the rows": (store, "keep", 2, True),
+    "after the rows": (RunFolder, "write_partial_result", 2, True),
     "while it scores": (Member, "scores", 4, False),
-    "before the result": (store, "write_result", 1, False),
+    "before the result": (RunFolder, "write_result", 1, False),
 }
 
 

@@ -35,10 +35,11 @@ gc.add(parser)
 sys.exit(gc.gc(parser.parse_args()))
 """
 TYPIST = """
-import json, os, pty, select, sys
+import json, os, pty, select, signal, sys
 answers = [answer.encode() for answer in json.loads(sys.argv[1])]
 process, terminal = pty.fork()
 if process == 0:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # it may have been ignored where the tests were started
     os.execv(sys.executable, [sys.executable, "-c", *sys.argv[2:]])
 shown, last = b"", b""
 while True:
