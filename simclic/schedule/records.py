@@ -195,7 +195,7 @@ class Launches:
 
     def _is_done(self, job: dict[str, Any]) -> bool:
         folder = RunFolder(self.runs, job["name"])
-        return folder.has_encoder() and {p["name"] for p in job["protocols"]} <= {path.stem for path in folder.result_paths()}
+        return folder.has_encoder() and {p["name"] for p in job["protocols"]} <= folder.result_names()
 
 
 def launch_folders(runs: Path) -> list[Path]:

@@ -212,7 +212,7 @@ class Queue:
 
     def _is_next(self, task: Task, job: Job) -> bool:
         """Is this the job of its Run that is at work? One after another, encoder first."""
-        done = {path.stem for path in RunFolder(self.runs, job.run).result_paths()}
+        done = RunFolder(self.runs, job.run).result_names()
         names = [p["name"] for content in task.content if content["name"] == job.run.name for p in content["protocols"]]
         return job.protocol is None or [name for name in names if name not in done][:1] == [job.protocol.name]
 

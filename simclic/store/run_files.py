@@ -135,8 +135,7 @@ class RunFiles:
 
     def failure(self, stage: str = "") -> str:
         """Return "stage: why" if it failed when it was last tried, or of the first of all stages that did; else nothing."""
-        stages = [stage] if stage else [path.stem.split("-", 1)[1] for path in sorted(self.path.glob("failed-*.json"))]
-        for record in map(self.failure_record, stages):
+        for record in map(self.failure_record, [stage] if stage else self._failed_stages()):
             if record:
                 return f"{record.get('stage')}: {record.get('reason')}"
         return ""
@@ -152,8 +151,10 @@ class RunFiles:
 
     def failure_logs(self) -> list[str]:
         """Return the log files that recorded failures name."""
-        paths = self.path.glob("failed-*.json")
-        return [log for path in paths if (log := self.failure_record(path.stem.split("-", 1)[1]).get("log"))]
+        return [log for record in map(self.failure_record, self._failed_stages()) if (log := record.get("log"))]
+
+    def _failed_stages(self) -> list[str]:
+        return [path.stem.split("-", 1)[1] for path in sorted(self.path.glob("failed-*.json"))]
 
 
 def read_once(path: Path, verify: bool = True) -> dict[str, Any] | None:

@@ -170,6 +170,10 @@ class RunFolder(RunFiles):
         """Return whether a result is there, without reading it."""
         return self.result_path(protocol).exists()
 
+    def result_names(self) -> set[str]:
+        """Return the names of the protocols under which there is a result, without reading any."""
+        return {path.stem for path in self.result_paths()}
+
     def result_paths(self) -> list[Path]:
         """Return the files of all results, whatever version wrote them."""
         return sorted(path for stage in PROTOCOLS for path in self.path.glob(f"{stage}-*.json"))
@@ -264,7 +268,6 @@ class RunFolder(RunFiles):
             yield StoredFile(path, self._kind(name), features[1] if features else "")
 
     def _kind(self, name: str) -> FileKind:
-        recognised = NEEDED.fullmatch(name) or BESIDE.fullmatch(name) or CLAIM.fullmatch(name) or FEATURES.fullmatch(name)
         whole, _, ending = name.rpartition(".")
         if intended := files.intended_name(Path(name)):
             return (
@@ -282,7 +285,7 @@ class RunFolder(RunFiles):
             return FileKind.NEEDED if claim.is_claimed(self.path, name.removesuffix(".json")) else FileKind.LEFTOVER
         if FEATURES.fullmatch(name):
             return FileKind.RECOMPUTABLE if self.has_encoder() and (self.path / WEIGHTS).is_file() else FileKind.NEEDED
-        return FileKind.NEEDED if recognised else FileKind.UNRECOGNISED
+        return FileKind.NEEDED if NEEDED.fullmatch(name) else FileKind.UNRECOGNISED
 
     def _has_whole_result(self, name: str) -> bool:
         with suppress(InputError, OSError):
