@@ -1,12 +1,16 @@
 """What tests share: small Runs on real images, and a data set in memory."""
 
+import gc
 import multiprocessing
 import os
 import shutil
+from contextlib import chdir
 from pathlib import Path
 
 import layouts
 import pytest
+from commands import simclic
+from filelock import FileLock
 from reaper import Reaper
 
 from simclic import Finetune, Linear, Run, data
@@ -53,6 +57,7 @@ def one_thread():
 
     torch.set_num_threads(1)
     threadpool_limits(1)
+    gc.freeze()  # what is imported by now takes half a second of each collection, and a grid collects for each bundle
 
 
 @pytest.fixture(params=["cpu", "cuda"])
@@ -89,12 +94,21 @@ def compute_results(run, protocols, runs, root=None, tell=lambda share, note: No
     return run_jobs(jobs, WorkerOptions(runs, root or runs, device=device, **options), tell, price_jobs(jobs))
 
 
+def do_alone(target, given):
+    """As a process of the package begins its work."""
+    import torch
+
+    gc.freeze()
+    torch.set_num_threads(1)
+    target(*given)
+
+
 def start_process(target, *given):
     """A process of its own that does `target`, forked as those of the package are from a server that has imported torch."""
     from simclic.experiment import How
     from simclic.schedule.processes import server
 
-    process = server(How())[0].Process(target=target, args=given)
+    process = server(How())[0].Process(target=do_alone, args=(target, given))
     process.start()
     return process
 
@@ -138,6 +152,20 @@ def exhibit(tmp_path):
     path = tmp_path / "table2.py"
     path.write_text(EXHIBIT)
     return path
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """EXHIBIT as table2.py, run once for all workers: its store, its report, and what was told. To be copied, not written to."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    with FileLock(root / "finished.lock"):
+        if not (root / "finished/told.txt").exists():
+            (root / "finished").mkdir()
+            with chdir(root / "finished"):
+                Path("table2.py").write_text(EXHIBIT)
+                Path("told.txt").write_text(simclic("run", "table2.py"))
+    return root / "finished"
 
 
 @pytest.fixture(scope="session")

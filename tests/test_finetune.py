@@ -196,7 +196,6 @@ EVERY = How(minutes=0.0, members=3)
 
 def child(runs, die_at):
     """Do the work of one Run; die at the `die_at`-th step of all members, if that is asked for."""
-    torch.set_num_threads(1)
     step, count = Member.step, [0]
 
     def counted(*a):
@@ -254,7 +253,6 @@ def test_asked_to_stop_it_saves_and_loses_no_step(tmp_path):
 
 def listening(runs, pipe):
     """Fine-tune until asked to stop; tell when it began and how many steps were done."""
-    torch.set_num_threads(1)
     stop.listen()
     step, count = Member.step, [0]
 
@@ -273,7 +271,6 @@ def listening(runs, pipe):
 
 def scarce(runs, members, room, pipe):
     """Fine-tune where no more than `room` bytes can be had: really, by the kernel's word."""
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     digits = data.load("digits", "ericsson", runs)
     f = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 4000)).requires_grad_(False)
@@ -525,7 +522,6 @@ SEAMS = {
 
 def cut(runs, seam):
     """Do the work of one Run; die at a seam of its fine-tuning."""
-    torch.set_num_threads(1)
     compute_results(tiny(), (), runs)
     where, name, at, done = SEAMS[seam]
     act, count = getattr(where, name), [0]

@@ -7,11 +7,11 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from commands import simclic, wait
+from commands import simclic
 from conftest import EXHIBIT, tiny
 from safetensors.torch import load_file
 from stored import publish
@@ -21,7 +21,10 @@ from simclic.cli import gc
 from simclic.data import manifest
 from simclic.files import read_json, write_json
 from simclic.schedule import gc as garbage
-from simclic.schedule import items, records
+from simclic.schedule import items, records, snapshot
+from simclic.schedule.pack import Array
+from simclic.schedule.profile import parse
+from simclic.schedule.task import TaskReport
 from simclic.store.run_folder import RunFolder
 from simclic.train import checkpoint
 
@@ -73,19 +76,21 @@ def age(*paths, seconds=2 * items.DAY):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Three encoders and their results, made by two launches in the background of this machine, and a report."""
+def trained(finished, tmp_path_factory):
+    """Three encoders and their results, as two launches in the background of this machine leave them, and a report."""
     pytest.importorskip("submitit", reason="no submitit here, which knows the keys of a profile")
-    place, before = tmp_path_factory.mktemp("gc"), Path.cwd()
-    os.chdir(place)
-    Path("local.toml").write_text('cluster = "local"\n')
-    for text in (ONE, FULL):
-        Path("table2.py").write_text(text)
-        simclic("submit", "table2.py", "--on", "local.toml")
-        wait(lambda: not list(place.glob("runs/.launches/*.json")))
-    simclic("report", "table2.py")
-    age(place / "runs")
-    os.chdir(before)
+    place = tmp_path_factory.mktemp("gc") / "trained"
+    shutil.copytree(finished, place)
+    with chdir(place):
+        for text in (ONE, FULL):
+            Path("table2.py").write_text(text)
+            jobs, runs = load("table2.py").jobs, Path("runs")
+            array = Array("all", [[*dict.fromkeys(job.encoder for job in jobs), *jobs]])
+            begun = records.begin(
+                [array], parse("local", {"cluster": "local"}), snapshot.take(records.place(runs)), runs, Path("data")
+            )
+            TaskReport(begun.task("all-0", 0)).end("ended")
+        age(Path("runs"))
     return place
 
 
@@ -114,8 +119,11 @@ def told(capsys):
 
 def listed(*words):
     """kind -> the paths that `simclic gc --json` lists."""
-    done = subprocess.run([sys.executable, "-c", SCRIPT, *words, "--json"], capture_output=True, text=True, check=True)
-    return {k["kind"]: [item["path"] for item in k["items"]] for k in json.loads(done.stdout)["kinds"] if k["items"]}
+    return {
+        k["kind"]: [item["path"] for item in k["items"]]
+        for k in json.loads(simclic("gc", *words, "--json"))["kinds"]
+        if k["items"]
+    }
 
 
 def found(*exhibits):

@@ -3,14 +3,16 @@
 import io
 import json
 import os
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from commands import simclic, wait
 from conftest import ROOT, compute_results, spawned, tiny
 from rich.console import Console
 
@@ -26,37 +28,28 @@ from simclic.store.run_folder import RunFolder
 SIMCLIC = [sys.executable, "-m", "simclic"]
 
 
-def command(*words, cwd):
-    return subprocess.run([*SIMCLIC, *map(str, words)], cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
-
-
 def stamps(runs):
     """Every finished file and when it was written."""
     return {p: p.stat().st_mtime_ns for p in runs.glob("*/*") if not p.name.startswith(".")}
 
 
-def test_run_reports_and_a_second_run_trains_nothing(exhibit, tmp_path):
-    first = command("run", exhibit, cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
-    assert "3 encoders to go" in first.stdout
-    assert "about 0 s left" in first.stdout
-    assert first.stdout.rstrip().endswith("reports/out/index.html")
-    assert (tmp_path / "reports/out/index.html").is_file()
-    before = stamps(tmp_path / "runs")
+def test_run_reports_and_a_second_run_trains_nothing(finished, tmp_path, monkeypatch):
+    first = (finished / "told.txt").read_text()
+    assert "3 encoders to go" in first
+    assert "about 0 s left" in first
+    assert first.rstrip().endswith("reports/out/index.html")
+    assert (finished / "reports/out/index.html").is_file()
+    monkeypatch.chdir(shutil.copytree(finished, tmp_path / "here"))
+    before = stamps(Path("runs"))
     assert len(before) == 3 * (5 + 2 * 2)  # run, log, weights, features, record; two results with predictions
-    second = command("run", exhibit, cwd=tmp_path)
-    assert second.returncode == 0
-    assert "nothing to train" in second.stdout
-    assert stamps(tmp_path / "runs") == before
+    assert "nothing to train" in simclic("run", "table2.py")
+    assert stamps(Path("runs")) == before
 
 
-def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(exhibit, tmp_path):
-    process = subprocess.Popen(
-        [*SIMCLIC, "run", str(exhibit)], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and len(list(tmp_path.glob("runs/*/finetune-*.json"))) < 1:
-        time.sleep(0.05)
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(exhibit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    process = subprocess.Popen([*SIMCLIC, "run", exhibit], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait(lambda: list(tmp_path.glob("runs/*/finetune-*.json")))
     os.killpg(process.pid, signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -66,23 +59,25 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(exhibit, tmp_pat
     done = {p for p in kept if p.name.startswith(("finetune", "linear"))}
     assert 2 <= len(done) < 3 * 4  # it was in the middle
     assert not list(tmp_path.glob("runs/*/.*"))  # nothing half-written
-    again = command("run", exhibit, cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
+    simclic("run", exhibit)
     after = stamps(tmp_path / "runs")
     assert {p: after[p] for p in done} == {p: kept[p] for p in done}
     assert len([p for p in after if p.name.startswith(("finetune", "linear"))]) == 3 * 4
 
 
-def test_numbers_do_not_depend_on_how_many_processes_there_are(exhibit, tmp_path, monkeypatch):
-    made = plan([load(exhibit)], tmp_path / "two", tmp_path)
-    for name, cores in (("two", {0, 1}), ("one", {0})):
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: cores)
-        launch.run_locally(made.open_results, WorkerOptions(tmp_path / name, tmp_path), Console(file=io.StringIO()))
-    for job in made.open_results:
-        two, one = (RunFolder(tmp_path / n, job.run).read_result(job.protocol) for n in ("two", "one"))
-        assert two["curve"] == one["curve"]
-        assert two["predictions_sha256"] == one["predictions_sha256"]
-        assert two["threads"] == one["threads"] == 1
+def test_numbers_do_not_depend_on_how_many_processes_there_are(finished, tmp_path, monkeypatch):
+    before = int(re.search(r"computing on .*, (\d+) at a time", (finished / "told.txt").read_text())[1])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1} if before == 1 else {0})
+    jobs = [job for job in load(finished / "table2.py").jobs if job.run.perturbation != "dropout"]
+    told = io.StringIO()
+    launch.run_locally(jobs, WorkerOptions(tmp_path, tmp_path), Console(file=told))
+    assert f"{2 if before == 1 else 1} at a time" in told.getvalue()
+    assert len(jobs) == 4
+    for job in jobs:
+        one, other = (RunFolder(runs, job.run).read_result(job.protocol) for runs in (finished / "runs", tmp_path))
+        assert one["curve"] == other["curve"]
+        assert one["predictions_sha256"] == other["predictions_sha256"]
+        assert one["threads"] == other["threads"] == 1
 
 
 def test_one_failure_does_not_stop_the_others_and_is_recorded(tmp_path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import multiprocessing
 import os
 import sys
@@ -29,6 +30,7 @@ def child(pipe: Connection, jobs: Sequence[Job], options: WorkerOptions, prices:
 
     from simclic.train.numerics import is_out_of_memory
 
+    gc.freeze()  # no collection looks through what is imported by now, which takes half a second
     torch.set_num_threads(options.threads)
     threadpool_limits(options.threads)
     torch.use_deterministic_algorithms(options.how.deterministic)
