@@ -1,6 +1,8 @@
-"""The command line, in this process, and waiting for what it does."""
+"""The command line, in this process and in one of its own, and waiting for what it does."""
 
 import io
+import subprocess
+import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
 
@@ -20,6 +22,14 @@ def simclic(*words, code=0):
         found = main([str(w) for w in words])
     assert found == code, out.getvalue() + err.getvalue()
     return out.getvalue() + err.getvalue()
+
+
+def alone(*words, code=0):
+    """What it prints in a process of its own, which ends."""
+    command = [sys.executable, "-m", "simclic", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def wait(happened, seconds=120):

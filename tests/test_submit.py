@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import simclic, wait
-from conftest import tiny
+from commands import alone, simclic, wait
+from conftest import EXHIBIT, tiny
 from rich.console import Console
 
 from simclic import Finetune, InputError, Linear, slurm
@@ -37,8 +37,9 @@ LONG = tiny(epochs=3000)
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch, exhibit):
+def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "table2.py").write_text(re.sub(r",\s+Finetune\(.*?\)\)", ",)", EXHIBIT, flags=re.S))
     (tmp_path / "local.toml").write_text('cluster = "local"\n')
     return tmp_path
 
@@ -49,20 +50,20 @@ def counts():
 
 
 def test_in_the_background_of_this_machine(here):
-    assert "9 jobs in 1 task: process " in simclic("submit", "table2.py", "--on", "local.toml")
-    assert "9 jobs wait or run already\nnothing to submit" in simclic("submit", "table2.py", "--on", "local.toml")
+    assert "6 jobs in 1 task: process " in alone("submit", "table2.py", "--on", "local.toml")
+    assert "6 jobs wait or run already\nnothing to submit" in simclic("submit", "table2.py", "--on", "local.toml")
     first = wait(lambda: "running" in counts() and counts())
     assert first["running"] <= len(os.sched_getaffinity(0))
-    wait(lambda: counts() == {"done": 9})
+    wait(lambda: counts() == {"done": 6})
     wait(lambda: not list((here / "runs/.launches").glob("*.json")))
     assert "nothing to submit: every result is there" in simclic("submit", "table2.py", "--on", "local.toml")
     assert "│ all, each job once │" in simclic("status", "table2.py")
 
 
 def test_killed_in_the_background_it_is_told_and_goes_on(here):
-    text = (here / "table2.py").read_text().replace("epochs=2", "epochs=20")
+    text = (here / "table2.py").read_text().replace('("noise", "dropout", "history")', '"noise"').replace("epochs=2", "epochs=20")
     (here / "table2.py").write_text(text)
-    simclic("submit", "table2.py", "--on", "local.toml")
+    alone("submit", "table2.py", "--on", "local.toml")
     run = load(here / "table2.py").jobs[0].run
     wait(lambda: len(RunFolder(here / "runs", run.name).log_rows()) > 2)
     (begun,) = records.launches(Path("runs"))
@@ -74,10 +75,9 @@ def test_killed_in_the_background_it_is_told_and_goes_on(here):
     assert (here / "runs" / run.name / "checkpoint").exists()
     at = len(RunFolder(here / "runs", run.name).log_rows())
     assert at < 20
-    simclic("submit", "table2.py", "--on", "local.toml")
+    alone("submit", "table2.py", "--on", "local.toml")
     record = wait(lambda: read_json(here / "runs" / run.name / "pretrain.json"))
     assert record["resumed"][0] >= 11 * at
-    os.kill(owner(records.launches(Path("runs"))[0].folder)["pid"], signal.SIGTERM)
     wait(lambda: not list((here / "runs/.launches").glob("*.json")))
 
 
