@@ -34,17 +34,17 @@ SMALL = {
 }
 
 
-def exhibit(stem, **changes):
+def shrink_exhibit(stem, **changes):
     """One exhibit of the paper, made small."""
-    (found,) = load(HERE / f"{stem}.py").exhibits
-    return found.moved(**SMALL, **changes)
+    (paper_exhibit,) = load(HERE / f"{stem}.py").exhibits
+    return paper_exhibit.moved(**SMALL, **changes)
 
 
 EXHIBITS = [
-    exhibit("table2", seed=(0, 1, 2)),
-    *(exhibit(f"table{n}") for n in (3, 4, 5, 6)),
-    exhibit("figure4").where(tau=(0.1, 0.2, 0.3, 0.6)),
-    exhibit("figure5").where(p=(0.1, 0.2, 0.25, 0.4)),
-    exhibit("figure6").where(eps=(0.01, 0.1, 0.5, 1.0)),
-    exhibit("figure7").where(batch_size=(32, 64, 128), epochs=(3, 4, 6)),
+    shrink_exhibit("table2", seed=(0, 1, 2)),
+    *(shrink_exhibit(f"table{n}") for n in (3, 4, 5, 6)),
+    shrink_exhibit("figure4").where(tau=(0.1, 0.2, 0.3, 0.6)),
+    shrink_exhibit("figure5").where(p=(0.1, 0.2, 0.25, 0.4)),
+    shrink_exhibit("figure6").where(eps=(0.01, 0.1, 0.5, 1.0)),
+    shrink_exhibit("figure7").where(batch_size=(32, 64, 128), epochs=(3, 4, 6)),
 ]

@@ -125,7 +125,7 @@ def test_what_is_exported_has_equal_features_in_timm(digits, tmp_path, monkeypat
     assert f"{run.name}.safetensors: " in capsys.readouterr().out
     model = timm.create_model(run.backbone, num_classes=0).eval()
     model.load_state_dict(load_file(f"{run.name}.safetensors"))
-    x = pretrain.prepared(run, digits, tmp_path / "runs", CPU)(torch.arange(8))
+    x = pretrain.prepare_images(run, digits, tmp_path / "runs", CPU)(torch.arange(8))
     with torch.no_grad():
         assert (model(x) - f(x)).abs().max() < 1e-6
     (tmp_path / "runs" / run.name / "pretrain.json").unlink()
@@ -178,10 +178,10 @@ def test_training_from_weights_with_a_card_pads_as_it_says_and_resumes_so(digits
     with pytest.raises(InputError, match=r"init='mine\.safetensors': cannot be read"):
         pretrain.pretrain(run, digits, tmp_path / "gone", CPU)
     (tmp_path / "away").rename(tmp_path / "mine.safetensors")
-    whole = pretrain.pretrain(run, digits, tmp_path / "whole", CPU, how=How(minutes=0))
+    whole = pretrain.pretrain(run, digits, tmp_path / "whole", CPU, options=How(minutes=0))
     pads = [type(m).__name__ for m in whole.modules() if type(m).__name__.endswith("Same")]
     assert len(pads) > 1
-    assert pretrain.prepared(run, digits, tmp_path / "whole", CPU).std.flatten().tolist() == [0.5] * 3
+    assert pretrain.prepare_images(run, digits, tmp_path / "whole", CPU).std.flatten().tolist() == [0.5] * 3
     save_one, saves = checkpoint.save, []
 
     def dies(path, content):
@@ -193,14 +193,14 @@ def test_training_from_weights_with_a_card_pads_as_it_says_and_resumes_so(digits
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", dies)
         with pytest.raises(KeyboardInterrupt):
-            pretrain.pretrain(run, digits, tmp_path / "broken", CPU, how=How(minutes=0))
+            pretrain.pretrain(run, digits, tmp_path / "broken", CPU, options=How(minutes=0))
     resumed = pretrain.pretrain(run, digits, tmp_path / "broken", CPU)
     assert json.loads((tmp_path / "broken" / run.name / "pretrain.json").read_text())["resumed"] == [3]
     assert all(a.equal(b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True))
     x = torch.randn(2, 3, 16, 16)
     assert whole(x).equal(resumed(x))
     (tmp_path / "mine.safetensors").unlink()  # what it was started from is recorded
-    assert pretrain.prepared(run, digits, tmp_path / "whole", CPU).std.flatten().tolist() == [0.5] * 3
+    assert pretrain.prepare_images(run, digits, tmp_path / "whole", CPU).std.flatten().tolist() == [0.5] * 3
     assert main(["export", run.name, "--runs", "whole", "--out", "out.safetensors"]) == 0
     text = capsys.readouterr().out
     assert "deviation [0.5, 0.5, 0.5]" in text

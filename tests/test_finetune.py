@@ -20,9 +20,9 @@ from simclic.data import Splits
 from simclic.data.images import Images
 from simclic.errors import Diverged
 from simclic.evaluate import finetune
-from simclic.evaluate.finetune import Kept, Member, Task, grid
+from simclic.evaluate.finetune import FinetuneTask, GridProgress, Member, grid
 from simclic.experiment import How
-from simclic.methods.backbones import backbone
+from simclic.methods.backbones import build_backbone
 from simclic.store.claim import Busy
 from simclic.store.run_folder import RunFolder
 from simclic.train import checkpoint
@@ -34,7 +34,7 @@ GRID = Finetune(steps=6, batch_size=32, lr_low=0.01, lr_count=2, decay_count=1, 
 @pytest.fixture
 def f():
     torch.manual_seed(0)
-    return backbone(tiny()).eval().requires_grad_(False)
+    return build_backbone(tiny()).eval().requires_grad_(False)
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def run(tmp_path, digits, f):
     def tuned(protocol, how=None, dataset=digits, folder="one", backbone=f, device=CPU, size=16):
         path = tmp_path / folder
         RunFolder(path, tiny()).create("data")
-        task = Task(protocol, backbone.to(device), dataset, Images(dataset, size, device), 0, how or How())
-        return finetune.finetune(task, Kept(path, tiny(), protocol))
+        task = FinetuneTask(protocol, backbone.to(device), dataset, Images(dataset, size, device), 0, how or How())
+        return finetune.finetune(task, GridProgress(path, tiny(), protocol))
 
     return tuned
 
@@ -88,12 +88,12 @@ def test_the_paper_asks_for_56_settings():
 
 def test_each_setting_is_judged_on_val_as_a_member_trained_on_train(run, digits, f, small):
     curve = run(small)[0]["curve"]
-    task, val = Task(small, f, digits, Images(digits, 16, CPU), 0), digits.splits.val
+    task, val = FinetuneTask(small, f, digits, Images(digits, 16, CPU), 0), digits.splits.val
     for row in curve:
         alone = Member(task, (row["lr"], row["decay"]))
-        for step, (x, y) in enumerate(finetune.Feed(small, digits, task.images, 0)(digits.splits.train)):
+        for step, (x, y) in enumerate(finetune.TrainBatches(small, digits, task.images, 0)(digits.splits.train)):
             alone.step(x, y, step)
-        predicted = alone.scores(task.images(torch.from_numpy(val))).argmax(1)
+        predicted = alone.predict_logits(task.images(torch.from_numpy(val))).argmax(1)
         assert row["error"] == pytest.approx(100 * (predicted != digits.labels[val]).mean())
 
 
@@ -107,16 +107,16 @@ def test_what_is_chosen_does_not_depend_on_the_test_images(run, digits, small):
 
 def test_the_refit_is_what_a_member_trained_on_train_and_val_is(run, digits, f, small):
     record, _, scores = run(small)
-    task = Task(small, f, digits, Images(digits, 16, CPU), 0)
+    task = FinetuneTask(small, f, digits, Images(digits, 16, CPU), 0)
     alone = Member(task, (record["chosen"]["lr"], record["chosen"]["decay"]))
-    for step, (x, y) in enumerate(finetune.Feed(small, digits, task.images, 0)(digits.splits.fit)):
+    for step, (x, y) in enumerate(finetune.TrainBatches(small, digits, task.images, 0)(digits.splits.fit)):
         alone.step(x, y, step)
-    assert (alone.scores(task.images(torch.from_numpy(digits.splits.test))) == scores).all()
+    assert (alone.predict_logits(task.images(torch.from_numpy(digits.splits.test))) == scores).all()
 
 
 @pytest.mark.parametrize(("over", "handed"), [(True, 0.01), (False, 0.001)])
 def test_weight_decay_is_handed_to_sgd_divided_by_the_learning_rate(digits, f, over, handed):
-    task = Task(Finetune(steps=1, decay_over_lr=over), f, digits, Images(digits, 16, CPU), 0)
+    task = FinetuneTask(Finetune(steps=1, decay_over_lr=over), f, digits, Images(digits, 16, CPU), 0)
     (group,) = Member(task, (0.1, 0.001)).optimizer.param_groups
     assert (group["lr"], group["weight_decay"], group["nesterov"], group["momentum"]) == (0.1, pytest.approx(handed), True, 0.9)
 
@@ -144,9 +144,9 @@ def test_backbones_that_draw_draw_the_same_in_a_bundle(run):
 
 def test_batch_norm_in_train_mode_or_as_it_was(digits, f):
     for mode, moved in (("train", True), ("eval", False)):
-        task = Task(replace(GRID, batch_norm=mode), f, digits, Images(digits, 16, CPU), 0)
+        task = FinetuneTask(replace(GRID, batch_norm=mode), f, digits, Images(digits, 16, CPU), 0)
         member = Member(task, (0.1, 0.0))
-        x, y = next(iter(finetune.Feed(task.protocol, digits, task.images, 0)(digits.splits.train)))
+        x, y = next(iter(finetune.TrainBatches(task.protocol, digits, task.images, 0)(digits.splits.train)))
         member.step(x, y, 0)
         (name,) = [n for n in f.state_dict() if n.endswith("running_mean")][:1]
         assert member.model[0].state_dict()[name].equal(f.state_dict()[name]) is not moved
@@ -171,7 +171,7 @@ def test_a_member_that_diverges_is_marked_and_loses(run):
 
 def test_a_finished_bundle_is_not_trained_again(run, tmp_path, monkeypatch):
     whole = run(GRID, How(members=4), folder="whole")
-    add, trained = Kept.add, []
+    add, trained = GridProgress.add_rows, []
 
     def stop(kept, rows):
         add(kept, rows)
@@ -179,7 +179,7 @@ def test_a_finished_bundle_is_not_trained_again(run, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Kept, "add", stop)
+        patch.setattr(GridProgress, "add_rows", stop)
         with pytest.raises(KeyboardInterrupt):
             run(GRID, How(members=1))
     init = Member.__init__
@@ -285,7 +285,9 @@ def scarce(runs, members, room, pipe):
         resource.setrlimit(resource.RLIMIT_AS, (now + room, now + room))
     with contextlib.redirect_stderr(io.StringIO()) as told:
         try:
-            found = finetune.finetune(Task(protocol, f, digits, images, 0, How(members=members)), Kept(runs, tiny(), protocol))
+            found = finetune.finetune(
+                FinetuneTask(protocol, f, digits, images, 0, How(members=members)), GridProgress(runs, tiny(), protocol)
+            )
             result = (found[0]["members"], found[0]["curve"], found[2].tobytes())
         except InputError as e:
             result = str(e)
@@ -316,10 +318,10 @@ def test_half_of_a_bundle_that_was_saved_goes_on_when_it_is_split(run, tmp_path,
     whole = run(GRID, How(members=4), folder="whole")
     RunFolder(tmp_path / "one", tiny()).create("data")
     kept, task = (
-        Kept(tmp_path / "one", tiny(), GRID),
-        Task(GRID, f, digits, Images(digits, 16, CPU), 0, How(minutes=0, members=4)),
+        GridProgress(tmp_path / "one", tiny(), GRID),
+        FinetuneTask(GRID, f, digits, Images(digits, 16, CPU), 0, How(minutes=0, members=4)),
     )
-    saves, save = [], kept.save
+    saves, save = [], kept.save_bundle
 
     def full(content):
         save(content)
@@ -327,7 +329,7 @@ def test_half_of_a_bundle_that_was_saved_goes_on_when_it_is_split(run, tmp_path,
         if content["step"] == 3 and len(saves) == 3:
             raise MemoryError
 
-    kept.save = full
+    kept.save_bundle = full
     assert bits(finetune.finetune(task, kept)) == bits(whole)
     assert saves[:6] == [1, 2, 3, 4, 5, 1]  # half of its members go on from there, the others begin again
 
@@ -349,44 +351,46 @@ class Spy(torch.nn.Module):
 
 @pytest.mark.parametrize(("precision", "inside"), [("bf16", torch.bfloat16), ("float32", torch.float32)])
 def test_the_backbone_computes_in_its_precision_and_logits_are_float32(digits, precision, inside):
-    task = Task(replace(GRID, precision=precision), Spy(), digits, Images(digits, 16, CPU), 0)
+    task = FinetuneTask(replace(GRID, precision=precision), Spy(), digits, Images(digits, 16, CPU), 0)
     member, heads = Member(task, (0.01, 0.0)), []
     member.model[1].register_forward_hook(lambda module, given, logits: heads.append((given[0].dtype, logits.dtype)))
-    x, y = next(iter(finetune.Feed(task.protocol, digits, task.images, 0)(digits.splits.train)))
+    x, y = next(iter(finetune.TrainBatches(task.protocol, digits, task.images, 0)(digits.splits.train)))
     member.step(x, y, 0)
-    member.scores(x)
+    member.predict_logits(x)
     assert member.model[0].seen == [(True, inside), (False, inside)]
     assert heads == [(torch.float32, torch.float32)] * 2
 
 
 def test_the_new_layer_hangs_on_the_seed(digits, f):
-    heads = [Member(Task(GRID, f, digits, Images(digits, 16, CPU), seed), (0.1, 0.0)).model[1].weight for seed in (0, 1, 0)]
+    heads = [
+        Member(FinetuneTask(GRID, f, digits, Images(digits, 16, CPU), seed), (0.1, 0.0)).model[1].weight for seed in (0, 1, 0)
+    ]
     assert heads[0].equal(heads[2])
     assert not heads[0].equal(heads[1])
 
 
 def test_as_many_members_as_fit_into_memory(digits, f, monkeypatch):
-    task = Task(GRID, f, digits, Images(digits, 16, CPU), 0)
+    task = FinetuneTask(GRID, f, digits, Images(digits, 16, CPU), 0)
     each = sum(2 * p.nbytes for p in f.parameters()) + sum(b.nbytes for b in f.buffers())
     for free, count in ((2e12, 56), (20.5 * each, 10), (each, 1), (0, 1)):
         monkeypatch.setattr("simclic.evaluate.finetune.grid.available_memory", lambda device, free=free: free)
-        assert grid.fitting(task, 56) == min(count, int(4e9 // each))
-    monkeypatch.setattr("simclic.evaluate.finetune.grid.SAVED", 3 * each)
+        assert grid.count_fitting_members(task, 56) == min(count, int(4e9 // each))
+    monkeypatch.setattr("simclic.evaluate.finetune.grid.MAX_CHECKPOINT_BYTES", 3 * each)
     monkeypatch.setattr("simclic.evaluate.finetune.grid.available_memory", lambda device: 2e12)
-    assert grid.fitting(task, 56) == 3
-    assert grid.fitting(replace(task, how=How(members=5)), 56) == 5
+    assert grid.count_fitting_members(task, 56) == 3
+    assert grid.count_fitting_members(replace(task, how=How(members=5)), 56) == 5
 
 
 def test_a_checkpoint_of_something_else_is_not_gone_on_from(run, tmp_path):
     whole = run(GRID, How(members=4), folder="whole")
     for part, settings in (("refit", GRID.settings), ("grid", GRID.settings[1:])):
         RunFolder(tmp_path / "one", tiny()).create("data")
-        kept = Kept(tmp_path / "one", tiny(), GRID)
-        kept.save({"part": part, "settings": list(settings), "step": 5, "members": []})
+        kept = GridProgress(tmp_path / "one", tiny(), GRID)
+        kept.save_bundle({"part": part, "settings": list(settings), "step": 5, "members": []})
         found = run(GRID, How(members=4))
         assert found[0]["resumed"] == []
         assert bits(found) == bits(whole)
-        kept.drop()
+        kept.delete_checkpoint()
         (tmp_path / "one" / tiny().name / f"partial-{GRID.name}.json").unlink()
 
 
@@ -394,35 +398,35 @@ def test_what_is_kept_is_written_by_its_owner_alone_and_rows_before_the_checkpoi
     RunFolder(tmp_path, tiny()).create("data")
     left = tmp_path / tiny().name / f".checkpoint-{GRID.name}.1234abcd"
     left.write_bytes(b"half")
-    kept = Kept(tmp_path, tiny(), GRID)
+    kept = GridProgress(tmp_path, tiny(), GRID)
     assert not left.exists()
     content = {"part": "grid", "settings": [], "step": 1, "members": []}
-    kept.save(content)
+    kept.save_bundle(content)
 
     def lost():
         raise Busy("taken over")
 
-    other = Kept(tmp_path, tiny(), GRID, still_ours=lost)
-    for write in (lambda: other.save({**content, "step": 2}), lambda: other.add([{"lr": 0.1}])):
+    other = GridProgress(tmp_path, tiny(), GRID, check_claim=lost)
+    for write in (lambda: other.save_bundle({**content, "step": 2}), lambda: other.add_rows([{"lr": 0.1}])):
         with pytest.raises(Busy):
             write()
-    assert Kept(tmp_path, tiny(), GRID).load()["step"] == 1
-    assert Kept(tmp_path, tiny(), GRID).rows == []
+    assert GridProgress(tmp_path, tiny(), GRID).load_bundle()["step"] == 1
+    assert GridProgress(tmp_path, tiny(), GRID).rows == []
     monkeypatch.setattr(RunFolder, "write_partial_result", lambda *a: (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(OSError, match="full"):
-        kept.add([{"lr": 0.1}])
-    assert Kept(tmp_path, tiny(), GRID).load()["step"] == 1
+        kept.add_rows([{"lr": 0.1}])
+    assert GridProgress(tmp_path, tiny(), GRID).load_bundle()["step"] == 1
 
 
 def test_another_encoder_s_rows_and_bundles_are_not_read(run, tmp_path):
     RunFolder(tmp_path, tiny()).create("data")
-    kept = Kept(tmp_path, tiny(), GRID, "one encoder")
-    kept.add([{"lr": 0.1}])
-    kept.save({"part": "grid", "settings": [], "step": 1, "members": []})
-    assert Kept(tmp_path, tiny(), GRID, "one encoder").rows
-    assert Kept(tmp_path, tiny(), GRID, "one encoder").load()["step"] == 1
-    assert Kept(tmp_path, tiny(), GRID, "another").rows == []
-    assert Kept(tmp_path, tiny(), GRID, "another").load() is None
+    kept = GridProgress(tmp_path, tiny(), GRID, "one encoder")
+    kept.add_rows([{"lr": 0.1}])
+    kept.save_bundle({"part": "grid", "settings": [], "step": 1, "members": []})
+    assert GridProgress(tmp_path, tiny(), GRID, "one encoder").rows
+    assert GridProgress(tmp_path, tiny(), GRID, "one encoder").load_bundle()["step"] == 1
+    assert GridProgress(tmp_path, tiny(), GRID, "another").rows == []
+    assert GridProgress(tmp_path, tiny(), GRID, "another").load_bundle() is None
 
 
 def test_evaluation_sees_what_the_protocol_resizes_to(eleven, tmp_path):
@@ -460,12 +464,12 @@ def test_several_classes_an_image_take_binary_cross_entropy_without_what_is_not_
     labels = torch.tensor([[1, 0, -1], [0, 1, 1]])
     p = torch.sigmoid(logits)
     by_hand = -torch.stack([p[0, 0], 1 - p[0, 1], 1 - p[1, 0], p[1, 1], p[1, 2]]).log().mean()
-    value = finetune.loss(logits, labels)
+    value = finetune.finetune_loss(logits, labels)
     assert value.item() == pytest.approx(by_hand.item(), rel=1e-6)
     value.backward()
     assert logits.grad[0, 2] == 0
     one = torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1]))
-    assert finetune.loss(logits, torch.tensor([0, 1])).equal(one)
+    assert finetune.finetune_loss(logits, torch.tensor([0, 1])).equal(one)
 
 
 def test_a_grid_compiles_once_for_all_members(run):
@@ -482,9 +486,9 @@ def test_a_grid_compiles_once_for_all_members(run):
 
 
 def test_the_learning_rate_falls_on_a_cosine(digits, f):
-    task = Task(GRID, f, digits, Images(digits, 16, CPU), 0)
+    task = FinetuneTask(GRID, f, digits, Images(digits, 16, CPU), 0)
     member, rates = Member(task, (0.01, 0.0)), []
-    for step, (x, y) in enumerate(finetune.Feed(GRID, digits, task.images, 0)(digits.splits.train)):
+    for step, (x, y) in enumerate(finetune.TrainBatches(GRID, digits, task.images, 0)(digits.splits.train)):
         member.step(x, y, step)
         rates += [group["lr"] for group in member.optimizer.param_groups]
     assert rates == pytest.approx([0.005 * (1 + math.cos(math.pi * step / 6)) for step in range(6)])
@@ -492,7 +496,7 @@ def test_the_learning_rate_falls_on_a_cosine(digits, f):
 
 def test_fewer_members_than_were_saved_go_on(run, tmp_path, monkeypatch):
     whole = run(GRID, How(members=4), folder="whole")
-    save, scores = Kept.save, finetune.grid.Bundle.scores
+    save, scores = GridProgress.save_bundle, finetune.grid.Bundle.scores
     counts = []
 
     def dies(kept, content):
@@ -501,10 +505,10 @@ def test_fewer_members_than_were_saved_go_on(run, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Kept, "save", dies)
+        patch.setattr(GridProgress, "save_bundle", dies)
         with pytest.raises(KeyboardInterrupt):
             run(GRID, How(members=4, minutes=0))
-    monkeypatch.setattr(finetune.grid.Bundle, "scores", lambda b, i: counts.append(len(b.members)) or scores(b, i))
+    monkeypatch.setattr(finetune.grid.Bundle, "predict_logits", lambda b, i: counts.append(len(b.members)) or scores(b, i))
     found = run(GRID, How(members=1))
     assert counts == [1] * 5
     assert found[0]["resumed"] == [3]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from simclic.errors import InputError
-from simclic.weights.haiku import DTYPES, STATE, read
+from simclic.weights.haiku import DTYPES, STATE, read_checkpoint
 
 GOLDEN = sorted((Path(__file__).parent / "golden/byol").glob("*.pkl"))  # written by dill itself, of six kinds
 NUMPYS = ["numpy.core.multiarray", "numpy._core.multiarray"]
@@ -119,7 +119,7 @@ def same(a, b):
 def refused(path):
     """The one line that says why a file is not read."""
     with pytest.raises(InputError) as e:
-        read(path)
+        read_checkpoint(path)
     told = str(e.value)
     assert told.startswith(f"{path}: ")
     assert "\n" not in told
@@ -133,7 +133,7 @@ def refused(path):
 def test_reads_what_was_written(tmp_path, kind, dill, by):
     params, state = parts()
     kind = kind and f"haiku._src.data_structures {kind}"
-    found = read(write(tmp_path / "a.pkl", params, state, kind, dill, by))
+    found = read_checkpoint(write(tmp_path / "a.pkl", params, state, kind, dill, by))
     inside = found["experiment_state"]
     assert [*found] == ["experiment_state", "step", "rng"]
     assert found["step"] == 300000
@@ -154,7 +154,7 @@ def test_reads_each_dtype_and_numpy_number(tmp_path, code):
     number = Call("numpy.core.multiarray scalar", dtype("i8"), encode(np.int64(5).tobytes()))
     empty = {"m": {"w": array(np.zeros((0, 3), "f4"), raw=Call("__builtin__ bytes"))}}
     path = write(tmp_path / "a.pkl", {"m": {"a": a}}, {}, step=number, online_state=empty)
-    found = read(path)
+    found = read_checkpoint(path)
     assert (found["step"], type(found["step"])) == (5, int)
     assert same(found["experiment_state"]["online_params"]["m"]["a"], a)
     assert found["experiment_state"]["online_state"]["m"]["w"].shape == (0, 3)
@@ -162,7 +162,7 @@ def test_reads_each_dtype_and_numpy_number(tmp_path, code):
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_reads_what_dill_wrote(path):
-    found = read(path)
+    found = read_checkpoint(path)
     inside = found["experiment_state"]
     named = {f"{part}|{m}|{n}": a for part in STATE[:-1] for m, d in inside[part].items() for n, a in d.items()}
     named |= {f"mu|{m}|{n}": a for m, d in inside["opt_state"][1]["mu"].items() for n, a in d.items()}
@@ -285,7 +285,7 @@ def test_executes_nothing_and_refuses_in_one_line(tmp_path):
         write(path, params, state, opt_state=evil)
         told = refused(path)
         assert not made.exists(), told
-        assert read(write(path, params, state))  # and nothing that it left behind changes the next reading
+        assert read_checkpoint(write(path, params, state))  # and nothing that it left behind changes the next reading
         dump(path, evil)
         refused(path)
     assert not made.exists()
@@ -357,7 +357,7 @@ def bombs():
 
 
 def test_bombs_are_refused_in_little_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("simclic.weights.haiku.PARTS", 2**17)  # for time: tracemalloc is slow
+    monkeypatch.setattr("simclic.weights.haiku.MAX_VALUES", 2**17)  # for time: tracemalloc is slow
     path = tmp_path / "a.pkl"
     for bomb in bombs():
         path.write_bytes(b"\x80\2" + bomb)
@@ -389,7 +389,7 @@ def test_a_flipped_byte_is_refused_or_changes_a_value(tmp_path, path):
     for at in range(0, len(raw), 5):
         flipped.write_bytes(raw[:at] + bytes([raw[at] ^ 1 << draw.randrange(8)]) + raw[at + 1 :])
         try:
-            parts = read(flipped)["experiment_state"]
+            parts = read_checkpoint(flipped)["experiment_state"]
         except InputError:
             assert refused(flipped)
             refusals += 1

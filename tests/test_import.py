@@ -53,7 +53,7 @@ def backbone(runs, made, **fields):
     run = Run(image_size=SIZE, perturbation="none", epochs=0, **fields)
     f = pretrain.pretrain(run, made, runs, torch.device("cpu"))
     with torch.no_grad():
-        return f(pretrain.prepared(run, made, runs, torch.device("cpu"))(torch.arange(4)))
+        return f(pretrain.prepare_images(run, made, runs, torch.device("cpu"))(torch.arange(4)))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -283,13 +283,13 @@ def swav_refuses(content, file, place, capsys):
 )
 def test_what_no_training_leaves_is_refused(key, value, told):
     wanted = {k: v for k, v in torchvision.models.resnet50().state_dict().items() if not k.startswith("fc.")}
-    published.fits("swav", Path("x"), official.light(), wanted)
+    published.check_trained_resnet50("swav", Path("x"), official.light(), wanted)
     with pytest.raises(InputError, match=rf"^x: is no ResNet-50 as SwAV publishes it: {re.escape(key)} {told}$"):
-        published.fits("swav", Path("x"), official.light() | {key: value}, wanted)
+        published.check_trained_resnet50("swav", Path("x"), official.light() | {key: value}, wanted)
     scales = {k: torch.full_like(v, float(k.endswith("weight"))) for k, v in wanted.items() if v.ndim == 1 and "running" not in k}
-    published.fits("swav", Path("x"), official.light() | dict(list(scales.items())[1:]), wanted)
+    published.check_trained_resnet50("swav", Path("x"), official.light() | dict(list(scales.items())[1:]), wanted)
     with pytest.raises(InputError, match=r"no norm's weight or bias was ever trained$"):
-        published.fits("swav", Path("x"), official.light() | scales, wanted)
+        published.check_trained_resnet50("swav", Path("x"), official.light() | scales, wanted)
 
 
 def test_weights_that_were_never_trained_are_refused(tmp_path, capsys):
@@ -299,7 +299,7 @@ def test_weights_that_were_never_trained_are_refused(tmp_path, capsys):
     assert "bn1.running_mean was never trained; bn1.running_var was never trained" in told
     wanted = {"conv1.weight": torch.ones(1, 1, 1, 1)}
     with pytest.raises(InputError, match=r"conv1\.weight was never trained"):
-        published.fits("swav", Path("x"), dict(wanted), wanted)
+        published.check_trained_resnet50("swav", Path("x"), dict(wanted), wanted)
 
 
 def test_a_pickle_of_numpy_s_cannot_reach_numpy(tmp_path, capsys):

@@ -14,11 +14,11 @@ from simclic import Finetune, InputError
 from simclic.data.images import Images
 from simclic.errors import Diverged
 from simclic.evaluate import finetune
-from simclic.evaluate.finetune import Kept, Member, Task, grid
+from simclic.evaluate.finetune import FinetuneTask, GridProgress, Member, grid
 from simclic.evaluate.finetune.bundle import Bundle
 from simclic.experiment import How
 from simclic.files import write_json
-from simclic.methods.backbones import backbone
+from simclic.methods.backbones import build_backbone
 from simclic.store.run_folder import PARTIAL, RunFolder
 
 CPU = torch.device("cpu")
@@ -28,18 +28,18 @@ GRID = Finetune(steps=6, batch_size=32, lr_low=0.01, lr_count=2, decay_count=1, 
 @pytest.fixture
 def f():
     torch.manual_seed(0)
-    return backbone(tiny()).eval().requires_grad_(False)
+    return build_backbone(tiny()).eval().requires_grad_(False)
 
 
 @pytest.fixture
 def task(digits, f):
-    return Task(GRID, f, digits, Images(digits, 16, CPU), 0)
+    return FinetuneTask(GRID, f, digits, Images(digits, 16, CPU), 0)
 
 
 @pytest.fixture
 def kept(tmp_path):
     RunFolder(tmp_path, tiny()).create("data")
-    return Kept(tmp_path, tiny(), GRID)
+    return GridProgress(tmp_path, tiny(), GRID)
 
 
 def left(kept):
@@ -55,9 +55,9 @@ def test_a_checkpoint_every_so_many_minutes_and_before_scoring_if_a_minute_is_at
         return clock[0]
 
     monkeypatch.setattr("simclic.evaluate.finetune.bundle.time", SimpleNamespace(monotonic=monotonic))
-    monkeypatch.setattr(kept, "save", lambda content: saves.append(content["step"]))
+    monkeypatch.setattr(kept, "save_bundle", lambda content: saves.append(content["step"]))
     task = replace(task, how=How(minutes=1.0))
-    feed = finetune.Feed(GRID, task.dataset, task.images, 0)
+    feed = finetune.TrainBatches(GRID, task.dataset, task.images, 0)
     Bundle(task, GRID.settings[:1], "grid").train(feed, task.dataset.splits.train, kept)
     assert saves == steps
 
@@ -65,20 +65,20 @@ def test_a_checkpoint_every_so_many_minutes_and_before_scoring_if_a_minute_is_at
 def test_the_seconds_of_all_processes_count(tmp_path, monkeypatch):
     RunFolder(tmp_path, tiny()).create("data")
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr("simclic.evaluate.finetune.kept.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("simclic.evaluate.finetune.grid_progress.time", SimpleNamespace(monotonic=lambda: clock.now))
     content = {"part": "grid", "settings": [], "step": 4, "members": []}
-    first = Kept(tmp_path, tiny(), GRID)
+    first = GridProgress(tmp_path, tiny(), GRID)
     clock.now = 10.0
-    first.save(content)
+    first.save_bundle(content)
     clock.now = 100.0  # killed, and started again
-    second = Kept(tmp_path, tiny(), GRID)
+    second = GridProgress(tmp_path, tiny(), GRID)
     clock.now = 103.0
-    second.went_on(second.load())
+    second.resume_from(second.load_bundle())
     assert (second.seconds, second.resumed) == (10.0, [4])
     clock.now = 105.0
-    second.add([{"lr": 0.1}])
+    second.add_rows([{"lr": 0.1}])
     clock.now = 200.0
-    third = Kept(tmp_path, tiny(), GRID)
+    third = GridProgress(tmp_path, tiny(), GRID)
     clock.now = 201.0
     assert (third.seconds, third.resumed, third.rows) == (13.0, [4], [{"lr": 0.1}])
 
@@ -87,15 +87,15 @@ def test_rows_that_are_damaged_or_of_another_version_are_computed_again(kept, tm
     kept.add([{"lr": 0.1}])
     path = kept.path.with_name(f"partial-{GRID.name}.json")
     whole = path.read_text()
-    assert Kept(tmp_path, tiny(), GRID).rows == [{"lr": 0.1}]
+    assert GridProgress(tmp_path, tiny(), GRID).rows == [{"lr": 0.1}]
     path.write_text(whole[:-20])
-    assert Kept(tmp_path, tiny(), GRID).rows == []
+    assert GridProgress(tmp_path, tiny(), GRID).rows == []
     path.write_text(whole.replace("0.1", "0.2"))
-    assert Kept(tmp_path, tiny(), GRID).rows == []
+    assert GridProgress(tmp_path, tiny(), GRID).rows == []
     values = json.loads(whole)
     del values["sha256"]
     write_json(path, {**values, "schema": PARTIAL + 1})
-    assert Kept(tmp_path, tiny(), GRID).rows == []
+    assert GridProgress(tmp_path, tiny(), GRID).rows == []
 
 
 def test_a_checkpoint_that_cannot_be_written_says_whether_there_is_one_before(kept):
@@ -128,7 +128,7 @@ def test_weights_that_overflow_in_the_last_step_have_diverged_there(task, kept):
 
 
 def test_a_refit_that_diverges_leaves_its_rows_and_no_checkpoint(task, kept, monkeypatch):
-    scores, at_risk = Bundle.scores, []
+    scores, at_risk = Bundle.predict_logits, []
 
     def none(bundle, index):
         if bundle.part == "refit":
@@ -136,7 +136,7 @@ def test_a_refit_that_diverges_leaves_its_rows_and_no_checkpoint(task, kept, mon
             return [None]
         return scores(bundle, index)
 
-    monkeypatch.setattr(Bundle, "scores", none)
+    monkeypatch.setattr(Bundle, "predict_logits", none)
     with pytest.raises(Diverged, match=r"^the refit diverged at lr .*, decay .*, step 6$"):
         finetune.finetune(replace(task, how=How(minutes=0.0)), kept)
     assert at_risk
@@ -146,7 +146,7 @@ def test_a_refit_that_diverges_leaves_its_rows_and_no_checkpoint(task, kept, mon
 
 def test_members_lie_in_memory_as_convolutions_like_it(task):
     member = Member(task, (0.1, 0.0))
-    x, y = next(iter(finetune.Feed(GRID, task.dataset, task.images, 0)(task.dataset.splits.train)))
+    x, y = next(iter(finetune.TrainBatches(GRID, task.dataset, task.images, 0)(task.dataset.splits.train)))
     member.step(x, y, 0)
     convolutions = [p for p in member.model.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
     assert convolutions
@@ -156,20 +156,20 @@ def test_members_lie_in_memory_as_convolutions_like_it(task):
 def test_processes_that_share_a_gpu_share_its_memory(task, monkeypatch):
     each = sum(2 * p.nbytes for p in task.f.parameters()) + sum(b.nbytes for b in task.f.buffers())
     monkeypatch.setattr("simclic.evaluate.finetune.grid.available_memory", lambda device: 24.5 * each)
-    monkeypatch.setattr("simclic.evaluate.finetune.grid.SAVED", 1e12)
-    assert [grid.fitting(replace(task, how=How(per_gpu=n)), 56) for n in (1, 2, 3)] == [12, 6, 4]
+    monkeypatch.setattr("simclic.evaluate.finetune.grid.MAX_CHECKPOINT_BYTES", 1e12)
+    assert [grid.count_fitting_members(replace(task, how=How(per_gpu=n)), 56) for n in (1, 2, 3)] == [12, 6, 4]
 
 
 def test_bundles_are_about_as_large(task, kept, monkeypatch):
-    scores, counts = Bundle.scores, []
-    monkeypatch.setattr(Bundle, "scores", lambda b, i: counts.append(len(b.members)) or scores(b, i))
+    scores, counts = Bundle.predict_logits, []
+    monkeypatch.setattr(Bundle, "predict_logits", lambda b, i: counts.append(len(b.members)) or scores(b, i))
     finetune.finetune(replace(task, how=How(members=3)), kept)
     assert counts == [2, 2, 1]
 
 
 def test_a_loss_that_was_once_not_finite_stays_so(task):
     member = Member(task, (0.1, 0.0))
-    x, y = next(iter(finetune.Feed(GRID, task.dataset, task.images, 0)(task.dataset.splits.train)))
+    x, y = next(iter(finetune.TrainBatches(GRID, task.dataset, task.images, 0)(task.dataset.splits.train)))
     for step, factor in enumerate((1.0, np.nan, 1.0)):
         member.step(x * factor, y, step)
-    assert member.diverged == 2
+    assert member.diverged_at == 2

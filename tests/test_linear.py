@@ -18,11 +18,11 @@ from sklearn.linear_model import LogisticRegression
 
 from simclic import InputError, Linear, data
 from simclic.data.images import Images
-from simclic.evaluate.linear import SOLVERS, features, newton, probe, published
-from simclic.evaluate.linear.frozen import extract
+from simclic.evaluate.linear import SOLVERS, frozen_features, linear_probe, newton, published
+from simclic.evaluate.linear.frozen import extract_features
 from simclic.evaluate.linear.space import Preconditioner
 from simclic.files import Broken, write_json
-from simclic.methods.backbones import Pixels, backbone
+from simclic.methods.backbones import Pixels, build_backbone
 from simclic.store import results as store
 from simclic.store.run_folder import RunFolder
 
@@ -108,14 +108,14 @@ def test_parity_with_scikit_learn_and_a_proven_gap(kind, device):
     train, held, classes = x[:n], x[n:], len(np.unique(y))
     solver = "newton-cholesky" if kind == "badly scaled" else "lbfgs"  # L-BFGS does not get there
     ours, theirs, same = [], [], []
-    for fit in newton.path(torch.from_numpy(train).to(device), y[:n], classes, VALUES, Linear()):
+    for fit in newton.solve_path(torch.from_numpy(train).to(device), y[:n], classes, VALUES, Linear()):
         sk, objective = scikit_learns(train, y[:n], fit.l2, solver)
         value, gap = by_hand(fit, train, y[:n])
         assert fit.converged
         assert fit.objective == pytest.approx(value, rel=1e-9)
         assert gap <= 1.001e-6 * value + 1e-9
         assert fit.objective <= objective * (1 + 1e-6)
-        predicted = fit.scores(torch.from_numpy(held).to(device)).argmax(axis=1)
+        predicted = fit.decision_values(torch.from_numpy(held).to(device)).argmax(axis=1)
         same.append(predicted == sk.predict(held.astype(np.float64)))
         ours.append((predicted != y[n:]).mean())
         theirs.append((sk.predict(held.astype(np.float64)) != y[n:]).mean())
@@ -130,7 +130,7 @@ def test_all_45_values_of_separable_problems_converge(scale):
     for n, d, classes in ((60, 80, 3), (150, 30, 5)):
         y = np.arange(n) % classes
         x = torch.from_numpy((scale * (rng.normal(size=(classes, d))[y] + rng.normal(size=(n, d)))).astype(np.float32))
-        fits = list(newton.path(x, y, classes, Linear().order, Linear()))
+        fits = list(newton.solve_path(x, y, classes, Linear().order, Linear()))
         assert all(fit.converged for fit in fits)
         assert sum(fit.iterations for fit in fits) < 1000
         if scale < 1e6:  # as if l2 were 1e-18 there: too weak for NumPy's least squares
@@ -145,13 +145,13 @@ def test_blocks_solve_what_the_diagonal_does_not(monkeypatch):
     hidden, y = rng.normal(size=(400, 2)), rng.integers(0, 4, 400)
     hidden += np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])[y]
     x = torch.from_numpy(np.tanh(hidden @ rng.normal(size=(2, 40)) + rng.normal(size=40)).astype(np.float32))
-    made, inverted = [], Preconditioner.inverted
-    monkeypatch.setattr(Preconditioner, "inverted", lambda *a: made.append(1) or inverted(*a))
-    with_blocks = list(newton.path(x, y, 4, Linear().order, Linear()))
+    made, inverted = [], Preconditioner.invert_blocks
+    monkeypatch.setattr(Preconditioner, "invert_blocks", lambda *a: made.append(1) or inverted(*a))
+    with_blocks = list(newton.solve_path(x, y, 4, Linear().order, Linear()))
     assert made
     assert all(fit.converged for fit in with_blocks)
-    monkeypatch.setattr("simclic.evaluate.linear.space.memory", lambda device: 0)  # no room for them
-    without = list(newton.path(x, y, 4, Linear().order, Linear()))
+    monkeypatch.setattr("simclic.evaluate.linear.space.total_memory", lambda device: 0)  # no room for them
+    without = list(newton.solve_path(x, y, 4, Linear().order, Linear()))
     assert sum(fit.iterations for fit in without) > 3 * sum(fit.iterations for fit in with_blocks)
     for one, other in zip(with_blocks, without, strict=True):
         if other.converged:
@@ -165,7 +165,7 @@ def test_however_early_it_stops_the_gap_that_it_tells_is_a_bound(kind):
         least = min(scikit_learns(x[:n], y[:n], l2)[1], by_hand_intercept(y[:n]))
         for iterations in (1, 3, 10, 30):
             protocol = Linear(iterations=iterations, tolerance=1e-12)
-            (fit,) = newton.path(torch.from_numpy(x[:n]), y[:n], len(np.unique(y)), (l2,), protocol)
+            (fit,) = newton.solve_path(torch.from_numpy(x[:n]), y[:n], len(np.unique(y)), (l2,), protocol)
             assert fit.objective * (1 - fit.gap) <= least * (1 + 1e-9)
 
 
@@ -175,7 +175,7 @@ def by_hand_intercept(y):
 
 
 def test_a_step_that_is_not_finite_is_not_taken(monkeypatch):
-    direction, spoilt = newton._Solver.direction, []
+    direction, spoilt = newton._NewtonSolver.newton_direction, []
 
     def spoil(self, state, precision):
         v, along, count = direction(self, state, precision)
@@ -184,9 +184,9 @@ def test_a_step_that_is_not_finite_is_not_taken(monkeypatch):
             v = v * math.nan
         return v, along, count
 
-    monkeypatch.setattr(newton._Solver, "direction", spoil)
+    monkeypatch.setattr(newton._NewtonSolver, "newton_direction", spoil)
     x, y, n = problem("tall")
-    (fit,) = newton.path(torch.from_numpy(x[:n]), y[:n], 4, [1.0], Linear())
+    (fit,) = newton.solve_path(torch.from_numpy(x[:n]), y[:n], 4, [1.0], Linear())
     assert spoilt
     assert fit.converged  # in float64
 
@@ -194,27 +194,27 @@ def test_a_step_that_is_not_finite_is_not_taken(monkeypatch):
 def test_the_iterations_are_a_limit():
     x, y, n = problem("badly scaled")
     for limit in range(1, 9):
-        (fit,) = newton.path(torch.from_numpy(x[:n]), y[:n], 3, [1e-4], Linear(iterations=limit))
+        (fit,) = newton.solve_path(torch.from_numpy(x[:n]), y[:n], 3, [1e-4], Linear(iterations=limit))
         assert fit.iterations <= limit
         assert not fit.converged
 
 
 def test_the_proof_sees_what_is_not_solved():
     x, y, n = problem("tall")
-    (fit,) = newton.path(torch.from_numpy(x[:n]), y[:n], 4, [1e-3], Linear(iterations=3))
+    (fit,) = newton.solve_path(torch.from_numpy(x[:n]), y[:n], 4, [1e-3], Linear(iterations=3))
     assert not fit.converged
     assert fit.iterations == 3
     assert fit.gap > 1e-6
     value, gap = by_hand(fit, x[:n], y[:n])
     assert gap == pytest.approx(fit.gap * value, rel=0.01)
-    (best,) = newton.path(torch.from_numpy(x[:n]), y[:n], 4, [1e-3], Linear(tolerance=1e-10))
+    (best,) = newton.solve_path(torch.from_numpy(x[:n]), y[:n], 4, [1e-3], Linear(tolerance=1e-10))
     assert best.objective < fit.objective <= best.objective + gap  # as far off as it may be, and no further
 
 
 def test_a_small_gradient_is_no_proof_when_l2_is_weak():
     x, y, n = problem("wide")
     l2 = 1e-6
-    (fit,) = newton.path(torch.from_numpy(x[:n]), y[:n], 3, [l2], Linear())
+    (fit,) = newton.solve_path(torch.from_numpy(x[:n]), y[:n], 3, [l2], Linear())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sk = LogisticRegression(C=1 / l2, tol=1e-4, max_iter=10_000).fit(x[:n].astype(np.float64), y[:n])
@@ -228,24 +228,26 @@ def test_the_order_of_the_values_does_not_matter():
     for kind in ("tall", "digits"):
         x, y, n = problem(kind)
         x, y, classes = torch.from_numpy(x[:n]), y[:n], len(np.unique(y))
-        down = list(newton.path(x, y, classes, VALUES, Linear()))
-        up = list(newton.path(x, y, classes, VALUES[::-1], Linear()))[::-1]
-        alone = [next(newton.path(x, y, classes, [l2], Linear())) for l2 in VALUES]
+        down = list(newton.solve_path(x, y, classes, VALUES, Linear()))
+        up = list(newton.solve_path(x, y, classes, VALUES[::-1], Linear()))[::-1]
+        alone = [next(newton.solve_path(x, y, classes, [l2], Linear())) for l2 in VALUES]
         for fits in zip(down, up, alone, strict=True):
             objectives = [fit.objective for fit in fits]
             assert max(objectives) <= min(objectives) * (1 + 1e-6)
-            same += [(fit.scores(x).argmax(1) == fits[0].scores(x).argmax(1)).mean() for fit in fits[1:]]
+            same += [(fit.decision_values(x).argmax(1) == fits[0].decision_values(x).argmax(1)).mean() for fit in fits[1:]]
     assert np.mean(same) > 0.999
 
 
 def test_where_float32_does_not_reach_float64_takes_over(monkeypatch):
     used = []
-    direction = newton._Solver.direction
+    direction = newton._NewtonSolver.newton_direction
     monkeypatch.setattr(
-        newton._Solver, "direction", lambda self, s, precision: used.append(precision) or direction(self, s, precision)
+        newton._NewtonSolver,
+        "newton_direction",
+        lambda self, s, precision: used.append(precision) or direction(self, s, precision),
     )
     x, y, n = problem("100 classes")
-    (fit,) = newton.path(torch.from_numpy(x[:n]), y[:n], 100, [0.01], Linear(tolerance=1e-8))
+    (fit,) = newton.solve_path(torch.from_numpy(x[:n]), y[:n], 100, [0.01], Linear(tolerance=1e-8))
     assert fit.converged
     assert {torch.float32, torch.float64} == set(used)
     value, gap = by_hand(fit, x[:n], y[:n])
@@ -255,8 +257,8 @@ def test_where_float32_does_not_reach_float64_takes_over(monkeypatch):
 def test_a_solution_to_begin_at_saves_most_of_the_work():
     x, y, n = problem("digits")
     x, y = torch.from_numpy(x), y
-    (cold,) = newton.path(x[:n], y[:n], 10, [1e-3], Linear())
-    (warm,) = newton.path(x[:n], y[:n], 10, [1e-3], Linear(), start=cold)
+    (cold,) = newton.solve_path(x[:n], y[:n], 10, [1e-3], Linear())
+    (warm,) = newton.solve_path(x[:n], y[:n], 10, [1e-3], Linear(), start=cold)
     assert warm.iterations == 1  # its gap is looked at, and that is all
     assert warm.objective == pytest.approx(cold.objective, rel=1e-9)
 
@@ -279,17 +281,17 @@ def test_bad_features_and_labels_are_one_line():
         ),
         (np.stack([y == 0, y > 9], axis=1).astype(int), 2, "class 1: of 1500 training images none shows it; its problem"),
     ):
-        for solve in (newton.path, published.path):
+        for solve in (newton.solve_path, published.solve_path):
             with pytest.raises(InputError) as e:
                 next(solve(x, labels, classes, [1.0], Linear()))
             assert told in str(e.value)
             assert "\n" not in str(e.value)
     with pytest.raises(InputError, match="3 training images for 4 classes: class 1 has no training image; each class needs one"):
-        next(newton.path(x[:3], np.array([0, 2, 3]), 4, [1.0], Linear()))
+        next(newton.solve_path(x[:3], np.array([0, 2, 3]), 4, [1.0], Linear()))
     for bad in (math.nan, math.inf):
         x[3, 3] = bad
         with pytest.raises(InputError, match="features are not finite for 1 of 1,500 images"):
-            next(newton.path(x, y, 4, [1.0], Linear()))
+            next(newton.solve_path(x, y, 4, [1.0], Linear()))
 
 
 def shown(y):
@@ -299,7 +301,7 @@ def shown(y):
 def test_several_classes_an_image_are_scikit_learns_binary_problems_at_twice_c():
     x, y, n = problem("tall")
     x, y, tight = x[:n], shown(y[:n]), Linear(tolerance=1e-10)
-    for fit in newton.path(torch.from_numpy(x), y, 3, (10.0, 0.1), tight):
+    for fit in newton.solve_path(torch.from_numpy(x), y, 3, (10.0, 0.1), tight):
         assert fit.converged
         objective = 0.0
         for k in range(3):
@@ -309,7 +311,9 @@ def test_several_classes_an_image_are_scikit_learns_binary_problems_at_twice_c()
             assert gap <= 1.001e-10 * value + 1e-9
             sk, least = scikit_learns(x, y[:, k], fit.l2)
             objective += least
-            assert np.allclose(fit.scores(torch.from_numpy(x))[:, k], sk.decision_function(x.astype(np.float64)), atol=1e-3)
+            assert np.allclose(
+                fit.decision_values(torch.from_numpy(x))[:, k], sk.decision_function(x.astype(np.float64)), atol=1e-3
+            )
         assert fit.objective <= objective * (1 + 1e-6)
 
 
@@ -317,11 +321,11 @@ def test_an_image_that_is_not_to_be_judged_is_not_learned_from():
     x, y, n = problem("tall")
     x, y, tight = torch.from_numpy(x[:n]), shown(y[:n])[:, :2], Linear(tolerance=1e-10)
     y[:50, 0] = -1
-    for solve, near in ((newton.path, 1e-3), (published.path, 1e-6)):
-        protocol = tight if solve is newton.path else Linear(solver="as-published")
+    for solve, near in ((newton.solve_path, 1e-3), (published.solve_path, 1e-6)):
+        protocol = tight if solve is newton.solve_path else Linear(solver="as-published")
         (fit,) = solve(x, y, 2, [1.0], protocol)
         (alone,) = solve(x[50:], y[50:, :1], 1, [1.0], protocol)
-        assert np.allclose(fit.scores(x)[:, 0], alone.scores(x)[:, 0], atol=near)
+        assert np.allclose(fit.decision_values(x)[:, 0], alone.decision_values(x)[:, 0], atol=near)
 
 
 def test_as_published_is_the_loop_of_the_baselines_source():
@@ -330,7 +334,7 @@ def test_as_published_is_the_loop_of_the_baselines_source():
     assert protocol.order == protocol.l2  # from weak to strong
     clf, wide = LogisticRegression(max_iter=100, tol=1e-4 / n, warm_start=True), x.astype(np.float64)
     values = protocol.l2[::9]
-    fits = list(published.path(torch.from_numpy(x), y, 3, values, protocol))
+    fits = list(published.solve_path(torch.from_numpy(x), y, 3, values, protocol))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for l2, fit in zip(values, fits, strict=True):
@@ -338,7 +342,7 @@ def test_as_published_is_the_loop_of_the_baselines_source():
             assert np.array_equal(fit.weights.numpy().T, clf.coef_)
             assert (fit.iterations, fit.converged) == (clf.n_iter_[0], clf.n_iter_[0] < 100)
         clf.set_params(C=1 / values[1]).fit(wide, y)  # the refit goes on from the end of the path
-    (refit,) = published.path(torch.from_numpy(x), y, 3, values[1:2], protocol, start=fits[-1])
+    (refit,) = published.solve_path(torch.from_numpy(x), y, 3, values[1:2], protocol, start=fits[-1])
     assert np.array_equal(refit.weights.numpy().T, clf.coef_)
     assert not fits[0].converged
 
@@ -347,8 +351,8 @@ def test_as_published_goes_through_the_classes_of_an_image_with_one_estimator():
     x, y, n = problem("badly scaled")
     x, y, protocol = x[:n], np.stack([y == 0, y <= 1], axis=1).astype(int)[:n], Linear(solver="as-published")
     clf, wide = LogisticRegression(max_iter=100, tol=1e-4 / n, warm_start=True), x.astype(np.float64)
-    fits = list(published.path(torch.from_numpy(x), y, 2, (1e-6, 1.0), protocol))
-    (refit,) = published.path(torch.from_numpy(x), y, 2, [1e-6], protocol, start=fits[-1])
+    fits = list(published.solve_path(torch.from_numpy(x), y, 2, (1e-6, 1.0), protocol))
+    (refit,) = published.solve_path(torch.from_numpy(x), y, 2, [1e-6], protocol, start=fits[-1])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for l2, fit in zip((1e-6, 1.0, 1e-6), (*fits, refit), strict=True):
@@ -362,26 +366,26 @@ def test_as_published_takes_two_outcomes_at_twice_c():
     x, y, n = problem("binary")
     x, y, protocol = x[:n], y[:n], Linear(solver="as-published")
     sk, least = scikit_learns(x, y, 10.0)
-    (fit,) = published.path(torch.from_numpy(x), y, 2, [10.0], protocol)
-    scores = fit.scores(torch.from_numpy(x))
+    (fit,) = published.solve_path(torch.from_numpy(x), y, 2, [10.0], protocol)
+    scores = fit.decision_values(torch.from_numpy(x))
     assert np.allclose(scores[:, 1] - scores[:, 0], sk.decision_function(x.astype(np.float64)), atol=1e-3)
     assert fit.objective == pytest.approx(least, rel=1e-6)
-    (several,) = published.path(torch.from_numpy(x), y[:, None], 1, [10.0], protocol)
-    assert np.allclose(several.scores(torch.from_numpy(x))[:, 0], scores[:, 1] - scores[:, 0], atol=1e-9)
+    (several,) = published.solve_path(torch.from_numpy(x), y[:, None], 1, [10.0], protocol)
+    assert np.allclose(several.decision_values(torch.from_numpy(x))[:, 0], scores[:, 1] - scores[:, 0], atol=1e-9)
     assert several.objective == pytest.approx(least, rel=1e-6)
 
 
 @pytest.fixture
 def pixels(digits):
-    return extract(Linear(), Pixels(8).eval(), Images(digits, 8, CPU))
+    return extract_features(Linear(), Pixels(8).eval(), Images(digits, 8, CPU))
 
 
 @pytest.mark.parametrize(("precision", "apart"), [("float32", 1e-3), ("bf16", 0.05)])
 def test_features_are_those_of_the_cpu_in_float32(digits, device, precision, apart):
     torch.manual_seed(0)
-    f = backbone(tiny()).eval().requires_grad_(False)
-    there = extract(Linear(), f, Images(digits, 16, CPU))
-    here = extract(Linear(features=precision), f.to(device), Images(digits, 16, torch.device(device)))
+    f = build_backbone(tiny()).eval().requires_grad_(False)
+    there = extract_features(Linear(), f, Images(digits, 16, CPU))
+    here = extract_features(Linear(features=precision), f.to(device), Images(digits, 16, torch.device(device)))
     assert here.dtype == torch.float32
     assert (here.cpu() - there).norm() <= apart * there.norm()
 
@@ -389,7 +393,7 @@ def test_features_are_those_of_the_cpu_in_float32(digits, device, precision, apa
 @pytest.mark.parametrize("solver", ["converged", "as-published"])
 def test_probe_on_raw_digits(digits, pixels, solver, device):
     told, protocol = [], Linear(l2_count=12, solver=solver)
-    record, truth, scores = probe(protocol, pixels.to(device), digits, lambda share, note: told.append(share))
+    record, truth, scores = linear_probe(protocol, pixels.to(device), digits, lambda share, note: told.append(share))
     assert [row["l2"] for row in record["curve"]] == list(protocol.order)
     best = min(row["error"] for row in record["curve"])
     ties = [row["l2"] for row in record["curve"] if row["error"] == best]
@@ -417,7 +421,7 @@ def test_the_refit_sees_train_and_val_and_begins_where_its_protocol_says(digits,
             yield fit
 
     monkeypatch.setitem(SOLVERS, solver, seen)
-    record, _, scores = probe(Linear(l2_count=5, solver=solver), pixels, digits)
+    record, _, scores = linear_probe(Linear(l2_count=5, solver=solver), pixels, digits)
     (x, _, values, start), (x_fit, y_fit, chosen, start_fit) = asked
     assert start is None
     assert values == list(Linear(l2_count=5, solver=solver).order)
@@ -434,7 +438,7 @@ def test_the_refit_sees_train_and_val_and_begins_where_its_protocol_says(digits,
 def test_on_equal_error_the_stronger_l2_wins(digits):
     """Features of the true class and nothing else: every l2 that is not too strong is right everywhere."""
     x = torch.nn.functional.one_hot(torch.from_numpy(digits.labels), 10).float()
-    record, _, _ = probe(Linear(l2_count=12), x, digits)
+    record, _, _ = linear_probe(Linear(l2_count=12), x, digits)
     assert sum(row["error"] == 0 for row in record["curve"]) > 3
     assert record["chosen"]["l2"] == max(row["l2"] for row in record["curve"] if row["error"] == 0)
 
@@ -444,14 +448,14 @@ def test_labels_that_no_class_has_are_refused_before_anything_is_fitted(digits, 
     wrong[digits.splits.test[0]] = 10
     monkeypatch.setattr("simclic.evaluate.linear.SOLVERS", {"converged": None})
     with pytest.raises(InputError, match=r"label 10 of image \d+ is out of range: 10 classes are 0 to 9"):
-        probe(Linear(), pixels, data.Dataset(digits.facts, digits.images, wrong, digits.splits, ""))
+        linear_probe(Linear(), pixels, data.Dataset(digits.facts, digits.images, wrong, digits.splits, ""))
 
 
 def test_features_are_the_backbones_output_untouched(digits, pixels):
     images = Images(digits, 8, CPU)
     assert pixels.dtype == torch.float32
     assert pixels[5].equal(images(torch.tensor([5])).flatten())
-    half = extract(Linear(features="bf16"), torch.nn.Sequential(Pixels(8), torch.nn.Linear(192, 3)).eval(), images)
+    half = extract_features(Linear(features="bf16"), torch.nn.Sequential(Pixels(8), torch.nn.Linear(192, 3)).eval(), images)
     assert half.dtype == torch.float32
     assert half.equal(half.bfloat16().float())
 
@@ -463,7 +467,7 @@ def test_features_are_computed_once_and_read_by_every_protocol(tmp_path, monkeyp
     from simclic import Run
 
     run, passes = Run(**UNTRAINED), []
-    monkeypatch.setattr("simclic.evaluate.linear.frozen.extract", lambda *a: passes.append(1) or extract(*a))
+    monkeypatch.setattr("simclic.evaluate.linear.frozen.extract_features", lambda *a: passes.append(1) or extract_features(*a))
     protocols = (Linear(l2_count=2), Linear(l2_count=2, solver="as-published"))
     for protocol in protocols:
         compute_results(run, (protocol,), tmp_path)
@@ -493,7 +497,7 @@ def test_features_of_other_weights_or_data_are_not_taken(tmp_path, digits):
         write_json(path / "run.json", {"data": digest})
         write_json(path / "pretrain.json", {"backbone_sha256": sha256})
         f = torch.nn.Sequential(Pixels(8), torch.nn.Linear(192, width)).eval()
-        assert features(Linear(), tiny(), f, images, tmp_path).shape == (1797, width)
+        assert frozen_features(Linear(), tiny(), f, images, tmp_path).shape == (1797, width)
 
 
 def test_features_that_are_not_finite_are_not_kept(tmp_path, digits):
@@ -503,7 +507,7 @@ def test_features_that_are_not_finite_are_not_kept(tmp_path, digits):
 
     RunFolder(tmp_path, tiny()).create("d1")
     with pytest.raises(InputError, match=r"features are not finite for 1,797 of 1,797 images"):
-        features(Linear(), tiny(), Bad(), Images(digits, 8, CPU), tmp_path)
+        frozen_features(Linear(), tiny(), Bad(), Images(digits, 8, CPU), tmp_path)
     assert not list(RunFolder(tmp_path, tiny()).path.glob("features*"))
 
 

@@ -5,7 +5,7 @@ import torch
 from conftest import tiny
 
 from simclic import InputError, Run, SimCLIC
-from simclic.methods.backbones import backbone
+from simclic.methods.backbones import build_backbone
 from simclic.methods.simclic import cosine, cross_entropy, dropout, history, noise
 
 
@@ -185,9 +185,9 @@ def test_mistakes_are_told():
     with pytest.raises(InputError, match="say which image each row is"):
         model(images=3, perturbation="history").perturb(torch.zeros(2, 32), None)
     with pytest.raises(InputError, match=r"backbone='resnet50.a1_in1k': a tag names trained weights; say 'resnet50'"):
-        backbone(Run(backbone="resnet50.a1_in1k"))
+        build_backbone(Run(backbone="resnet50.a1_in1k"))
     with pytest.raises(InputError, match="backbone='resnet51' is no timm model; did you mean resnet"):
-        backbone(Run(backbone="resnet51"))
+        build_backbone(Run(backbone="resnet51"))
 
 
 def test_it_can_be_trained_in_a_loop_of_ones_own():

@@ -11,11 +11,11 @@ from conftest import tiny
 from simclic import InputError
 from simclic.data.images import Images
 from simclic.errors import Diverged
-from simclic.methods.backbones import backbone
+from simclic.methods.backbones import build_backbone
 from simclic.methods.simclic import SimCLIC
 from simclic.store.run_folder import RunFolder
 from simclic.train import pretrain
-from simclic.train.pretrain import calibrate
+from simclic.train.pretrain import build_untrained
 
 CPU = torch.device("cpu")
 
@@ -56,7 +56,7 @@ def test_a_method_is_told_of_each_epoch_and_step_once(digits, tmp_path, monkeypa
         def after_step(self, step):
             told.append(("step", step, next(self.h.parameters()).detach().clone()))
 
-    monkeypatch.setattr("simclic.methods.base.build", lambda run, images: Telling(run, images))
+    monkeypatch.setattr("simclic.methods.base.build_method", lambda run, images: Telling(run, images))
     pretrain.pretrain(tiny(), digits, tmp_path, CPU)
     expected = [call for e in range(2) for call in (("epoch", e), *(("step", 11 * e + s) for s in range(11)))]
     assert [(what, n) for what, n, _ in told] == expected
@@ -66,7 +66,7 @@ def test_a_method_is_told_of_each_epoch_and_step_once(digits, tmp_path, monkeypa
 def test_the_untrained_backbone_knows_the_training_images(digits):
     run = tiny(epochs=0, perturbation="none", projector_dim=2048, predictor_dim=512, precision="bf16")
     images, fit = Images(digits, 16, CPU), torch.from_numpy(digits.splits.fit)
-    f, _ = calibrate(run, images, fit)
+    f, _ = build_untrained(run, images, fit)
     first = next(m for m in f.modules() if isinstance(m, torch.nn.BatchNorm2d))
     assert not first.running_mean.equal(torch.zeros_like(first.running_mean))
     with torch.no_grad():
@@ -75,7 +75,7 @@ def test_the_untrained_backbone_knows_the_training_images(digits):
     assert torch.allclose(first.running_mean, before.mean(dim=(0, 2, 3)), atol=0.02)
     assert torch.allclose(first.running_var, before.var(dim=(0, 2, 3)), rtol=0.1)
     torch.manual_seed(run.seed)
-    drawn = backbone(run)
+    drawn = build_backbone(run)
     for name, weight in f.named_parameters():
         assert weight.equal(drawn.state_dict()[name])  # nothing was learned
 

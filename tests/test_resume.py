@@ -61,7 +61,7 @@ def trained(path, run=RUNS["simclic"], minutes=0.0, device=CPU):
         dataset = small()
         images = Images(dataset, run.image_size, device)
         _, record = loop.train(
-            run, dataset, images, RunFolder(path.parent, path.name), lambda share, note: None, how=How(minutes=minutes)
+            run, dataset, images, RunFolder(path.parent, path.name), lambda share, note: None, options=How(minutes=minutes)
         )
     return state(made[0], path), record["resumed"]
 
@@ -219,7 +219,7 @@ def test_the_other_perturbations_resume_exactly_too(tmp_path, g, monkeypatch):
 
 def fresh(part, content, run):
     """A checkpoint's content as if one part of the state had been forgotten."""
-    start = loop.Training(run, 1797, CPU).content()
+    start = loop.Training(run, 1797, CPU).state_dict()
     kinds = {
         "weights": lambda n: n.endswith((".weight", ".bias")),
         "batch norm statistics": lambda n: "running" in n,
@@ -364,7 +364,7 @@ def test_a_process_number_that_is_another_process_by_now_is_no_owner(tmp_path):
 
 
 def test_a_weight_that_is_not_finite_never_reaches_a_checkpoint(tmp_path, monkeypatch):
-    step = loop.Training.forward_and_back
+    step = loop.Training.train_step
 
     def spoiled(self, *arguments):
         out = step(self, *arguments)
@@ -372,7 +372,7 @@ def test_a_weight_that_is_not_finite_never_reaches_a_checkpoint(tmp_path, monkey
             next(self.model.parameters()).data[0] = float("inf")
         return out
 
-    monkeypatch.setattr(loop.Training, "forward_and_back", spoiled)
+    monkeypatch.setattr(loop.Training, "train_step", spoiled)
     with pytest.raises(Diverged, match=r"a weight is not finite at step 10 of 48, epoch 1"):
         trained(tmp_path)
     assert checkpoint.load(tmp_path / "checkpoint", tiny(perturbation="history", **RUN).name)["step"] == 9

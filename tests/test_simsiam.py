@@ -82,22 +82,22 @@ def test_the_predictor_s_learning_rate_stays_while_the_encoder_s_falls(changes, 
     training = loop.Training(tiny(method="simsiam", **changes), 0, CPU)
     x = tuple(torch.randn(2, 8, 3, 16, 16))
     before = {name: p.detach().clone() for name, p in training.model.named_parameters()}
-    training.forward_and_back(x, torch.arange(8), 0.0)  # the end of the cosine
+    training.train_step(x, torch.arange(8), 0.0)  # the end of the cosine
     assert {name.split(".")[0] for name, p in training.model.named_parameters() if not p.equal(before[name])} == moved
 
 
 def test_two_views_differ_and_are_functions_of_seed_and_step(digits):
     training, images = loop.Training(tiny(method="simsiam"), 0, CPU), Images(digits, 16, CPU)
     pixels = images.fetch(torch.arange(8))
-    x1, x2 = training.views(pixels, images)
+    x1, x2 = training.prepare_views(pixels, images)
     assert x1.shape == x2.shape == (8, 3, 16, 16)
     assert not x1.equal(x2)
     torch.rand(3)  # what else is drawn does not matter
-    assert training.views(pixels, images)[0].equal(x1)
+    assert training.prepare_views(pixels, images)[0].equal(x1)
     training.step = 1
-    assert not training.views(pixels, images)[0].equal(x1)
+    assert not training.prepare_views(pixels, images)[0].equal(x1)
     other = loop.Training(tiny(method="simsiam", seed=1), 0, CPU)
-    assert not other.views(pixels, images)[0].equal(x1)
+    assert not other.prepare_views(pixels, images)[0].equal(x1)
 
 
 def test_it_is_trained_probed_and_fine_tuned_like_any_other(digits, tmp_path, small, capsys):

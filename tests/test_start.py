@@ -83,7 +83,7 @@ def test_a_file_that_became_another_is_no_number_any_more(measured, tmp_path):
 
 
 def test_a_run_from_random_weights_reads_no_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(start, "sha256", lambda path: 1 / 0)
+    monkeypatch.setattr(start, "hash_file", lambda path: 1 / 0)
     run = Run(**MINE)
     work(run, tmp_path)
     assert RunFolder(tmp_path, run).check_run_json()
@@ -93,7 +93,7 @@ CARD = Card("MoCo v2", "nowhere", "0" * 64, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25),
 
 
 def keep(name, tensors, runs):
-    return weights.keep(name, tensors, CARD, runs, partial(runs_started_from, runs, name))
+    return weights.write_imported(name, tensors, CARD, runs, partial(runs_started_from, runs, name))
 
 
 def test_another_file_is_not_imported_over_what_runs_started_from(digits, tmp_path):
@@ -121,7 +121,7 @@ def test_another_file_is_not_imported_over_what_runs_started_from(digits, tmp_pa
 def test_what_cannot_be_written_is_a_line_and_leaves_nothing(tmp_path):
     (tmp_path / "imported").write_text("a file where a folder should be")
     with pytest.raises(InputError, match=r"cannot be written \(File exists\); choose another place with --runs DIR"):
-        weights.keep("swav", state(1), CARD, tmp_path)
+        weights.write_imported("swav", state(1), CARD, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["imported"]
 
 
@@ -138,7 +138,7 @@ def test_a_card_that_is_none_is_refused(change, told, tmp_path):
     bad = replace(CARD, **change)
     save_file(state(1), tmp_path / "bad.safetensors", bad.metadata)
     with pytest.raises(InputError, match=rf"its card cannot be read \({told}\); import it again"):
-        card.read(tmp_path / "bad.safetensors")
+        card.read_card(tmp_path / "bad.safetensors")
 
 
 def test_a_card_of_a_resnet_s_padding_on_another_network_is_refused():

@@ -16,7 +16,7 @@ from conftest import EXHIBIT, tiny
 from rich.console import Console
 
 from simclic import Finetune, InputError, Linear, slurm
-from simclic.evaluate.finetune import Kept
+from simclic.evaluate.finetune import GridProgress
 from simclic.experiment import Job, load
 from simclic.files import read_json
 from simclic.schedule import processes as launch
@@ -180,7 +180,7 @@ def test_a_time_limit_in_a_bundle_brought_it_further(here, requeued):
     for step in (1, 2, 3):
         state = task.TaskReport(one)
         state.began -= 60 * 59
-        Kept(Path("runs"), tiny(), grid).save({"part": "grid", "settings": [], "step": step, "members": []})
+        GridProgress(Path("runs"), tiny(), grid).save_bundle({"part": "grid", "settings": [], "step": step, "members": []})
         assert task._stop(signal.SIGUSR2, state, Path("runs"), one.jobs()) == task.AGAIN
     assert len(requeued) == 3
 

@@ -12,7 +12,7 @@ import pytest
 from bundles import block, crc, entry, message, sealed, table, varint, write
 
 from simclic.errors import InputError
-from simclic.weights.tensorflow import _crc, read
+from simclic.weights.tensorflow import _masked_crc32c, read_checkpoint
 
 GOLDEN = Path(__file__).parent / "golden"  # written by TensorFlow 2.21
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
@@ -36,7 +36,7 @@ def some(seed=0, count=20):
 def refused(path):
     """What the reader says of a path: one line that begins with a path."""
     with pytest.raises(InputError) as told:
-        read(path)
+        read_checkpoint(path)
     assert "\n" not in str(told.value)
     assert str(told.value).startswith(str(path.parent))
     assert ";" in str(told.value)
@@ -45,14 +45,14 @@ def refused(path):
 
 @pytest.mark.parametrize("name", ["saver", "object", "shards"])
 def test_what_tensorflow_wrote_is_read_to_the_bit(name):
-    found = read(GOLDEN / name)
+    found = read_checkpoint(GOLDEN / name)
     assert same(found, golden(name))
     assert list(found) == sorted(found)
 
 
 def test_the_golden_files_have_what_can_go_wrong():
     assert len(golden("saver")) > 100
-    dtypes = {x.dtype.name for x in read(GOLDEN / "saver").values()}
+    dtypes = {x.dtype.name for x in read_checkpoint(GOLDEN / "saver").values()}
     assert dtypes == {"float32", "float64", "float16", "int32", "int64", "bool", "uint8"}
     assert {(), (0, 7)} < {x.shape for x in golden("saver").values()}
     assert "layer/kernel/.ATTRIBUTES/VARIABLE_VALUE" in " ".join(golden("object"))
@@ -62,31 +62,31 @@ def test_the_golden_files_have_what_can_go_wrong():
 def test_an_index_of_several_blocks(tmp_path):
     (tmp_path / "blocks.index").write_bytes(gzip.decompress((GOLDEN / "blocks.index.gz").read_bytes()))
     shutil.copy(GOLDEN / "blocks.data-00000-of-00001", tmp_path)
-    assert same(read(tmp_path), {c + "x" * 30000: np.array(i, "f") for i, c in enumerate("abcdefghijklmnopqrst")})
+    assert same(read_checkpoint(tmp_path), {c + "x" * 30000: np.array(i, "f") for i, c in enumerate("abcdefghijklmnopqrst")})
 
 
 @pytest.mark.parametrize("name", ["", "model.ckpt-7", "model.ckpt-7.index", "model.ckpt-7.data-00000-of-00001"])
 def test_a_checkpoint_is_named_in_four_ways(tmp_path, name):
     write(tmp_path / "model.ckpt-7", some())
-    assert same(read(tmp_path / name), some())
+    assert same(read_checkpoint(tmp_path / name), some())
 
 
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("per_block", [1, 7, 1000])
 def test_what_the_tests_write_is_read(tmp_path, shards, per_block):
     write(tmp_path / "x", some(), shards, per_block=per_block)
-    assert same(read(tmp_path / "x"), some())
+    assert same(read_checkpoint(tmp_path / "x"), some())
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 31, 63, 64, 65, 1023, 4099])
 def test_the_crc_of_every_length(size):
     raw = np.random.default_rng(size).integers(0, 256, size, np.uint8)
-    assert _crc(raw) == crc(raw.tobytes())
+    assert _masked_crc32c(raw) == crc(raw.tobytes())
 
 
 def test_the_crc_across_pieces():
     raw = np.arange(2**22 + 2**20 + 3).astype(np.uint8)
-    assert _crc(raw) == 0xC54C474C  # of google-crc32c 1.8, masked
+    assert _masked_crc32c(raw) == 0xC54C474C  # of google-crc32c 1.8, masked
 
 
 def test_unknown_fields_and_dtypes_are_skipped(tmp_path):
@@ -96,7 +96,7 @@ def test_unknown_fields_and_dtypes_are_skipped(tmp_path):
         (b"zebra", entry(1, [0], 0, 0, b"", (99, b"new"), (98, 2**63)) + varint(97 << 3 | 1) + bytes(8)),
     ]
     write(tmp_path / "x", some(), more=odd)
-    assert same(read(tmp_path / "x"), {**some(), "zebra": np.zeros(0, "f")})
+    assert same(read_checkpoint(tmp_path / "x"), {**some(), "zebra": np.zeros(0, "f")})
 
 
 def test_a_missing_data_file_is_named(tmp_path):
@@ -149,19 +149,19 @@ def test_a_flipped_bit_never_gives_other_numbers(tmp_path, name):
         write(tmp_path / name, some(), shards=2)
     for file in GOLDEN.glob(f"{name}.*"):
         shutil.copy(file, tmp_path)
-    expected, rng = read(tmp_path / name), random.Random(0)
+    expected, rng = read_checkpoint(tmp_path / name), random.Random(0)
     for file in sorted(tmp_path.glob(f"{name}.*")):
         raw = file.read_bytes()
         for at in rng.sample(range(len(raw)), min(len(raw), 150)):
             file.write_bytes(raw[:at] + bytes([raw[at] ^ 1 << rng.randrange(8)]) + raw[at + 1 :])
             try:
-                found = read(tmp_path / name)
+                found = read_checkpoint(tmp_path / name)
             except InputError:
                 continue
             assert same(found, expected)
             assert at >= len(raw) - 48 if file.suffix == ".index" else name == "object"  # filling, and the bytes of a string
         file.write_bytes(raw)
-    assert same(read(tmp_path / name), expected)
+    assert same(read_checkpoint(tmp_path / name), expected)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_an_index_altered_on_purpose_is_read_or_refused(tmp_path):
             body[rng.randrange(size)] = rng.choice([0, 1, 127, 128, 255, rng.randrange(256)])
         (tmp_path / "x.index").write_bytes(sealed(bytes(body)) + raw[size + 13 :])
         try:
-            found = read(tmp_path / "x")
+            found = read_checkpoint(tmp_path / "x")
         except InputError:
             continue
         assert sum(x.nbytes for x in found.values()) <= 2 * (tmp_path / "x.data-00000-of-00001").stat().st_size

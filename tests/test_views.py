@@ -8,7 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from simclic.methods.views import Recipe, augment, draw_crops, gaussian_weights, jitter, resample, turn_hue, window_weights
+from simclic.methods.views import (
+    ViewRecipe,
+    augment_images,
+    draw_crops,
+    gaussian_weights,
+    jitter_colours,
+    resample_pixels,
+    turn_hue,
+    window_weights,
+)
 
 PLAIN = {"area": (1.0, 1.0), "aspect": (1.0, 1.0), "p_flip": 0.0, "p_jitter": 0.0, "p_grey": 0.0, "p_blur": 0.0}
 
@@ -29,9 +38,9 @@ def share(changed, p, count=1000):
 
 def test_a_view_is_a_function_of_the_seed_and_the_next_one_differs(pixels):
     generator = seeded(3)
-    one, two = augment(pixels, 8, Recipe(), generator), augment(pixels, 8, Recipe(), generator)
-    assert augment(pixels, 8, Recipe(), seeded(3)).equal(one)
-    assert not augment(pixels, 8, Recipe(), seeded(4)).equal(one)
+    one, two = augment_images(pixels, 8, ViewRecipe(), generator), augment_images(pixels, 8, ViewRecipe(), generator)
+    assert augment_images(pixels, 8, ViewRecipe(), seeded(3)).equal(one)
+    assert not augment_images(pixels, 8, ViewRecipe(), seeded(4)).equal(one)
     assert ((one - two).abs().amax(dim=(1, 2, 3)) > 1).all()
     assert one.min() >= 0
     assert one.max() <= 255
@@ -44,7 +53,7 @@ def test_crops_are_distributed_as_in_torchvision_s_algorithm():
         area, aspect = rng.uniform(0.2, 1.0), math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
         if math.sqrt(area * aspect) <= 1 and math.sqrt(area / aspect) <= 1:
             areas.append(area)
-    top, left, height, width = draw_crops(20_000, Recipe(), seeded(0))
+    top, left, height, width = draw_crops(20_000, ViewRecipe(), seeded(0))
     assert torch.quantile(height * width, torch.linspace(0, 1, 11)).numpy() == pytest.approx(
         np.quantile(areas, np.linspace(0, 1, 11)), abs=0.02
     )
@@ -55,7 +64,7 @@ def test_crops_are_distributed_as_in_torchvision_s_algorithm():
 
 
 def test_a_crop_that_never_fits_is_the_whole_image():
-    crops = draw_crops(5, Recipe(area=(1.0, 1.0), aspect=(2.0, 3.0)), seeded(0))
+    crops = draw_crops(5, ViewRecipe(area=(1.0, 1.0), aspect=(2.0, 3.0)), seeded(0))
     assert crops.equal(torch.tensor([0.0, 0.0, 1.0, 1.0])[:, None].expand(4, 5))
 
 
@@ -63,14 +72,14 @@ def test_a_crop_that_never_fits_is_the_whole_image():
 def test_a_window_is_enlarged_or_shrunk_as_pil_does_it(side, size):
     image = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)
     weights = window_weights(torch.zeros(1), torch.tensor([side / 40]), size, 40)
-    ours = resample(torch.from_numpy(image).float().expand(1, 3, 40, 40), weights, weights)[0, 0].numpy()
+    ours = resample_pixels(torch.from_numpy(image).float().expand(1, 3, 40, 40), weights, weights)[0, 0].numpy()
     theirs = np.asarray(Image.fromarray(image).crop((0, 0, side, side)).resize((size, size), Image.Resampling.BILINEAR))
     inside = slice(0, size - 3)  # behind the window's far edge there are pixels, which PIL does not see
     assert np.abs(ours - theirs)[inside, inside].max() <= 1.01  # PIL rounds twice
 
 
 def test_half_are_mirrored(pixels):
-    out = augment(pixels, 8, Recipe(**PLAIN | {"p_flip": 0.5}), seeded(0))
+    out = augment_images(pixels, 8, ViewRecipe(**PLAIN | {"p_flip": 0.5}), seeded(0))
     flat, mirrored = pixels.float(), pixels.float().flip(3)
     same = (out - flat).abs().amax(dim=(1, 2, 3)) < 1e-3
     assert (same | ((out - mirrored).abs().amax(dim=(1, 2, 3)) < 1e-3)).all()
@@ -78,18 +87,18 @@ def test_half_are_mirrored(pixels):
 
 
 def test_a_share_is_grey_and_a_share_is_jittered(pixels):
-    grey = augment(pixels, 8, Recipe(**PLAIN | {"p_grey": 0.2}), seeded(0))
+    grey = augment_images(pixels, 8, ViewRecipe(**PLAIN | {"p_grey": 0.2}), seeded(0))
     assert share((grey[:, 0] - grey[:, 2]).abs().amax(dim=(1, 2)) < 1e-3, 0.2)
-    jittered = augment(pixels, 8, Recipe(**PLAIN | {"p_jitter": 0.8}), seeded(0))
+    jittered = augment_images(pixels, 8, ViewRecipe(**PLAIN | {"p_jitter": 0.8}), seeded(0))
     assert share((jittered - pixels).abs().amax(dim=(1, 2, 3)) > 1e-2, 0.8)
 
 
 def test_small_images_are_not_blurred_and_half_of_the_others_are():
     pixels = torch.randint(0, 256, (200, 3, 65, 65), dtype=torch.uint8, generator=seeded(0))
-    recipe = Recipe(**PLAIN | {"p_blur": 0.5, "sigma": (1.0, 2.0)})
-    assert share((augment(pixels, 65, recipe, seeded(0)) - pixels).abs().amax(dim=(1, 2, 3)) > 1, 0.5, 200)
+    recipe = ViewRecipe(**PLAIN | {"p_blur": 0.5, "sigma": (1.0, 2.0)})
+    assert share((augment_images(pixels, 65, recipe, seeded(0)) - pixels).abs().amax(dim=(1, 2, 3)) > 1, 0.5, 200)
     small = pixels[..., :64, :64]
-    assert torch.allclose(augment(small, 64, recipe, seeded(0)), small.float(), atol=1e-3)
+    assert torch.allclose(augment_images(small, 64, recipe, seeded(0)), small.float(), atol=1e-3)
 
 
 def test_a_blur_is_a_gaussian_of_its_sigma():
@@ -110,11 +119,11 @@ def test_hue_turns_as_colorsys_turns_it():
 
 def test_factors_of_the_jitter_lie_in_their_bounds():
     x = torch.full((2000, 3, 2, 2), 0.5)
-    factors = jitter(x, Recipe(contrast=0.0, saturation=0.0, hue=0.0), seeded(0))[:, 0, 0, 0] / 0.5
+    factors = jitter_colours(x, ViewRecipe(contrast=0.0, saturation=0.0, hue=0.0), seeded(0))[:, 0, 0, 0] / 0.5
     assert 0.6 <= factors.min() < 0.62
     assert 1.38 < factors.max() <= 1.4
     assert factors.mean().item() == pytest.approx(1.0, abs=0.03)
     x = torch.rand(50, 1, 4, 4, generator=seeded(0)).expand(-1, 3, -1, -1)
-    grey = jitter(x, Recipe(), seeded(0))
+    grey = jitter_colours(x, ViewRecipe(), seeded(0))
     assert torch.allclose(grey[:, 0], grey[:, 2], atol=1e-5)  # what is grey stays grey
-    assert torch.allclose(jitter(x, Recipe(brightness=0.0, contrast=0.0), seeded(0)), x, atol=1e-5)
+    assert torch.allclose(jitter_colours(x, ViewRecipe(brightness=0.0, contrast=0.0), seeded(0)), x, atol=1e-5)

@@ -38,7 +38,7 @@ def test_effective_rank_of_known_matrices():
 def test_the_probe_is_ridge_regression_on_images_of_train_alone(digits):
     pixels = torch.from_numpy(digits.images.reshape(len(digits.images), -1)[:, :64]).float()
     index = torch.from_numpy(digits.splits.train[:600])
-    error = watch.probe(pixels[index], index, digits)
+    error = watch.ridge_probe_error(pixels[index], index, digits)
     x = pixels[index].numpy()
     x = (x - x[:400].mean(0)) / (x[:400].std(0, ddof=1) + 1e-6)
     y = digits.labels[index]
@@ -46,18 +46,18 @@ def test_the_probe_is_ridge_regression_on_images_of_train_alone(digits):
     assert error == pytest.approx(100 * (ridge.predict(x[400:]) != y[400:]).mean(), abs=2.5)
     assert error < 25  # chance is 90
     mixed = torch.cat([index, torch.from_numpy(digits.splits.val[:300])])
-    assert watch.probe(pixels[mixed], mixed, digits) == error  # val has no say
-    assert watch.probe(pixels[index[:5]], index[:5], digits) is None
+    assert watch.ridge_probe_error(pixels[mixed], mixed, digits) == error  # val has no say
+    assert watch.ridge_probe_error(pixels[index[:5]], index[:5], digits) is None
 
 
 def test_the_window_holds_the_last_images_of_an_epoch(monkeypatch):
-    monkeypatch.setattr(watch, "ROWS", 10)
-    monkeypatch.setattr(watch, "RANKED", 4)
+    monkeypatch.setattr(watch, "PROBE_IMAGES", 10)
+    monkeypatch.setattr(watch, "RANK_IMAGES", 4)
     seen = watch.Watch(3, 5, CPU)
     for k in range(4):  # four batches of four: the last ten of sixteen
         index = torch.arange(4 * k, 4 * k + 4)
         z = index[:, None].float().expand(4, 5)
-        seen.add(Step(torch.tensor(0.0), z, index[:, None].float().expand(4, 3)), index, 12 - 4 * k)
+        seen.add_step(Step(torch.tensor(0.0), z, index[:, None].float().expand(4, 3)), index, 12 - 4 * k)
     assert seen.index.tolist() == list(range(6, 16))
     assert seen.features[:, 0].tolist() == list(range(6, 16))
     assert seen.z[:, 0].tolist() == [12, 13, 14, 15]
@@ -80,9 +80,9 @@ def test_without_stop_gradient_it_collapses_and_the_record_says_so(digits, tmp_p
 
 def test_one_representation_for_all_is_collapse():
     row = {"spread": 0.01, "rank": 30.0, "rank_of": 256}
-    assert watch.collapsed(row).startswith("all images have nearly one representation")
-    assert watch.collapsed(row | {"spread": 0.9}) == ""
-    assert watch.collapsed({}) == ""
+    assert watch.explain_collapse(row).startswith("all images have nearly one representation")
+    assert watch.explain_collapse(row | {"spread": 0.9}) == ""
+    assert watch.explain_collapse({}) == ""
 
 
 def test_images_that_stay_in_the_file_are_the_same(digits):
@@ -104,7 +104,7 @@ def test_a_compiler_that_does_not_work_is_done_without(digits, tmp_path, monkeyp
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     f, record = loop.train(
-        tiny(epochs=1), digits, images, RunFolder(tmp_path, "a"), lambda share, note: None, how=How(compile=True)
+        tiny(epochs=1), digits, images, RunFolder(tmp_path, "a"), lambda share, note: None, options=How(compile=True)
     )
     assert record["compiled"] == "no: no compiler here"
     assert "warning: torch.compile does not work here (no compiler here); going on without it" in capsys.readouterr().err
@@ -170,15 +170,15 @@ def test_diverged_and_collapsed_stand_in_the_tables(tmp_path, linear):
 
 
 def test_probe_and_fine_tuning_take_images_from_wherever_they_are(digits, small, linear, tmp_path):
-    from simclic.evaluate.finetune import Kept, Task, finetune
-    from simclic.evaluate.linear.frozen import extract
-    from simclic.methods.backbones import backbone
+    from simclic.evaluate.finetune import FinetuneTask, GridProgress, finetune
+    from simclic.evaluate.linear.frozen import extract_features
+    from simclic.methods.backbones import build_backbone
 
-    f = backbone(tiny()).eval().requires_grad_(False)
+    f = build_backbone(tiny()).eval().requires_grad_(False)
     RunFolder(tmp_path, tiny()).create("data")
     scored = []
     for images in (Images(digits, 16, CPU), Images(digits, 16, CPU, resident=False)):
-        tuned = finetune(Task(small, f, digits, images, 0), Kept(tmp_path, tiny(), small))
+        tuned = finetune(FinetuneTask(small, f, digits, images, 0), GridProgress(tmp_path, tiny(), small))
         (tmp_path / tiny().name / f"partial-{small.name}.json").unlink()
-        scored.append((extract(linear, f, images), tuned[2]))
+        scored.append((extract_features(linear, f, images), tuned[2]))
     assert all((a == b).all() for a, b in zip(*scored, strict=True))

@@ -14,21 +14,21 @@ from safetensors.torch import save_file
 
 from simclic import InputError, Run
 from simclic.files import read_json
-from simclic.methods.backbones import backbone
+from simclic.methods.backbones import build_backbone
 from simclic.train import pretrain
 from simclic.weights import load as weights
 
 
 def test_packed_weights_come_back_bit_for_bit():
-    f = backbone(tiny())
-    g = weights.unpack(weights.pack(f), backbone(tiny()))
+    f = build_backbone(tiny())
+    g = weights.deserialise_backbone(weights.serialise_backbone(f), build_backbone(tiny()))
     assert all(a.equal(b) for a, b in zip(f.state_dict().values(), g.state_dict().values(), strict=True))
     assert list(f.state_dict()) == list(g.state_dict())
 
 
 def test_weights_of_another_backbone_are_refused():
     with pytest.raises(RuntimeError, match="Missing key"):
-        weights.unpack(weights.pack(torch.nn.Linear(2, 2)), backbone(tiny()))
+        weights.deserialise_backbone(weights.serialise_backbone(torch.nn.Linear(2, 2)), build_backbone(tiny()))
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def published(tmp_path):
 def test_torchvisions_keys_are_timms_and_the_classifier_is_left_out(published, file):
     place, model = published
     f = timm.create_model("resnet18", num_classes=0).eval()
-    record = weights.start(str(place / file), "resnet18", f, place)
+    record = weights.load_init(str(place / file), "resnet18", f, place)
     assert record["init_dropped"] == ["fc.bias", "fc.weight"]
     assert len(record["init_sha256"]) == 64
     x = torch.randn(2, 3, 64, 64)
@@ -62,7 +62,7 @@ def test_what_does_not_fit_is_one_line(published):
         if content is not None:
             torch.save(content, place / "bad.pth")
         with pytest.raises(InputError, match=message) as told:
-            weights.start(str(place / "bad.pth"), name, timm.create_model(name, num_classes=0))
+            weights.load_init(str(place / "bad.pth"), name, timm.create_model(name, num_classes=0))
         assert "\n" not in str(told.value)
 
     state = model.state_dict()
@@ -94,19 +94,19 @@ def test_what_does_not_fit_is_one_line(published):
     refused(None, "is no file of weights")
     (place / "bad.safetensors").write_bytes(b"<html>")
     with pytest.raises(InputError, match="is no file of weights"):
-        weights.start(str(place / "bad.safetensors"), "resnet18", timm.create_model("resnet18", num_classes=0))
+        weights.load_init(str(place / "bad.safetensors"), "resnet18", timm.create_model("resnet18", num_classes=0))
     f = timm.create_model("resnet18", num_classes=0)
     torch.save(f.state_dict(), place / "same.pth")
     with pytest.raises(InputError, match="it is no starting point"):
-        weights.start(str(place / "same.pth"), "resnet18", f)
+        weights.load_init(str(place / "same.pth"), "resnet18", f)
 
 
 def test_names_that_timm_does_not_have_or_cannot_get_are_one_line():
     f = timm.create_model("resnet18", num_classes=0)
     with pytest.raises(InputError, match=r"init='resnet18.a9': timm has no such weights; it has resnet18\."):
-        weights.start("resnet18.a9", "resnet18", f)
+        weights.load_init("resnet18.a9", "resnet18", f)
     with pytest.raises(InputError, match="weights by name are those of the same backbone"):
-        weights.start("resnet50.a1_in1k", "resnet18", f)
+        weights.load_init("resnet50.a1_in1k", "resnet18", f)
 
 
 SCRIPT = """

@@ -36,7 +36,7 @@ def main():
     pairs = 3 if parser.parse_args().quick else 7
     print(f"{torch.cuda.get_device_name() if DEVICE.type == 'cuda' else platform.machine()}; torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as folder:
-        saves = [save(Path(folder), first=i == 0) for i in range(pairs + 1)][1:]
+        saves = [measure_save(Path(folder), first=i == 0) for i in range(pairs + 1)][1:]
         megabytes = (Path(folder) / "checkpoint").stat().st_size / 1e6
         resumed = clock(lambda: checkpoint.load(Path(folder) / "checkpoint", Run(perturbation="history").name))
     parts = {name: statistics.median(s[name] for s in saves) for name in saves[0]}
@@ -44,7 +44,7 @@ def main():
     for name, seconds in parts.items():
         print(f"  {name:24}{seconds:8.2f} s")
     print(f"  {'read, checked, loaded':24}{resumed:8.2f} s")
-    with_, without = zip(*(small(Path(tempfile.mkdtemp())) for _ in range(pairs)), strict=True)
+    with_, without = zip(*(measure_small_training(Path(tempfile.mkdtemp())) for _ in range(pairs)), strict=True)
     each = statistics.median(a / b for a, b in zip(without, with_, strict=True))
     print(f"a small training, a checkpoint after each of its 22 steps: {each:.2f} of the speed without")
     interval = 60 * USUAL.minutes
@@ -64,7 +64,7 @@ def clock(work):
 TRAINING = []
 
 
-def save(folder, first):
+def measure_save(folder, first):
     """Seconds of one save, whole and in parts."""
     if first:
         TRAINING.append(loop.Training(Run(perturbation="history"), 60_000, DEVICE))
@@ -84,7 +84,7 @@ def save(folder, first):
     return {"serialise": serialise, "SHA-256": digest, "write": write, "fsync": sync, "all of it": whole}
 
 
-def small(folder):
+def measure_small_training(folder):
     """Seconds of a small training with a checkpoint after every step, and with none."""
     run = Run(
         dataset="digits",
@@ -100,7 +100,7 @@ def small(folder):
     for minutes in (0.0, 1e9):
         (folder / str(minutes)).mkdir()
         record = loop.train(
-            run, digits, images, RunFolder(folder, str(minutes)), lambda share, note: None, how=How(minutes=minutes)
+            run, digits, images, RunFolder(folder, str(minutes)), lambda share, note: None, options=How(minutes=minutes)
         )[1]
         seconds.append(record["seconds"])
     return seconds

@@ -38,26 +38,25 @@ def main():
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        photographs(root / "photographs", count)
+        write_photographs(root / "photographs", count)
         started = time.perf_counter()
-        made = data.load(str(root / "photographs"), "ericsson", root)
-        once = time.perf_counter() - started
-        ours = measure(epochs, count, decoded(made, device))
-        theirs = measure(epochs, count, decoding(root / "photographs", device))
-        same(made, root / "photographs")
+        dataset = data.load(str(root / "photographs"), "ericsson", root)
+        decoding_seconds = time.perf_counter() - started
+        ours = measure_speed(epochs, count, iterate_decoded(dataset, device))
+        theirs = measure_speed(epochs, count, iterate_jpegs(root / "photographs", device))
+        check_same_pixels(dataset, root / "photographs")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, torchvision {torchvision.__version__}"
     print(f"{name}, {cores()} cores; {versions}")
     sides = ", ".join(f"{width} x {height}" for width, height in SIZES)
     print(f"{count:,} JPEGs of {sides}; batches of 128 at 224 x 224; median of {epochs} epochs")
-    print(
-        f"{'decoded once, memory-mapped':28}{ours:10,.0f} images/s, after {once:.1f} s of decoding ({count / once:,.0f} images/s)"
-    )
+    once = f"after {decoding_seconds:.1f} s of decoding ({count / decoding_seconds:,.0f} images/s)"
+    print(f"{'decoded once, memory-mapped':28}{ours:10,.0f} images/s, {once}")
     print(f"{'DataLoader over JPEGs':28}{theirs:10,.0f} images/s")
     print(f"ratio decoded {ours / theirs:.2f}")
 
 
-def photographs(folder, count):
+def write_photographs(folder, count):
     """JPEGs of two classes, cut from the two photographs that come with scikit-learn."""
     sources, rng = [Image.fromarray(image) for image in load_sample_images().images], np.random.default_rng(0)
     for i in range(count):
@@ -71,18 +70,18 @@ def photographs(folder, count):
         cut.save(path, quality=90)
 
 
-def decoded(made, device):
+def iterate_decoded(dataset, device):
     """Batches of our images, epoch by epoch."""
-    images = Images(made, 224, device)
+    images = Images(dataset, 224, device)
 
-    def epoch():
+    def iterate_epoch():
         for index in torch.randperm(len(images)).to(device).split(128):
             yield images(index)
 
-    return epoch
+    return iterate_epoch
 
 
-def decoding(folder, device):
+def iterate_jpegs(folder, device):
     """Batches from JPEGs, epoch by epoch, by workers that stay."""
     known = data.facts(str(folder))
     usual = Compose([Resize(224, InterpolationMode.BICUBIC), CenterCrop(224), ToTensor(), Normalize(known.mean, known.std)])
@@ -95,19 +94,19 @@ def decoding(folder, device):
         pin_memory=device.type == "cuda",
     )
 
-    def epoch():
+    def iterate_epoch():
         for x, _ in loader:
             yield x.to(device, non_blocking=True)
 
-    return epoch
+    return iterate_epoch
 
 
-def measure(epochs, count, epoch):
+def measure_speed(epochs, count, iterate_epoch):
     """Images per second: the median over epochs, after one to warm up. Every batch is read, so that nothing stays undone."""
     speeds = []
     for _ in range(epochs + 1):
         started, seen, total = time.perf_counter(), 0, 0.0
-        for x in epoch():
+        for x in iterate_epoch():
             total += float(x.sum())
             seen += len(x)
         assert seen == count
@@ -115,11 +114,11 @@ def measure(epochs, count, epoch):
     return float(np.median(speeds[1:]))
 
 
-def same(made, folder):
+def check_same_pixels(dataset, folder):
     """Both see the same pixels."""
     usual = Compose([Resize(224, InterpolationMode.BICUBIC), CenterCrop(224)])
     theirs = np.stack([np.asarray(usual(image)).transpose(2, 0, 1) for image, _ in (ImageFolder(folder)[i] for i in range(8))])
-    assert (made.images[:8] == theirs).all()
+    assert (dataset.images[:8] == theirs).all()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 import torchvision
-from data import SIZES, photographs
+from data import SIZES, write_photographs
 from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import (
@@ -34,10 +34,10 @@ from torchvision.transforms import (
 from simclic import Finetune, Run, data
 from simclic.data.images import Images
 from simclic.evaluate import finetune
-from simclic.evaluate.finetune import Kept, Member, Part, Task
+from simclic.evaluate.finetune import FinetuneTask, GridProgress, Member, Phase
 from simclic.evaluate.finetune.bundle import Bundle
 from simclic.experiment import How, cores
-from simclic.methods.backbones import backbone, width
+from simclic.methods.backbones import build_backbone, feature_width
 from simclic.store.run_folder import RunFolder
 from simclic.train.numerics import autocast
 
@@ -50,30 +50,30 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="ends within a minute on two cores")
     parser.add_argument("--steps", type=int, help="of each setting; the more, the less what is done once weighs")
-    quick, asked = (options := parser.parse_args()).quick, options.steps
+    quick, steps_option = (options := parser.parse_args()).quick, options.steps
     torch.set_num_threads(cores() if GPU else 1)  # as many as a process of `simclic run` has
     if GPU:
         name, size, batch, precision, steps, count = "resnet50", 224, 128, "bf16", 4 if quick else 20, 2000
     else:
         name, size, batch, precision, steps, count = "test_resnet", 32, 32, "float32", 2 if quick else 8, 300 if quick else 900
-    steps = asked or steps
+    steps = steps_option or steps
     protocol = Finetune(steps=steps, batch_size=batch, precision=precision)
     with tempfile.TemporaryDirectory() as folder:
-        photographs(Path(folder) / "photographs", count)
-        made = data.load(f"{folder}/photographs", "ericsson", Path(folder), size)
+        write_photographs(Path(folder) / "photographs", count)
+        dataset = data.load(f"{folder}/photographs", "ericsson", Path(folder), size)
         run = Run(dataset=f"{folder}/photographs", backbone=name, image_size=size)
         torch.manual_seed(0)
-        f = backbone(run).eval().requires_grad_(False).to(DEVICE)
-        task = Task(protocol, f, made, Images(made, size, DEVICE), 0)
-        warm(task)
+        f = build_backbone(run).eval().requires_grad_(False).to(DEVICE)
+        task = FinetuneTask(protocol, f, dataset, Images(dataset, size, DEVICE), 0)
+        warm_up(task)
         few = protocol.settings[:: 14 if quick else 7]  # the peer's settings take equally long: some of them tell
         seconds = {
-            "SimCLIC": timed(lambda: grid(task, run)),
-            "SimCLIC, decoding each time": timed(lambda: grid(task, run, room=0)),
-            "SimCLIC, one member at a time": timed(lambda: grid(replaced(task, How(members=1)), run)),
-            "one DataLoader per setting": timed(lambda: [separate(task, folder, *s) for s in few]) * 56 / len(few),
+            "SimCLIC": timed(lambda: train_grid(task, run)),
+            "SimCLIC, decoding each time": timed(lambda: train_grid(task, run, room=0)),
+            "SimCLIC, one member at a time": timed(lambda: train_grid(replaced(task, How(members=1)), run)),
+            "one DataLoader per setting": timed(lambda: [train_separately(task, folder, *s) for s in few]) * 56 / len(few),
         }
-        loop, bare = ceiling(task, run)
+        loop, bare = measure_ceiling(task, run)
     kind = torch.cuda.get_device_name() if GPU else platform.machine()
     print(f"{kind}, {cores()} cores; torch {torch.__version__}, torchvision {torchvision.__version__}")
     sides = ", ".join(f"{wide} x {high}" for wide, high in SIZES)
@@ -90,10 +90,10 @@ def main():
 
 def replaced(task, how):
     """The same task, computed in another way."""
-    return Task(task.protocol, task.f, task.dataset, task.images, task.seed, how)
+    return FinetuneTask(task.protocol, task.f, task.dataset, task.images, task.seed, how)
 
 
-def warm(task):
+def warm_up(task):
     """One step that is not counted."""
     member = Member(task, (0.01, 0.0))
     index = torch.from_numpy(task.dataset.splits.train[: task.protocol.batch_size]).to(DEVICE)
@@ -102,20 +102,20 @@ def warm(task):
     return member, x, y
 
 
-def grid(task, run, room=None):
+def train_grid(task, run, room=None):
     """All 56 settings: decoding, training and val scores; no refit. room: bytes for decoded whole images."""
     with tempfile.TemporaryDirectory() as place:
         RunFolder(Path(place), run).create("data")
-        found = finetune.Grid(task, Kept(Path(place), run, task.protocol))
+        search = finetune.GridSearch(task, GridProgress(Path(place), run, task.protocol))
         if room is not None:
-            found.feed.room = room
+            search.train_batches.memory_budget = room
         splits, count = task.dataset.splits, 0
-        for bundle in found.bundles(Part("grid", splits.train, splits.val), task.protocol.settings):
+        for bundle in search.train_bundles(Phase("grid", splits.train, splits.val), task.protocol.settings):
             count += len(bundle)
         assert count == 56
 
 
-def separate(task, folder, lr, decay):
+def train_separately(task, folder, lr, decay):
     """One setting as the baselines' source trains it: a loader of its own."""
     known, size, protocol = task.dataset.facts, task.images.size, task.protocol
     bicubic, tail = InterpolationMode.BICUBIC, [ToTensor(), Normalize(known.mean, known.std)]
@@ -123,16 +123,16 @@ def separate(task, folder, lr, decay):
     whole = Compose([Resize(size, bicubic), CenterCrop(size), *tail])
     options = {"batch_size": protocol.batch_size, "num_workers": cores(), "pin_memory": GPU}
 
-    def loader(transform, index, **more):
+    def make_loader(transform, index, **more):
         images = Subset(ImageFolder(f"{folder}/photographs", transform), index.tolist())
         return DataLoader(images, **options, **more)
 
     f = copy.deepcopy(task.f).requires_grad_(True).to(memory_format=torch.channels_last).train()
-    head = torch.nn.Linear(width(f), known.classes).to(DEVICE)
+    head = torch.nn.Linear(feature_width(f), known.classes).to(DEVICE)
     model = torch.nn.Sequential(f, head)
     optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, nesterov=True, weight_decay=decay / lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, protocol.steps)
-    done, batches = 0, loader(cut, task.dataset.splits.train, shuffle=True, drop_last=True)
+    done, batches = 0, make_loader(cut, task.dataset.splits.train, shuffle=True, drop_last=True)
     while done < protocol.steps:
         for x, y in batches:
             x, y = x.to(DEVICE, non_blocking=True, memory_format=torch.channels_last), y.to(DEVICE, non_blocking=True)
@@ -147,27 +147,27 @@ def separate(task, folder, lr, decay):
                 break
     model.eval()
     with torch.no_grad(), autocast(DEVICE, protocol.precision):
-        for x, _ in loader(whole, task.dataset.splits.val):
+        for x, _ in make_loader(whole, task.dataset.splits.val):
             model(x.to(DEVICE)).argmax(1).cpu()
 
 
-def ceiling(task, run, rounds=5):
+def measure_ceiling(task, run, rounds=5):
     """Images per second of the loop that trains a bundle, crops included, and of the bare step on one fixed batch: in turns,
     since a machine's speed varies; medians. What is done once in 5,000 steps (decoding, copies, val) is left out."""
-    _, x, y = warm(task)
-    feed, train, size = finetune.Feed(task.protocol, task.dataset, task.images, 0), task.dataset.splits.train, len(x)
+    _, x, y = warm_up(task)
+    feed, train, size = finetune.TrainBatches(task.protocol, task.dataset, task.images, 0), task.dataset.splits.train, len(x)
     f = copy.deepcopy(task.f).requires_grad_(True).to(memory_format=torch.channels_last).train()
-    head = torch.nn.Linear(width(f), task.dataset.facts.classes).to(DEVICE)
+    head = torch.nn.Linear(feature_width(f), task.dataset.facts.classes).to(DEVICE)
     optimizer = torch.optim.SGD([*f.parameters(), *head.parameters()], 0.01, momentum=0.9, nesterov=True, fused=True)
     members, steps = 8, task.protocol.steps
 
-    def loop():
+    def measure_loop():
         with tempfile.TemporaryDirectory() as place:
             RunFolder(Path(place), run).create("data")
-            bundle, kept = Bundle(task, task.protocol.settings[-members:], "grid"), Kept(Path(place), run, task.protocol)
+            bundle, kept = Bundle(task, task.protocol.settings[-members:], "grid"), GridProgress(Path(place), run, task.protocol)
             return members * steps * size / timed(lambda: bundle.train(feed, train, kept))
 
-    def bare():
+    def measure_bare():
         def step():
             with autocast(DEVICE, task.protocol.precision):
                 features = f(x)
@@ -177,8 +177,8 @@ def ceiling(task, run, rounds=5):
 
         return members * steps * size / timed(lambda: [step() for _ in range(members * steps)])
 
-    loop(), bare()
-    speeds = [(loop(), bare()) for _ in range(rounds)]
+    measure_loop(), measure_bare()
+    speeds = [(measure_loop(), measure_bare()) for _ in range(rounds)]
     return tuple(sorted(column)[rounds // 2] for column in zip(*speeds, strict=True))
 
 

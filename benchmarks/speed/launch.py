@@ -65,7 +65,7 @@ def main():
         print("seconds              submitting, per job   until all is done, per job")
         for name, (submitting, done) in (("simclic submit", ours), ("plain submitit", plain)):
             print(f"{name:20} {submitting / count:20.3f} {done / count:28.2f}")
-        seconds, bare = status(Path(folder) / "many", results)
+        seconds, bare = time_status(Path(folder) / "many", results)
     print(f"status of {results:,} results and their encoders: {seconds:.2f} s; reading those files and no more: {bare:.2f} s")
     print(f"ratio submitting {plain[0] / ours[0]:.2f}")
     print(f"ratio done {plain[1] / ours[1]:.2f}")
@@ -83,8 +83,8 @@ def through_simclic(place, count):
     while slurm.queue():
         time.sleep(0.2)
     done = time.perf_counter() - started
-    found = store.results(place / "runs")
-    assert len(found) == count, f"{len(found)} results of {count}"
+    results = store.results(place / "runs")
+    assert len(results) == count, f"{len(results)} results of {count}"
     return submitted, done
 
 
@@ -117,12 +117,12 @@ executor.map_array(one, runs, [Path({str(place / "runs")!r})] * len(runs))
     while slurm.queue():
         time.sleep(0.2)
     done = time.perf_counter() - started
-    found = store.results(place / "runs")
-    assert len(found) == len(runs), f"{len(found)} results of {len(runs)}: see the logs"
+    results = store.results(place / "runs")
+    assert len(results) == len(runs), f"{len(results)} results of {len(runs)}: see the logs"
     return submitted, done
 
 
-def status(place, count):
+def time_status(place, count):
     """Seconds of `simclic status` over so many results, and of reading the files alone."""
     place.mkdir()
     (place / "table2.py").write_text(EXHIBIT.format(count=count // 2, more=", Finetune()"))

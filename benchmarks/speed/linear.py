@@ -29,9 +29,9 @@ from threadpoolctl import threadpool_limits
 from simclic import Linear, Run, data
 from simclic.data.images import Images
 from simclic.evaluate.linear import newton
-from simclic.evaluate.linear.frozen import extract
+from simclic.evaluate.linear.frozen import extract_features
 from simclic.experiment import cores
-from simclic.train.pretrain import calibrate
+from simclic.train.pretrain import build_untrained
 
 GPU = torch.cuda.is_available()
 CUT = 20  # times our time
@@ -48,25 +48,26 @@ def main():
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, scikit-learn {sklearn.__version__}"
     print(f"{torch.cuda.get_device_name() if GPU else platform.machine()}, {cores()} cores; {versions}", flush=True)
     problems = {"photographs": (1200, 256, 20)} if quick else {"photographs": (2400, 512, 40), "overlapping": (2400, 512, 40)}
-    given = {name: made(*size, overlap=3.0 if name == "overlapping" else 1.0) for name, size in problems.items()}
+    problems_data = {name: make_features(*size, overlap=3.0 if name == "overlapping" else 1.0) for name, size in problems.items()}
     if not quick:
-        given |= {"digits": digits("test_resnet", 16), "bent": digits("resnet18", 32)}
+        problems_data |= {"digits": make_digits_features("test_resnet", 16), "bent": make_digits_features("resnet18", 32)}
     ratios = {}
-    for name, (x, y) in given.items():
-        ratios |= {f"{peer} {name}": ratio for peer, ratio in compare(name, x, y, quick).items()}
+    for name, (x, y) in problems_data.items():
+        ratios |= {f"{peer} {name}": ratio for peer, ratio in compare_solvers(name, x, y, quick).items()}
     if GPU:
-        x, y = made(5000 if quick else 50_000, 2048, 100)
+        x, y = make_features(5000 if quick else 50_000, 2048, 100)
         torch.cuda.reset_peak_memory_stats()
-        ours, fits = timed(lambda: path(x.cuda(), y))
-        print(f"on the GPU, {shape(x, y)}: {told(ours, fits)}, {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB at most")
-        ratios["torch cifar100-on-gpu"] = until_near("torch L-BFGS", torchs(x.cuda(), y), fits, ours)
+        ours, fits = timed(lambda: solve_path(x.cuda(), y))
+        peak = f"{torch.cuda.max_memory_allocated() / 2**30:.2f} GiB at most"
+        print(f"on the GPU, {describe_shape(x, y)}: {describe_fits(ours, fits)}, {peak}")
+        ratios["torch cifar100-on-gpu"] = until_near("torch L-BFGS", torch_stepper(x.cuda(), y), fits, ours)
     if not quick:
-        memory()
+        measure_memory()
     for name, ratio in ratios.items():
         print(f"ratio {name.replace(' ', '-')} {ratio:.2f}")
 
 
-def made(n, d, classes, overlap=1.0):
+def make_features(n, d, classes, overlap=1.0):
     """Features in the shape of a network's on a set of photographs: a spectrum that falls, none below zero. (n, d), (n,)."""
     rng = np.random.default_rng(0)
     y = np.concatenate([np.arange(classes), rng.integers(0, classes, n - classes)])
@@ -77,48 +78,48 @@ def made(n, d, classes, overlap=1.0):
     return torch.from_numpy(hidden.astype(np.float32)), y
 
 
-def digits(name, size):
+def make_digits_features(name, size):
     """Features of real images: scikit-learn's digits through an untrained backbone. The larger it is, the more of them are bent
     from few dimensions, and the worse the problem is conditioned."""
-    found = data.load("digits", "ericsson", Path())
-    run, fit = Run(dataset="digits", backbone=name, perturbation="none", epochs=0, image_size=size), found.splits.fit
-    images = Images(found, run.image_size, torch.device("cpu"))
-    f, _ = calibrate(run, images, torch.from_numpy(fit))
-    return extract(PROTOCOL, f.eval(), images)[fit], found.labels[fit]
+    dataset = data.load("digits", "ericsson", Path())
+    run, fit = Run(dataset="digits", backbone=name, perturbation="none", epochs=0, image_size=size), dataset.splits.fit
+    images = Images(dataset, run.image_size, torch.device("cpu"))
+    f, _ = build_untrained(run, images, torch.from_numpy(fit))
+    return extract_features(PROTOCOL, f.eval(), images)[fit], dataset.labels[fit]
 
 
-def compare(name, x, y, quick):
+def compare_solvers(name, x, y, quick):
     """One problem on the CPU: a line for each contender. Returns by how much we are ahead of each."""
-    runs = [timed(lambda: path(x, y)) for _ in range(3)]
+    runs = [timed(lambda: solve_path(x, y)) for _ in range(3)]
     ours, fits = sorted(runs, key=lambda run: run[0])[1]
-    print(f"{name}, {shape(x, y)}: {told(ours, fits)}", flush=True)
+    print(f"{name}, {describe_shape(x, y)}: {describe_fits(ours, fits)}", flush=True)
     threads = fastest_threads(x, y)
     wide, ratios = x.double().numpy(), {}
     with threadpool_limits(threads), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for peer, tolerance in (("as-published", 1e-4), ("as-published-then", 1e-4 / len(y))):
-            took, (iterations, weakest) = timed(lambda tolerance=tolerance: published(wide, y, tolerance))
+            took, (iterations, weakest) = timed(lambda tolerance=tolerance: run_published(wide, y, tolerance))
             print(
                 f"  {'scikit-learn, ' + peer:34}{took:9.2f} s  {iterations:6,} iterations, objective at the weakest l2 "
                 f"{weakest:.2e} (ours {fits[-1].objective:.2e}), {threads} threads",
                 flush=True,
             )
             ratios[peer] = took / ours
-        ratios["converged"] = until_near("scikit-learn, converged", sklearns(wide, y), fits, ours)
+        ratios["converged"] = until_near("scikit-learn, converged", sklearn_stepper(wide, y), fits, ours)
     if not quick:
-        ratios["torch"] = until_near("torch L-BFGS", torchs(x, y), fits, ours)
+        ratios["torch"] = until_near("torch L-BFGS", torch_stepper(x, y), fits, ours)
     return ratios
 
 
-def path(x, y):
+def solve_path(x, y):
     """Our path, all of it."""
-    fits = list(newton.path(x, y, int(y.max()) + 1, PROTOCOL.order, PROTOCOL))
+    fits = list(newton.solve_path(x, y, int(y.max()) + 1, PROTOCOL.order, PROTOCOL))
     if x.is_cuda:
         torch.cuda.synchronize()
     return fits
 
 
-def published(x, y, tolerance):
+def run_published(x, y, tolerance):
     """The baselines' loop. Returns its iterations, and the objective at the weakest l2."""
     estimator, iterations, weakest = LogisticRegression(max_iter=100, tol=tolerance, warm_start=True), 0, 0.0
     for l2 in PROTOCOL.l2:
@@ -128,43 +129,43 @@ def published(x, y, tolerance):
     return iterations, weakest
 
 
-def sklearns(x, y):
+def sklearn_stepper(x, y):
     """A step of scikit-learn's: 100 iterations more at an l2, from wherever it stands. Returns the objective."""
     estimator = LogisticRegression(max_iter=100, tol=1e-14, warm_start=True)
 
-    def step(l2, first):
+    def run_step(l2, first):
         took, _ = timed(lambda: estimator.set_params(C=1 / l2).fit(x, y))
         return took, objective(x, y, estimator.coef_.T, estimator.intercept_, l2)
 
-    return step
+    return run_step
 
 
-def torchs(x, y):
+def torch_stepper(x, y):
     """A step of torch's: 100 iterations more at an l2, each l2 from zero."""
-    held, truth = {}, torch.from_numpy(y).to(x.device)
+    state, truth = {}, torch.from_numpy(y).to(x.device)
 
     def step(l2, first):
         if first:
-            held["w"] = torch.zeros(x.shape[1] + 1, int(y.max()) + 1, device=x.device, requires_grad=True)
-            held["optimizer"] = torch.optim.LBFGS(
-                [held["w"]], max_iter=100, tolerance_grad=0, tolerance_change=0, history_size=10, line_search_fn="strong_wolfe"
+            state["w"] = torch.zeros(x.shape[1] + 1, int(y.max()) + 1, device=x.device, requires_grad=True)
+            state["optimizer"] = torch.optim.LBFGS(
+                [state["w"]], max_iter=100, tolerance_grad=0, tolerance_change=0, history_size=10, line_search_fn="strong_wolfe"
             )
-        w = held["w"]
+        w = state["w"]
 
         def closure():
-            held["optimizer"].zero_grad()
+            state["optimizer"].zero_grad()
             loss = torch.nn.functional.cross_entropy(x @ w[:-1] + w[-1], truth) + l2 / len(y) / 2 * w[:-1].square().sum()
             loss.backward()
             return loss
 
         def run():
-            held["optimizer"].step(closure)
+            state["optimizer"].step(closure)
             if x.is_cuda:
                 torch.cuda.synchronize()
 
         took, _ = timed(run)
-        found = w.detach().double()
-        return took, objective(x, truth, found[:-1], found[-1], l2)
+        weights = w.detach().double()
+        return took, objective(x, truth, weights[:-1], weights[-1], l2)
 
     return step
 
@@ -189,13 +190,13 @@ def until_near(name, step, fits, ours):
 
 def fastest_threads(x, y):
     """With how many threads scikit-learn is fastest here: more can be slower."""
-    found = {}
+    seconds = {}
     for threads in dict.fromkeys((1, cores())):
         with threadpool_limits(threads), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             estimator, wide = LogisticRegression(max_iter=20, tol=1e-14), x.double().numpy()
-            found[threads] = min(timed(lambda e=estimator, w=wide: e.fit(w, y))[0] for _ in range(2))
-    return min(found, key=found.get)
+            seconds[threads] = min(timed(lambda e=estimator, w=wide: e.fit(w, y))[0] for _ in range(2))
+    return min(seconds, key=seconds.get)
 
 
 def objective(x, y, weights, intercept, l2):
@@ -206,11 +207,11 @@ def objective(x, y, weights, intercept, l2):
     return float(loss + l2 / 2 * weights.square().sum())
 
 
-def memory():
+def measure_memory():
     """Peak memory of the path at SUN397's size, in a process that does nothing else."""
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
-    process = context.Process(target=large, args=(theirs,))
+    process = context.Process(target=solve_large, args=(theirs,))
     process.start()
     theirs.close()
     before, peak, took, worst = mine.recv()
@@ -222,25 +223,25 @@ def memory():
     )
 
 
-def large(pipe):
+def solve_large(pipe):
     """The path, and what the kernel says of this process's memory, in GiB."""
     torch.set_num_threads(cores())
     rng = torch.Generator().manual_seed(0)
     y = torch.arange(19_850) % 397
     x = torch.randn(397, 2048, generator=rng)[y].add_(torch.randn(19_850, 2048, generator=rng), alpha=3).relu_()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    took, fits = timed(lambda: path(x, y.numpy()))
+    took, fits = timed(lambda: solve_path(x, y.numpy()))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     pipe.send((before, peak, took, max(fit.gap for fit in fits)))
 
 
-def told(took, fits):
+def describe_fits(took, fits):
     """What our path did, in words."""
     count, worst, reached = sum(fit.iterations for fit in fits), max(fit.gap for fit in fits), sum(fit.converged for fit in fits)
     return f"ours {took:.2f} s, {count:,} iterations, {reached} of {len(fits)} values converged, largest gap {worst:.1e}"
 
 
-def shape(x, y):
+def describe_shape(x, y):
     """Sizes, in words."""
     return f"{len(x):,} x {x.shape[1]:,}, {int(y.max()) + 1} classes"
 

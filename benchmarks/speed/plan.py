@@ -39,28 +39,28 @@ def main():
         exhibit.write_text(QUICK)
         what = str(exhibit) if quick else "benchmarks/digits.py"
         where = ["--runs", f"{folder}/runs", "--data", f"{folder}/data"]
-        measuring, _ = simclic("calibrate", what, *where)
-        _, told = simclic("plan", what, *where, "--json")
-        planned = json.loads(told)
-        wall, _ = simclic("run", what, *where, "--out", f"{folder}/out")
-        _, told = simclic("plan", what, *where, "--json")
-        took = [job["took"] for job in json.loads(told)["jobs"] if job["took"]]
-        every = [simclic("plan", *PAPER, *where)[0] for _ in range(3 if quick else 7)]
+        measuring, _ = run_simclic("calibrate", what, *where)
+        _, output = run_simclic("plan", what, *where, "--json")
+        planned = json.loads(output)
+        wall, _ = run_simclic("run", what, *where, "--out", f"{folder}/out")
+        _, output = run_simclic("plan", what, *where, "--json")
+        seconds = [job["took"] for job in json.loads(output)["jobs"] if job["took"]]
+        every = [run_simclic("plan", *PAPER, *where)[0] for _ in range(3 if quick else 7)]
         least = [clock([sys.executable, "-c", "import simclic"])[0] for _ in every]
     price = sum(job["seconds"] - job["besides"] for job in planned["jobs"])  # what a record tells
     print(f"{platform.machine()}, {cores()} cores; Python {platform.python_version()}")
     print(f"{len(planned['jobs'])} jobs of {what if not quick else 'Table 4 in miniature'}; calibrated in {measuring:.1f} s")
     print(f"{'':24}{'planned':>10}{'took':>10}")
-    print(f"{'all processes':24}{price:8.1f} s{sum(took):8.1f} s")
+    print(f"{'all processes':24}{price:8.1f} s{sum(seconds):8.1f} s")
     print(f"{'until all is there':24}{planned['wall_seconds']:8.1f} s{wall:8.1f} s   (with starting, and the report)")
     whole, start = statistics.median(every), statistics.median(least)
     print(f"{'plan of the whole paper':34}{whole:8.2f} s   (import simclic: {start:.2f} s)")
-    print(f"ratio price {price / sum(took):.2f}")
+    print(f"ratio price {price / sum(seconds):.2f}")
     print(f"ratio wall {planned['wall_seconds'] / wall:.2f}")
     print(f"ratio ceiling {start / whole:.2f}")
 
 
-def simclic(*words):
+def run_simclic(*words):
     """Seconds that a verb takes, and what it says."""
     return clock([sys.executable, "-m", "simclic", *words])
 

@@ -20,12 +20,12 @@ import time
 from pathlib import Path
 
 import torch
-from data import photographs
+from data import write_photographs
 
 from simclic import Run, data
 from simclic.data.images import Images
 from simclic.experiment import How, cores
-from simclic.methods.backbones import backbone, width
+from simclic.methods.backbones import build_backbone, feature_width
 from simclic.store.run_folder import RunFolder
 from simclic.train import loop
 
@@ -43,32 +43,32 @@ def main():
         size = {"backbone": "resnet18", "image_size": 32 if quick else 64, "batch_size": 32, "precision": "float32"}
         steps = 6 if quick else 24
     count = 2 * steps * size["batch_size"] * 5 // 8  # of which 80 % are trained on: an epoch is as many steps
-    contenders = {"SimCLIC": ours, "SimSiam, lightly": simsiam, "BYOL, lightly": byol}
+    contenders = {"SimCLIC": measure_ours, "SimSiam, lightly": measure_simsiam, "BYOL, lightly": measure_byol}
     if GPU and not quick:
-        contenders |= {"SimCLIC, --compile": compiled, "SimCLIC, --deterministic": deterministic}
+        contenders |= {"SimCLIC, --compile": measure_compiled, "SimCLIC, --deterministic": measure_deterministic}
     with tempfile.TemporaryDirectory() as folder:
-        photographs(Path(folder) / "photographs", count)
+        write_photographs(Path(folder) / "photographs", count)
         data.load(f"{folder}/photographs", "ericsson", Path(folder), size["image_size"])
-        found = {name: apart(measure, folder, size, steps) for name, measure in contenders.items()}
+        measured = {name: measure_apart(measure, folder, size, steps) for name, measure in contenders.items()}
     print(f"{torch.cuda.get_device_name() if GPU else platform.machine()}, {cores()} cores; torch {torch.__version__}; ", end="")
     print(", ".join(f"{k} {v}" for k, v in size.items()) + f"; {count:,} JPEGs, {steps} steps each")
-    mine, bare = found["SimCLIC"][0]
-    for name, (speeds, memory) in found.items():
-        told = f"{speeds[0]:10,.1f} images/s  {memory:8,.0f} MB at most" if speeds[0] else "  not here: pip install lightly"
-        print(f"{name:26}{told}")
+    mine, bare = measured["SimCLIC"][0]
+    for name, (speeds, memory) in measured.items():
+        text = f"{speeds[0]:10,.1f} images/s  {memory:8,.0f} MB at most" if speeds[0] else "  not here: pip install lightly"
+        print(f"{name:26}{text}")
         if name == "SimCLIC":
             print(f"{'  bare step: its ceiling':26}{bare:10,.1f} images/s")
     print(f"ratio ceiling {mine / bare:.2f}")
     for name, other in (("simsiam", "SimSiam, lightly"), ("byol", "BYOL, lightly")):
-        if found[other][0][0]:
-            print(f"ratio {name} {mine / found[other][0][0]:.2f}")
+        if measured[other][0][0]:
+            print(f"ratio {name} {mine / measured[other][0][0]:.2f}")
 
 
-def apart(measure, *arguments):
+def measure_apart(measure, *arguments):
     """Images per second, perhaps of two things, and peak memory in MB, of a process that does nothing else."""
     context = multiprocessing.get_context("spawn" if GPU else "fork")
     mine, theirs = context.Pipe()
-    process = context.Process(target=child, args=(theirs, measure, *arguments))
+    process = context.Process(target=run_child, args=(theirs, measure, *arguments))
     process.start()
     theirs.close()
     answer = mine.recv()
@@ -76,7 +76,7 @@ def apart(measure, *arguments):
     return answer
 
 
-def child(pipe, measure, *arguments):
+def run_child(pipe, measure, *arguments):
     """Measure and tell."""
     try:
         speeds = measure(*arguments)
@@ -86,82 +86,88 @@ def child(pipe, measure, *arguments):
     pipe.send((speeds, memory))
 
 
-def prepared(folder, size):
+def prepare_run(folder, size):
     """The data set, and a Run on it."""
-    made = data.load(f"{folder}/photographs", "ericsson", Path(folder), size["image_size"])
-    return made, Run(dataset=f"{folder}/photographs", epochs=1, **size)
+    dataset = data.load(f"{folder}/photographs", "ericsson", Path(folder), size["image_size"])
+    return dataset, Run(dataset=f"{folder}/photographs", epochs=1, **size)
 
 
-def ours(folder, size, steps, how=None, rounds=5):
+def measure_ours(folder, size, steps, options=None, rounds=5):
     """The real training loop, and the bare step on one fixed batch: nothing fetched, enlarged, watched or logged. In turns,
     since a machine's speed varies; medians."""
-    made, run = prepared(folder, size)
+    dataset, run = prepare_run(folder, size)
     device = torch.device("cuda" if GPU else "cpu")
-    images, per_epoch = Images(made, run.image_size, device), len(made.splits.fit) // run.batch_size
+    images, per_epoch = Images(dataset, run.image_size, device), len(dataset.splits.fit) // run.batch_size
     training, index = loop.Training(run, len(images), device), torch.arange(run.batch_size, device=device)
     x = images(index)
 
-    def train():
+    def measure_training():
         with tempfile.TemporaryDirectory() as place:
-            record = loop.train(run, made, images, RunFolder(Path(place), "."), lambda share, note: None, how=how or How())[1]
+            record = loop.train(
+                run, dataset, images, RunFolder(Path(place), "."), lambda share, note: None, options=options or How()
+            )[1]
         return per_epoch * run.batch_size / record["seconds"]
 
-    def bare():
-        return timed(lambda: training.forward_and_back(x, index, 0.01), steps, run.batch_size)
+    def measure_bare():
+        return measure_speed(lambda: training.train_step(x, index, 0.01), steps, run.batch_size)
 
-    train(), bare()
-    speeds = [(train(), bare()) for _ in range(rounds)]
+    measure_training(), measure_bare()
+    speeds = [(measure_training(), measure_bare()) for _ in range(rounds)]
     return tuple(sorted(column)[rounds // 2] for column in zip(*speeds, strict=True))
 
 
-def compiled(folder, size, steps):
+def measure_compiled(folder, size, steps):
     """The training loop with torch.compile."""
-    return ours(folder, size, steps, How(compile=True))
+    return measure_ours(folder, size, steps, How(compile=True))
 
 
-def deterministic(folder, size, steps):
+def measure_deterministic(folder, size, steps):
     """The training loop with deterministic algorithms only."""
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     torch.use_deterministic_algorithms(True)
-    return ours(folder, size, steps, How(deterministic=True))
+    return measure_ours(folder, size, steps, How(deterministic=True))
 
 
-def simsiam(folder, size, steps):
+def measure_simsiam(folder, size, steps):
     """SimSiam as its authors run it: two views, two passes."""
     from lightly.loss import NegativeCosineSimilarity
     from lightly.models.modules.heads import SimSiamPredictionHead, SimSiamProjectionHead
     from lightly.transforms import SimSiamTransform
 
-    f = backbone(Run(**size))
+    f = build_backbone(Run(**size))
     head, h, loss = (
-        SimSiamProjectionHead(width(f), 2048, 2048),
+        SimSiamProjectionHead(feature_width(f), 2048, 2048),
         SimSiamPredictionHead(2048, 512, 2048),
         NegativeCosineSimilarity(),
     )
     model = torch.nn.ModuleList([f, head, h])
 
-    def step(x0, x1):
+    def compute_loss(x0, x1):
         z0, z1 = head(f(x0)), head(f(x1))
         return 0.5 * (loss(h(z0), z1.detach()) + loss(h(z1), z0.detach()))
 
-    return peer(model, step, SimSiamTransform(input_size=size["image_size"]), folder, size, steps)
+    return measure_peer(model, compute_loss, SimSiamTransform(input_size=size["image_size"]), folder, size, steps)
 
 
-def byol(folder, size, steps):
+def measure_byol(folder, size, steps):
     """BYOL: two views, two passes with gradient and two through the momentum encoder."""
     from lightly.loss import NegativeCosineSimilarity
     from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
     from lightly.models.utils import deactivate_requires_grad, update_momentum
     from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform, BYOLView2Transform
 
-    f = backbone(Run(**size))
-    head, h, loss = BYOLProjectionHead(width(f), 4096, 256), BYOLPredictionHead(256, 4096, 256), NegativeCosineSimilarity()
+    f = build_backbone(Run(**size))
+    head, h, loss = (
+        BYOLProjectionHead(feature_width(f), 4096, 256),
+        BYOLPredictionHead(256, 4096, 256),
+        NegativeCosineSimilarity(),
+    )
     online = torch.nn.Sequential(f, head)
     target = copy.deepcopy(online)
     deactivate_requires_grad(target)
     model = torch.nn.ModuleList([online, h, target])
 
-    def step(x0, x1):
+    def compute_loss(x0, x1):
         update_momentum(online, target, 0.996)
         p0, p1 = h(online(x0)), h(online(x1))
         with torch.no_grad():
@@ -169,10 +175,10 @@ def byol(folder, size, steps):
         return 0.5 * (loss(p0, z1) + loss(p1, z0))
 
     views = (kind(input_size=size["image_size"]) for kind in (BYOLView1Transform, BYOLView2Transform))
-    return peer(model, step, BYOLTransform(*views), folder, size, steps)
+    return measure_peer(model, compute_loss, BYOLTransform(*views), folder, size, steps)
 
 
-def peer(model, loss, transform, folder, size, steps):
+def measure_peer(model, loss, transform, folder, size, steps):
     """Images per second of a method that needs two views, with the loader that people use."""
     from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
@@ -185,13 +191,13 @@ def peer(model, loss, transform, folder, size, steps):
         images, size["batch_size"], shuffle=True, drop_last=True, num_workers=cores(), persistent_workers=True, pin_memory=GPU
     )
 
-    def batches():
+    def repeat_batches():
         while True:
             yield from loader
 
-    source = batches()
+    source = repeat_batches()
 
-    def step():
+    def train_step():
         (x0, x1), _ = next(source)
         x0, x1 = (x.to(device, non_blocking=True, memory_format=torch.channels_last) for x in (x0, x1))
         with torch.autocast(device.type, torch.bfloat16, enabled=size["precision"] == "bf16"):
@@ -200,18 +206,18 @@ def peer(model, loss, transform, folder, size, steps):
         value.backward()
         optimizer.step()
 
-    return (timed(step, steps, size["batch_size"]),)
+    return (measure_speed(train_step, steps, size["batch_size"]),)
 
 
-def timed(step, steps, batch):
+def measure_speed(run_step, steps, batch):
     """Images per second over `steps` steps, after two to warm up."""
     for _ in range(2):
-        step()
+        run_step()
     if GPU:
         torch.cuda.synchronize()
     started = time.perf_counter()
     for _ in range(steps):
-        step()
+        run_step()
     if GPU:
         torch.cuda.synchronize()
     return steps * batch / (time.perf_counter() - started)

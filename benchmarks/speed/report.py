@@ -61,14 +61,14 @@ def main():
     results, largest, rounds = (1_000, 1e6, 1) if quick else (10_000, math.inf, 3)
     with tempfile.TemporaryDirectory() as folder:
         runs, out = Path(folder) / "runs", Path(folder) / "out"
-        jobs = asked(largest)
-        jobs += list(islice(others(), results - len(jobs)))
-        build(runs, track(jobs, "making results up"))
+        jobs = list_paper_jobs(largest)
+        jobs += list(islice(make_other_jobs(), results - len(jobs)))
+        build_store(runs, track(jobs, "making results up"))
         size = sum(p.stat().st_size for p in runs.rglob("*") if p.is_file())
         report = [sys.executable, "-m", "simclic", "report", *map(str, EXHIBITS), "--runs", str(runs), "--out", str(out)]
         timed = [(clock([sys.executable, "-c", BARE, str(runs)]), clock(report)) for _ in range(rounds)]
         written = [p for p in out.rglob("*") if p.is_file()]
-        told = f"{len(written):,} files, {sum(p.stat().st_size for p in written) / 1e6:,.0f} MB"
+        written_text = f"{len(written):,} files, {sum(p.stat().st_size for p in written) / 1e6:,.0f} MB"
     bare, whole = (statistics.median(column) for column in zip(*timed, strict=True))
     versions = ", ".join(f"{m.__name__} {m.__version__}" for m in (jinja2, matplotlib, np, pd))
     print(f"{platform.machine()}, {cores()} cores; Python {platform.python_version()}, {versions}")
@@ -77,7 +77,7 @@ def main():
     encoders = len({job.run for job in jobs})
     print(f"{len(jobs):,} results of {encoders:,} encoders and {trainings:,} fine-tunings, {size / 1e6:,.0f} MB")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    print(f"{'simclic report':28}{whole:8.2f} s   {told}; {peak:,.0f} MB of memory at most")
+    print(f"{'simclic report':28}{whole:8.2f} s   {written_text}; {peak:,.0f} MB of memory at most")
     print(f"{'  bare pass: its ceiling':28}{bare:8.2f} s")
     print(f"ratio ceiling {bare / whole:.2f}")
 
@@ -89,14 +89,14 @@ def clock(command):
     return time.perf_counter() - started
 
 
-def asked(largest=math.inf):
+def list_paper_jobs(largest=math.inf):
     """What the exhibits ask for, without data sets with more scores than `largest`."""
     jobs = dict.fromkeys(job for path in EXHIBITS for job in load(path).jobs)
     sizes = {name: facts.sizes[2] * facts.classes for name, facts in FACTS.items()}
     return [job for job in jobs if sizes[job.run.dataset] <= largest]
 
 
-def others():
+def make_other_jobs():
     """Small runs without end, seed by seed, each under three protocols."""
     protocols = (Linear(), Finetune(steps=48, augment="none", precision="float32"), Linear(solver="as-published"))
     kinds = tuple(PERTURBATIONS)
@@ -105,7 +105,7 @@ def others():
         yield from (Job(run, protocol) for protocol in protocols)
 
 
-def build(runs, jobs):
+def build_store(runs, jobs):
     """Write these results, and their encoders' records. What the disk has done with a file by then is not waited for."""
     rng, there = np.random.default_rng(0), set()
     with mock.patch("os.fsync"):
@@ -114,12 +114,12 @@ def build(runs, jobs):
             folder = RunFolder(runs, run).create(digest).path
             if run not in there:
                 there.add(run)
-                encoder(folder, run, rng)
+                write_encoder_files(folder, run, rng)
             where = {"data": digest, "seed": run.seed, "collapsed": "", "device": "cpu", "threads": 1, "node": "n1", "job": ""}
-            RunFolder(runs, run).write_result(protocol, scored(run, protocol, rng), **where)
+            RunFolder(runs, run).write_result(protocol, make_result(run, protocol, rng), **where)
 
 
-def encoder(folder, run, rng):
+def write_encoder_files(folder, run, rng):
     """log.jsonl with a row per epoch, and pretrain.json; no weights, which no report reads."""
     drawn = rng.random((run.epochs, 5))
     rows = [
@@ -136,7 +136,7 @@ def encoder(folder, run, rng):
     write_json(folder / "pretrain.json", {**record, **where, **provenance()})
 
 
-def scored(run, protocol, rng):
+def make_result(run, protocol, rng):
     """A record with its curve; truth (n,) or (n, K) and scores (n, K) of a test set of the real size, with that very error."""
     facts = FACTS[run.dataset]
     sizes = dict(zip(("train", "val", "test"), facts.sizes, strict=True))

@@ -10,13 +10,13 @@ from simclic.experiment import Run
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The words after `simclic export`."""
-    parser.set_defaults(verb=export)
+    parser.set_defaults(verb=export_weights)
     parser.add_argument("run", metavar="RUN", help="the name of its folder, or the first letters of it")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to (RUN.safetensors here)")
     runs(parser)
 
 
-def export(arguments: argparse.Namespace) -> int:
+def export_weights(arguments: argparse.Namespace) -> int:
     """Write the weights with a card, and say how they are loaded."""
     from simclic.store.run_folder import RunFolder
 
@@ -39,16 +39,18 @@ def export(arguments: argparse.Namespace) -> int:
 
     f = pretrain.read_backbone(folder, run)
     mean, std = done.get("normal") or (data.facts(run.dataset).mean, data.facts(run.dataset).std)
-    told = Card(run.label, run.name, done["backbone_sha256"], tuple(mean), tuple(std), done.get("padding", "symmetric"), 0.0)
+    weights_card = Card(
+        run.label, run.name, done["backbone_sha256"], tuple(mean), tuple(std), done.get("padding", "symmetric"), 0.0
+    )
     state = {name: tensor.contiguous() for name, tensor in f.state_dict().items()}
     try:
-        files.write_bytes(out, save(state, told.metadata))
+        files.write_bytes(out, save(state, weights_card.metadata))
     except OSError as e:
         raise InputError(f"{out}: cannot be written ({e.strerror}); choose another place with --out FILE") from e
     names = "torchvision and timm" if run.backbone in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152") else "timm"
     print(f"{out}: {len(state)} keys, as {names} name them; input: mean {mean}, deviation {std} of pixels in [0, 1]")
     print(f'model = timm.create_model("{run.backbone}", num_classes=0)')
     print(f'model.load_state_dict(safetensors.torch.load_file("{out}"))')
-    if told.padding != "symmetric":
-        print(f'simclic.weights.card.pad(model, "{told.padding}")  # it pads as TensorFlow does')
+    if weights_card.padding != "symmetric":
+        print(f'simclic.weights.card.pad(model, "{weights_card.padding}")  # it pads as TensorFlow does')
     return 0

@@ -12,7 +12,7 @@ from simclic.experiment.baselines import AS_STORED, METHODS, imported
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The words after `simclic import`."""
-    parser.set_defaults(verb=imports)
+    parser.set_defaults(verb=import_weights)
     parser.add_argument("name", metavar="NAME", help=f"one of {', '.join(METHODS)}")
     parser.add_argument("file", type=Path, metavar="FILE", help="as its authors publish it, or a TensorFlow checkpoint's prefix")
     text = "pad as torchvision does, which made the stored rows of BYOL and SimCLR worse than the methods are"
@@ -20,7 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     runs(parser)
 
 
-def imports(arguments: argparse.Namespace) -> int:
+def import_weights(arguments: argparse.Namespace) -> int:
     """Convert, check, write, and say what was used and what was left out."""
     name, file = arguments.name, arguments.file
     if name not in METHODS:
@@ -31,20 +31,20 @@ def imports(arguments: argparse.Namespace) -> int:
         raise InputError(f"--as-stored with {name!r}: its stored row was padded as the method pads; leave it out")
     from simclic import files
     from simclic.experiment import Run
-    from simclic.methods.backbones import backbone
+    from simclic.methods.backbones import build_backbone
     from simclic.store.run_folder import runs_started_from
     from simclic.weights import load as weights
     from simclic.weights import published
 
     files.writable(imported(arguments.runs, name).parent, "--runs")
-    wanted = backbone(Run(perturbation="none", epochs=0, image_size=224)).state_dict()
-    found, card = published.convert(name, file, wanted)
+    wanted = build_backbone(Run(perturbation="none", epochs=0, image_size=224)).state_dict()
+    backbone_state, card = published.convert_checkpoint(name, file, wanted)
     if arguments.as_stored:
         name, card = as_stored, replace(card, method=AS_STORED[as_stored], padding="symmetric")
-    path = weights.keep(name, found, card, arguments.runs, partial(runs_started_from, arguments.runs, name))
+    path = weights.write_imported(name, backbone_state, card, arguments.runs, partial(runs_started_from, arguments.runs, name))
     dropped = f" ({', '.join(card.dropped[:3])}{', ...' if len(card.dropped) > 3 else ''})" if card.dropped else ""
     kind = "pixels in [0, 1] as they are" if not any(card.mean) else f"mean {card.mean}, deviation {card.std}"
-    print(f"{card.method}: {len(found)} keys used, {len(card.dropped)} left out{dropped}")
+    print(f"{card.method}: {len(backbone_state)} keys used, {len(card.dropped)} left out{dropped}")
     print(f"input: {kind}; padding: {card.padding}; top-1 by its authors: {card.top_1:.1f} %, if this is {card.source}")
     print(f"SHA-256 of what was read: {card.sha256}")
     print(f'{path}\na Run starts from it with init="{name}"')

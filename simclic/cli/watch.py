@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 FIRST, LAST = ("loss", "probe", "rank", "spread"), ("lr", "images/s")
 HIDDEN = ("epoch", "rank_of")
-EVERY = 5  # seconds between looks
+REFRESH_SECONDS = 5  # seconds between looks
 UNKNOWN_RUN = "no run of this version"
 BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -33,15 +33,15 @@ def watch(arguments: argparse.Namespace) -> int:
     path, console = found(arguments.runs, arguments.run), Console()
     folder = RunFolder(path.parent, path.name)
     if not console.is_terminal:
-        console.print(drawn(folder, 80, state_word(folder)))
+        console.print(draw_curves(folder, 80, state_word(folder)))
         return 0
     with Live(console=console, auto_refresh=False) as live:
         while True:
             state = state_word(folder)  # before drawing, so that the last epoch is drawn
-            live.update(drawn(folder, console.width, state), refresh=True)
+            live.update(draw_curves(folder, console.width, state), refresh=True)
             if state in (JobState.DONE, JobState.FAILED, UNKNOWN_RUN):
                 return 0
-            time.sleep(EVERY)
+            time.sleep(REFRESH_SECONDS)
 
 
 def state_word(folder: RunFolder) -> str:
@@ -55,7 +55,7 @@ def state_word(folder: RunFolder) -> str:
     return "nobody is at work on it" if state.state == JobState.MISSING else state.word
 
 
-def drawn(folder: RunFolder, width: int, state: str) -> "Group":
+def draw_curves(folder: RunFolder, width: int, state: str) -> "Group":
     """Return a line per curve: its name, its course, its last value. state: of the training, in words."""
     from rich.console import Group
     from rich.text import Text

@@ -14,12 +14,12 @@ from simclic.experiment.run import is_file
 if TYPE_CHECKING:
     from rich.table import Table
 
-BAR = 16  # characters, so that the table fits into 80
+BAR_WIDTH = 16  # characters, so that the table fits into 80
 
 
 def add_probe(parser: argparse.ArgumentParser) -> None:
     """The words after `simclic probe`: they declare a Run that trains nothing, and how it is probed."""
-    _add(parser, probe)
+    _add_arguments(parser, run_probe)
     parser.add_argument("--solver", default="converged", metavar="NAME", help="converged or as-published (%(default)s)")
     text = "float32 or bf16, the backbone's precision (%(default)s)"
     parser.add_argument("--features", default="float32", metavar="NAME", help=text)
@@ -27,14 +27,14 @@ def add_probe(parser: argparse.ArgumentParser) -> None:
 
 def add_finetune(parser: argparse.ArgumentParser) -> None:
     """The words after `simclic finetune`: they declare a Run that trains nothing, and how it is fine-tuned."""
-    _add(parser, finetune)
+    _add_arguments(parser, run_finetune)
     parser.add_argument("--steps", type=int, default=5000, metavar="N", help="of each setting (%(default)s)")
     parser.add_argument("--augment", default="crop+flip", metavar="NAME", help="crop+flip or none (%(default)s)")
     parser.add_argument("--precision", default="bf16", metavar="NAME", help="bf16 or float32 (%(default)s)")
     how(parser)
 
 
-def _add(parser: argparse.ArgumentParser, verb: Any) -> None:
+def _add_arguments(parser: argparse.ArgumentParser, verb: Any) -> None:
     parser.set_defaults(verb=verb)
     text = "safetensors, or PyTorch's, read with weights_only; under torchvision's or timm's keys; or a timm name with a tag"
     parser.add_argument("--weights", required=True, metavar="FILE", help=text)
@@ -48,18 +48,18 @@ def _add(parser: argparse.ArgumentParser, verb: Any) -> None:
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
-def probe(arguments: argparse.Namespace) -> int:
+def run_probe(arguments: argparse.Namespace) -> int:
     """Compute the probe if it is not there, then show it: the curve, strongest l2 first, and the test error."""
-    return _show_result(arguments, Linear(solver=arguments.solver, features=arguments.features), _curve)
+    return _show_result(arguments, Linear(solver=arguments.solver, features=arguments.features), _fill_curve_table)
 
 
-def finetune(arguments: argparse.Namespace) -> int:
+def run_finetune(arguments: argparse.Namespace) -> int:
     """Compute the fine-tuning if it is not there, then show it: the grid, and the test error."""
     protocol = Finetune(steps=arguments.steps, augment=arguments.augment, precision=arguments.precision)
-    return _show_result(arguments, protocol, _grid, How.of(arguments))
+    return _show_result(arguments, protocol, _fill_grid_table, How.of(arguments))
 
 
-def _encoder(arguments: argparse.Namespace) -> Run:
+def _declare_run(arguments: argparse.Namespace) -> Run:
     """The Run that the words declare. Raises InputError if there is no such file, or for a bad value."""
     weights = arguments.weights
     if Path(weights).expanduser().is_file():
@@ -74,7 +74,7 @@ def _encoder(arguments: argparse.Namespace) -> Run:
     )  # fmt: skip
 
 
-def _show_result(arguments: argparse.Namespace, protocol: Protocol, fill: Any, how: How = USUAL) -> int:
+def _show_result(arguments: argparse.Namespace, protocol: Protocol, fill: Any, options: How = USUAL) -> int:
     """Compute a result if it is not there, then show it: as JSON, or as a table that `fill` fills, and in words."""
     from rich.console import Console
     from rich.markup import escape
@@ -85,15 +85,15 @@ def _show_result(arguments: argparse.Namespace, protocol: Protocol, fill: Any, h
     from simclic.schedule.work import WorkerOptions
     from simclic.store.run_folder import RunFolder
 
-    run = _encoder(arguments)
+    run = _declare_run(arguments)
     if problem := data.missing(run.dataset, arguments.data):
         raise InputError(problem)
     files.writable(arguments.runs, "--runs")
-    place = arguments.out / protocol.stage.replace("linear", "probe")
-    files.writable(place, "--out")
+    picture_folder = arguments.out / protocol.stage.replace("linear", "probe")
+    files.writable(picture_folder, "--out")
     console: Console = Console(stderr=arguments.json)
     # What is there is not computed again, but weights and data are looked at: they may be others by now.
-    outcome = run_locally([Job(run, protocol)], WorkerOptions(arguments.runs, arguments.data, how), console)
+    outcome = run_locally([Job(run, protocol)], WorkerOptions(arguments.runs, arguments.data, options), console)
     if outcome.signal:
         return stopped(outcome.signal)
     reasons = outcome.failures | outcome.elsewhere | outcome.crashes
@@ -104,29 +104,29 @@ def _show_result(arguments: argparse.Namespace, protocol: Protocol, fill: Any, h
         return 1
     path = folder.result_path(protocol)
     title = f"{data.title(run.dataset)}: {Path(run.init).name}, {protocol.title.lower()}"
-    pictures = report.picture(result, title, place / f"{run.name}-{protocol.name}")
+    pictures = report.picture(result, title, picture_folder / f"{run.name}-{protocol.name}")
     if arguments.json:
         print(json.dumps({**result, "result": str(path), "pictures": [str(p) for p in pictures]}, indent=1))
         return 0
     table = Table(title=escape(title), title_justify="left")
-    how_chosen, *more = fill(table, result)
+    choice_text, *more = fill(table, result)
     console.print(table, highlight=False)
-    basis = f"{result['metric']}, {result['sizes']['test']:,} images, {how_chosen}"
+    basis = f"{result['metric']}, {result['sizes']['test']:,} images, {choice_text}"
     for line in (f"test error {result['error']:.2f} % ({basis})", *more, f"result: {path}", f"picture: {pictures[1]}"):
         say(console, line)
     return 0
 
 
-def _curve(table: "Table", result: dict[str, Any]) -> list[str]:
+def _fill_curve_table(table: "Table", result: dict[str, Any]) -> list[str]:
     """Fill a table with the errors on val by l2. Returns how the test error came about, and whether all fits converged."""
     curve, chosen = sorted(result["curve"], key=lambda row: -row["l2"]), result["chosen"]["l2"]
     for i, column in enumerate(("l2", "error on val (%)", "", "iterations", "gap", "")):
         table.add_column(column, justify="right" if i in (0, 1, 3, 4) else "left")
-    most = max(row["error"] for row in curve) or 1.0
+    largest = max(row["error"] for row in curve) or 1.0
     for row in curve:
         gap = "" if row["gap"] is None else f"{row['gap']:.1e}"
         marks = ["chosen"] * (row["l2"] == chosen) + ["stopped"] * (not row["converged"])
-        bar = "█" * round(BAR * row["error"] / most)
+        bar = "█" * round(BAR_WIDTH * row["error"] / largest)
         style = "bold" if row["l2"] == chosen else None
         table.add_row(f"{row['l2']:.2e}", f"{row['error']:.2f}", bar, f"{row['iterations']}", gap, " ".join(marks), style=style)
     among = "" if result["chosen"]["converged"] else ", the refit among them,"
@@ -134,7 +134,7 @@ def _curve(table: "Table", result: dict[str, Any]) -> list[str]:
     return [f"after a refit on train + val at l2 = {chosen:.3g}", *([stopped] if result["unconverged"] else [])]
 
 
-def _grid(table: "Table", result: dict[str, Any]) -> list[str]:
+def _fill_grid_table(table: "Table", result: dict[str, Any]) -> list[str]:
     """Fill a table with the errors on val by learning rate and decay. Returns how the test error came about."""
     from simclic.report.heat import heat, short
 

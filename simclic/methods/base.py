@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from simclic.data.images import Images
 from simclic.experiment import Run
-from simclic.methods.backbones import backbone, width
+from simclic.methods.backbones import build_backbone, feature_width
 
 Generator = torch.Generator | None
 
@@ -43,8 +43,8 @@ class Method(nn.Module):
     def __init__(self, run: Run, images: int = 0, f: nn.Module | None = None):
         super().__init__()
         self.run, self.images = run, images
-        self.backbone = backbone(run) if f is None else f
-        self.width, self.d = width(self.backbone), run.projector_dim  # lengths of the backbone's vectors and of z
+        self.backbone = build_backbone(run) if f is None else f
+        self.width, self.d = feature_width(self.backbone), run.projector_dim  # lengths of the backbone's vectors and of z
 
     def views(self, pixels: Tensor, images: Images, generator: torch.Generator) -> Any:
         """Return what `forward` wants of a batch: here the images as they are, (B, 3, S, S) normalised.
@@ -68,10 +68,10 @@ class Method(nn.Module):
         """Follow the optimiser's step, as a momentum encoder or a queue does. step: 0 for the first."""
 
 
-def build(run: Run, images: int = 0) -> Method:
+def build_method(run: Run, images: int = 0) -> Method:
     """Return the Run's method with random weights. images: how many the data set has."""
     module = import_module(f"simclic.methods.{run.method}")
-    (kind,) = (
+    (method_class,) = (
         v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Method) and v.__module__ == module.__name__
     )
-    return kind(run, images)
+    return method_class(run, images)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from simclic.errors import InputError
 from simclic.experiment import PERTURBATIONS, Run, knob, method, perturbation
 from simclic.methods.base import Generator, Method, Step
-from simclic.methods.parts import predictor, projector
+from simclic.methods.heads import build_predictor, build_projector
 
 
 @perturbation(knob(
@@ -88,11 +88,11 @@ class SimCLIC(Method):
 
     def __init__(self, run: Run, images: int = 0, f: nn.Module | None = None):
         super().__init__(run, images, f)
-        self.projector = projector(self.width, self.d)
-        self.h = predictor(run.predictor, self.d, run.predictor_dim)
+        self.projector = build_projector(self.width, self.d)
+        self.h = build_predictor(run.predictor, self.d, run.predictor_dim)
         self.g = G[run.perturbation]
         self.sim = SIMILARITIES[run.similarity]
-        self.strength = self._strength()
+        self.strength = self._read_strength()
         if run.perturbation == "history":
             rows = images if run.history_of == "image" else run.batch_size
             if rows < 1:
@@ -121,13 +121,13 @@ class SimCLIC(Method):
     def perturb(self, z: Tensor, index: Tensor | None, generator: Generator = None) -> tuple[Tensor, Tensor]:
         """Two draws of g (Section 3.2), and the history moves on to z. z: (B, d). Returns two (B, d)."""
         if self.run.perturbation == "history":
-            z_tilde = self.g(z, self.strength, self._recall(z, index))
+            z_tilde = self.g(z, self.strength, self._recall_history(z, index))
             return z_tilde, z_tilde  # nothing is drawn: both are equal
         if self.run.perturbation == "noise" and self.run.normalize_z:
             z = F.normalize(z, dim=1)
         return self.g(z, self.strength, generator=generator), self.g(z, self.strength, generator=generator)
 
-    def _recall(self, z: Tensor, index: Tensor | None) -> Tensor:
+    def _recall_history(self, z: Tensor, index: Tensor | None) -> Tensor:
         """z^{t-1} for each row of z (B, d), and z itself where there is none yet; z takes its place."""
         if self.run.history_of == "iteration":
             index = torch.arange(len(z), device=z.device)
@@ -139,7 +139,7 @@ class SimCLIC(Method):
             self.seen[index] = True
         return before
 
-    def _strength(self) -> float:
+    def _read_strength(self) -> float:
         """tau, p or eps, whichever g takes."""
         name = PERTURBATIONS[self.run.perturbation].strength
         value = getattr(self.run, name) if name else 0.0

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-TRIES = 10  # to find a crop that fits into the image, as in torchvision's RandomResizedCrop
-SMALL = 64  # pixels along each side of images up to which nothing is blurred (SimSiam, appendix D, does not on CIFAR)
+CROP_TRIES = 10  # to find a crop that fits into the image, as in torchvision's RandomResizedCrop
+NO_BLUR_UP_TO = 64  # pixels along each side of images up to which nothing is blurred (SimSiam, appendix D, does not on CIFAR)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ViewRecipe:
     """How a view differs from its image. The defaults are SimSiam's (Section 3, "Baseline settings", and its official code).
 
     area: of the crop, as a share of the image. aspect: its width over its height. sigma: of the blur, in pixels of the view.
@@ -37,7 +37,7 @@ class Recipe:
     sigma: tuple[float, float] = (0.1, 2.0)
 
 
-def augment(pixels: Tensor, size: int, recipe: Recipe, generator: torch.Generator) -> Tensor:
+def augment_images(pixels: Tensor, size: int, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
     """Return one view of each image: (B, 3, size, size) float32 in [0, 255].
 
     pixels: (B, 3, H, H) uint8. generator: of the CPU, so that views are the same on every device. In the order of the official
@@ -45,48 +45,48 @@ def augment(pixels: Tensor, size: int, recipe: Recipe, generator: torch.Generato
     """
     count, device = len(pixels), pixels.device
     top, left, height, width = draw_crops(count, recipe, generator).to(device)
-    flips = chosen(count, recipe.p_flip, generator).to(device)
+    flips = draw_subset(count, recipe.p_flip, generator).to(device)
     rows, columns = window_weights(top, height, size, pixels.shape[2]), window_weights(left, width, size, pixels.shape[3])
     columns[flips] = columns[flips].flip(1)
-    x = resample(pixels.float().div_(255), rows, columns)
-    jittered = chosen(count, recipe.p_jitter, generator).to(device)
-    x[jittered] = jitter(x[jittered], recipe, generator)
-    grey = chosen(count, recipe.p_grey, generator).to(device)
+    x = resample_pixels(pixels.float().div_(255), rows, columns)
+    jittered = draw_subset(count, recipe.p_jitter, generator).to(device)
+    x[jittered] = jitter_colours(x[jittered], recipe, generator)
+    grey = draw_subset(count, recipe.p_grey, generator).to(device)
     x[grey] = luminance(x[grey]).expand(-1, 3, -1, -1)
-    if size > SMALL:
-        blurred = chosen(count, recipe.p_blur, generator).to(device)
-        sigma = uniform(recipe.sigma, len(blurred), generator).to(device)
+    if size > NO_BLUR_UP_TO:
+        blurred = draw_subset(count, recipe.p_blur, generator).to(device)
+        sigma = draw_uniform(recipe.sigma, len(blurred), generator).to(device)
         weights = gaussian_weights(sigma, size)
-        x[blurred] = resample(x[blurred], weights, weights)
+        x[blurred] = resample_pixels(x[blurred], weights, weights)
     return x.mul_(255)
 
 
-def draw_crops(count: int, recipe: Recipe, generator: torch.Generator) -> Tensor:
+def draw_crops(count: int, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
     """Return top, left, height and width of `count` crops as shares of a square image: (4, count).
 
     Area and logarithm of the aspect are uniform, drawn until a crop fits; the whole image if none of TRIES does.
     """
-    area = uniform(recipe.area, (TRIES, count), generator)
-    aspect = uniform((math.log(recipe.aspect[0]), math.log(recipe.aspect[1])), (TRIES, count), generator).exp()
+    area = draw_uniform(recipe.area, (CROP_TRIES, count), generator)
+    aspect = draw_uniform((math.log(recipe.aspect[0]), math.log(recipe.aspect[1])), (CROP_TRIES, count), generator).exp()
     sides = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()])  # (2, TRIES, count)
     fits = (sides <= 1).all(dim=0)
-    first = (fits * torch.arange(TRIES, 0, -1)[:, None]).argmax(dim=0)  # of those that fit
+    first = (fits * torch.arange(CROP_TRIES, 0, -1)[:, None]).argmax(dim=0)  # of those that fit
     height, width = torch.where(fits.any(dim=0), sides[:, first, torch.arange(count)], 1.0)
     top, left = torch.rand(2, count, generator=generator)
     return torch.stack([top * (1 - height), left * (1 - width), height, width])
 
 
-def uniform(bounds: tuple[float, float], shape: int | tuple[int, ...], generator: torch.Generator) -> Tensor:
+def draw_uniform(bounds: tuple[float, float], shape: int | tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Return numbers that are uniform between two bounds."""
     return bounds[0] + (bounds[1] - bounds[0]) * torch.rand(shape, generator=generator)
 
 
-def chosen(count: int, p: float, generator: torch.Generator) -> Tensor:
+def draw_subset(count: int, p: float, generator: torch.Generator) -> Tensor:
     """Return the indices, on the CPU, of those of `count` images that an event of probability p meets."""
     return (torch.rand(count, generator=generator) < p).nonzero()[:, 0]
 
 
-def resample(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+def resample_pixels(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Return weighted means of pixels. x: (B, 3, H, W). rows: (B, S, H). columns: (B, T, W). Returns (B, 3, S, T)."""
     return rows[:, None] @ (x.flatten(1, 2) @ columns.mT).unflatten(1, (3, -1))
 
@@ -110,7 +110,7 @@ def gaussian_weights(sigma: Tensor, size: int) -> Tensor:
     return weights / weights.sum(dim=2, keepdim=True)
 
 
-def jitter(x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+def jitter_colours(x: Tensor, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
     """Return images with other brightness, contrast, saturation and hue, in an order that is drawn once for the batch.
 
     x: (B, 3, S, S) in [0, 1]. Every image has factors of its own.
@@ -123,7 +123,7 @@ def jitter(x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
     ]
     for n in torch.randperm(len(steps), generator=generator).tolist():
         change, bounds = steps[n]
-        x = change(x, uniform(bounds, (len(x), 1, 1, 1), generator).to(x.device))
+        x = change(x, draw_uniform(bounds, (len(x), 1, 1, 1), generator).to(x.device))
     return x
 
 

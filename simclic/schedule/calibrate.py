@@ -66,7 +66,7 @@ def _measure(wanted: Sequence[Wanted], device: str, folder: Path, threads: int) 
 
     from simclic import data
     from simclic.train.numerics import is_out_of_memory
-    from simclic.train.pretrain import described
+    from simclic.train.pretrain import describe_device
 
     torch.set_num_threads(threads)
     threadpool_limits(threads)
@@ -79,7 +79,7 @@ def _measure(wanted: Sequence[Wanted], device: str, folder: Path, threads: int) 
         if is_out_of_memory(e):
             raise InputError(f"{device} has not enough memory") from None
         raise
-    return rates, started, described(torch.device(device))["device"]
+    return rates, started, describe_device(torch.device(device))["device"]
 
 
 def through(profile: Profile, wanted: Sequence[Wanted], runs: Path, seconds: float, say: Callable[[str], None]) -> Measured:

@@ -64,13 +64,13 @@ class _Bench:
     def __init__(self, one: Wanted, device: str, folder: Path) -> None:
         import torch
 
-        from simclic.methods.backbones import backbone
+        from simclic.methods.backbones import build_backbone
 
         self.one, self.device, self.folder, self.count = one, torch.device(device), folder, 0
         self.digits = data.load("digits", "ericsson", Path())
         # SimCLIC has one pass of each image, and what is measured is the price of a pass.
         (self.run,) = one.run.moved(method="simclic", dataset="digits", split="ericsson", difficult="negative", init="random")
-        self.f = backbone(self.run).to(self.device).eval().requires_grad_(False)
+        self.f = build_backbone(self.run).to(self.device).eval().requires_grad_(False)
 
     def rate(self, tell: Callable[[float, str], None]) -> dict[str, Any]:
         """Whatever was wanted. A pass over the images comes with it: it is needed for the rest."""
@@ -100,7 +100,7 @@ class _Bench:
         def passed(count: int) -> tuple[float, Any]:
             few = replace(self.digits, images=self.digits.images[:count])
             started = time.monotonic()
-            x = frozen.extract(protocol, self.f, self._images(few)).float().cpu()  # so that the device has done it
+            x = frozen.extract_features(protocol, self.f, self._images(few)).float().cpu()  # so that the device has done it
             return time.monotonic() - started, x.to(self.device)
 
         count, (took, x) = 32, passed(32)
@@ -173,24 +173,26 @@ class _Bench:
 
     def _tuned(self, protocol: Finetune, steps: int) -> float:
         """Seconds of a grid that is judged by few images, of every class."""
-        from simclic.evaluate.finetune import Kept, Task, finetune
+        from simclic.evaluate.finetune import FinetuneTask, GridProgress, finetune
 
         short = replace(protocol, steps=steps, lr_high=1e-3, lr_low=1e-4)
         splits = self.digits.splits
         few = replace(self.digits, splits=replace(splits, val=splits.val[:JUDGED], test=splits.test[:JUDGED]))
         images = self._images(few, short.side(self.run.image_size))
-        record, *_ = finetune(Task(short, self.f, few, images, 0), Kept(self._run_folder(self.run).runs, self.run, short))
+        record, *_ = finetune(
+            FinetuneTask(short, self.f, few, images, 0), GridProgress(self._run_folder(self.run).runs, self.run, short)
+        )
         return float(record["seconds"])
 
     def solve(self, solver: str, x: Any) -> dict[str, float]:
         """A value of l2, and each of its cells, from probes on all images and on a third of them."""
-        from simclic.evaluate.linear import probe
+        from simclic.evaluate.linear import linear_probe
 
         splits, times = self.digits.splits, list[tuple[float, float]]()
         protocol = Linear(solver=solver)
         for part in (3, 1):
             few = replace(splits, train=splits.train[::part], val=splits.val[::part])
-            record, *_ = probe(protocol, x, replace(self.digits, splits=few))
+            record, *_ = linear_probe(protocol, x, replace(self.digits, splits=few))
             times.append((float(record["seconds"]), float(len(few.fit))))
             if part > 1 and times[0][0] * part > 8 * LONG:
                 break

@@ -57,8 +57,8 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
     """
     import torch
 
-    from simclic.evaluate.finetune import Kept, Task, finetune
-    from simclic.train.pretrain import described, prepared, pretrain
+    from simclic.evaluate.finetune import FinetuneTask, GridProgress, finetune
+    from simclic.train.pretrain import describe_device, prepare_images, pretrain
 
     run, results = jobs[0].run, [job for job in jobs if job.protocol]
     prices = dict(prices) if options.trains else {**prices, jobs[0].encoder: 0.0}
@@ -71,7 +71,7 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
                 f"{run.name}: waits for its pre-training ({folder.why_no_encoder()}); run: simclic status --retry-failed EXHIBIT"
             )
         f = pretrain(run, dataset, options.runs, device, _part(tell, jobs[0].encoder, prices), options.how)
-    images, errors = prepared(run, dataset, options.runs, device), {}
+    images, errors = prepare_images(run, dataset, options.runs, device), {}
     encoder = folder.encoder_record() or {}
     collapsed, source = encoder.get("collapsed", ""), f"{dataset.digest} {encoder.get('backbone_sha256')}"
     for job in results:
@@ -84,37 +84,37 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
                 part = _part(tell, job, prices)
                 if isinstance(protocol, Finetune):
                     whole = _resized(protocol, run, dataset, images, options)
-                    unfinished = Kept(options.runs, run, protocol, source, still_ours)
-                    scored = finetune(Task(protocol, f, dataset, whole, run.seed, options.how), unfinished, part)
+                    unfinished = GridProgress(options.runs, run, protocol, source, still_ours)
+                    scored = finetune(FinetuneTask(protocol, f, dataset, whole, run.seed, options.how), unfinished, part)
                 else:
                     unfinished, scored = None, _probe(protocol, run, f, dataset, images, options.runs, part)
-                measured = {"data": dataset.digest, "seed": run.seed, "collapsed": collapsed, **described(device)}
+                measured = {"data": dataset.digest, "seed": run.seed, "collapsed": collapsed, **describe_device(device)}
                 still_ours()
                 folder.write_result(protocol, scored, **measured)
                 if unfinished:
-                    unfinished.drop()  # now that nothing can be lost; `simclic gc` finds what a kill in between leaves
+                    unfinished.delete_checkpoint()  # a kill before this leaves it to `simclic gc`
                 record = scored[0]
             errors[protocol.title.lower()] = record["error"]
     return errors
 
 
 def _probe(protocol: Linear, run: Run, f: Any, dataset: data.Dataset, images: Any, runs: Path, tell: Tell) -> Scored:
-    from simclic.evaluate.linear import features, probe
+    from simclic.evaluate.linear import frozen_features, linear_probe
 
-    x = features(protocol, run, f, images, runs, lambda share, note: tell(share / 2, note))
-    return probe(protocol, x, dataset, lambda share, note: tell((1 + share) / 2, note))
+    x = frozen_features(protocol, run, f, images, runs, lambda share, note: tell(share / 2, note))
+    return linear_probe(protocol, x, dataset, lambda share, note: tell((1 + share) / 2, note))
 
 
 def _resized(protocol: Finetune, run: Run, dataset: data.Dataset, images: Any, options: WorkerOptions) -> Any:
     """Return whole images as the protocol evaluates them: others than `images` if they are resized to something larger first."""
-    from simclic.train.pretrain import prepared
+    from simclic.train.pretrain import prepare_images
 
     side = protocol.side(run.image_size)
     if side == run.image_size:
         return images
     if dataset.files:
         dataset = data.load(run.dataset, run.split, options.data, side, run.difficult)
-    return prepared(run, dataset, options.runs, images.device, side)
+    return prepare_images(run, dataset, options.runs, images.device, side)
 
 
 @contextlib.contextmanager

@@ -98,8 +98,8 @@ class RunFolder(RunFiles):
         if differ:
             way = "move the folder away or use another --runs DIR"
             raise InputError(f"{path}: another experiment under the same name: {'; '.join(differ)}; {way}")
-        if init_weights.located(self.run.init, self.runs):
-            init_weights.unchanged(self.run.init, self.encoder_record() or {}, self.path)
+        if init_weights.locate_init(self.run.init, self.runs):
+            init_weights.check_init_unchanged(self.run.init, self.encoder_record() or {}, self.path)
         return True
 
     def run_record(self) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ def save(path: Path, content: dict[str, Any]) -> None:
     try:
         with files.temporary(path.parent, path.name) as f:
             f.write(bytes(32))  # where the digest will stand
-            hashed = _Hashed(f)
+            hashed = _HashingWriter(f)
             torch.save({"schema": SCHEMA, **content}, hashed)  # type: ignore[arg-type]
             f.seek(0)
             f.write(hashed.sha256.digest())
@@ -34,17 +34,19 @@ def save(path: Path, content: dict[str, Any]) -> None:
                 os.replace(path, path.with_suffix(".previous"))
             files.publish(f, path)
     except (OSError, RuntimeError) as e:  # torch wraps what its writer meets
-        why = e if isinstance(e, OSError) else next((c for c in (e.__cause__, e.__context__) if isinstance(c, OSError)), None)
-        if why is None:
+        os_error = (
+            e if isinstance(e, OSError) else next((c for c in (e.__cause__, e.__context__) if isinstance(c, OSError)), None)
+        )
+        if os_error is None:
             raise
         free = format_bytes(shutil.disk_usage(path.parent).free)
-        told = f"cannot be written ({why.strerror}; {free} are free)"
+        problem = f"cannot be written ({os_error.strerror}; {free} are free)"
         before = "the checkpoint before is kept, and the same command goes on from there"
-        way = before if path.exists() else "free some, and the same command begins again; there is no checkpoint yet"
-        raise InputError(f"{path}: {told}; {way}") from e
+        way_out = before if path.exists() else "free some, and the same command begins again; there is no checkpoint yet"
+        raise InputError(f"{path}: {problem}; {way_out}") from e
 
 
-class _Hashed:
+class _HashingWriter:
     """A file to write to in one go, and the SHA-256 of what went in: no second copy of the state in memory."""
 
     def __init__(self, f: BinaryIO):
@@ -58,7 +60,7 @@ class _Hashed:
         self.f.flush()
 
 
-class _Rest:
+class _AfterDigest:
     """A file to read from behind the digest: its content need not be in memory twice."""
 
     def __init__(self, f: BinaryIO):
@@ -90,10 +92,10 @@ def load(path: Path, run: str) -> dict[str, Any] | None:
         if not file.is_file():
             continue
         with open(file, "rb") as f:
-            told = f.read(32)
-            whole = hashlib.file_digest(f, "sha256").digest() == told
-            content: dict[str, Any] = torch.load(_Rest(f), "cpu", weights_only=True) if whole else {}  # type: ignore[arg-type]
-        if not whole:
+            digest = f.read(32)
+            is_intact = hashlib.file_digest(f, "sha256").digest() == digest
+            content: dict[str, Any] = torch.load(_AfterDigest(f), "cpu", weights_only=True) if is_intact else {}  # type: ignore[arg-type]
+        if not is_intact:
             os.replace(file, file.with_suffix(".damaged"))
             print(f"warning: {file}: damaged (SHA-256 differs), set aside; going on from the one before", file=sys.stderr)
             continue

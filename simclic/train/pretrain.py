@@ -13,19 +13,23 @@ from simclic import files, slurm
 from simclic.data import Dataset
 from simclic.data.images import Images, seeded
 from simclic.experiment import USUAL, How, Run
-from simclic.methods.backbones import backbone
+from simclic.methods.backbones import build_backbone
 from simclic.progress import Tell
 from simclic.store.run_folder import RunFolder
 from simclic.train.loop import train
-from simclic.weights import card
-from simclic.weights import init_weights as start
+from simclic.weights import card, init_weights
 from simclic.weights import load as weights
 
-__all__ = ["calibrate", "described", "prepared", "pretrain", "read_backbone", "train"]
+__all__ = ["build_untrained", "describe_device", "prepare_images", "pretrain", "read_backbone", "train"]
 
 
 def pretrain(
-    run: Run, dataset: Dataset, runs: Path, device: torch.device, tell: Tell = lambda share, note: None, how: How = USUAL
+    run: Run,
+    dataset: Dataset,
+    runs: Path,
+    device: torch.device,
+    on_progress: Tell = lambda share, note: None,
+    options: How = USUAL,
 ) -> nn.Module:
     """The trained backbone of a Run, frozen, in eval mode: read if it is there, else trained, from its checkpoint if any.
 
@@ -35,38 +39,46 @@ def pretrain(
     folder = RunFolder(runs, run).create(dataset.digest)
     record = folder.encoder_record()
     if record is None:
-        with folder.claim() as still_ours:
+        with folder.claim() as check_claim:
             record = folder.encoder_record()  # another process may have finished in between
             if record is None:
                 folder.delete_unfinished()
-                record = _make_encoder(run, dataset, folder, device, tell, still_ours, how)
-    start.unchanged(run.init, record, folder.path)
+                record = _make_encoder(run, dataset, folder, device, on_progress, check_claim, options)
+    init_weights.check_init_unchanged(run.init, record, folder.path)
     # Read back even if it was just made: what follows must not depend on that.
     return read_backbone(folder, run).to(device).eval().requires_grad_(False)
 
 
 def _make_encoder(
-    run: Run, dataset: Dataset, folder: RunFolder, device: torch.device, tell: Tell, still_ours: Callable[[], None], how: How
+    run: Run,
+    dataset: Dataset,
+    folder: RunFolder,
+    device: torch.device,
+    on_progress: Tell,
+    check_claim: Callable[[], None],
+    options: How,
 ) -> dict[str, Any]:
     """Train or calibrate; write the weights and what is recorded of them. Returns the latter."""
-    images, fit = prepared(run, dataset, folder.runs, device), torch.from_numpy(dataset.splits.fit)
+    images, fit = prepare_images(run, dataset, folder.runs, device), torch.from_numpy(dataset.splits.fit)
     if run.epochs == 0:
-        f, record = calibrate(run, images, fit, folder.runs)
+        f, record = build_untrained(run, images, fit, folder.runs)
     else:
-        f, record = train(run, dataset, images, folder, tell, still_ours, how)
-    payload = weights.pack(f)
-    still_ours()
-    return folder.write_encoder(payload, record | described(device) | {"deterministic": how.deterministic})
+        f, record = train(run, dataset, images, folder, on_progress, check_claim, options)
+    payload = weights.serialise_backbone(f)
+    check_claim()
+    return folder.write_encoder(payload, record | describe_device(device) | {"deterministic": options.deterministic})
 
 
-def prepared(run: Run, dataset: Dataset, runs: Path, device: torch.device, side: int | None = None) -> Images:
+def prepare_images(run: Run, dataset: Dataset, runs: Path, device: torch.device, side: int | None = None) -> Images:
     """The images of a data set as a Run's backbone expects them. side: before the centre is cut out; image_size if None."""
     record = RunFolder(runs, run).encoder_record()
-    normal = record.get("normal") if record else weights.normal(run.init, runs)  # the file that it came from may be gone by now
-    return Images(dataset, run.image_size, device, side=side, normal=normal)
+    normalisation = (
+        record.get("normal") if record else weights.read_normalisation(run.init, runs)
+    )  # the file that it came from may be gone by now
+    return Images(dataset, run.image_size, device, side=side, normal=normalisation)
 
 
-def calibrate(run: Run, images: Images, fit: Tensor, runs: Path = files.RUNS) -> tuple[nn.Module, dict[str, Any]]:
+def build_untrained(run: Run, images: Images, fit: Tensor, runs: Path = files.RUNS) -> tuple[nn.Module, dict[str, Any]]:
     """A backbone that is not trained here. One with random weights gets batch norms that know the training images: without
     that the control is unfairly weak. One that was trained elsewhere stays as it came.
 
@@ -75,8 +87,8 @@ def calibrate(run: Run, images: Images, fit: Tensor, runs: Path = files.RUNS) ->
     started = time.monotonic()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        f = backbone(run)
-    init = weights.start(run.init, run.backbone, f, runs) if run.init != "random" else {}
+        f = build_backbone(run)
+    init = weights.load_init(run.init, run.backbone, f, runs) if run.init != "random" else {}
     f = f.to(images.device).train()
     norms = [] if init else [m for m in f.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
@@ -89,7 +101,7 @@ def calibrate(run: Run, images: Images, fit: Tensor, runs: Path = files.RUNS) ->
     return f, {"epochs": 0, "last": {}, "collapsed": "", "resumed": [], **init, "seconds": time.monotonic() - started}
 
 
-def described(device: torch.device) -> dict[str, Any]:
+def describe_device(device: torch.device) -> dict[str, Any]:
     """What computes: the device's name and the number of CPU threads, on which the last bits depend; the node and Slurm's job."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     where = {"node": platform.node(), "job": slurm.job(), "restarts": slurm.restarts()}
@@ -100,6 +112,6 @@ def read_backbone(folder: RunFolder, run: Run) -> nn.Module:
     """Return the backbone of a Run from its folder. Raise InputError if it is not what was written."""
     payload, record = folder.read_weights(), folder.encoder_record() or {}
     with torch.random.fork_rng(devices=[]):
-        f = weights.unpack(payload, backbone(run))
+        f = weights.deserialise_backbone(payload, build_backbone(run))
     card.pad(f, record.get("padding", "symmetric"))
     return f

@@ -9,8 +9,8 @@ from simclic.data import Dataset
 from simclic.data.metrics import METRICS
 from simclic.methods.base import Step
 
-ROWS = 1536  # images at the end of an epoch whose features are kept: two thirds to fit the probe, one third to score it
-RANKED = 512  # of these, so many for the rank
+PROBE_IMAGES = 1536  # images at the end of an epoch whose features are kept: two thirds to fit the probe, one third to score it
+RANK_IMAGES = 512  # of these, so many for the rank
 
 
 class Watch:
@@ -24,40 +24,40 @@ class Watch:
     def __init__(self, width: int, d: int, device: torch.device, watched: tuple[str, ...] = ()):
         self.watched = watched
         self.sums = torch.zeros(3 + len(watched), device=device)
-        self.features = torch.zeros(ROWS, width, device=device)
-        self.z = torch.zeros(RANKED, d, device=device)
-        self.index = torch.full((ROWS,), -1, dtype=torch.int64, device=device)
+        self.features = torch.zeros(PROBE_IMAGES, width, device=device)
+        self.z = torch.zeros(RANK_IMAGES, d, device=device)
+        self.index = torch.full((PROBE_IMAGES,), -1, dtype=torch.int64, device=device)
 
     @torch.no_grad()
-    def add(self, out: Step, index: Tensor, ahead: int) -> None:
+    def add_step(self, output: Step, index: Tensor, ahead: int) -> None:
         """One step. index: (B,) of its images. ahead: images that the epoch still brings after these."""
-        unit = nn.functional.normalize(out.z.float(), dim=1)
-        spread = unit.std(dim=0).mean() * out.z.shape[1] ** 0.5
-        named = [out.watched[name] for name in self.watched]
-        self.sums += torch.stack([out.loss.detach().float(), *named, spread, torch.ones_like(spread)])
-        for kept, new in ((self.features, out.features), (self.z, out.z), (self.index, index)):
-            start = len(kept) - ahead - len(new)  # so that the last image of the epoch is in the last row
+        unit = nn.functional.normalize(output.z.float(), dim=1)
+        spread = unit.std(dim=0).mean() * output.z.shape[1] ** 0.5
+        named = [output.watched[name] for name in self.watched]
+        self.sums += torch.stack([output.loss.detach().float(), *named, spread, torch.ones_like(spread)])
+        for buffer, new in ((self.features, output.features), (self.z, output.z), (self.index, index)):
+            start = len(buffer) - ahead - len(new)  # so that the last image of the epoch is in the last row
             if start + len(new) > 0:
                 cut = max(0, -start)
-                kept[start + cut : start + len(new)] = new[cut:].detach().to(kept.dtype)
+                buffer[start + cut : start + len(new)] = new[cut:].detach().to(buffer.dtype)
 
-    def row(self, dataset: Dataset) -> dict[str, Any]:
+    def finish_epoch(self, dataset: Dataset) -> dict[str, Any]:
         """The epoch's figures; everything begins again."""
         *totals, count = self.sums.tolist()
         seen = self.index >= 0
         shown: dict[str, Any] = {n: v / count for n, v in zip(("loss", *self.watched, "spread"), totals, strict=True)}
         z = self.z[seen[-len(self.z) :]]
         shown |= {"rank": effective_rank(z), "rank_of": min(z.shape)}
-        shown["probe"] = probe(self.features[seen], self.index[seen], dataset)
+        shown["probe"] = ridge_probe_error(self.features[seen], self.index[seen], dataset)
         self.sums.zero_()
         self.index.fill_(-1)
         return shown
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """For a checkpoint."""
         return {"sums": self.sums, "features": self.features, "z": self.z, "index": self.index}
 
-    def restore(self, state: dict[str, Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """From a checkpoint."""
         for name, value in state.items():
             getattr(self, name).copy_(value)
@@ -71,7 +71,7 @@ def effective_rank(z: Tensor) -> float:
     return float(torch.exp(-(p * p.log()).sum()))
 
 
-def probe(features: Tensor, index: Tensor, dataset: Dataset) -> float | None:
+def ridge_probe_error(features: Tensor, index: Tensor, dataset: Dataset) -> float | None:
     """Error in percent, by the data set's metric, of ridge regression onto the labels: fitted in closed form on two thirds of
     these images, scored on the others. Only images of the train split have a say.
 
@@ -96,7 +96,7 @@ def probe(features: Tensor, index: Tensor, dataset: Dataset) -> float | None:
     return METRICS[dataset.facts.metric](labels[n:], scores.cpu().numpy())
 
 
-def collapsed(row: dict[str, Any]) -> str:
+def explain_collapse(row: dict[str, Any]) -> str:
     """Why the representation of an epoch counts as collapsed, or nothing.
 
     z are the vectors that the method's loss compares (Step.z). A loss of -1 is no evidence: SimCLIC has z_i = z_j, and two

@@ -38,21 +38,21 @@ class Card:
         return {KEY: json.dumps(asdict(self))}
 
 
-def read(path: Path) -> Card | None:
+def read_card(path: Path) -> Card | None:
     """The card in a safetensors file; None if it has none. Raises InputError if it is not whole."""
     if path.suffix != ".safetensors":
         return None
     try:
         with safe_open(path, "pt") as file:
-            told = (file.metadata() or {}).get(KEY)
-        return None if told is None else parse(json.loads(told))
+            text = (file.metadata() or {}).get(KEY)
+        return None if text is None else parse_card(json.loads(text))
     except (SafetensorError, OSError) as e:
         raise InputError(f"{path}: is no file of weights ({e})") from e
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as e:
         raise InputError(f"{path}: its card cannot be read ({e}); import it again") from e
 
 
-def parse(values: dict[str, Any]) -> Card:
+def parse_card(values: dict[str, Any]) -> Card:
     """A card from what JSON holds. Raises ValueError, TypeError or KeyError if it is none."""
     mean, std = (tuple(float(v) for v in values[name]) for name in ("mean", "std"))
     numbers = all(math.isfinite(v) for v in (*mean, *std)) and all(v > 0 for v in std)

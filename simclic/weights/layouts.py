@@ -6,9 +6,9 @@ from typing import Any
 
 Shapes = Mapping[str, tuple[int | None, ...]]  # None: any size
 
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-SWAVS = ((0.485, 0.456, 0.406), (0.228, 0.224, 0.225))  # 0.228 in their own code, in training and evaluation
-NONE = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # images in [0, 1] as they are
+IMAGENET_NORMALISATION = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+SWAV_NORMALISATION = ((0.485, 0.456, 0.406), (0.228, 0.224, 0.225))  # 0.228 in their own code, in training and evaluation
+NO_NORMALISATION = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # images in [0, 1] as they are
 
 LINEAR = {"weight": (128, 2048), "bias": (128,)}
 MLP = {"0.weight": (2048, 2048), "0.bias": (2048,), "2.weight": (128, 2048), "2.bias": (128,)}
@@ -21,13 +21,13 @@ ANY = {name: (None,) * len(shape) for name, shape in PROJECTION.items()}  # of s
 JIGSAW = {"fc2.weight": (128, 1152), "fc2.bias": (128,)}
 
 
-def under(prefix: str, shapes: Shapes) -> dict[str, tuple[int | None, ...]]:
+def add_prefix(prefix: str, shapes: Shapes) -> dict[str, tuple[int | None, ...]]:
     """The same shapes below a prefix."""
     return {f"{prefix}{name}": shape for name, shape in shapes.items()}
 
 
 @dataclass(frozen=True)
-class Torch:
+class TorchLayout:
     """A file of PyTorch's. outer: the key that holds the state dict, "" for the file itself. prefix: of the backbone's keys.
 
     heads: keys that are no backbone's and have to be there. extra: a pattern of further keys that may be there. md5: first
@@ -40,50 +40,50 @@ class Torch:
     extra: str = "$^"
     md5: str = ""
     others: tuple[tuple[str, str], ...] = ()
-    normal: tuple[Any, Any] = IMAGENET
+    normal: tuple[Any, Any] = IMAGENET_NORMALISATION
     padding: str = field(default="symmetric", init=False)
 
 
 @dataclass(frozen=True)
-class TensorFlow:
+class TensorFlowLayout:
     """A checkpoint of TensorFlow's: variables in the order in which they were made. heads, extra: as for Torch."""
 
     heads: Shapes
     extra: str
-    normal: tuple[Any, Any] = NONE
+    normal: tuple[Any, Any] = NO_NORMALISATION
     padding: str = "same-pool"
 
 
 @dataclass(frozen=True)
-class Haiku:
+class HaikuLayout:
     """BYOL's pickle of haiku's parameters and state."""
 
-    normal: tuple[Any, Any] = IMAGENET
+    normal: tuple[Any, Any] = IMAGENET_NORMALISATION
     padding: str = "same"
 
 
-Layout = Torch | TensorFlow | Haiku
+Layout = TorchLayout | TensorFlowLayout | HaikuLayout
 
 
-def moco(head: Shapes, md5: str = "", *others: tuple[str, str]) -> Torch:
+def moco_layout(head: Shapes, md5: str = "", *others: tuple[str, str]) -> TorchLayout:
     """As MoCo and PCL save: queue and momentum encoder may be there, in published files they are not."""
     extra = r"module\.(queue|queue_ptr|encoder_k\..*)"
-    return Torch("state_dict", "module.encoder_q.", under("module.encoder_q.fc.", head), extra, md5, others)
+    return TorchLayout("state_dict", "module.encoder_q.", add_prefix("module.encoder_q.fc.", head), extra, md5, others)
 
 
-def pycontrast(head: Shapes, jigsaw: Shapes | None = None) -> Torch:
+def pycontrast_layout(head: Shapes, jigsaw: Shapes | None = None) -> TorchLayout:
     """As PyContrast saves: a head, and one for the pieces of a jigsaw."""
-    pieces = under("module.head_jig.", under("fc1.", jigsaw) | JIGSAW) if jigsaw else {}
-    return Torch("model", "module.encoder.", under("module.head.", head) | pieces, r"module\.jigsaw\..*")
+    pieces = add_prefix("module.head_jig.", add_prefix("fc1.", jigsaw) | JIGSAW) if jigsaw else {}
+    return TorchLayout("model", "module.encoder.", add_prefix("module.head.", head) | pieces, r"module\.jigsaw\..*")
 
 
-def swav(prototypes: Shapes, extra: str = "$^", projection: Shapes = PROJECTION) -> Torch:
+def swav_layout(prototypes: Shapes, extra: str = "$^", projection: Shapes = PROJECTION) -> TorchLayout:
     """As SwAV's code saves, or its state dict alone."""
-    heads = under("module.projection_head.", projection) | under("module.prototypes", prototypes)
-    return Torch("", "module.", heads, extra, normal=SWAVS)
+    heads = add_prefix("module.projection_head.", projection) | add_prefix("module.prototypes", prototypes)
+    return TorchLayout("", "module.", heads, extra, normal=SWAV_NORMALISATION)
 
 
-CLASSIFIER = under("head_supervised/linear_layer/dense/", {"kernel": (2048, 1000), "bias": (1000,)})
+CLASSIFIER = add_prefix("head_supervised/linear_layer/dense/", {"kernel": (2048, 1000), "bias": (1000,)})
 CONTRASTIVE = {
     **{f"head_contrastive/nl_{i}/dense/kernel": (2048, 128 if i == 2 else 2048) for i in range(3)},
     **{f"head_contrastive/nl_{i}/batch_normalization/gamma": (128 if i == 2 else 2048,) for i in range(3)},
@@ -91,19 +91,19 @@ CONTRASTIVE = {
 SLOTS = r".*/(Momentum|LARSOptimizer)|global_step"
 
 LAYOUTS: dict[str, Layout] = {
-    "insdis": pycontrast(under("0.", LINEAR)),
-    "moco-v1": moco(LINEAR, "b251726a"),
-    "pcl-v1": moco(LINEAR),
-    "pirl": pycontrast(under("0.", LINEAR), LINEAR),
-    "pcl-v2": moco(MLP),
-    "simclr-v1": TensorFlow(CLASSIFIER, SLOTS),
-    "moco-v2": moco(MLP, "a04e12f8", ("59fd9945", "of 200 epochs, 67.7 % on ImageNet")),
-    "simclr-v2": TensorFlow(CONTRASTIVE, rf"{SLOTS}|head_contrastive/.*|head_supervised/.*|ema_model/.*|.*memory.*"),
-    "sela-v2": swav({}, r"module\.prototypes.*", ANY),
-    "infomin": pycontrast(MLP, MLP),
-    "byol": Haiku(),
-    "deepcluster-v2": swav({f".prototypes{i}.weight": (3000, 128) for i in range(3)}),
-    "swav": swav({".weight": (3000, 128)}),
+    "insdis": pycontrast_layout(add_prefix("0.", LINEAR)),
+    "moco-v1": moco_layout(LINEAR, "b251726a"),
+    "pcl-v1": moco_layout(LINEAR),
+    "pirl": pycontrast_layout(add_prefix("0.", LINEAR), LINEAR),
+    "pcl-v2": moco_layout(MLP),
+    "simclr-v1": TensorFlowLayout(CLASSIFIER, SLOTS),
+    "moco-v2": moco_layout(MLP, "a04e12f8", ("59fd9945", "of 200 epochs, 67.7 % on ImageNet")),
+    "simclr-v2": TensorFlowLayout(CONTRASTIVE, rf"{SLOTS}|head_contrastive/.*|head_supervised/.*|ema_model/.*|.*memory.*"),
+    "sela-v2": swav_layout({}, r"module\.prototypes.*", ANY),
+    "infomin": pycontrast_layout(MLP, MLP),
+    "byol": HaikuLayout(),
+    "deepcluster-v2": swav_layout({f".prototypes{i}.weight": (3000, 128) for i in range(3)}),
+    "swav": swav_layout({".weight": (3000, 128)}),
 }
 
 # Linear top-1 on ImageNet in percent, and where the file is published.

@@ -18,94 +18,101 @@ from simclic.errors import InputError
 from simclic.experiment.baselines import imported, not_imported
 from simclic.weights import card
 from simclic.weights.card import Card
-from simclic.weights.init_weights import located
+from simclic.weights.init_weights import locate_init
 
 HEADS = ("fc.", "head.", "classifier.")  # what classifies, and is left out
 
 
-def pack(backbone: nn.Module) -> bytes:
+def serialise_backbone(backbone: nn.Module) -> bytes:
     """The backbone's parameters and buffers, in safetensors' format."""
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()})
 
 
-def unpack(payload: bytes, backbone: nn.Module) -> nn.Module:
+def deserialise_backbone(payload: bytes, backbone: nn.Module) -> nn.Module:
     """Load what `pack` wrote into a backbone of the same kind; every key is used, every shape matches. Returns it."""
     backbone.load_state_dict(load(payload))
     return backbone
 
 
-def start(init: str, name: str, backbone: nn.Module, runs: Path = files.RUNS) -> dict[str, Any]:
+def load_init(init: str, name: str, backbone: nn.Module, runs: Path = files.RUNS) -> dict[str, Any]:
     """Load a starting point into a backbone: a file, what `simclic import` made, or trained weights of timm by name and tag.
 
     name: the backbone's own name in timm. runs: beside which imported weights lie. Every key is used or recorded as left out,
     every shape matches, weights change, and the backbone pads as its card says. Returns what is recorded: SHA-256 of what was
     loaded, the keys left out, padding, and the input's normalisation if a card says so. Raises InputError otherwise.
     """
-    path = located(init, runs)
-    told = card.read(path) if path and path.is_file() else None
-    sha256, found = _from_file(init, path) if path else _from_timm(init, name)
+    path = locate_init(init, runs)
+    init_card = card.read_card(path) if path and path.is_file() else None
+    sha256, loaded = _from_file(init, path) if path else _from_timm(init, name)
     wanted = backbone.state_dict()
-    dropped = sorted(k for k in found if k not in wanted and k.startswith(HEADS))
-    if odd := misfits({k: v for k, v in found.items() if k not in dropped}, wanted):
-        raise InputError(f"init={init!r} does not fit backbone={name!r}: {first(odd)}{_prefixed(found, wanted)}")
-    if bad := [k for k in wanted if k in found and not bool(found[k].isfinite().all())]:
-        raise InputError(f"init={init!r}: {bad[0]} is not finite{f', nor are {len(bad) - 1} others' if bad[1:] else ''}")
-    used = {k: found[k].to(v) for k, v in wanted.items() if k in found}  # its type, and its device
+    dropped = sorted(k for k in loaded if k not in wanted and k.startswith(HEADS))
+    if problems := list_misfits({k: v for k, v in loaded.items() if k not in dropped}, wanted):
+        raise InputError(
+            f"init={init!r} does not fit backbone={name!r}: {format_first(problems)}{_suggest_prefix(loaded, wanted)}"
+        )
+    if nonfinite := [k for k in wanted if k in loaded and not bool(loaded[k].isfinite().all())]:
+        raise InputError(
+            f"init={init!r}: {nonfinite[0]} is not finite{f', nor are {len(nonfinite) - 1} others' if nonfinite[1:] else ''}"
+        )
+    used = {k: loaded[k].to(v) for k, v in wanted.items() if k in loaded}  # its type, and its device
     if all(torch.equal(wanted[k], v) for k, v in used.items()):
         raise InputError(f"init={init!r} holds exactly the random weights that are there already; it is no starting point")
     backbone.load_state_dict(wanted | used)
     record: dict[str, Any] = {"init_sha256": sha256, "init_dropped": dropped, "padding": "symmetric"}
-    if told:
-        record |= {"padding": told.padding, "normal": [list(told.mean), list(told.std)]}
+    if init_card:
+        record |= {"padding": init_card.padding, "normal": [list(init_card.mean), list(init_card.std)]}
     card.pad(backbone, record["padding"])
     return record
 
 
-def misfits(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+def list_misfits(loaded: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
     """In which keys and shapes a state dict is not the one that is wanted; a norm's count of batches may be missing."""
-    odd = [f"{k} is left over" for k in sorted(found.keys() - wanted.keys())]
-    odd += [f"{k} is missing" for k in sorted(wanted.keys() - found.keys()) if not k.endswith("num_batches_tracked")]
-    both = [k for k in sorted(found.keys() & wanted.keys()) if found[k].shape != wanted[k].shape]
-    return odd + [f"{k} is {tuple(found[k].shape)}, not {tuple(wanted[k].shape)}" for k in both]
+    problems = [f"{k} is left over" for k in sorted(loaded.keys() - wanted.keys())]
+    problems += [f"{k} is missing" for k in sorted(wanted.keys() - loaded.keys()) if not k.endswith("num_batches_tracked")]
+    misshapen = [k for k in sorted(loaded.keys() & wanted.keys()) if loaded[k].shape != wanted[k].shape]
+    return problems + [f"{k} is {tuple(loaded[k].shape)}, not {tuple(wanted[k].shape)}" for k in misshapen]
 
 
-def _prefixed(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+def _suggest_prefix(loaded: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
     """The way out where all keys would fit but for what they begin with, or nothing."""
-    columns = takewhile(lambda column: len(set(column)) == 1, zip(*(k.split(".") for k in found), strict=False))
+    columns = takewhile(lambda column: len(set(column)) == 1, zip(*(k.split(".") for k in loaded), strict=False))
     prefix = "".join(f"{column[0]}." for column in columns)
-    stripped = {k.removeprefix(prefix): v for k, v in found.items() if not k.removeprefix(prefix).startswith(HEADS)}
-    fits = prefix and not misfits(stripped, wanted)
+    stripped = {k.removeprefix(prefix): v for k, v in loaded.items() if not k.removeprefix(prefix).startswith(HEADS)}
+    fits = prefix and not list_misfits(stripped, wanted)
     return f"; save it without {prefix!r}, with which all its keys begin" if fits else ""
 
 
-def first(odd: list[str], between: str = "; ") -> str:
+def format_first(problems: list[str], separator: str = "; ") -> str:
     """The first three of what is odd, and how many more there are."""
-    return between.join(odd[:3]) + (f" and {len(odd) - 3:,} more" if len(odd) > 3 else "")
+    return separator.join(problems[:3]) + (f" and {len(problems) - 3:,} more" if len(problems) > 3 else "")
 
 
-def normal(init: str, runs: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+def read_normalisation(init: str, runs: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Mean and deviation of the input that a starting point expects, if its card says so. Raises InputError if it is gone."""
-    path = located(init, runs)
+    path = locate_init(init, runs)
     if path and not path.is_file():
         raise InputError(not_imported(runs, init) or f"init={init!r}: cannot be read (No such file or directory)")
-    told = card.read(path) if path else None
-    return (told.mean, told.std) if told else None
+    init_card = card.read_card(path) if path else None
+    return (init_card.mean, init_card.std) if init_card else None
 
 
-def keep(
-    name: str, tensors: dict[str, Tensor], told: Card, runs: Path, users: Callable[[str], list[str]] = lambda sha256: []
+def write_imported(
+    name: str,
+    tensors: dict[str, Tensor],
+    weights_card: Card,
+    runs: Path,
+    find_users: Callable[[str], list[str]] = lambda sha256: [],
 ) -> Path:
     """Write an imported backbone with its card, for Runs that start from `name`. Returns the path.
 
     users: names the Runs that started from a file of this name with another SHA-256. Raises InputError if there are any, or if it
     cannot be written.
     """
-    path, payload = imported(runs, name), save({k: v.contiguous() for k, v in tensors.items()}, told.metadata)
-    if others := users(hashlib.sha256(payload).hexdigest()):
-        those = f"{len(others)} {'run' if len(others) == 1 else 'runs'} under {runs} started from another file of this name"
-        raise InputError(
-            f"{path}: {those} ({first(others, ', ')}); move their folders away, or choose another place with --runs DIR"
-        )
+    path, payload = imported(runs, name), save({k: v.contiguous() for k, v in tensors.items()}, weights_card.metadata)
+    if others := find_users(hashlib.sha256(payload).hexdigest()):
+        runs_text = f"{len(others)} {'run' if len(others) == 1 else 'runs'} under {runs}"
+        way_out = "move their folders away, or choose another place with --runs DIR"
+        raise InputError(f"{path}: {runs_text} started from another file of this name ({format_first(others, ', ')}); {way_out}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_bytes(path, payload)
@@ -114,7 +121,7 @@ def keep(
     return path
 
 
-def tensors(path: Path) -> tuple[bytes, Any]:
+def read_tensors(path: Path) -> tuple[bytes, Any]:
     """A file's bytes and what they hold, of safetensors' format or PyTorch's. Nothing in it is executed: safetensors cannot, and
     torch reads tensors, numbers and INERT alone. Raises InputError for anything else.
     """
@@ -126,7 +133,7 @@ def tensors(path: Path) -> tuple[bytes, Any]:
             return payload, load(payload)
         with warnings.catch_warnings(), torch.serialization.safe_globals(INERT):
             warnings.simplefilter("ignore")  # about how a file was written
-            found = torch.load(io.BytesIO(payload), "cpu", weights_only=True)
+            content = torch.load(io.BytesIO(payload), "cpu", weights_only=True)
     except InputError:
         raise
     except OSError as e:
@@ -135,15 +142,15 @@ def tensors(path: Path) -> tuple[bytes, Any]:
         raise InputError(f"{path}: is no file of weights (not a whole one of tensors alone, and nothing else is read)") from e
     except Exception as e:  # bytes that are something else make these readers raise almost anything
         raise InputError(f"{path}: is no file of weights ({(str(e).splitlines() or [type(e).__name__])[0][:160]})") from e
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise InputError(f"{path}: holds no tensors by name")
-    for name, tensor in found.items():
+    for name, tensor in content.items():
         if isinstance(tensor, Tensor):
-            ordinary(path, str(name), tensor)
-    return payload, found
+            check_ordinary(path, str(name), tensor)
+    return payload, content
 
 
-def ordinary(path: Path, name: str, tensor: Tensor) -> None:
+def check_ordinary(path: Path, name: str, tensor: Tensor) -> None:
     """Raise InputError for a tensor that is not simply an array of real numbers."""
     if tensor.layout != torch.strided or tensor.is_meta or tensor.is_complex() or tensor.is_quantized:
         raise InputError(f"{path}: {name} is no ordinary tensor of real numbers")
@@ -168,18 +175,18 @@ def _from_file(init: str, path: Path) -> tuple[str, dict[str, Tensor]]:
     if missing := not_imported(path.parent.parent, init):
         raise InputError(missing)
     try:
-        payload, found = tensors(path)
+        payload, content = read_tensors(path)
     except InputError as e:
         raise InputError(f"init={init!r}: {str(e).removeprefix(f'{path}: ')}") from e
-    if isinstance(found.get("state_dict"), dict):
-        found = found["state_dict"]
-    if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items()):
-        within = [str(k) for k, v in found.items() if isinstance(v, dict)]
-        way = f"; save one of {', '.join(within)} alone" if within else ""
+    if isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
+        nested = [str(k) for k, v in content.items() if isinstance(v, dict)]
+        way = f"; save one of {', '.join(nested)} alone" if nested else ""
         raise InputError(f"init={init!r}: holds no tensors by name, under torchvision's or timm's keys{way}")
-    for name, tensor in found.items():
-        ordinary(Path(init), name, tensor)
-    return hashlib.sha256(payload).hexdigest(), found
+    for name, tensor in content.items():
+        check_ordinary(Path(init), name, tensor)
+    return hashlib.sha256(payload).hexdigest(), content
 
 
 def _from_timm(init: str, name: str) -> tuple[str, dict[str, Tensor]]:
@@ -191,8 +198,8 @@ def _from_timm(init: str, name: str) -> tuple[str, dict[str, Tensor]]:
         known = ", ".join(timm.list_pretrained(f"{name}.*")[:6]) or "none"
         raise InputError(f"init={init!r}: timm has no such weights; it has {known}; a file of your own is named by its path")
     try:
-        found = timm.create_model(init, pretrained=True, num_classes=0).state_dict()
+        state = timm.create_model(init, pretrained=True, num_classes=0).state_dict()
     except (OSError, RuntimeError, ValueError) as e:
-        why = (str(e).strip().splitlines() or [type(e).__name__])[0][:160]
-        raise InputError(f"init={init!r}: cannot be had ({why}); download it where there is a network, or name a file") from e
-    return hashlib.sha256(b"".join(v.cpu().numpy().tobytes() for v in found.values())).hexdigest(), found
+        reason = (str(e).strip().splitlines() or [type(e).__name__])[0][:160]
+        raise InputError(f"init={init!r}: cannot be had ({reason}); download it where there is a network, or name a file") from e
+    return hashlib.sha256(b"".join(v.cpu().numpy().tobytes() for v in state.values())).hexdigest(), state

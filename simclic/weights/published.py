@@ -18,108 +18,112 @@ from simclic.errors import InputError
 from simclic.experiment.baselines import METHODS
 from simclic.weights import haiku, tensorflow
 from simclic.weights.card import Card
-from simclic.weights.layouts import FACTS, LAYOUTS, Shapes, TensorFlow, Torch
-from simclic.weights.load import first, misfits, tensors
+from simclic.weights.layouts import FACTS, LAYOUTS, Shapes, TensorFlowLayout, TorchLayout
+from simclic.weights.load import format_first, list_misfits, read_tensors
 
 Tensors = dict[str, Tensor]
 
 NORMS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}  # of TensorFlow's
 
 
-def convert(name: str, path: Path, wanted: Tensors) -> tuple[Tensors, Card]:
+def convert_checkpoint(name: str, path: Path, wanted: Tensors) -> tuple[Tensors, Card]:
     """A method's file as a backbone under torchvision's key names, and its card.
 
     wanted: the state dict of an untrained ResNet-50. Every key of the file is used or named as dropped, every shape is as it
     should be, and every weight is another than in `wanted`. Raises InputError otherwise, naming the first few keys.
     """
     layout = LAYOUTS[name]
-    if isinstance(layout, Torch):
-        found, dropped, sha256 = from_torch(name, layout, path)
-    elif isinstance(layout, TensorFlow):
-        found, dropped, sha256 = from_tensorflow(name, layout, path)
+    if isinstance(layout, TorchLayout):
+        backbone, dropped, sha256 = read_torch(name, layout, path)
+    elif isinstance(layout, TensorFlowLayout):
+        backbone, dropped, sha256 = read_tensorflow(name, layout, path)
     else:
-        found, dropped, sha256 = from_haiku(path)
-    fits(name, path, found, wanted)
+        backbone, dropped, sha256 = read_haiku(path)
+    check_trained_resnet50(name, path, backbone, wanted)
     (mean, std), (top_1, source) = layout.normal, FACTS[name]
-    return found, Card(METHODS[name], source, sha256, mean, std, layout.padding, top_1, tuple(sorted(dropped)))
+    return backbone, Card(METHODS[name], source, sha256, mean, std, layout.padding, top_1, tuple(sorted(dropped)))
 
 
-def fits(name: str, path: Path, found: Tensors, wanted: Tensors) -> None:
+def check_trained_resnet50(name: str, path: Path, backbone: Tensors, wanted: Tensors) -> None:
     """Raise InputError unless these are all weights of a trained ResNet-50."""
-    odd = misfits(found, wanted)
-    both = [k for k in sorted(found.keys() & wanted.keys()) if found[k].shape == wanted[k].shape and found[k].ndim]
-    odd += [f"{k} {why}" for k in both if (why := _untrained(k, found[k], wanted[k]))]
-    scales = [k for k in both if found[k].ndim == 1 and k.endswith((".weight", ".bias"))]
-    if scales and all(bool((found[k] == float(k.endswith(".weight"))).all()) for k in scales):
-        odd.append("no norm's weight or bias was ever trained")
-    _refuse(name, path, odd)
+    problems = list_misfits(backbone, wanted)
+    shared_keys = [
+        k for k in sorted(backbone.keys() & wanted.keys()) if backbone[k].shape == wanted[k].shape and backbone[k].ndim
+    ]
+    problems += [f"{k} {why}" for k in shared_keys if (why := _explain_untrained(k, backbone[k], wanted[k]))]
+    scales = [k for k in shared_keys if backbone[k].ndim == 1 and k.endswith((".weight", ".bias"))]
+    if scales and all(bool((backbone[k] == float(k.endswith(".weight"))).all()) for k in scales):
+        problems.append("no norm's weight or bias was ever trained")
+    _raise_if_any(name, path, problems)
 
 
-def _untrained(key: str, found: Tensor, fresh: Tensor) -> str:
+def _explain_untrained(key: str, tensor: Tensor, fresh: Tensor) -> str:
     """Why these are no weights or statistics of a trained network, or nothing. fresh: of one that was not trained."""
     kind = key.rpartition(".")[2]
-    if not found.is_floating_point():
-        return f"is of {found.dtype}"
-    if not bool(found.isfinite().all()):
+    if not tensor.is_floating_point():
+        return f"is of {tensor.dtype}"
+    if not bool(tensor.isfinite().all()):
         return "is not finite"
-    if kind == "running_var" and bool((found < 0).any()):
+    if kind == "running_var" and bool((tensor < 0).any()):
         return "is negative"
-    if found.ndim == 4 and found.numel() > 1 and bool((found == found.flatten()[0]).all()):
+    if tensor.ndim == 4 and tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all()):
         return "is one number throughout"
     unseen = {"running_mean": 0.0, "running_var": 1.0}.get(kind)  # what no image has passed
-    as_it_was = bool((found == unseen).all()) if unseen is not None else found.ndim == 4 and torch.equal(found.to(fresh), fresh)
+    as_it_was = (
+        bool((tensor == unseen).all()) if unseen is not None else tensor.ndim == 4 and torch.equal(tensor.to(fresh), fresh)
+    )
     return "was never trained" if as_it_was else ""
 
 
-def from_torch(name: str, layout: Torch, path: Path) -> tuple[Tensors, list[str], str]:
+def read_torch(name: str, layout: TorchLayout, path: Path) -> tuple[Tensors, list[str], str]:
     """Backbone, dropped keys and SHA-256 of a file of PyTorch's; nothing in it is executed."""
-    payload, whole = tensors(path)
+    payload, whole = read_tensors(path)
     digest = hashlib.md5(payload, usedforsecurity=False).hexdigest()
-    for other, its in LAYOUTS.items():
-        if not isinstance(its, Torch):
+    for other, other_layout in LAYOUTS.items():
+        if not isinstance(other_layout, TorchLayout):
             continue
-        for md5, which in its.others:
+        for md5, description in other_layout.others:
             if digest.startswith(md5):
-                raise InputError(f"{path}: is {METHODS[other]}'s file {which}; Table 2's is {FACTS[other][1]}")
-        if other != name and its.md5 and digest.startswith(its.md5):
+                raise InputError(f"{path}: is {METHODS[other]}'s file {description}; Table 2's is {FACTS[other][1]}")
+        if other != name and other_layout.md5 and digest.startswith(other_layout.md5):
             raise InputError(f"{path}: is {METHODS[other]}'s file by its MD5, not {METHODS[name]}'s; say: simclic import {other}")
-    state, beside = whole, list[str]()
+    state, outer_keys = whole, list[str]()
     outer = layout.outer or ("state_dict" if "state_dict" in whole else "")
     if outer:
         if not isinstance(whole.get(outer), dict):
             raise InputError(f"{path}: has no {outer!r}, which {METHODS[name]}'s file has; is it another method's?")
-        state, beside = whole[outer], [k for k in whole if k != outer]
-    odd = [f"{k} is no tensor of a kind that weights are of" for k, v in state.items() if not _usual(k, v)]
-    _refuse(name, path, odd)
-    heads, rest = _parted(name, path, state, layout.heads, layout.extra)
-    strange = [k for k in rest if not k.startswith(layout.prefix)]
-    _refuse(name, path, [f"{k} is left over" for k in strange])
-    found = {k.removeprefix(layout.prefix): v for k, v in rest.items()}
-    return found, [*map(str, beside), *heads], hashlib.sha256(payload).hexdigest()
+        state, outer_keys = whole[outer], [k for k in whole if k != outer]
+    problems = [f"{k} is no tensor of a kind that weights are of" for k, v in state.items() if not _is_weight_tensor(k, v)]
+    _raise_if_any(name, path, problems)
+    heads, rest = _split_heads(name, path, state, layout.heads, layout.extra)
+    unknown_keys = [k for k in rest if not k.startswith(layout.prefix)]
+    _raise_if_any(name, path, [f"{k} is left over" for k in unknown_keys])
+    backbone = {k.removeprefix(layout.prefix): v for k, v in rest.items()}
+    return backbone, [*map(str, outer_keys), *heads], hashlib.sha256(payload).hexdigest()
 
 
-def _usual(key: Any, value: Any) -> bool:
+def _is_weight_tensor(key: Any, value: Any) -> bool:
     """Is this a tensor by name, dense, in this machine's memory, of floating point or a counter?"""
     if not isinstance(key, str) or not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
         return False
     return value.dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64)
 
 
-def from_tensorflow(name: str, layout: TensorFlow, path: Path) -> tuple[Tensors, list[str], str]:
+def read_tensorflow(name: str, layout: TensorFlowLayout, path: Path) -> tuple[Tensors, list[str], str]:
     """Backbone, dropped variables and SHA-256 of a checkpoint of TensorFlow's: convolutions and norms by their number."""
-    arrays = tensorflow.read(path)
-    heads, rest = _parted(name, path, {k: torch.from_numpy(v) for k, v in arrays.items()}, layout.heads, layout.extra)
+    arrays = tensorflow.read_checkpoint(path)
+    heads, rest = _split_heads(name, path, {k: torch.from_numpy(v) for k, v in arrays.items()}, layout.heads, layout.extra)
     names = dict[str, str]()
-    for number, (conv, norm) in enumerate(layers()):
+    for number, (conv, norm) in enumerate(list_layers()):
         end = f"_{number}" if number else ""
         names[f"base_model/conv2d{end}/kernel"] = f"{conv}.weight"
         names |= {f"base_model/batch_normalization{end}/{theirs}": f"{norm}.{ours}" for theirs, ours in NORMS.items()}
-    return _renamed(name, path, rest, names), heads, _digest(arrays)
+    return _rename_keys(name, path, rest, names), heads, _hash_arrays(arrays)
 
 
-def from_haiku(path: Path) -> tuple[Tensors, list[str], str]:
+def read_haiku(path: Path) -> tuple[Tensors, list[str], str]:
     """Backbone, dropped entries and SHA-256 of BYOL's pickle."""
-    whole = haiku.read(path)
+    whole = haiku.read_checkpoint(path)
     state = whole.get("experiment_state")
     parts = [state.get(part) if isinstance(state, dict) else None for part in ("online_params", "online_state")]
     if not all(isinstance(part, dict) for part in parts):
@@ -137,37 +141,37 @@ def from_haiku(path: Path) -> tuple[Tensors, list[str], str]:
                 dropped.append(f"{module}/{key}")
             else:
                 tensor, twice = torch.from_numpy(value), f"{module}/{key}" in rest
-                _refuse("byol", path, [f"{module}/{key} is there twice"] if twice else [])
+                _raise_if_any("byol", path, [f"{module}/{key} is there twice"] if twice else [])
                 rest[f"{module}/{key}"] = tensor if key == "w" else tensor.reshape(-1)
-    return _renamed("byol", path, rest, names), dropped, hashlib.sha256(path.read_bytes()).hexdigest()
+    return _rename_keys("byol", path, rest, names), dropped, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _renamed(name: str, path: Path, values: Tensors, names: Mapping[str, str]) -> Tensors:
+def _rename_keys(name: str, path: Path, values: Tensors, names: Mapping[str, str]) -> Tensors:
     """Tensors under torchvision's names. names: of each key; convolutions turn from (height, width, in, out) into its order."""
-    odd = [f"{key} is left over" for key in values if key not in names]
+    problems = [f"{key} is left over" for key in values if key not in names]
     kernels = {key for key in values if key.endswith(("/kernel", "/w"))}
-    odd += [f"{k} is {tuple(values[k].shape)}, no kernel of a convolution" for k in kernels if values[k].ndim != 4]
-    _refuse(name, path, odd)
+    problems += [f"{k} is {tuple(values[k].shape)}, no kernel of a convolution" for k in kernels if values[k].ndim != 4]
+    _raise_if_any(name, path, problems)
     return {names[k]: v.permute(3, 2, 0, 1).contiguous() if k in kernels else v for k, v in values.items()}
 
 
-def layers() -> list[tuple[str, str]]:
+def list_layers() -> list[tuple[str, str]]:
     """torchvision's names of ResNet-50's 53 convolutions and their norms, in the order in which TensorFlow's code makes them: in
     each block that has one the shortcut first."""
-    found = [("conv1", "bn1")]
+    pairs = [("conv1", "bn1")]
     for stage, blocks in enumerate((3, 4, 6, 3), 1):
         for block in range(blocks):
-            here = f"layer{stage}.{block}"
+            block_name = f"layer{stage}.{block}"
             if block == 0:
-                found.append((f"{here}.downsample.0", f"{here}.downsample.1"))
-            found += [(f"{here}.conv{i}", f"{here}.bn{i}") for i in (1, 2, 3)]
-    return found
+                pairs.append((f"{block_name}.downsample.0", f"{block_name}.downsample.1"))
+            pairs += [(f"{block_name}.conv{i}", f"{block_name}.bn{i}") for i in (1, 2, 3)]
+    return pairs
 
 
 def haiku_names() -> dict[str, str]:
     """torchvision's name of every parameter and moving average of haiku's ResNet-50."""
     names = {}
-    for conv, norm in layers():
+    for conv, norm in list_layers():
         place, theirs, normed = "", "initial_conv", "initial_batchnorm"
         if conv != "conv1":
             layer, block, last = conv.split(".", 2)
@@ -182,26 +186,26 @@ def haiku_names() -> dict[str, str]:
     return names
 
 
-def _parted(name: str, path: Path, state: Tensors, heads: Shapes, extra: str) -> tuple[list[str], Tensors]:
+def _split_heads(name: str, path: Path, state: Tensors, heads: Shapes, extra: str) -> tuple[list[str], Tensors]:
     """The keys that are no backbone's, and the rest. Raises InputError if a head is missing or of another shape."""
-    odd = []
+    problems = []
     for key, shape in heads.items():
         if key not in state:
-            odd.append(f"{key} is missing")
+            problems.append(f"{key} is missing")
         elif len(state[key].shape) != len(shape) or any(n not in (m, None) for n, m in zip(shape, state[key].shape, strict=True)):
-            odd.append(f"{key} is {tuple(state[key].shape)}, not {shape}")
-    _refuse(name, path, odd)
+            problems.append(f"{key} is {tuple(state[key].shape)}, not {shape}")
+    _raise_if_any(name, path, problems)
     dropped = [k for k in state if k in heads or re.fullmatch(extra, k)]
     return dropped, {k: v for k, v in state.items() if k not in set(dropped)}
 
 
-def _digest(arrays: Mapping[str, Any]) -> str:
+def _hash_arrays(arrays: Mapping[str, Any]) -> str:
     h = hashlib.sha256()
     for key in sorted(arrays):
         h.update(f"{key}\t{arrays[key].dtype}\t{arrays[key].shape}\n".encode() + arrays[key].tobytes())
     return h.hexdigest()
 
 
-def _refuse(name: str, path: Path, odd: list[str]) -> None:
-    if odd:
-        raise InputError(f"{path}: is no ResNet-50 as {METHODS[name]} publishes it: {first(odd)}")
+def _raise_if_any(name: str, path: Path, problems: list[str]) -> None:
+    if problems:
+        raise InputError(f"{path}: is no ResNet-50 as {METHODS[name]} publishes it: {format_first(problems)}")

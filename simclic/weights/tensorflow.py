@@ -17,107 +17,109 @@ from numpy.typing import NDArray
 from simclic.errors import InputError
 
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
-LARGEST = 2**26  # bytes of an index, and of its blocks and names: names share beginnings, so a small file could hold endless ones
+MAX_INDEX_BYTES = (
+    2**26
+)  # bytes of an index, and of its blocks and names: names share beginnings, so a small file could hold endless ones
 DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "u1", 9: "<i8", 10: "?", 14: "<u2", 19: "<f2"}  # 14 is bfloat16, which numpy lacks
-NO_NUMBERS = (0, 7, 20, 21)  # nothing said, strings, resources, variants
+NON_NUMERIC = (0, 7, 20, 21)  # nothing said, strings, resources, variants
 Entry = tuple[int, int, int, int, str, list[int]]  # a tensor's data file, offset, size in bytes, CRC-32C, dtype and shape
-X32 = np.arange(256, dtype=np.uint32) << np.array([[0], [8], [16], [24]], np.uint32)
+TIMES_X32 = np.arange(256, dtype=np.uint32) << np.array([[0], [8], [16], [24]], np.uint32)
 for _ in range(32):  # each byte of a word, times x^32 modulo the polynomial of the CRC-32C; the lowest bit is the highest power
-    X32 = (X32 >> 1 ^ (X32 & 1) * 0x82F63B78).astype(np.uint32)
+    TIMES_X32 = (TIMES_X32 >> 1 ^ (TIMES_X32 & 1) * 0x82F63B78).astype(np.uint32)
 
 
-def read(prefix: Path) -> dict[str, NDArray[Any]]:
+def read_checkpoint(prefix: Path) -> dict[str, NDArray[Any]]:
     """Every dense tensor by its variable's name: float64, float32, float16, int64, int32, uint8, bool; bfloat16 as float32.
 
     prefix: PREFIX, PREFIX.index, a PREFIX.data-*, or a folder with one checkpoint. Strings and the like are left out.
     Raises InputError if a file is missing, damaged or not such a checkpoint, or if a variable was saved in slices.
     """
-    with _about(prefix):
-        index = _index(prefix)
-    with _about(index):
-        shards, entries = _entries(index)
-    found: dict[str, NDArray[Any]] = {}
+    with _prefix_errors(prefix):
+        index = _find_index(prefix)
+    with _prefix_errors(index):
+        shards, entries = _read_entries(index)
+    arrays: dict[str, NDArray[Any]] = {}
     for name, (shard, offset, size, crc, dtype, shape) in entries.items():
         file = index.with_name(f"{index.stem}.data-{shard:05d}-of-{shards:05d}")
-        with _about(file):
-            _need(shard < shards and offset + size <= file.stat().st_size, f"does not hold all of {name!r:.100}")
+        with _prefix_errors(file):
+            _require(shard < shards and offset + size <= file.stat().st_size, f"does not hold all of {name!r:.100}")
             raw = np.fromfile(file, np.uint8, size, offset=offset)
-            _need(_crc(raw) == crc, f"the CRC-32C of {name!r:.100} differs")
+            _require(_masked_crc32c(raw) == crc, f"the CRC-32C of {name!r:.100} differs")
             values = (raw.view(dtype).astype("<u4") << 16).view("<f4") if dtype == DTYPES[14] else raw.view(dtype)
-            found[name] = values.reshape(shape)
-    return found
+            arrays[name] = values.reshape(shape)
+    return arrays
 
 
 @contextmanager
-def _about(path: Path) -> Iterator[None]:
+def _prefix_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (InputError, OSError) as e:
-        way = "a V2 checkpoint is an .index file and .data files beside it; save one of a single file (V1) again as V2"
-        told = f"cannot be read ({e.strerror}); {way}" if isinstance(e, OSError) else e
-        raise InputError(f"{path}: {told}") from e
+        way_out = "a V2 checkpoint is an .index file and .data files beside it; save one of a single file (V1) again as V2"
+        problem = f"cannot be read ({e.strerror}); {way_out}" if isinstance(e, OSError) else e
+        raise InputError(f"{path}: {problem}") from e
 
 
-def _need(whole: bool, what: str, way: str = "the file is damaged or of another kind; fetch it again") -> None:
-    if not whole:
-        raise InputError(f"{what}; {way}")
+def _require(condition: bool, problem: str, way_out: str = "the file is damaged or of another kind; fetch it again") -> None:
+    if not condition:
+        raise InputError(f"{problem}; {way_out}")
 
 
-def _index(path: Path) -> Path:
+def _find_index(path: Path) -> Path:
     """The .index file that a path stands for."""
     if path.is_dir():
-        found = sorted(path.glob("*.index"))
-        _need(len(found) == 1, f"has {len(found)} checkpoints (*.index), not one", "name the .index file to read")
-        return found[0]
+        indexes = sorted(path.glob("*.index"))
+        _require(len(indexes) == 1, f"has {len(indexes)} checkpoints (*.index), not one", "name the .index file to read")
+        return indexes[0]
     return path.with_name(re.sub(r"(\.index|\.data-\d{5,}-of-\d{5,})?$", ".index", path.name, count=1))
 
 
-def _entries(index: Path) -> tuple[int, dict[str, Entry]]:
+def _read_entries(index: Path) -> tuple[int, dict[str, Entry]]:
     """The number of data files, and the entry of every tensor of numbers."""
-    raw = index.read_bytes() if index.stat().st_size <= LARGEST else b""
-    _need(len(raw) >= 48 and raw[-8:] == MAGIC, "does not end as an index does")
-    rows = _table(raw)
+    raw = index.read_bytes() if index.stat().st_size <= MAX_INDEX_BYTES else b""
+    _require(len(raw) >= 48 and raw[-8:] == MAGIC, "does not end as an index does")
+    rows = _iterate_table(raw)
     key, value = next(rows, (b"-", b""))
-    header = {tag: number for tag, number, _ in _fields(value)}
+    header = {tag: number for tag, number, _ in _parse_fields(value)}
     shards = header.get(0x08, 0)
-    _need(key == b"" and shards > 0 and header.get(0x10, 0) == 0, "has no header of a little-endian V2 checkpoint")
-    found = {key.decode(errors="backslashreplace"): e for key, value in rows if (e := _entry(key, value))}
-    for (shard, offset, size, *_), after in pairwise(sorted(found.values())):  # together no larger than the files
-        _need((shard, offset + size) <= after[:2], "has tensors that overlap")
-    return shards, found
+    _require(key == b"" and shards > 0 and header.get(0x10, 0) == 0, "has no header of a little-endian V2 checkpoint")
+    entries = {key.decode(errors="backslashreplace"): e for key, value in rows if (e := _parse_entry(key, value))}
+    for (shard, offset, size, *_), after in pairwise(sorted(entries.values())):  # together no larger than the files
+        _require((shard, offset + size) <= after[:2], "has tensors that overlap")
+    return shards, entries
 
 
-def _entry(key: bytes, raw: bytes) -> Entry | None:
+def _parse_entry(key: bytes, raw: bytes) -> Entry | None:
     """A variable's BundleEntryProto, its size that of its dtype and shape; None if it holds no numbers."""
-    numbers = {tag: number for tag, number, _ in _fields(raw)}
-    _need(0x3A not in numbers, f"has {key!r:.100} in slices", "save it without a partitioner")
-    dims = [dim for tag, _, shape in _fields(raw) if tag == 0x12 for t, _, dim in _fields(shape) if t == 0x12]
-    shape = [{tag: number for tag, number, _ in _fields(dim)}.get(0x08, 0) for dim in dims]
+    numbers = {tag: number for tag, number, _ in _parse_fields(raw)}
+    _require(0x3A not in numbers, f"has {key!r:.100} in slices", "save it without a partitioner")
+    dims = [dim for tag, _, shape in _parse_fields(raw) if tag == 0x12 for t, _, dim in _parse_fields(shape) if t == 0x12]
+    shape = [{tag: number for tag, number, _ in _parse_fields(dim)}.get(0x08, 0) for dim in dims]
     dtype = DTYPES.get(numbers.get(0x08, 0))
-    if numbers.get(0x08, 0) in NO_NUMBERS or key.startswith(b"\0"):  # a slice; its variable's entry comes later and is refused
+    if numbers.get(0x08, 0) in NON_NUMERIC or key.startswith(b"\0"):  # a slice; its variable's entry comes later and is refused
         return None
-    _need(dtype is not None, f"has {key!r:.100} of a type that is not read")
+    _require(dtype is not None, f"has {key!r:.100} of a type that is not read")
     assert dtype is not None
     shard, offset, size, crc = (numbers.get(tag, 0) for tag in (0x18, 0x20, 0x28, 0x35))
     whole = len(shape) <= 32 and prod(n or 1 for n in shape) < 2**48 and prod(shape) * np.dtype(dtype).itemsize == size
-    _need(whole, f"the size of {key!r:.100} is not that of its shape")
+    _require(whole, f"the size of {key!r:.100} is not that of its shape")
     return shard, offset, size, crc, dtype, shape
 
 
-def _fields(raw: bytes) -> Iterator[tuple[int, int, bytes]]:
+def _parse_fields(raw: bytes) -> Iterator[tuple[int, int, bytes]]:
     """A protobuf message's fields: tag (8 * number + wire type), number or length, content."""
     at = 0
     while at < len(raw):
-        tag, at = _varints(raw, at, 1)
+        tag, at = _parse_varints(raw, at, 1)
         fixed = {1: 8, 5: 4}.get(tag & 7, 0)
-        number, at = (int.from_bytes(raw[at : at + fixed], "little"), at) if fixed else _varints(raw, at, 1)
+        number, at = (int.from_bytes(raw[at : at + fixed], "little"), at) if fixed else _parse_varints(raw, at, 1)
         size = number if tag & 7 == 2 else fixed
-        _need(tag & 7 in (0, 1, 2, 5) and at + size <= len(raw), "has a field that does not end")
+        _require(tag & 7 in (0, 1, 2, 5) and at + size <= len(raw), "has a field that does not end")
         yield tag, number, raw[at : at + size]
         at += size
 
 
-def _varints(raw: bytes, at: int, count: int) -> list[int]:
+def _parse_varints(raw: bytes, at: int, count: int) -> list[int]:
     """Numbers of at most ten bytes that stand from a place on, and the place where they end."""
     m = re.compile(rb"([\x80-\xff]{0,9}[\x00-\x7f])" * count).match(raw, at)
     if m is None:
@@ -125,48 +127,48 @@ def _varints(raw: bytes, at: int, count: int) -> list[int]:
     return [*(sum((digit & 127) << 7 * i for i, digit in enumerate(digits)) for digits in m.groups()), m.end()]
 
 
-def _table(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _iterate_table(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The rows of all blocks; the end of the file says where the list of blocks stands."""
-    meta, n, offset, size, _ = _varints(raw[-48:-8], 0, 4)
-    next(_rows(raw, meta, n), None)  # TensorFlow leaves this block empty; its CRC-32C is checked
+    meta, n, offset, size, _ = _parse_varints(raw[-48:-8], 0, 4)
+    next(_iterate_block(raw, meta, n), None)  # TensorFlow leaves this block empty; its CRC-32C is checked
     held = 0
-    for _, handle in _rows(raw, offset, size):
-        offset, size, _ = _varints(handle, 0, 2)
-        _need((held := held + size) <= LARGEST, "has blocks without end")
-        for key, value in _rows(raw, offset, size):
-            _need((held := held + len(key)) <= LARGEST, "has names without end")
+    for _, handle in _iterate_block(raw, offset, size):
+        offset, size, _ = _parse_varints(handle, 0, 2)
+        _require((held := held + size) <= MAX_INDEX_BYTES, "has blocks without end")
+        for key, value in _iterate_block(raw, offset, size):
+            _require((held := held + len(key)) <= MAX_INDEX_BYTES, "has names without end")
             yield key, value
 
 
-def _rows(raw: bytes, at: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+def _iterate_block(raw: bytes, at: int, size: int) -> Iterator[tuple[bytes, bytes]]:
     """Keys and values of a block, its CRC-32C checked; a key leaves out the bytes that it shares with the one before."""
     end = at + size
-    _need(size >= 4 and end + 5 <= len(raw), "has a block that does not end")
-    crc = _crc(np.frombuffer(raw, np.uint8)[at : end + 1])
-    _need(crc == int.from_bytes(raw[end + 1 : end + 5], "little"), "the CRC-32C of a block differs")
-    _need(raw[end] == 0, "is compressed, as no index of TensorFlow's is", "save it again with TensorFlow")
+    _require(size >= 4 and end + 5 <= len(raw), "has a block that does not end")
+    crc = _masked_crc32c(np.frombuffer(raw, np.uint8)[at : end + 1])
+    _require(crc == int.from_bytes(raw[end + 1 : end + 5], "little"), "the CRC-32C of a block differs")
+    _require(raw[end] == 0, "is compressed, as no index of TensorFlow's is", "save it again with TensorFlow")
     key, end = b"", end - 4 - 4 * int.from_bytes(raw[end - 4 : end], "little")  # there the keys in full are listed
     while at < end:
-        shared, own, length, at = _varints(raw, at, 3)
-        _need(shared <= len(key) and at + own + length <= end, "has a row that does not end")
+        shared, own, length, at = _parse_varints(raw, at, 3)
+        _require(shared <= len(key) and at + own + length <= end, "has a row that does not end")
         key, at = key[:shared] + raw[at : at + own], at + own + length
         yield key, raw[at - length : at]
 
 
-def _crc(raw: NDArray[np.uint8]) -> int:
+def _masked_crc32c(raw: NDArray[np.uint8]) -> int:
     """The CRC-32C of bytes, rotated and with a constant added, as TensorFlow stores it."""
     # A remainder over GF(2): a word moves right by a product and is added to the one there. Pairs become words until one is left.
     word = np.array([0x641F6454], np.uint32)  # times x^32 it is the register's first value, 0xFFFFFFFF
     for piece in (raw[at : at + 2**22] for at in range(0, len(raw), 2**22)):
         word = np.concatenate([np.zeros(-len(piece) % 4, np.uint8), word.view(np.uint8), piece]).view(np.uint32)
-        step = X32
+        step = TIMES_X32
         while len(word) > 1:
             word = np.concatenate([np.zeros(len(word) % 2, np.uint32), word])
-            word = _times(word[::2], step) ^ word[1::2]
-            step = _times(step, step)
-    crc = int(_times(word, X32)[0]) ^ 0xFFFFFFFF
+            word = _multiply_gf2(word[::2], step) ^ word[1::2]
+            step = _multiply_gf2(step, step)
+    crc = int(_multiply_gf2(word, TIMES_X32)[0]) ^ 0xFFFFFFFF
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) % 2**32
 
 
-def _times(words: NDArray[np.uint32], t: NDArray[np.uint32]) -> NDArray[np.uint32]:
+def _multiply_gf2(words: NDArray[np.uint32], t: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return np.asarray(t[0][words & 255] ^ t[1][words >> 8 & 255] ^ t[2][words >> 16 & 255] ^ t[3][words >> 24], np.uint32)

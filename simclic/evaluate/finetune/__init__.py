@@ -6,24 +6,24 @@ Members of the grid are trained in bundles, in one pass over the images each.
 from simclic.data import labels
 from simclic.data.metrics import METRICS
 from simclic.errors import Diverged
-from simclic.evaluate.finetune.feed import Feed
-from simclic.evaluate.finetune.grid import Grid, Part
-from simclic.evaluate.finetune.kept import Kept
-from simclic.evaluate.finetune.member import Member, Task, loss
+from simclic.evaluate.finetune.grid import GridSearch, Phase
+from simclic.evaluate.finetune.grid_progress import GridProgress
+from simclic.evaluate.finetune.member import FinetuneTask, Member, finetune_loss
+from simclic.evaluate.finetune.train_batches import TrainBatches
 from simclic.progress import Tell
 from simclic.store.result_file import Scored
 from simclic.train.numerics import check_gradients_supported, exact_float32
 
-__all__ = ["Feed", "Grid", "Kept", "Member", "Part", "Task", "finetune", "loss"]
+__all__ = ["FinetuneTask", "GridProgress", "GridSearch", "Member", "Phase", "TrainBatches", "finetune", "finetune_loss"]
 
 
 @exact_float32()
-def finetune(task: Task, kept: Kept, tell: Tell = lambda share, note: None) -> Scored:
-    """Train every setting on train, choose on val, train the best again on train + val from the same start, score test once.
+def finetune(task: FinetuneTask, progress: GridProgress, on_progress: Tell = lambda share, note: None) -> Scored:
+    """Train every setting on train, choose on val, train the best again on train + val, score test once.
 
-    kept: rows of the curve that are finished already, and where to keep more. A setting that diverges loses; Diverged is raised
-    if all do. Raises InputError for labels that nothing can be learned from or judged by, for gradients that would be wrong, and
-    if memory does not suffice.
+    progress: the rows that earlier processes finished; new rows are added to it. A setting that diverges cannot be chosen.
+    Raises Diverged if all settings diverge; InputError for unusable labels, for gradients that torch would compute wrongly, or if
+    memory does not suffice.
     """
     dataset, splits, settings = task.dataset, task.dataset.splits, task.protocol.settings
     metric, classes = METRICS[dataset.facts.metric], dataset.facts.classes
@@ -31,29 +31,29 @@ def finetune(task: Task, kept: Kept, tell: Tell = lambda share, note: None) -> S
     labels.learnable(dataset.labels[splits.train], classes, dataset.names)
     labels.judging(dataset.labels[splits.val], classes, dataset.names)
     check_gradients_supported(task.f, task.images.device, task.protocol.precision, task.images.size)
-    grid = Grid(task, kept, tell)
+    grid = GridSearch(task, progress, on_progress)
 
-    for found in grid.bundles(Part("grid", splits.train, splits.val), settings[len(kept.rows) :]):
+    for judged in grid.train_bundles(Phase("grid", splits.train, splits.val), settings[len(progress.rows) :]):
         rows = []
-        for (lr, decay), (diverged, scores) in zip(settings[len(kept.rows) :], found, strict=False):
+        for (lr, decay), (diverged, scores) in zip(settings[len(progress.rows) :], judged, strict=False):
             error = None if scores is None else metric(dataset.labels[splits.val], scores)
-            lost = (diverged or task.protocol.steps) if error is None else None
-            rows.append({"lr": lr, "decay": decay, "error": error, "diverged": lost})
-        kept.add(rows)
-    whole = [row for row in kept.rows if row["error"] is not None]
-    if not whole:
-        raise Diverged(f"all {len(kept.rows)} settings of the fine-tuning grid diverged")
-    best = min(whole, key=lambda row: row["error"])
+            diverged_at = (diverged or task.protocol.steps) if error is None else None
+            rows.append({"lr": lr, "decay": decay, "error": error, "diverged": diverged_at})
+        progress.add_rows(rows)
+    finished_rows = [row for row in progress.rows if row["error"] is not None]
+    if not finished_rows:
+        raise Diverged(f"all {len(progress.rows)} settings of the fine-tuning grid diverged")
+    best = min(finished_rows, key=lambda row: row["error"])
 
-    (((diverged, test),),) = grid.bundles(Part("refit", splits.fit, splits.test), [(best["lr"], best["decay"])])
+    (((diverged, test),),) = grid.train_bundles(Phase("refit", splits.fit, splits.test), [(best["lr"], best["decay"])])
     if test is None:
-        kept.drop()
+        progress.delete_checkpoint()
         where = f"lr {best['lr']:.1e}, decay {best['decay']:.1e}, step {diverged or task.protocol.steps:,}"
         raise Diverged(f"the refit diverged at {where}")
     truth = dataset.labels[splits.test]
     record = {
-        "error": metric(truth, test), "metric": dataset.facts.metric, "curve": kept.rows, "sizes": splits.sizes,
+        "error": metric(truth, test), "metric": dataset.facts.metric, "curve": progress.rows, "sizes": splits.sizes,
         "chosen": {"lr": best["lr"], "decay": best["decay"], "val_error": best["error"]},
-        "members": kept.members, "compiled": grid.compiled, "resumed": kept.resumed, "seconds": kept.seconds,
+        "members": progress.members, "compiled": grid.compiled, "resumed": progress.resumed, "seconds": progress.seconds,
     }  # fmt: skip
     return record, truth, test

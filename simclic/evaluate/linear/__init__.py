@@ -14,17 +14,17 @@ from simclic.data import Dataset, labels
 from simclic.data.metrics import METRICS
 from simclic.evaluate.linear import newton, published
 from simclic.evaluate.linear.fit import Fit
-from simclic.evaluate.linear.frozen import features
+from simclic.evaluate.linear.frozen import frozen_features
 from simclic.experiment import Linear
 from simclic.progress import Tell
 from simclic.store.result_file import Scored
 
-__all__ = ["Fit", "features", "probe"]
+__all__ = ["Fit", "frozen_features", "linear_probe"]
 
-SOLVERS = {"converged": newton.path, "as-published": published.path}
+SOLVERS = {"converged": newton.solve_path, "as-published": published.solve_path}
 
 
-def probe(protocol: Linear, x: Tensor, dataset: Dataset, tell: Tell = lambda share, note: None) -> Scored:
+def linear_probe(protocol: Linear, x: Tensor, dataset: Dataset, on_progress: Tell = lambda share, note: None) -> Scored:
     """Fit on train for every l2, choose on val by the data set's metric, refit on train + val, score test once.
 
     x: (N, d) float32, the features of all images of the data set, on the device that computes. On equal error the stronger l2
@@ -35,29 +35,29 @@ def probe(protocol: Linear, x: Tensor, dataset: Dataset, tell: Tell = lambda sha
     labels.valid(dataset.labels, classes)
     labels.learnable(dataset.labels[splits.train], classes, dataset.names)
 
-    def part(name: str) -> tuple[Tensor, np.ndarray]:
+    def select_split(name: str) -> tuple[Tensor, np.ndarray]:
         index = getattr(splits, name)
         return x[torch.from_numpy(index).to(x.device)], dataset.labels[index]
 
-    val, val_truth = part("val")
+    val, val_truth = select_split("val")
     curve: list[dict[str, Any]] = []
     best: tuple[float, Fit] | None = None
-    for last in solve(*part("train"), classes, protocol.order, protocol):
-        error = metric(val_truth, last.scores(val))
+    for last in solve(*select_split("train"), classes, protocol.order, protocol):
+        error = metric(val_truth, last.decision_values(val))
         if best is None or error < best[0]:
             best = error, last
-        curve.append({"l2": last.l2, "error": error, **last.record})
-        tell(len(curve) / (len(protocol.l2) + 1), f"l2 {last.l2:.1e}")
+        curve.append({"l2": last.l2, "error": error, **last.convergence})
+        on_progress(len(curve) / (len(protocol.l2) + 1), f"l2 {last.l2:.1e}")
     assert best is not None
 
     lowest, chosen = best
     start = chosen if protocol.solver == "converged" else last  # there the refit went on from the last fit of the search
-    (refit,) = solve(*part("fit"), classes, [chosen.l2], protocol, start)
-    x_test, truth = part("test")
-    test = refit.scores(x_test)
+    (refit,) = solve(*select_split("fit"), classes, [chosen.l2], protocol, start)
+    x_test, truth = select_split("test")
+    test = refit.decision_values(x_test)
     record = {
         "error": metric(truth, test), "metric": dataset.facts.metric, "curve": curve, "sizes": splits.sizes,
-        "chosen": {"l2": chosen.l2, "val_error": lowest, **refit.record},
+        "chosen": {"l2": chosen.l2, "val_error": lowest, **refit.convergence},
         "unconverged": sum(not row["converged"] for row in curve) + (not refit.converged),
         "seconds": time.monotonic() - started,
     }  # fmt: skip

@@ -10,7 +10,7 @@ from torch import Tensor
 from simclic.data import labels
 from simclic.errors import InputError
 
-ROWS = 4096  # images whose decision values are computed at a time
+CHUNK_ROWS = 4096  # images whose decision values are computed at a time
 
 
 @dataclass(frozen=True)
@@ -30,28 +30,28 @@ class Fit:
     converged: bool
     gap: float | None = None
 
-    def scores(self, x: Tensor) -> np.ndarray:
+    def decision_values(self, x: Tensor) -> np.ndarray:
         """Decision values. x: (n, d) float32 on any device. Returns (n, K) float64."""
-        rows = x.split(ROWS)
+        rows = x.split(CHUNK_ROWS)
         return torch.cat([torch.addmm(self.intercept, part.to(self.weights), self.weights) for part in rows]).cpu().numpy()
 
     @property
-    def record(self) -> dict[str, Any]:
+    def convergence(self) -> dict[str, Any]:
         """What a result keeps of how this was found."""
         return {k: getattr(self, k) for k in ("iterations", "objective", "gap", "converged")}
 
 
-def check(x: Tensor, y: np.ndarray, classes: int) -> None:
+def check_learnable(x: Tensor, y: np.ndarray, classes: int) -> None:
     """Raise InputError unless a classifier of `classes` classes can be learned from these training images.
 
     x: (n, d). y: (n,) class indices, or (n, K) with 1, 0 or -1 for each class.
     """
-    finite(x)
+    check_finite(x)
     labels.valid(y, classes)
     labels.learnable(y, classes)
 
 
-def finite(x: Tensor) -> None:
+def check_finite(x: Tensor) -> None:
     """Raise InputError if a feature is NaN or infinite."""
     bad = (~torch.isfinite(x)).any(dim=1).nonzero()
     if len(bad):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from simclic import files
 from simclic.data.images import Images
-from simclic.evaluate.linear.fit import finite
+from simclic.evaluate.linear.fit import check_finite
 from simclic.experiment import Linear, Run
 from simclic.progress import Tell
 from simclic.store.run_folder import RunFolder
@@ -19,8 +19,8 @@ from simclic.train.numerics import exact_float32
 BATCH = 256  # part of what the last bits depend on
 
 
-def features(
-    protocol: Linear, run: Run, f: nn.Module, images: Images, runs: Path, tell: Tell = lambda share, note: None
+def frozen_features(
+    protocol: Linear, run: Run, f: nn.Module, images: Images, runs: Path, on_progress: Tell = lambda share, note: None
 ) -> Tensor:
     """The frozen backbone's output for every image, as it is: (N, d) float32 on the device.
 
@@ -29,18 +29,18 @@ def features(
     """
     folder = RunFolder(runs, run)
     encoder, record = folder.encoder_record() or {}, folder.run_record() or {}
-    of = {"data": str(record.get("data")), "backbone_sha256": str(encoder.get("backbone_sha256"))}
+    source = {"data": str(record.get("data")), "backbone_sha256": str(encoder.get("backbone_sha256"))}
     path = folder.features_path(protocol.features)
-    found = read(path, of)
-    if found is None:
-        found = extract(protocol, f, images, tell).cpu()
-        finite(found)
-        files.write_bytes(path, save({"features": found}, {**of, "sha256": _digest(found)}))
-    return found.to(images.device)
+    x = read_features(path, source)
+    if x is None:
+        x = extract_features(protocol, f, images, on_progress).cpu()
+        check_finite(x)
+        files.write_bytes(path, save({"features": x}, {**source, "sha256": _hash_tensor(x)}))
+    return x.to(images.device)
 
 
 @torch.no_grad()
-def extract(protocol: Linear, f: nn.Module, images: Images, tell: Tell = lambda share, note: None) -> Tensor:
+def extract_features(protocol: Linear, f: nn.Module, images: Images, on_progress: Tell = lambda share, note: None) -> Tensor:
     """The pass over all images, in the protocol's precision; float32 is exactly that, also where a GPU would round its factors.
 
     Returns (N, d) float32 on the device.
@@ -49,25 +49,25 @@ def extract(protocol: Linear, f: nn.Module, images: Images, tell: Tell = lambda 
     with torch.autocast(images.device.type, torch.bfloat16, enabled=half), exact_float32():
         for x, _ in images.stream(torch.arange(len(images)).split(BATCH)):
             rows.append(f(x).float())
-            tell(min(1.0, len(rows) * BATCH / len(images)), f"features of {len(rows) * BATCH:,} images")
+            on_progress(min(1.0, len(rows) * BATCH / len(images)), f"features of {len(rows) * BATCH:,} images")
     return torch.cat(rows)
 
 
-def read(path: Path, of: dict[str, str]) -> Tensor | None:
+def read_features(path: Path, source: dict[str, str]) -> Tensor | None:
     """The features in a file, (N, d) float32, or None if there are none of this encoder and data. Raises Broken if damaged."""
     if not path.is_file():
         return None
     try:
         with safe_open(path, "pt") as file:
-            told, found = file.metadata() or {}, file.get_tensor("features")
+            metadata, x = file.metadata() or {}, file.get_tensor("features")
     except (SafetensorError, OSError) as e:
         raise files.Broken(f"{path}: is not a whole file of features; delete it to compute them again") from e
-    if {key: told.get(key) for key in of} != of:
+    if {key: metadata.get(key) for key in source} != source:
         return None
-    if told.get("sha256") != _digest(found):
+    if metadata.get("sha256") != _hash_tensor(x):
         raise files.Broken(f"{path}: was altered after it was written (SHA-256 differs); delete it to compute it again")
-    return found
+    return x
 
 
-def _digest(x: Tensor) -> str:
+def _hash_tensor(x: Tensor) -> str:
     return hashlib.sha256(x.contiguous().numpy().data).hexdigest()

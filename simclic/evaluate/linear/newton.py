@@ -25,17 +25,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from simclic.evaluate.linear.fit import Fit, check
-from simclic.evaluate.linear.losses import OneOf, Point, Shown, of_labels
-from simclic.evaluate.linear.space import Preconditioner, Space, rotated
+from simclic.evaluate.linear.fit import Fit, check_learnable
+from simclic.evaluate.linear.losses import LogisticLoss, LossPoint, SoftmaxLoss, loss_for_labels
+from simclic.evaluate.linear.space import FeatureSpace, Preconditioner, rotate_features
 from simclic.experiment import Linear
 
-REDUCE = 0.02  # by how much one step reduces the gradient, unless less will do
-STALLED = 100  # products with float32 that halve nothing: rounding is all that is left
-SURE = 0.5  # of the gap that is asked for, the part that a step aims at; and by how much each step has to reduce the gap
+GRADIENT_REDUCTION = 0.02  # by how much one step reduces the gradient, unless less will do
+MAX_IDLE_PRODUCTS = 100  # products with float32 that halve nothing: rounding is all that is left
+GAP_SHARE = 0.5  # of the gap that is asked for, the part that a step aims at; and by how much each step has to reduce the gap
 
 
-def path(
+def solve_path(
     x: Tensor, y: np.ndarray, classes: int, values: Iterable[float], protocol: Linear, start: Fit | None = None
 ) -> Iterator[Fit]:
     """Solve for each l2 in turn; the order matters to the time alone, and from strong to weak is fastest.
@@ -44,41 +44,46 @@ def path(
     solution to begin at, of this problem or one like it. A value that takes more than protocol.iterations is given back as it
     is, not converged. Raises InputError for what no classifier can be learned from.
     """
-    check(x, y, classes)
-    space, losses = rotated(x), of_labels(torch.from_numpy(y).to(x.device))
-    divided, columns = Preconditioner(space, classes), torch.arange(classes, device=x.device)
-    found: list[tuple[float, Tensor, Tensor]] = []  # of the last two values: log l2, theta, logits
+    check_learnable(x, y, classes)
+    space, losses = rotate_features(x), loss_for_labels(torch.from_numpy(y).to(x.device))
+    preconditioner, columns = Preconditioner(space, classes), torch.arange(classes, device=x.device)
+    solutions: list[tuple[float, Tensor, Tensor]] = []  # of the last two values: log l2, theta, logits
     if start is not None:
-        theta = space.theta(start.weights.to(x.device), start.intercept.to(x.device))
-        found.append((math.log(start.l2), theta, space.z[torch.float64] @ theta))
+        theta = space.from_original(start.weights.to(x.device), start.intercept.to(x.device))
+        solutions.append((math.log(start.l2), theta, space.z[torch.float64] @ theta))
     for l2 in values:
-        theta = _begin(space, losses, l2 * losses.scale, found, math.log(l2), classes)
-        solved = _Solver(space, losses, l2 * losses.scale, protocol, divided, columns).solve(theta)
-        found = [*found[-1:], (math.log(l2), solved.theta, solved.logits)]
+        theta = _choose_start(space, losses, l2 * losses.scale, solutions, math.log(l2), classes)
+        solved = _NewtonSolver(space, losses, l2 * losses.scale, protocol, preconditioner, columns).solve(theta)
+        solutions = [*solutions[-1:], (math.log(l2), solved.theta, solved.logits)]
         gap, value = float((solved.gap / solved.value).max()), float(solved.value.sum())
-        known = gap if math.isfinite(gap) else None
-        yield Fit(l2, *space.full(solved.theta), solved.count, value, gap <= protocol.tolerance, known)
+        known_gap = gap if math.isfinite(gap) else None
+        yield Fit(l2, *space.to_original(solved.theta), solved.count, value, gap <= protocol.tolerance, known_gap)
 
 
-def _begin(
-    space: Space, losses: OneOf | Shown, l2: float, found: list[tuple[float, Tensor, Tensor]], at: float, classes: int
+def _choose_start(
+    space: FeatureSpace,
+    losses: SoftmaxLoss | LogisticLoss,
+    l2: float,
+    solutions: list[tuple[float, Tensor, Tensor]],
+    log_l2: float,
+    classes: int,
 ) -> Tensor:
     """Where to begin: at zero, at the last solution, or on the line through the last two, whichever has the lower objective."""
     zero = space.mean.new_zeros(len(space.energy), classes)
-    if not found:
+    if not solutions:
         return zero
-    last = found[-1]
+    last = solutions[-1]
     starts = [(zero, zero.new_zeros(len(last[2]), classes)), last[1:]]
-    if len(found) == 2 and last[0] != found[0][0]:
-        share = (at - last[0]) / (last[0] - found[0][0])
-        starts.append(tuple(new + share * (new - old) for new, old in zip(last[1:], found[0][1:], strict=True)))  # type: ignore[arg-type]
-    values = torch.cat([losses.at(logits).loss + l2 / 2 * losses.total(t[:-1] ** 2) for t, logits in starts])
+    if len(solutions) == 2 and last[0] != solutions[0][0]:
+        share = (log_l2 - last[0]) / (last[0] - solutions[0][0])
+        starts.append(tuple(new + share * (new - old) for new, old in zip(last[1:], solutions[0][1:], strict=True)))  # type: ignore[arg-type]
+    values = torch.cat([losses.evaluate_at(logits).loss + l2 / 2 * losses.sum_per_problem(t[:-1] ** 2) for t, logits in starts])
     best = values.nan_to_num(nan=math.inf).argmin(dim=0)  # per problem
     return torch.stack([t for t, _ in starts]).gather(0, best.expand(len(zero), classes)[None])[0]
 
 
 @dataclass(frozen=True)
-class _State:
+class _NewtonState:
     """Where a solver stands. theta: (r + 1, C), with its gradient. logits: (n, C). value, gap: objective and the most it can be
     above its minimum, per problem, (1, 1) or (1, C). count: evaluations of the gradient and products with the Hessian so far.
     """
@@ -88,59 +93,59 @@ class _State:
     logits: Tensor
     value: Tensor
     gap: Tensor
-    point: Point
+    point: LossPoint
     count: int
 
-    def of(self, columns: Tensor) -> "_State":
+    def select_problems(self, columns: Tensor) -> "_NewtonState":
         """Some of several problems. columns: (C,) bool."""
-        kept = {name: getattr(self, name)[:, columns] for name in ("theta", "gradient", "logits", "value", "gap")}
-        point = Point(self.point.loss[:, columns], self.point.p[:, columns], self.point.residual[:, columns])
-        return _State(**kept, point=point, count=self.count)
+        fields = {name: getattr(self, name)[:, columns] for name in ("theta", "gradient", "logits", "value", "gap")}
+        point = LossPoint(self.point.loss[:, columns], self.point.p[:, columns], self.point.residual[:, columns])
+        return _NewtonState(**fields, point=point, count=self.count)
 
 
 @dataclass(frozen=True)
-class _Solver:
+class _NewtonSolver:
     """One l2 of one softmax, or of several logistic problems at once."""
 
-    space: Space
-    losses: OneOf | Shown
+    space: FeatureSpace
+    losses: SoftmaxLoss | LogisticLoss
     l2: float
     protocol: Linear
-    divided: Preconditioner
+    preconditioner: Preconditioner
     columns: Tensor  # which of the classes these are, (C,)
 
-    def solve(self, theta: Tensor) -> _State:
+    def solve(self, theta: Tensor) -> _NewtonState:
         """Newton's method from theta, until the gap of every problem is small enough or the iterations are used up."""
-        return self.improved(self.evaluate(theta, 0), torch.float32)
+        return self.iterate_from(self.evaluate_at(theta, 0), torch.float32)
 
-    def improved(self, state: _State, precision: torch.dtype) -> _State:
+    def iterate_from(self, state: _NewtonState, precision: torch.dtype) -> _NewtonState:
         """`solve` from where it stands."""
         while state.count + 2 <= self.protocol.iterations:
-            left = ~(state.gap <= self.protocol.tolerance * state.value)[0]  # what is not a number is not solved
-            if not left.any():
+            unsolved = ~(state.gap <= self.protocol.tolerance * state.value)[0]  # what is not a number is not solved
+            if not unsolved.any():
                 break
-            if not left.all():  # of several problems those that are solved are put aside
-                return self.joined(state, left, precision)
-            before, state = state, self.step(state, precision)
+            if not unsolved.all():  # of several problems those that are solved are put aside
+                return self.solve_remaining(state, unsolved, precision)
+            before, state = state, self.newton_step(state, precision)
             if precision == torch.float64 and not ((state.gap < before.gap) | (state.value < before.value)).any():
                 break  # rounding is all that is left
-            if not (state.gap <= SURE * before.gap).all():
+            if not (state.gap <= GAP_SHARE * before.gap).all():
                 precision = torch.float64
         return state
 
-    def evaluate(self, theta: Tensor, count: int) -> _State:
+    def evaluate_at(self, theta: Tensor, count: int) -> _NewtonState:
         """Objective, gradient and gap in float64, at the best intercept for these weights."""
-        z, total = self.space.z[torch.float64], self.losses.total
+        z, total = self.space.z[torch.float64], self.losses.sum_per_problem
         theta, logits = theta.clone(), z @ theta
         shrink, steepest = self.l2 / 2 * total(theta[:-1] ** 2), self.space.energy[:-1].max()
         for _ in range(50):
-            point = self.losses.at(logits)
+            point = self.losses.evaluate_at(logits)
             value = point.loss + shrink
-            step, short = self.losses.intercept(point)
+            step, short = self.losses.intercept_step(point)
             slack = steepest * short  # the square of what the best intercept would add to the gradient, at most
             if (slack <= 1e-4 * 2 * self.l2 * self.protocol.tolerance * value).all():
                 break
-            moved = self.search(logits, step.expand_as(logits), point.loss, -2 * short, torch.zeros_like) * step
+            moved = self.line_search(logits, step.expand_as(logits), point.loss, -2 * short, torch.zeros_like) * step
             if not moved.any():
                 break
             theta[-1:] += moved
@@ -148,51 +153,53 @@ class _Solver:
         gradient = z.T @ point.residual
         gradient[:-1] += self.l2 * theta[:-1]
         gap = (total(gradient[:-1] ** 2).sqrt() + slack.clamp_min(0).sqrt()) ** 2 / (2 * self.l2) + short
-        return _State(theta, gradient, logits, value, gap, point, count + 1)
+        return _NewtonState(theta, gradient, logits, value, gap, point, count + 1)
 
-    def search(self, logits: Tensor, along: Tensor, loss: Tensor, slope: Tensor, penalty: Callable[[Tensor], Tensor]) -> Tensor:
+    def line_search(
+        self, logits: Tensor, along: Tensor, loss: Tensor, slope: Tensor, penalty: Callable[[Tensor], Tensor]
+    ) -> Tensor:
         """How far to go, per problem: 1, halved until the objective falls as its slope promises; 0 if it nowhere does.
 
         along: what the logits change by, at 1. loss: at the start. penalty: what the penalty changes by, after t.
         """
         t = torch.ones_like(loss)
         for _ in range(40):
-            reached = self.losses.at(logits + t * along).loss + penalty(t)
+            reached = self.losses.evaluate_at(logits + t * along).loss + penalty(t)
             enough = reached <= loss + 1e-4 * t * slope + 1e-13 * loss  # the last bits are rounding
             if enough.all():
                 return t
             t = torch.where(enough, t, t / 2)
         return torch.where(enough, t, 0)
 
-    def step(self, state: _State, precision: torch.dtype) -> _State:
+    def newton_step(self, state: _NewtonState, precision: torch.dtype) -> _NewtonState:
         """One step of Newton's method."""
-        v, along, count = self.direction(state, precision)
+        v, along, count = self.newton_direction(state, precision)
         if not (v.isfinite().all() and along.isfinite().all()):
             v, along = torch.zeros_like(v), torch.zeros_like(along)
-        total, w, dw = self.losses.total, state.theta[:-1], v[:-1]
+        total, w, dw = self.losses.sum_per_problem, state.theta[:-1], v[:-1]
         inner, square = total(w * dw), total(dw * dw)
 
         def penalty(t: Tensor) -> Tensor:
             return self.l2 * (t * inner + t * t / 2 * square)
 
-        t = self.search(state.logits, along, state.point.loss, total(state.gradient * v), penalty)
-        return self.evaluate(state.theta + t * v, state.count + count)
+        t = self.line_search(state.logits, along, state.point.loss, total(state.gradient * v), penalty)
+        return self.evaluate_at(state.theta + t * v, state.count + count)
 
-    def direction(self, state: _State, precision: torch.dtype) -> tuple[Tensor, Tensor, int]:
+    def newton_direction(self, state: _NewtonState, precision: torch.dtype) -> tuple[Tensor, Tensor, int]:
         """H v = -gradient by conjugate gradients. Returns v (r + 1, C) and z v (n, C) in float64, and how many products it took.
 
         It ends when what is left of the gradient, in W, is small enough for the gap or has become REDUCE of what it was.
         """
-        z, total = self.space.z[precision], self.losses.total
+        z, total = self.space.z[precision], self.losses.sum_per_problem
         p, r = state.point.p.to(precision), -state.gradient.to(precision)
         p = torch.where(p > torch.finfo(precision).tiny ** 0.4, p, 0)  # so that no product is a subnormal number, a slow one
         weights, curved = self.losses.curvature(p)
-        divide = self.divided.at(weights, self.l2, self.columns)
+        divide = self.preconditioner.inverse_at(weights, self.l2, self.columns)
         penalty = torch.full_like(r[:, :1], self.l2)
         penalty[-1] = 0
-        wanted = SURE * 2 * self.l2 * self.protocol.tolerance * state.value
-        target = torch.maximum(wanted, REDUCE**2 * total(state.gradient[:-1] ** 2))
-        v, along, y = torch.zeros_like(r), torch.zeros_like(p), self.losses.centred(divide(r))
+        wanted = GAP_SHARE * 2 * self.l2 * self.protocol.tolerance * state.value
+        target = torch.maximum(wanted, GRADIENT_REDUCTION**2 * total(state.gradient[:-1] ** 2))
+        v, along, y = torch.zeros_like(r), torch.zeros_like(p), self.losses.centre_classes(divide(r))
         q, ry = y, total(r * y)
         count, idle, least = 0, 0, torch.full_like(ry, torch.inf)
         while count < self.protocol.iterations - state.count - 1:
@@ -205,18 +212,24 @@ class _Solver:
             rest = total(r[:-1] ** 2)
             done, better = torch.stack([((rest <= target) | (bent <= 0)).all(), (rest < least / 2).any()]).tolist()
             least, idle = torch.minimum(least, rest), 0 if better else idle + 1
-            if done or self.divided.due(count) or (idle > STALLED and precision == torch.float32):
+            if (
+                done
+                or self.preconditioner.should_build_blocks(count)
+                or (idle > MAX_IDLE_PRODUCTS and precision == torch.float32)
+            ):
                 break
-            y = self.losses.centred(divide(r))
+            y = self.losses.centre_classes(divide(r))
             ry, before = total(r * y), ry
             q = y.addcmul(torch.where(before > 0, ry / before, 0), q)
-        self.divided.took(count)
+        self.preconditioner.count_products(count)
         return v.double(), along.double(), count
 
-    def joined(self, state: _State, left: Tensor, precision: torch.dtype) -> _State:
+    def solve_remaining(self, state: _NewtonState, unsolved: Tensor, precision: torch.dtype) -> _NewtonState:
         """The problems that are left, solved, beside those that are."""
-        assert isinstance(self.losses, Shown)
-        rest = replace(self, losses=self.losses.of(left), columns=self.columns[left]).improved(state.of(left), precision)
+        assert isinstance(self.losses, LogisticLoss)
+        rest = replace(self, losses=self.losses.select_problems(unsolved), columns=self.columns[unsolved]).iterate_from(
+            state.select_problems(unsolved), precision
+        )
         for name in ("theta", "logits", "value", "gap"):
-            getattr(state, name)[:, left] = getattr(rest, name)
+            getattr(state, name)[:, unsolved] = getattr(rest, name)
         return replace(state, count=rest.count)

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from simclic.evaluate.linear.fit import Fit, check
-from simclic.evaluate.linear.losses import of_labels
+from simclic.evaluate.linear.fit import Fit, check_learnable
+from simclic.evaluate.linear.losses import loss_for_labels
 from simclic.experiment import Linear
 
 ITERATIONS = 100
 TOLERANCE = 1e-4  # largest entry of the gradient of the summed loss
 
 
-def path(
+def solve_path(
     x: Tensor, y: np.ndarray, classes: int, values: Iterable[float], protocol: Linear, start: Fit | None = None
 ) -> Iterator[Fit]:
     """One fit for each l2, in the order given, on the CPU.
@@ -32,12 +32,12 @@ def path(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    check(x, y, classes)
+    check_learnable(x, y, classes)
     features, several = x.cpu().double().numpy(), y.ndim == 2
     binary = several or classes == 2
     estimator = LogisticRegression(max_iter=ITERATIONS, warm_start=True)
     if start is not None:
-        last = _vectors(start, several)[-1:] if binary else _vectors(start, several)
+        last = _to_sklearn_rows(start, several)[-1:] if binary else _to_sklearn_rows(start, several)
         estimator.coef_, estimator.intercept_ = last[:, :-1].copy(), last[:, -1].copy()
 
     def fit(rows: np.ndarray, labels: np.ndarray, l2: float) -> tuple[np.ndarray, int]:
@@ -58,13 +58,13 @@ def path(
         if binary and not several:
             vectors = np.vstack([-vectors / 2, vectors / 2])
         weights, intercept = torch.from_numpy(vectors[:, :-1].T.copy()), torch.from_numpy(vectors[:, -1].copy())
-        losses = of_labels(torch.from_numpy(y))
-        loss = losses.at(torch.from_numpy(features) @ weights + intercept).loss.sum()
+        losses = loss_for_labels(torch.from_numpy(y))
+        loss = losses.evaluate_at(torch.from_numpy(features) @ weights + intercept).loss.sum()
         objective = float(loss + l2 * losses.scale / 2 * weights.square().sum())
         yield Fit(l2, weights, intercept, iterations, objective, iterations < ITERATIONS)
 
 
-def _vectors(fit: Fit, several: bool) -> np.ndarray:
+def _to_sklearn_rows(fit: Fit, several: bool) -> np.ndarray:
     """What scikit-learn keeps, weights and intercept in rows: one row for two classes."""
     vectors = torch.cat([fit.weights, fit.intercept[None]]).T.cpu().numpy()
     return np.diff(vectors, axis=0) if len(vectors) == 2 and not several else vectors

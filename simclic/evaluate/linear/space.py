@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-USUAL = 20  # products that a step may take before they count as too many
-SHARE = 1 / 8  # of a machine's or a GPU's memory, that blocks may take; not of what is free, so that bits do not depend on it
+FREE_PRODUCTS = 20  # products that a step may take before they count as too many
+BLOCK_MEMORY_SHARE = (
+    1 / 8
+)  # of a machine's or a GPU's memory, that blocks may take; not of what is free, so that bits do not depend on it
 
 
 @dataclass(frozen=True)
-class Space:
+class FeatureSpace:
     """Features as the solver sees them: centred, rotated, and a column of ones for the intercept.
 
     mean: (d,). basis: (d, r), orthonormal columns, so that |W| stays what it is; r = min(n, d). z: (n, r + 1), in two precisions.
@@ -24,17 +26,17 @@ class Space:
     z: dict[torch.dtype, Tensor]
     energy: Tensor
 
-    def full(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+    def to_original(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (d, C) and intercept (C,) for features as they came. theta: (r + 1, C)."""
         weights = self.basis @ theta[:-1]
         return weights, theta[-1] - self.mean @ weights
 
-    def theta(self, weights: Tensor, intercept: Tensor) -> Tensor:
+    def from_original(self, weights: Tensor, intercept: Tensor) -> Tensor:
         """The inverse of `full`, as far as this space reaches."""
         return torch.cat([self.basis.T @ weights, (intercept + self.mean @ weights)[None]])
 
 
-def rotated(x: Tensor) -> Space:
+def rotate_features(x: Tensor) -> FeatureSpace:
     """The space of features x, (n, d) float32, which must be finite."""
     n, d = x.shape
     mean = x.mean(dim=0, dtype=torch.float64)
@@ -47,7 +49,7 @@ def rotated(x: Tensor) -> Space:
         q, r = torch.linalg.qr(centred.T)
         basis = q @ torch.linalg.eigh(r @ r.T).eigenvectors
     z = torch.cat([centred @ basis, centred.new_ones(n, 1)], dim=1)
-    return Space(mean, basis, {torch.float64: z, torch.float32: z.float()}, (z * z).sum(dim=0)[:, None])
+    return FeatureSpace(mean, basis, {torch.float64: z, torch.float32: z.float()}, (z * z).sum(dim=0)[:, None])
 
 
 @dataclass
@@ -59,19 +61,21 @@ class Preconditioner:
     bent into many, as those of an untrained network, a step needs a dozen products with blocks and thousands with the diagonal.
     """
 
-    space: Space
+    space: FeatureSpace
     classes: int
     blocks: Tensor | None = None  # (C, r + 1, r + 1) float64, inverse
-    spent: int = 0  # products too many since the last blocks
+    excess_products: int = 0  # products too many since the last blocks
     affordable: bool = field(init=False)  # is there room for blocks?
 
     def __post_init__(self) -> None:
-        self.affordable = 8 * self.classes * len(self.space.energy) ** 2 < SHARE * memory(self.space.mean.device)
+        self.affordable = 8 * self.classes * len(self.space.energy) ** 2 < BLOCK_MEMORY_SHARE * total_memory(
+            self.space.mean.device
+        )
 
-    def at(self, weights: Tensor, l2: float, columns: Tensor) -> Callable[[Tensor], Tensor]:
+    def inverse_at(self, weights: Tensor, l2: float, columns: Tensor) -> Callable[[Tensor], Tensor]:
         """What divides an (r + 1, C) gradient. weights: (n, C), the losses' curvature; columns: (C,) which of the classes."""
-        if self.due(0):
-            self.blocks, self.spent = self.inverted(weights, l2, columns), 0
+        if self.should_build_blocks(0):
+            self.blocks, self.excess_products = self.invert_blocks(weights, l2, columns), 0
         if self.blocks is not None:
             blocks = self.blocks if len(columns) == self.classes else self.blocks[columns]
             return lambda r: torch.bmm(blocks, r.T.double()[:, :, None])[:, :, 0].T.to(r)
@@ -80,20 +84,20 @@ class Preconditioner:
         diagonal.clamp_min_(torch.finfo(weights.dtype).tiny)
         return lambda r: r / diagonal
 
-    def due(self, count: int) -> bool:
+    def should_build_blocks(self, count: int) -> bool:
         """Would blocks have paid by now, in a step that has taken so many products? Never where there is no room for them."""
-        return self.affordable and self.spent + max(0, count - USUAL) > len(self.space.energy) / 4
+        return self.affordable and self.excess_products + max(0, count - FREE_PRODUCTS) > len(self.space.energy) / 4
 
-    def took(self, count: int) -> None:
+    def count_products(self, count: int) -> None:
         """Count the products of a step."""
-        self.spent += max(0, count - USUAL)
+        self.excess_products += max(0, count - FREE_PRODUCTS)
 
-    def inverted(self, weights: Tensor, l2: float, columns: Tensor) -> Tensor:
+    def invert_blocks(self, weights: Tensor, l2: float, columns: Tensor) -> Tensor:
         """The inverse of each class's block. Those of other classes stay what they were, or are diagonal at first."""
         z = self.space.z[torch.float64]
-        found = self.blocks
-        if found is None:
-            found = torch.diag(1 / (0.1 * self.space.energy[:, 0] + l2)).repeat(self.classes, 1, 1)
+        blocks = self.blocks
+        if blocks is None:
+            blocks = torch.diag(1 / (0.1 * self.space.energy[:, 0] + l2)).repeat(self.classes, 1, 1)
         for k, weight in zip(columns.tolist(), weights.double().T, strict=True):
             half = z * weight.sqrt()[:, None]
             block = half.T @ half
@@ -105,11 +109,11 @@ class Preconditioner:
                 factor, failed = torch.linalg.cholesky_ex(block)
                 if not failed:
                     break
-            found[k] = torch.cholesky_inverse(factor).mul_(scale).mul_(scale[:, None])
-        return found
+            blocks[k] = torch.cholesky_inverse(factor).mul_(scale).mul_(scale[:, None])
+        return blocks
 
 
-def memory(device: torch.device) -> int:
+def total_memory(device: torch.device) -> int:
     """Bytes of memory that a GPU has, or this machine."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)

@@ -14,18 +14,20 @@ from simclic.experiment import Finetune
 from simclic.progress import Tell
 from simclic.train.numerics import available_memory
 
-ROOM = 1 / 2  # of the memory that is free, for decoded whole images
+MEMORY_SHARE = 1 / 2  # of the memory that is free, for decoded whole images
 
 
-class Feed:
+class TrainBatches:
     """Batches of training images: functions of the seed and the step alone.
 
-    images: whole images as in evaluation, which also say where batches go. tell: for decoding, which may take a minute.
+    images: whole images as in evaluation, which also say where batches go. on_progress: for decoding, which may take a minute.
     """
 
-    def __init__(self, protocol: Finetune, dataset: Dataset, images: Images, seed: int, tell: Tell = lambda share, note: None):
-        self.protocol, self.dataset, self.images, self.seed, self.tell = protocol, dataset, images, seed, tell
-        self.room = ROOM * available_memory(torch.device("cpu"))
+    def __init__(
+        self, protocol: Finetune, dataset: Dataset, images: Images, seed: int, on_progress: Tell = lambda share, note: None
+    ):
+        self.protocol, self.dataset, self.images, self.seed, self.on_progress = protocol, dataset, images, seed, on_progress
+        self.memory_budget = MEMORY_SHARE * available_memory(torch.device("cpu"))
         self.labels = torch.from_numpy(dataset.labels).to(images.device)
 
     def __call__(self, index: np.ndarray, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
@@ -33,20 +35,20 @@ class Feed:
 
         index: (n,) the images to train on. B is batch_size, or n if there are fewer.
         """
-        order = self._order(torch.from_numpy(index), start)
+        order = self._shuffled_batches(torch.from_numpy(index), start)
         if self.protocol.augment == "none":
             batches = self.images.stream(order)
         else:
-            batches = self.crops.stream(order, self._draws(min(self.protocol.batch_size, len(index)), start))
+            batches = self.crops.stream(order, self._crop_draws(min(self.protocol.batch_size, len(index)), start))
         for x, which in batches:
             yield x, self.labels[which]
 
     @cached_property
     def crops(self) -> Crops:
         """Whole images to cut from, of train and val."""
-        return Crops(self.dataset, self.images, self.dataset.splits.fit, self.room, self.tell)
+        return Crops(self.dataset, self.images, self.dataset.splits.fit, self.memory_budget, self.on_progress)
 
-    def _order(self, pool: Tensor, start: int) -> Iterator[Tensor]:
+    def _shuffled_batches(self, pool: Tensor, start: int) -> Iterator[Tensor]:
         """The images of each step, (B,): another permutation in every epoch, whose last incomplete batch is left out."""
         size = self.protocol.batch_size
         per_epoch = max(1, len(pool) // size)
@@ -56,6 +58,6 @@ class Feed:
                 order = pool[torch.randperm(len(pool), generator=seeded("cpu", self.seed, "finetune", epoch))]
             yield order[position * size : (position + 1) * size]
 
-    def _draws(self, count: int, start: int) -> Iterator[Tensor]:
+    def _crop_draws(self, count: int, start: int) -> Iterator[Tensor]:
         for step in range(start, self.protocol.steps):
             yield torch.rand(count, DRAWS, generator=seeded("cpu", self.seed, "crops", step))

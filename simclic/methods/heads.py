@@ -3,7 +3,7 @@
 from torch import nn
 
 
-def projector(width: int, d: int) -> nn.Sequential:
+def build_projector(width: int, d: int) -> nn.Sequential:
     """Three layers, batch norm on each including the output (Section 3.4): (B, width) to (B, d).
 
     The last batch norm has no affine part and the linear layers no bias, which that norm would cancel: SimSiam's choice.
@@ -15,7 +15,7 @@ def projector(width: int, d: int) -> nn.Sequential:
     )  # fmt: skip
 
 
-def predictor(kind: str, d: int, hidden: int) -> nn.Module:
+def build_predictor(kind: str, d: int, hidden: int) -> nn.Module:
     """h: (B, d) to (B, d). Two layers, batch norm on each but the output (Section 3.4), or an ablation of Table 4."""
     if kind == "none":
         return nn.Identity()
