@@ -17,13 +17,13 @@ from simclic.experiment import Suite
 from simclic.experiment.baselines import METHODS
 from simclic.experiment.exhibit import PAPER_EXHIBITS
 from simclic.report import render
-from simclic.report.beside import RULE, SAID, beside, count, reasons
-from simclic.report.cells import provenance
+from simclic.report.cell_keys import read_provenance
 from simclic.report.choices import choices
-from simclic.report.formats import beside_csv
+from simclic.report.formats import comparison_to_csv
 from simclic.report.noise import Measured
+from simclic.report.printed_vs_ours import STATED, VERDICT_RULE, compare_with_printed, count_verdicts, explain_not_comparable
 from simclic.report.results import Results
-from simclic.report.tables import Cell, Row, share, sheet
+from simclic.report.tables import Cell, Row, build_sheet, mark_supported
 
 BASELINES = ROOT / "baselines"
 
@@ -34,7 +34,7 @@ CONVERGED = (Linear(),)
 def verdicts(runs, *those, protocols=CONVERGED, number=2, **options):
     """What stands beside each printed number of a table of these Runs, by row and column."""
     table = Table(paper=f"table{number}", caption="", runs=those, protocols=protocols, **options)
-    return {(c.row, c.column, c.protocol): c for c in beside(table, Results(runs), BASELINES, {})}
+    return {(c.row, c.column, c.protocol): c for c in compare_with_printed(table, Results(runs), BASELINES, {})}
 
 
 def simclic(**changes):
@@ -82,7 +82,7 @@ def test_what_is_not_what_the_paper_did_is_not_compared(tmp_path, changes, why):
     measure(tmp_path, run, Linear(), 5.92)
     label = (run.label.split(" from")[0], *NOISE[1:])
     table = Table(paper="table2", caption="", runs=(run,))
-    found = {(c.row, c.column): c for c in beside(table, Results(tmp_path), BASELINES, {})}
+    found = {(c.row, c.column): c for c in compare_with_printed(table, Results(tmp_path), BASELINES, {})}
     if run.label == label[0]:
         cell = found[label[:2]]
         assert cell.verdict == "not comparable"
@@ -96,7 +96,7 @@ def test_what_is_not_what_the_paper_did_is_not_compared(tmp_path, changes, why):
 def printed_row(table, row, column="CIFAR10", stage="linear"):
     """What provenance.csv says of one printed number."""
     wanted = {"table": table, "row": row, "protocol": stage} | ({"column": column} if table == "2" else {})
-    (found,) = [row for row in provenance(BASELINES) if row["metric"] and wanted.items() <= row.items()]
+    (found,) = [row for row in read_provenance(BASELINES) if row["metric"] and wanted.items() <= row.items()]
     return found
 
 
@@ -111,12 +111,12 @@ USUAL = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sorted({*ANOTHER, *SAID}))
+@pytest.mark.parametrize("name", sorted({*ANOTHER, *STATED}))
 def test_whatever_the_paper_says_of_its_training_is_compared_but_for_what_a_table_varies(name):
     run = simclic(**{name: ANOTHER[name]})
     for varied, place in USUAL.items():
-        assert reasons(simclic(), Linear(), printed_row(*place), "top-1") == []
-        told = reasons(run, Linear(), printed_row(*place), "top-1")
+        assert explain_not_comparable(simclic(), Linear(), printed_row(*place), "top-1") == []
+        told = explain_not_comparable(run, Linear(), printed_row(*place), "top-1")
         assert [why.endswith(f"({ANOTHER[name]} for {getattr(Run(), name)})") for why in told] == [True] * (name != varied)
 
 
@@ -131,7 +131,7 @@ SPOKEN = (Linear(l2_low=1e-3), Linear(l2_high=10.0), Linear(l2_count=3), Finetun
 
 @pytest.mark.parametrize("protocol", [*SILENT, *SPOKEN], ids=str)
 def test_what_the_paper_leaves_open_in_a_protocol_compares_and_nothing_else(protocol):
-    told = reasons(simclic(), protocol, printed_row("2", "SimCLIC (noise)", stage=protocol.stage), "top-1")
+    told = explain_not_comparable(simclic(), protocol, printed_row("2", "SimCLIC (noise)", stage=protocol.stage), "top-1")
     (name,) = protocol.differing
     expected = f"other protocol ({name} {getattr(protocol, name)} for {getattr(type(protocol)(), name)})"
     assert told == ([expected] if protocol in SPOKEN else [])
@@ -154,13 +154,13 @@ def test_a_cited_row_is_compared_only_with_what_its_source_did(changes, why):
     protocol = Linear(solver="as-published", **{k: changes[k] for k in of_protocol})
     run = Run(init="moco-v2", dataset="voc2007", perturbation="none", epochs=0)
     run = replace(run, **{k: v for k, v in changes.items() if k not in of_protocol})
-    assert reasons(run, protocol, printed_row("2", "MoCo v2", "VOC2007"), "11-point mAP") == ([why] if why else [])
+    assert explain_not_comparable(run, protocol, printed_row("2", "MoCo v2", "VOC2007"), "11-point mAP") == ([why] if why else [])
 
 
 @pytest.mark.parametrize("name", ["sela-v2", "deepcluster-v2", "swav"])
 def test_three_are_measured_on_another_input_than_their_stored_rows(name):
     run = Run(init=name, dataset="cifar10", perturbation="none", epochs=0)
-    told = reasons(run, Linear(solver="as-published"), printed_row("2", METHODS[name], "CIFAR10"), "top-1")
+    told = explain_not_comparable(run, Linear(solver="as-published"), printed_row("2", METHODS[name], "CIFAR10"), "top-1")
     assert told == ["other input (its red divided by 0.228 as its authors do; the stored row's by 0.229)"]
 
 
@@ -169,7 +169,7 @@ def test_every_seed_behind_a_number_is_named(tmp_path):
     for run in seeds:
         measure(tmp_path, run, Linear(), 6, images=100)
     cell = verdicts(tmp_path, *seeds)[NOISE]
-    (row,) = csv.DictReader(io.StringIO(beside_csv([cell])))
+    (row,) = csv.DictReader(io.StringIO(comparison_to_csv([cell])))
     assert row["runs"].split() == [run.name for run in seeds]
 
 
@@ -189,7 +189,7 @@ def test_a_printed_number_counts_once_by_the_first_protocol_that_compares(tmp_pa
     for protocol, error in zip(protocols, (first, second), strict=True):
         if error is not None:
             measure(tmp_path, simclic(), protocol, error)
-    counted = count(list(verdicts(tmp_path, simclic(), protocols=protocols).values()))
+    counted = count_verdicts(list(verdicts(tmp_path, simclic(), protocols=protocols).values()))
     assert counted.pop("not run") == 16 * 12 - 3 - 1
     assert {word for word, n in counted.items() if n} == {verdict}
     assert counted[verdict] == 1
@@ -201,7 +201,7 @@ def test_a_cited_number_counts_once_however_its_encoder_was_padded(tmp_path):
     for run in runs:
         for protocol in protocols:
             measure(tmp_path, run, protocol, 6.74)
-    counted = count(list(verdicts(tmp_path, *runs, protocols=protocols).values()))
+    counted = count_verdicts(list(verdicts(tmp_path, *runs, protocols=protocols).values()))
     assert (counted["reproduced"], counted["not comparable"], sum(counted.values())) == (1, 0, 16 * 12 - 3)
 
 
@@ -249,21 +249,21 @@ def test_ablations_are_compared_on_cifar10_and_not_elsewhere(tmp_path):
     (table,) = load(ROOT / "benchmarks/table5.py").exhibits
     for run, error in zip(table.runs, (5.9, 40.0), strict=True):
         measure(tmp_path, replace(run, split="paper"), Linear(), error)
-    told = beside(table.moved(split="paper"), Results(tmp_path), BASELINES, {})
+    told = compare_with_printed(table.moved(split="paper"), Results(tmp_path), BASELINES, {})
     assert [(c.row, c.verdict) for c in told] == [("With stop-gradient", "reproduced"), ("Without stop-gradient", "differs")]
     moved = table.moved(dataset="digits", split="paper")
     for run in moved.runs:
         measure(tmp_path, run, Linear(), 10)
-    told = beside(moved, Results(tmp_path), BASELINES, {})
+    told = compare_with_printed(moved, Results(tmp_path), BASELINES, {})
     assert all(c.verdict == "not comparable" and "other data set (Digits for CIFAR10)" in c.why for c in told)
 
 
 def test_table_3_is_compared_word_by_word(tmp_path):
     (table,) = load(ROOT / "benchmarks/table3.py").exhibits
-    found = {c.column: c.verdict for c in beside(table, Results(tmp_path), BASELINES, {})}
+    found = {c.column: c.verdict for c in compare_with_printed(table, Results(tmp_path), BASELINES, {})}
     assert set(found.values()) == {"reproduced"}
     history = table.moved(perturbation="history", epochs=100)
-    found = {c.column: (c.verdict, c.here) for c in beside(history, Results(tmp_path), BASELINES, {})}
+    found = {c.column: (c.verdict, c.here) for c in compare_with_printed(history, Results(tmp_path), BASELINES, {})}
     assert found["Epochs"] == ("differs", "100")
     assert found["Memory bank"] == ("differs", "yes")
     assert found["Batch size"] == ("reproduced", "128")
@@ -272,7 +272,7 @@ def test_table_3_is_compared_word_by_word(tmp_path):
 def test_what_has_not_run_or_failed_says_so(tmp_path):
     failed = {simclic(seed=0).name: "pretrain: diverged: at step 3"}
     table = Table(paper="table2", caption="", runs=(simclic(), simclic(perturbation="history")))
-    found = {(c.row, c.column): c for c in beside(table, Results(tmp_path), BASELINES, failed)}
+    found = {(c.row, c.column): c for c in compare_with_printed(table, Results(tmp_path), BASELINES, failed)}
     assert found["SimCLIC (noise)", "CIFAR10"].why == "pretrain: diverged: at step 3"
     assert found["SimCLIC (history)", "CIFAR10"].why == "no result is there yet"
     assert len(found) == 16 * 12 - 3  # the paper prints no ImageNet for SimCLIC
@@ -287,7 +287,7 @@ def test_every_printed_number_has_its_place_in_every_format(tmp_path):
     assert (row["stored"], row["here"], row["difference"], row["verdict"]) == ("5.92", "6.00", "+0.08", "reproduced")
     assert row["runs"] == simclic().name
     page = (tmp_path / "out/table2.html").read_text()
-    assert RULE in html.unescape(page)
+    assert VERDICT_RULE in html.unescape(page)
     assert f'<a href="runs/{simclic().name}.html">6.00</a></td><td>+0.08</td>' in page
     index = re.sub(r"<[^>]+>", " ", (tmp_path / "out/index.html").read_text())
     assert re.search(r"Table 2\s+1 of 1\s+1\s+0\s+0\s+188", index)
@@ -298,8 +298,8 @@ def marks(rows):
 
 
 def test_honest_marks_of_printed_numbers_are_shared_within_sampling_error(tmp_path):
-    made = sheet(load(ROOT / "benchmarks/table2.py").exhibits[0], Results(tmp_path), BASELINES)
-    group = made.supported().blocks[0][1][0]
+    made = build_sheet(load(ROOT / "benchmarks/table2.py").exhibits[0], Results(tmp_path), BASELINES)
+    group = made.with_supported_marks().blocks[0][1][0]
     at = made.header.index("CIFAR10")
     shared = {row.label for row in group.rows if row.cells[at].mark == "best"}
     assert shared == {
@@ -323,7 +323,7 @@ def test_honest_marks_of_ours_are_paired(tmp_path):
         measure(tmp_path / "apart", replace(run, seed=0), Linear(), error, images=2000, hard=np.roll(hard, int(100 * error)))
     table = Table(paper="table2", caption="", runs=tuple(runs))
     for name, expected in (("alike", ["best", "", ""]), ("apart", ["best", "best", ""])):
-        made = sheet(table, Results(tmp_path / name), tmp_path).supported()
+        made = build_sheet(table, Results(tmp_path / name), tmp_path).with_supported_marks()
         (group,) = made.blocks[0][1]
         at = made.header.index("CIFAR10")
         assert [row.cells[at].mark for row in group.rows] == expected, name
@@ -332,7 +332,7 @@ def test_honest_marks_of_ours_are_paired(tmp_path):
 def test_what_is_equal_in_print_shares_a_mark_and_what_is_not_known_does_not():
     def marked(*cells):
         rows = [Row("", [Cell(str(value), value, measure=lambda m=m: m)]) for value, m in cells]
-        return marks(share(rows))
+        return marks(mark_supported(rows))
 
     known, exact, unsure = Measured(2.0, 1000), Measured(2.004, 10**9), Measured(2.01, 0)
     assert marked((2.0, known), (2.004, None), (2.01, None), (2.01, unsure)) == ["best", "best", "", ""]
@@ -345,8 +345,8 @@ def test_a_row_that_was_added_is_marked_among_the_printed_ones(tmp_path):
     (tmp_path / "baselines/methods").mkdir(exist_ok=True)
     said = "# method: New\n# source: s\n# pretrained_on: p\n# split: test\n"
     (tmp_path / "baselines/methods/new.csv").write_text(said + "protocol,CIFAR10,Cars,Pets\nlinear,6.10,60.00,1.00\n")
-    made = sheet(load(ROOT / "benchmarks/table2.py").exhibits[0], Results(tmp_path), tmp_path / "baselines")
-    for table, expected in ((made, ("", "", "best")), (made.supported(), ("best", "", "best"))):
+    made = build_sheet(load(ROOT / "benchmarks/table2.py").exhibits[0], Results(tmp_path), tmp_path / "baselines")
+    for table, expected in ((made, ("", "", "best")), (made.with_supported_marks(), ("best", "", "best"))):
         paper, added = table.blocks[0][1][:2]
         (row,) = added.rows
         assert (added.title, row.label) == ("Added", "New")
@@ -358,7 +358,7 @@ def test_a_row_that_was_added_is_marked_among_the_printed_ones(tmp_path):
 def test_only_what_was_scored_on_test_images_is_ranked_among_the_printed_rows(tmp_path, split):
     run = Run(perturbation="none", epochs=0, split=split)
     measure(tmp_path, run, Linear(), 50, images=100)
-    made = sheet(Table(paper="table2", caption="", runs=(run,)), Results(tmp_path), BASELINES)
+    made = build_sheet(Table(paper="table2", caption="", runs=(run,)), Results(tmp_path), BASELINES)
     ranks = [row.label for group in made.blocks[0][1] if group.title.startswith("Rank") for row in group.rows]
     assert ranks == (["Untrained backbone"] if split == "ericsson" else [])
 

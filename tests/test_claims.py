@@ -11,13 +11,13 @@ from simclic import Linear, Table, load
 from simclic.data import PAPER, title
 from simclic.experiment.baselines import METHODS
 from simclic.experiment.exhibit import PAPER_EXHIBITS
-from simclic.report.cells import Key, here, key, printed
+from simclic.report.cell_keys import Key, job_key, measure_cells, read_printed_cells
 from simclic.report.claims import CLAIMS, judged
 from simclic.report.noise import Measured
 from simclic.report.results import Results
 from simclic.store.run_folder import RunFolder
 
-STORED = printed(ROOT / "baselines")
+STORED = read_printed_cells(ROOT / "baselines")
 NAMED = {claim.name: claim for claim in CLAIMS}
 OURS = HISTORY, DROPOUT, NOISE = ("SimCLIC (history)", "SimCLIC (dropout)", "SimCLIC (noise)")
 IMAGES = 10_000  # so that an error with two decimals is a whole number of images
@@ -195,7 +195,7 @@ def test_without_its_numbers_a_claim_is_not_judged_but_says_what_it_needs(name):
 def exhibit_places():
     """Every place of the paper's exhibits and of the digits', and what claims about methods that were run again need."""
     suites = [load(ROOT / f"benchmarks/{name}.py") for name in (*PAPER_EXHIBITS, "digits")]
-    places = {key(exhibit, job) for suite in suites for exhibit in suite.exhibits for job in exhibit.judged}
+    places = {job_key(exhibit, job) for suite in suites for exhibit in suite.exhibits for job in exhibit.judged}
     return sorted(
         places | {place for name in ("deepcluster-and-swav-lead", "lowest-on-cifar10") for place in CASES[name][0]}, key=repr
     )
@@ -465,7 +465,7 @@ def test_results_on_disk_are_judged(tmp_path, linear):
         RunFolder(tmp_path, run).write_result(
             protocol, (record, truth, scores), data="d1", seed=run.seed, device="cpu", threads=1
         )
-    found = {j.claim.name: j.ours for j in judged(STORED, here([table], Results(tmp_path)))}
+    found = {j.claim.name: j.ours for j in judged(STORED, measure_cells([table], Results(tmp_path)))}
     names = ("no-predictor-falls-to-chance", "frozen-predictor-falls-to-chance", "two-layers-beat-one")
     assert [found[name].verdict for name in names] == ["holds"] * 3, found
     assert found["two-layers-beat-one"].evidence[0].startswith("Digits: 2-layer MLP ")
@@ -483,17 +483,17 @@ def test_of_several_linear_evaluations_claims_take_the_first_that_is_named(tmp_p
     first, second = Linear(), Linear(solver="as-published")
     table = Table(paper="table2", caption="", runs=(tiny(),), protocols=(first, second))
     publish(tmp_path, tiny(), second, 30)
-    assert here([table], Results(tmp_path)) == {}
+    assert measure_cells([table], Results(tmp_path)) == {}
     publish(tmp_path, tiny(), first, 10)
-    assert {key.at: m.value for key, m in here([table], Results(tmp_path)).items()} == {NOISE: 10}
+    assert {key.at: m.value for key, m in measure_cells([table], Results(tmp_path)).items()} == {NOISE: 10}
 
 
 def test_a_folder_that_is_called_like_a_data_set_is_none(tmp_path):
     from simclic import Figure, Run
-    from simclic.report.cells import key
+    from simclic.report.cell_keys import job_key
 
     runs = [Run(dataset=name, perturbation="history") for name in ("cifar10", "./CIFAR10", "./more/CIFAR10")]
     figure = Figure(paper="figure4", caption="", x="tau", runs=tuple(runs))
-    places = [key(figure, job) for job in figure.jobs]
+    places = [job_key(figure, job) for job in figure.jobs]
     assert len(set(places)) == 3
     assert [place.dataset for place in places] == ["CIFAR10", "./CIFAR10", "./more/CIFAR10"]

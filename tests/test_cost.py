@@ -15,7 +15,7 @@ from simclic.cli.plan import budget as hours
 from simclic.experiment import Job, JobState, Suite
 from simclic.files import write_json
 from simclic.report import budget
-from simclic.report.cells import key
+from simclic.report.cell_keys import job_key
 from simclic.report.claims import Claim
 from simclic.schedule import bill, cost
 from simclic.schedule.cost import Prices, Target, amounts
@@ -154,7 +154,7 @@ def test_the_wall_time_is_that_of_the_longest_chain_or_of_the_sum():
 
 def claim(name, *runs):
     """A claim that needs the linear errors of these Runs in Table 2."""
-    needed = {key(exhibit, job) for exhibit in suite(*runs, protocols=(Linear(),)).exhibits for job in exhibit.jobs}
+    needed = {job_key(exhibit, job) for exhibit in suite(*runs, protocols=(Linear(),)).exhibits for job in exhibit.jobs}
     return Claim(name, "4.2", ("table2",), "", lambda cells, printed: None, lambda places, printed: needed <= {*places})
 
 

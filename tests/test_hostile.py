@@ -21,7 +21,7 @@ from suites import small
 from simclic import Figure, Finetune, Linear, Run, Table, report
 from simclic.experiment import Suite
 from simclic.files import write_json
-from simclic.report.escape import NUMBER, cell, md
+from simclic.report.escape import NUMBER, escape_csv, escape_markdown
 from simclic.store.run_folder import RunFolder
 
 HARMLESS = "plain"
@@ -166,7 +166,7 @@ def test_every_file_is_text_that_can_be_read(both):
     ],
 )
 def test_markdown_is_text(given, made):
-    assert md(given) == made
+    assert escape_markdown(given) == made
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_markdown_is_text(given, made):
     ],
 )
 def test_a_spreadsheet_runs_nothing_and_numbers_stay(given, made):
-    assert cell(given) == made
+    assert escape_csv(given) == made
 
 
 NUMBER_OF_IT = "77.77"

@@ -11,7 +11,7 @@ from suites import full, small
 from simclic import Linear, Run, Table, grid, load
 from simclic.experiment import Suite
 from simclic.report import render
-from simclic.report.escape import tex
+from simclic.report.escape import escape_tex
 
 
 def document(path, body):
@@ -82,7 +82,7 @@ def test_long_notes_go_over_pages_and_long_words_over_lines(tmp_path, latex):
     ],
 )
 def test_text_comes_out_as_it_is(tmp_path, latex, given, shown):
-    made = tex(given)
+    made = escape_tex(given)
     assert made.isascii()
     assert "\n" not in made
     body = f"\\begin{{table}}\\sloppy\\caption{{{made}}}\\end{{table}}\n\n{{\\raggedright {made}\\par}}"

@@ -6,9 +6,9 @@ import pytest
 from conftest import NUMBERS, ROOT
 
 from simclic import InputError, Table, grid
-from simclic.report import methods
+from simclic.report import added_methods
 from simclic.report.results import Results
-from simclic.report.tables import Cell, _standing, sheet
+from simclic.report.tables import Cell, build_sheet, format_rank
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_file_of_numbers_that_is_wrong_is_one_line(tmp_path, change, told):
     path = tmp_path / "mine.csv"
     path.write_text(NUMBERS.replace(*change))
     with pytest.raises(InputError, match=re.escape(told)) as e:
-        methods.read(path, ("Aircraft", "CIFAR10", "Flowers"))
+        added_methods.read_added_method(path, ("Aircraft", "CIFAR10", "Flowers"))
     assert "\n" not in str(e.value)
 
 
@@ -50,7 +50,7 @@ def test_what_may_be_there_is_fine(tmp_path):
     path = tmp_path / "mine.csv"
     text = NUMBERS.replace("5.98", "100").replace("2.00,3.00", "0.06, 0.9").replace("\n", "\r\n")
     path.write_bytes(b"\xef\xbb\xbf" + text.encode())
-    found = methods.read(path, COLUMNS)
+    found = added_methods.read_added_method(path, COLUMNS)
     assert found.name == "Mine"
     assert found.rows == {
         "linear": {"Aircraft": "45.40", "CIFAR10": "100", "Flowers": ""},
@@ -62,20 +62,20 @@ def test_methods_come_in_the_order_of_their_files_and_each_name_once(tmp_path):
     for name in ("zeta", "alpha", "mine"):
         (tmp_path / f"{name}.csv").write_text(NUMBERS.replace("Mine", f"The {name}"))
     (tmp_path / ".mine.csv.swp").write_text("an editor's")
-    assert [m.name for m in methods.added(tmp_path, COLUMNS)] == ["The alpha", "The mine", "The zeta"]
-    assert methods.added(tmp_path / "nothing", COLUMNS) == []
+    assert [m.name for m in added_methods.read_added_methods(tmp_path, COLUMNS)] == ["The alpha", "The mine", "The zeta"]
+    assert added_methods.read_added_methods(tmp_path / "nothing", COLUMNS) == []
     with pytest.raises(InputError, match=r"mine\.csv: the table has a row 'The mine' already; call this method otherwise"):
-        methods.added(tmp_path, COLUMNS, ["The mine"])
+        added_methods.read_added_methods(tmp_path, COLUMNS, ["The mine"])
     (tmp_path / "zeta.csv").write_text(NUMBERS.replace("Mine", "The alpha"))
     with pytest.raises(InputError, match=r"zeta\.csv: the table has a row 'The alpha' already"):
-        methods.added(tmp_path, COLUMNS)
+        added_methods.read_added_methods(tmp_path, COLUMNS)
 
 
 @pytest.mark.parametrize("name", ["mine.CSV", "mine.txt", "more.csv/"])
 def test_what_is_no_file_of_a_method_is_not_passed_over(name, tmp_path):
     (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).write_text(NUMBERS)
     with pytest.raises(InputError, match=re.escape(f"{tmp_path / name}: is no file of a method; they end with .csv")):
-        methods.added(tmp_path, COLUMNS)
+        added_methods.read_added_methods(tmp_path, COLUMNS)
 
 
 @pytest.mark.parametrize("name", ["MoCo v2", "SimCLIC (noise)", "BYOL (padded as stored)"])
@@ -85,14 +85,14 @@ def test_a_row_of_the_paper_s_is_not_there_twice(name, tmp_path):
     (tmp_path / "methods/mine.csv").write_text(NUMBERS.replace("Mine", name))
     table = Table(paper="table2", caption="", runs=grid(perturbation="noise"))
     with pytest.raises(InputError, match=re.escape(f"the table has a row {name!r} already")):
-        sheet(table, Results(tmp_path / "runs"), tmp_path)
+        build_sheet(table, Results(tmp_path / "runs"), tmp_path)
 
 
 def test_a_rank_is_that_of_what_is_printed():
     others = [Cell(f"{v:.2f}", v) for v in (5.92, 5.98, 5.98, 7.1)]
-    ranks = {v: _standing(Cell(f"{v:.2f}", v), others) for v in (5.9, 5.9249, 5.926, 5.9849, 5.986, 7.1, 8.0)}
+    ranks = {v: format_rank(Cell(f"{v:.2f}", v), others) for v in (5.9, 5.9249, 5.926, 5.9849, 5.986, 7.1, 8.0)}
     assert ranks == {
         5.9: "1 of 5", 5.9249: "1 of 5", 5.926: "2 of 5", 5.9849: "2 of 5", 5.986: "4 of 5", 7.1: "4 of 5", 8.0: "5 of 5",
     }  # fmt: skip
-    assert _standing(Cell(), others) == ""
-    assert _standing(Cell("5.90", 5.9), [Cell()]) == ""
+    assert format_rank(Cell(), others) == ""
+    assert format_rank(Cell("5.90", 5.9), [Cell()]) == ""

@@ -160,7 +160,7 @@ def test_what_most_seeds_were_measured_on_counts_and_in_a_tie_the_lowest_seed(tm
     jobs = [Job(tiny(seed=seed), Linear()) for seed in (2, 1, 0, 3)]
     for job, error, data in zip(jobs, (30, 20, 10, 40), ("d2", "d2", "d1", "d2"), strict=True):
         publish(tmp_path, job.run, job.protocol, error, data)
-    most, tie = (Results(tmp_path).measured(those) for those in (jobs[2:] + jobs[:2], jobs[1:3]))
+    most, tie = (Results(tmp_path).measure_jobs(those) for those in (jobs[2:] + jobs[:2], jobs[1:3]))
     assert (most.value, set(most.seeds), most.data) == (30, {1, 2, 3}, "d2")
     assert (tie.value, set(tie.seeds), tie.data) == (10, {0}, "d1")
 
@@ -170,6 +170,6 @@ def test_raw_pixels_are_paired_with_whatever_seed_there_is(tmp_path):
     for run in (tiny(seed=1), pixels):
         publish(tmp_path, run, Linear())
     results = Results(tmp_path)
-    ours, control = (results.measured([Job(run, Linear())]) for run in (tiny(seed=1), pixels))
+    ours, control = (results.measure_jobs([Job(run, Linear())]) for run in (tiny(seed=1), pixels))
     assert set(control.seeds) == {None}
     assert difference(ours, control).points == 0

@@ -15,12 +15,12 @@ from simclic import Figure, Finetune, InputError, Linear, Run, Table, load
 from simclic.experiment import Suite
 from simclic.files import read_json, write_json
 from simclic.report import figures, render
-from simclic.report.cells import here
+from simclic.report.cell_keys import measure_cells
 from simclic.report.choices import MOST, choices
-from simclic.report.figures import draw, points
+from simclic.report.figures import compute_points, draw_figure
 from simclic.report.findings import findings
 from simclic.report.results import Results
-from simclic.report.runs import HEIGHT, WIDTH, curves, probe
+from simclic.report.run_pages import HEIGHT, WIDTH, build_curve_panels, build_probe_panel
 from simclic.store.run_folder import RunFolder
 
 UNTRAINED = Run(dataset="digits", backbone="test_resnet", image_size=16, perturbation="none", epochs=0)
@@ -62,12 +62,12 @@ def swept(root, errors, data=("d1", "d1", "d1")):
 
 
 def test_a_point_is_the_mean_over_seeds_and_its_bar_their_deviation(tmp_path):
-    drawn = points(swept(tmp_path, {0.3: (10, 11, 12), 0.1: (20, 30, 40)}), Results(tmp_path))
+    drawn = compute_points(swept(tmp_path, {0.3: (10, 11, 12), 0.1: (20, 30, 40)}), Results(tmp_path))
     assert drawn[["x", "error", "bar", "seeds"]].to_numpy().tolist() == [[0.1, 30, 10, 3], [0.3, 11, 1, 3]]
 
 
 def test_a_point_never_averages_different_data(tmp_path):
-    drawn = points(swept(tmp_path, {0.3: (90, 11, 13)}, data=("d2", "d1", "d1")), Results(tmp_path))
+    drawn = compute_points(swept(tmp_path, {0.3: (90, 11, 13)}, data=("d2", "d1", "d1")), Results(tmp_path))
     assert drawn[["error", "seeds"]].to_numpy().tolist() == [[12, 2]]
 
 
@@ -75,7 +75,7 @@ def test_a_damaged_file_is_no_point(tmp_path):
     figure = swept(tmp_path, {0.1: (10, 10, 10), 0.3: (20, 22, 90), 0.6: (30, 30, 30)})
     for run in (figure.runs[5], *figure.runs[6:]):  # the third at 0.3, and all at 0.6
         RunFolder(tmp_path, run).result_path(Linear()).write_text("{")
-    drawn = points(figure, Results(tmp_path))
+    drawn = compute_points(figure, Results(tmp_path))
     assert drawn[["x", "error", "seeds"]].to_numpy().tolist() == [[0.1, 10, 3], [0.3, 21, 2]]
 
 
@@ -83,8 +83,8 @@ def test_no_bar_is_cut_off(tmp_path, monkeypatch):
     kept = []
     monkeypatch.setattr(figures.plt, "close", kept.append)
     figure = swept(tmp_path, {0.1: (0, 5, 55), 0.2: (5, 5, 5), 0.3: (25, 25, 25)})  # the longest bar is not on the highest point
-    drawn = points(figure, Results(tmp_path))
-    draw(figure, drawn, tmp_path, ROOT / "reports/simclic.mplstyle")
+    drawn = compute_points(figure, Results(tmp_path))
+    draw_figure(figure, drawn, tmp_path, ROOT / "reports/simclic.mplstyle")
     monkeypatch.undo()
     low, high = kept[0].axes[0].get_ylim()
     left, right = kept[0].axes[0].get_xlim()
@@ -106,7 +106,7 @@ def test_a_figure_of_ones_own_judges_no_claim(tmp_path, exhibit, x, lines, value
         publish(tmp_path / "runs", run, Linear())
     figure = Figure(**exhibit, caption="", runs=runs, x=x, lines=lines)
     out = pages(tmp_path, figure)
-    assert len(here([figure], Results(tmp_path / "runs"))) == len(values) * ("paper" in exhibit)
+    assert len(measure_cells([figure], Results(tmp_path / "runs"))) == len(values) * ("paper" in exhibit)
     assert all(f"runs/{run.name}.html" in (out / f"{figure.name}.html").read_text() for run in runs)
 
 
@@ -277,11 +277,11 @@ def run_page(root, *protocols):
 
 
 def test_a_curve_goes_from_its_first_epoch_to_its_last_and_high_is_up():
-    (panel,) = curves([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}])
+    (panel,) = build_curve_panels([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0}])
     assert (panel["points"], panel["low"], panel["high"], panel["right"]) == (
         f"0.0,0.0 {WIDTH}.0,{HEIGHT}.0", "1", "2", "2 epochs"
     )  # fmt: skip
-    (panel,) = curves([{"epoch": n, "loss": float(n)} for n in range(1, 1002)])
+    (panel,) = build_curve_panels([{"epoch": n, "loss": float(n)} for n in range(1, 1002)])
     xs = [float(point.split(",")[0]) for point in panel["points"].split()]
     assert (xs[0], xs[-1], xs) == (0, WIDTH, sorted(xs))
     assert WIDTH <= len(xs) <= 2 * WIDTH
@@ -292,7 +292,7 @@ def test_a_probe_shows_what_was_chosen_and_what_did_not_converge(tmp_path):
     rows = ((1.0, 10.0, True), (100.0, 20.0, True), (0.01, 30.0, False))
     curve = [dict(zip(("l2", "error", "converged"), row, strict=True)) for row in rows]
     rewrite(path, curve=curve, chosen={"l2": 1.0, "val_error": 10.0})
-    panel, middle = probe("t", path), f"{WIDTH // 2}.0"
+    panel, middle = build_probe_panel("t", path), f"{WIDTH // 2}.0"
     assert panel["points"] == f"0.0,0.0 {middle},{HEIGHT}.0 {WIDTH}.0,{HEIGHT // 2}.0"
     assert (panel["chosen"], panel["open"]) == ([middle, f"{HEIGHT}.0"], [["0.0", "0.0"]])
     page = run_page(tmp_path).read_text()

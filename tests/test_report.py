@@ -17,15 +17,15 @@ from simclic.experiment import Suite
 from simclic.files import read_json, write_json
 from simclic.report import render
 from simclic.report.choices import choices
-from simclic.report.figures import points
+from simclic.report.figures import compute_points
 from simclic.report.results import Results
-from simclic.report.tables import Cell, Row, mark, sheet
+from simclic.report.tables import Cell, Row, build_sheet, mark_best
 from simclic.store.run_folder import RunFolder
 
 
 def test_marks_recomputed_from_the_stored_table_are_the_papers():
     table = load(ROOT / "benchmarks/table2.py").exhibits[0]
-    made = sheet(table, Results(ROOT / "nowhere"), ROOT / "baselines")
+    made = build_sheet(table, Results(ROOT / "nowhere"), ROOT / "baselines")
     printed = pd.read_csv(ROOT / "baselines/table2_marks.csv", keep_default_na=False)
     count = 0
     for (_, groups), stage in zip(made.blocks, ("linear", "finetune", "linear"), strict=True):
@@ -39,7 +39,7 @@ def test_marks_recomputed_from_the_stored_table_are_the_papers():
 
 def test_ties_share_a_mark_and_dashes_have_none():
     rows = [Row(str(v), [Cell(str(v), v)]) for v in (3.0, 2.004, 2.0, 1.0, float("nan"))]
-    mark(rows)
+    mark_best(rows)
     assert [row.cells[0].mark for row in rows] == ["", "second", "second", "best", ""]
 
 
@@ -87,7 +87,7 @@ def test_figures_draw_a_line_per_data_set_through_the_stored_points(tmp_path):
     for run, error in zip(runs, (30.0, 10.0, 20.0), strict=True):
         publish(tmp_path / "runs", run, Linear(), error)
     figure = Figure(paper="figure4", caption="tau", runs=runs, x="tau")
-    drawn = points(figure, Results(tmp_path / "runs"))
+    drawn = compute_points(figure, Results(tmp_path / "runs"))
     assert list(drawn["x"]) == [0.1, 0.3, 0.6]
     assert list(drawn["error"]) == [10.0, 20.0, 30.0]
     assert drawn["bar"][0] == pytest.approx((10 * 90 / 2) ** 0.5)  # one seed, two test images

@@ -16,7 +16,7 @@ from simclic import InputError, Linear, Run, Table, data
 from simclic.__main__ import main
 from simclic.experiment import Suite
 from simclic.report.results import Results
-from simclic.report.tables import sheet
+from simclic.report.tables import build_sheet
 from simclic.schedule.plan import plan
 from simclic.store import results as store
 from simclic.store.run_folder import RunFolder, runs_started_from
@@ -54,7 +54,7 @@ def looked(run, runs):
     """What plan and report say of a Run's result."""
     table = Table(paper="table2", caption="", runs=(run,), protocols=(PROBE,))
     made = plan([Suite("", "", (table,), "x.py")], runs, runs)
-    shown = sheet(table, Results(runs), ROOT / "nothing")
+    shown = build_sheet(table, Results(runs), ROOT / "nothing")
     ((_, (group,)),) = shown.blocks
     (cell,) = group.rows[0].cells
     return {job.name: (job.state, job.reason) for job in made.jobs.values()}, cell.text

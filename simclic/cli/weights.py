@@ -136,14 +136,14 @@ def _fill_curve_table(table: "Table", result: dict[str, Any]) -> list[str]:
 
 def _fill_grid_table(table: "Table", result: dict[str, Any]) -> list[str]:
     """Fill a table with the errors on val by learning rate and decay. Returns how the test error came about."""
-    from simclic.report.heat import heat, short
+    from simclic.report.finetune_grid import build_grid_table, format_short
 
-    grid, chosen = heat(result), result["chosen"]
+    grid, chosen = build_grid_table(result), result["chosen"]
     table.title, table.padding = f"{table.title}: error on val (%)", (0, 0)
     for column in ("lr \\ decay", *grid.decays):
         table.add_column(column, justify="right")
     for lr, cells in grid.rows:
         texts = [f"[bold]{cell.text}*[/bold]" if cell.chosen else cell.text.replace("diverged", "div.") for cell in cells]
         table.add_row(lr, *texts)
-    decay = short(chosen["decay"]) if chosen["decay"] else "none"
-    return [f"trained again on train + val at lr {short(chosen['lr'])}, decay {decay}"]
+    decay = format_short(chosen["decay"]) if chosen["decay"] else "none"
+    return [f"trained again on train + val at lr {format_short(chosen['lr'])}, decay {decay}"]

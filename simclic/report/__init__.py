@@ -7,8 +7,8 @@ from typing import Any
 
 from simclic.errors import InputError
 from simclic.experiment import Suite
-from simclic.report.page import headline, page
-from simclic.report.pictures import draw_result
+from simclic.report.pages import format_headline, write_pages
+from simclic.report.result_pictures import draw_result
 from simclic.report.results import Results
 from simclic.report.site import check_source
 
@@ -25,19 +25,21 @@ def render(suites: Iterable[Suite], runs: Path, out: Path) -> tuple[list[Path], 
     folders: dict[Path, list[Suite]] = {}
     for suite in suites:
         folders.setdefault(out / suite.name, []).append(suite)
-    for those in folders.values():
-        _apart(those)
+    for group in folders.values():
+        check_names_differ(group)
     pages, problems = [], dict[str, None]()
-    for folder, those in folders.items():
+    for folder, group in folders.items():
         folder.mkdir(parents=True, exist_ok=True)
-        others = {os.path.relpath(f / "index.html", folder): headline(those) for f, those in folders.items() if f != folder}
-        path, wrong = page(those, results, folder, SOURCE, others)
+        others = {
+            os.path.relpath(f / "index.html", folder): format_headline(those) for f, those in folders.items() if f != folder
+        }
+        path, wrong = write_pages(group, results, folder, SOURCE, others)
         pages.append(path)
         problems |= dict.fromkeys(wrong)
     return pages, list(problems)
 
 
-def _apart(suites: list[Suite]) -> None:
+def check_names_differ(suites: list[Suite]) -> None:
     """Raise InputError if two files would write the same pages."""
     seen: dict[str, str] = {}
     for name, path in [(exhibit.name, suite.path) for suite in suites for exhibit in suite.exhibits]:

@@ -8,7 +8,7 @@ from itertools import combinations
 from simclic.data import title
 from simclic.experiment import Suite
 from simclic.report import SOURCE
-from simclic.report.cells import Key, key, printed
+from simclic.report.cell_keys import Key, job_key, read_printed_cells
 from simclic.report.claims import CLAIMS, Claim
 from simclic.schedule.bill import Bill
 from simclic.schedule.plan import Plan
@@ -108,10 +108,10 @@ class _Judge:
     """Which claims can be judged once jobs are done, by where their results stand in the paper's exhibits."""
 
     def __init__(self, suites: Iterable[Suite], claims: Sequence[Claim]):
-        self.claims, self.printed, self.places = claims, printed(SOURCE / "baselines").keys(), dict[str, list[Key]]()
+        self.claims, self.printed, self.places = claims, read_printed_cells(SOURCE / "baselines").keys(), dict[str, list[Key]]()
         for exhibit in (exhibit for suite in suites for exhibit in suite.exhibits if exhibit.paper):
             for job in exhibit.judged:
-                self.places.setdefault(job.name, []).append(key(exhibit, job))
+                self.places.setdefault(job.name, []).append(job_key(exhibit, job))
 
     def open(self, jobs: Collection[str]) -> frozenset[str]:
         """Return the names of the claims that cannot be judged once these jobs are done."""

@@ -122,7 +122,7 @@ class _Cell:
 
     @cached_property
     def measured(self) -> Measured:
-        found = self.results.together(self.rows)
+        found = self.results.measure_rows(self.rows)
         assert found is not None  # its rows are those of results
         return found
 
@@ -146,7 +146,7 @@ def changes(names: Sequence[str], cells: Sequence[_Cell], asked: set[str]) -> li
 
 def _cells(results: Results) -> list[_Cell]:
     names, found = [f.name for f in fields(Run) if f.name != "seed"], dict[tuple[Any, ...], _Cell]()
-    for row in results.good:
+    for row in results.good_rows:
         values = {n: row[n] for n in names} | {f"{row['stage']}.{k}": v for k, v in row["how"].items()}
         found.setdefault(tuple(values.items()), _Cell(values, [], results)).rows.append(row)
     return list(found.values())

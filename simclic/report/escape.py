@@ -13,7 +13,7 @@ GREEK = (
 )  # fmt: skip
 
 # What is a command to LaTeX, or another character in its fonts than on the keyboard, in commands that OT1 and T1 have.
-TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
+TEX_COMMANDS = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "`": r"\`{}", "|": r"\textbar{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "[": "{[}", "]": "{]}", "*": "{*}",  # [ and * are read by a \\ before them
     "–": "--", "—": "---", "‘": r"\textquoteleft{}", "’": "'", "“": r"\textquotedblleft{}", "”": r"\textquotedblright{}",
@@ -28,28 +28,35 @@ TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
 }  # fmt: skip
 ACCENTS = dict(zip("\u0300\u0301\u0302\u0303\u0308\u0304\u0307\u030a\u030b\u030c\u0306\u0327", "`'^~\"=.rHvuc", strict=True))
 
-LONG = re.compile(r"\S{30,}")  # a word that a line may have to be broken in
+LONG_WORD = re.compile(r"\S{30,}")  # a word that a line may have to be broken in
 PIECES = re.compile(r".{1,23}[-/_.,=:|]|.{1,24}")
-MD = {c: f"\\{c}" for c in "\\`*_[]"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "~": "&#126;", "$": "&#36;"}
-BEGINS = re.compile(r"^(\d*)([#=]|[-+](?![\d.])|(?<=\d)[.)](?=\s|$))")  # of a heading, a list, a rule
+MARKDOWN_ESCAPES = {c: f"\\{c}" for c in "\\`*_[]"} | {
+    "&": "&amp;",
+    "<": "&lt;",
+    ">": "&gt;",
+    "|": "&#124;",
+    "~": "&#126;",
+    "$": "&#36;",
+}
+BLOCK_START = re.compile(r"^(\d*)([#=]|[-+](?![\d.])|(?<=\d)[.)](?=\s|$))")  # of a heading, a list, a rule
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 
 
-def tex(value: Any) -> str:
+def escape_tex(value: Any) -> str:
     """Text in ASCII for LaTeX, in one paragraph: no character of it is a command. What LaTeX has not reads U+4E2D.
 
     Needs amssymb for ✓. A line may be broken in a long word.
     """
-    text = unicodedata.normalize("NFC", _line(value))
+    text = unicodedata.normalize("NFC", _as_one_line(value))
     text = re.sub(r"(?<![^\s(])'(?=\S)", "‘", re.sub(r'(?<![^\s(])"(?=\S)', "“", text)).replace('"', "”")
     text = re.sub(r"(?<!\S)-(?=\d)", "−", text)
-    text = LONG.sub(lambda word: "\u200b".join(PIECES.findall(word[0])), text)
-    return "".join(_tex(c) for c in re.sub(r"([-,'])(?=\1)", "\\1\u2060", text))  # else -- would be a dash
+    text = LONG_WORD.sub(lambda word: "\u200b".join(PIECES.findall(word[0])), text)
+    return "".join(_escape_tex_character(c) for c in re.sub(r"([-,'])(?=\1)", "\\1\u2060", text))  # else -- would be a dash
 
 
-def _tex(c: str) -> str:
-    if c in TEX or (c.isascii() and c.isprintable()):
-        return TEX.get(c, c)
+def _escape_tex_character(c: str) -> str:
+    if c in TEX_COMMANDS or (c.isascii() and c.isprintable()):
+        return TEX_COMMANDS.get(c, c)
     apart = unicodedata.normalize("NFD", c)
     if len(apart) == 2 and apart[0].isascii() and apart[1] in ACCENTS:
         letter = f"\\{apart[0]}" if apart[0] in "ij" else apart[0]  # without its dot
@@ -57,19 +64,19 @@ def _tex(c: str) -> str:
     return rf"\texttt{{U+{ord(c):04X}}}\allowbreak{{}}"
 
 
-def md(value: Any) -> str:
+def escape_markdown(value: Any) -> str:
     """Text in one line for Markdown, in a cell or an item of a list: no markup, no HTML, no link."""
-    text = "".join(MD.get(c, c) for c in terminal_safe(_line(value)))
+    text = "".join(MARKDOWN_ESCAPES.get(c, c) for c in terminal_safe(_as_one_line(value)))
     text = re.sub(r"(?i):(?=//)|(?<=\bwww)\.", lambda c: f"&#{ord(c[0])};", text)
-    return BEGINS.sub(lambda begin: f"{begin[1]}\\{begin[2]}", text)
+    return BLOCK_START.sub(lambda begin: f"{begin[1]}\\{begin[2]}", text)
 
 
-def cell(value: Any) -> str:
+def escape_csv(value: Any) -> str:
     """A cell of a CSV file: what a spreadsheet would run has a ' before it; numbers stay numbers."""
     text = terminal_safe(value, keep="\n\r\t")
     runs = text[:1] in ("\t", "\r", "\n") or text.lstrip()[:1] in tuple("=+-@＝＋－＠")
     return f"'{text}" if runs and not NUMBER.fullmatch(text) else text
 
 
-def _line(value: Any) -> str:
+def _as_one_line(value: Any) -> str:
     return " ".join(str(value).split())

@@ -15,17 +15,17 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from simclic import data
 from simclic.experiment import Figure, Job
-from simclic.report.escape import cell
-from simclic.report.results import Results, alike
+from simclic.report.escape import escape_csv
+from simclic.report.results import Results, keep_same_data
 
-BARS = "Bars: one standard deviation over seeds; with one seed, one standard error over the test images."
+BARS_NOTE = "Bars: one standard deviation over seeds; with one seed, one standard error over the test images."
 # A line is told by its marker and dashes too, so that neither grey nor colour blindness hides which is which.
-LINES = (("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"), ("v", (0, (5, 1))), ("<", (0, (3, 1, 1, 1))), (">", (0, (1, 1))))
+LINE_STYLES = (("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"), ("v", (0, (5, 1))), ("<", (0, (3, 1, 1, 1))), (">", (0, (1, 1))))
 FORMATS = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}  # no dates: the same bytes each time
-COLUMNS = ["protocol", "line", "x", "error", "bar", "seeds", "runs"]
+POINT_COLUMNS = ["protocol", "line", "x", "error", "bar", "seeds", "runs"]
 
 
-def points(figure: Figure, results: Results) -> pd.DataFrame:
+def compute_points(figure: Figure, results: Results) -> pd.DataFrame:
     """One row per point: protocol, line, x, mean error, bar, seeds, and the names of its runs.
 
     bar: standard deviation over seeds; with one seed, the standard error over the test images, sqrt(e (100 - e) / n).
@@ -36,51 +36,53 @@ def points(figure: Figure, results: Results) -> pd.DataFrame:
         for job in figure.jobs:
             if job.protocol == protocol:
                 cells.setdefault(figure.cell(job.run), []).append(job)
-        found = pd.DataFrame([row for jobs in cells.values() for row in alike(results.rows(jobs))])
-        if found.empty:
+        results_frame = pd.DataFrame([row for jobs in cells.values() for row in keep_same_data(results.rows_of(jobs))])
+        if results_frame.empty:
             continue
-        found = found.assign(tests=[sizes["test"] for sizes in found["sizes"]])
-        rows = found.groupby([figure.lines, figure.x]).agg(
+        results_frame = results_frame.assign(tests=[sizes["test"] for sizes in results_frame["sizes"]])
+        rows = results_frame.groupby([figure.lines, figure.x]).agg(
             error=("error", "mean"), std=("error", "std"), seeds=("error", "count"), tests=("tests", "first"),
             runs=("name", " ".join),
         )  # fmt: skip
         rows["bar"] = rows["std"].fillna((rows["error"] * (100 - rows["error"]) / rows["tests"]) ** 0.5)
         rows = rows.reset_index(names=["line", "x"]).sort_values(["line", "x"])
         parts.append(rows.assign(protocol=protocol.title))
-    drawn = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
-    return drawn[COLUMNS]
+    drawn = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=POINT_COLUMNS)
+    return drawn[POINT_COLUMNS]
 
 
-def draw(figure: Figure, drawn: pd.DataFrame, folder: Path, style: Path) -> list[str]:
+def draw_figure(figure: Figure, drawn: pd.DataFrame, folder: Path, style: Path) -> list[str]:
     """Write figureN.pdf, .svg, .png and .csv of these points. Returns their names."""
     salted, plain = mpl.rc_context({"svg.hashsalt": figure.name}), mpl.rc_context({"text.parse_math": False})
     with plt.style.context(style), salted, plain:  # a name may hold anything
         canvas, axes = plt.subplots(1, len(figure.protocols), figsize=(4.2 * len(figure.protocols), 3.2), squeeze=False)
         for ax, protocol in zip(axes[0], figure.protocols, strict=True):
-            _panel(ax, figure, drawn[drawn["protocol"] == protocol.title], protocol.title)
+            _draw_panel(ax, figure, drawn[drawn["protocol"] == protocol.title], protocol.title)
         axes[0][0].set_ylabel("Test error (%)")
         for kind, metadata in FORMATS.items():
             canvas.savefig(folder / f"{figure.name}.{kind}", metadata=metadata)
         plt.close(canvas)
     words = drawn.select_dtypes(exclude="number").columns
-    drawn = drawn.assign(**{name: drawn[name].map(cell) for name in words})
+    drawn = drawn.assign(**{name: drawn[name].map(escape_csv) for name in words})
     drawn.to_csv(folder / f"{figure.name}.csv", index=False, float_format="%.6g")
     return [f"{figure.name}.{kind}" for kind in (*FORMATS, "csv")]
 
 
-def label(figure: Figure, line: object) -> str:
+def format_line_label(figure: Figure, line: object) -> str:
     """What a line is called: a data set as printed, or the value of another field with its name."""
     return data.title(str(line)) if figure.lines == "dataset" else f"{line} {figure.lines.replace('_', ' ')}"
 
 
-def _panel(ax: Axes, figure: Figure, drawn: pd.DataFrame, title: str) -> None:
+def _draw_panel(ax: Axes, figure: Figure, drawn: pd.DataFrame, title: str) -> None:
     ax.set_title(title)
     ax.set_xlabel(figure.xlabel or figure.x)
     if drawn.empty:
         ax.text(0.5, 0.5, "nothing run yet", ha="center", va="center", transform=ax.transAxes)
         return
-    for (marker, dashes), (line, rows) in zip(cycle(LINES), drawn.groupby("line"), strict=False):
-        ax.errorbar(rows["x"], rows["error"], yerr=rows["bar"], marker=marker, linestyle=dashes, label=label(figure, line))
+    for (marker, dashes), (line, rows) in zip(cycle(LINE_STYLES), drawn.groupby("line"), strict=False):
+        ax.errorbar(
+            rows["x"], rows["error"], yerr=rows["bar"], marker=marker, linestyle=dashes, label=format_line_label(figure, line)
+        )
     if figure.logx:
         ax.set_xscale("log")
     ax.xaxis.set_major_locator(FixedLocator(sorted(drawn["x"].unique())))

@@ -37,7 +37,7 @@ def findings(table: Table, results: Results) -> list[Finding]:
     for dataset in dict.fromkeys(run.dataset for run in table.runs):
         jobs = [job for job in table.jobs if job.protocol in linear and job.run.dataset == dataset]
         labels = dict.fromkeys(job.run.label for job in jobs)
-        every = {label: results.measured([job for job in jobs if job.run.label == label]) for label in labels}
+        every = {label: results.measure_jobs([job for job in jobs if job.run.label == label]) for label in labels}
         digests = [m.data for m in every.values() if m]
         most = max(digests, key=digests.count, default="")  # other images cannot be paired with these
         found = {method: m for method, m in every.items() if m and m.data == most}

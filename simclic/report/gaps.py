@@ -26,7 +26,7 @@ def failed(exhibit: Exhibit, runs: Path) -> dict[str, str]:
 
 def gaps(exhibit: Exhibit, results: Results, failures: Failures, command: str) -> list[str]:
     """Why results are not there, each reason once: a broken file, a failure, or that nobody ran it yet."""
-    found = results.of(exhibit.jobs)
+    found = results.frame_of(exhibit.jobs)
     there = set(found["name"] + "/" + found["protocol"])
     missing = [job.run.name for job in exhibit.jobs if job.name not in there]
     told = list(dict.fromkeys(found.loc[found["problem"] != "", "problem"]))
@@ -37,7 +37,7 @@ def gaps(exhibit: Exhibit, results: Results, failures: Failures, command: str) -
 
 def mixed(exhibit: Exhibit, results: Results) -> list[str]:
     """Where results that were measured on different data stand in one exhibit: data set, digests, and whose they are."""
-    found = results.of(exhibit.jobs)
+    found = results.frame_of(exhibit.jobs)
     told = []
     for (dataset, split, _), rows in found[found["error"].notna()].groupby(["dataset", "split", "difficult"], sort=False):
         digests = rows.groupby("data", sort=False)["label"].agg(lambda m: ", ".join(dict.fromkeys(m)))
@@ -51,7 +51,7 @@ def mixed(exhibit: Exhibit, results: Results) -> list[str]:
 
 def fallen(exhibit: Exhibit, results: Results) -> list[str]:
     """Whose representation collapsed, and how that shows: a finding, not a failure."""
-    found = results.of(exhibit.jobs)
+    found = results.frame_of(exhibit.jobs)
     found = found[found["collapsed"].fillna("") != ""].drop_duplicates("name")
     return [f"collapsed: {name}, {why}" for name, why in zip(found["name"], found["collapsed"], strict=True)]
 
@@ -59,7 +59,7 @@ def fallen(exhibit: Exhibit, results: Results) -> list[str]:
 def unsolved(exhibit: Exhibit, results: Results) -> list[str]:
     """Whose linear probe was not solved at every l2, though its protocol says converged: its number may be a little off."""
     converged = [job for job in exhibit.jobs if isinstance(job.protocol, Linear) and job.protocol.solver == "converged"]
-    found = results.of(converged)
+    found = results.frame_of(converged)
     found = found[found["unconverged"] > 0]
     return [f"not converged: {name}, at {n} values of l2" for name, n in zip(found["name"], found["unconverged"], strict=True)]
 

@@ -25,30 +25,30 @@ class Results:
         self.all = store.rows(runs)
         self.frame = store.results(runs, self.all)
         self._at = {f"{row['name']}/{row['protocol']}": i for i, row in enumerate(self.all)}
-        self._contributions = cache(self._read)
+        self._contributions = cache(self._read_contributions)
 
     @property
-    def good(self) -> list[Row]:
+    def good_rows(self) -> list[Row]:
         """The rows of files that can be trusted."""
         return [row for row in self.all if not row["problem"]]
 
-    def of(self, jobs: Jobs) -> pd.DataFrame:
+    def frame_of(self, jobs: Jobs) -> pd.DataFrame:
         """The rows that these jobs ask for, in the order of the table."""
         asked = {self._at.get(job.name) for job in jobs}
         return self.frame.iloc[sorted(i for i in asked if i is not None)]
 
-    def rows(self, jobs: Jobs) -> list[Row]:
+    def rows_of(self, jobs: Jobs) -> list[Row]:
         """The same as dictionaries, in the order of the jobs; without those whose file cannot be trusted."""
-        found = (self._at.get(job.name) for job in dict.fromkeys(jobs))
-        return [self.all[i] for i in found if i is not None and not self.all[i]["problem"]]
+        indices = (self._at.get(job.name) for job in dict.fromkeys(jobs))
+        return [self.all[i] for i in indices if i is not None and not self.all[i]["problem"]]
 
-    def measured(self, jobs: Jobs) -> Measured | None:
+    def measure_jobs(self, jobs: Jobs) -> Measured | None:
         """The mean error over the seeds of one cell; None if there is none. Only what most were measured on counts."""
-        return self.together(self.rows(jobs))
+        return self.measure_rows(self.rows_of(jobs))
 
-    def together(self, rows: Sequence[Row]) -> Measured | None:
+    def measure_rows(self, rows: Sequence[Row]) -> Measured | None:
         """The same of rows."""
-        if not (rows := alike(rows)):
+        if not (rows := keep_same_data(rows)):
             return None
         seeds = {
             None if row["backbone"] == "pixels" else int(row["seed"]): self._contributions(
@@ -59,11 +59,11 @@ class Results:
         value = float(np.mean([row["error"] for row in rows]))
         return Measured(value, int(rows[0]["sizes"]["test"]), seeds, str(rows[0]["data"]))
 
-    def _read(self, name: str, protocol: str, metric: str) -> np.ndarray:
+    def _read_contributions(self, name: str, protocol: str, metric: str) -> np.ndarray:
         return contributions(*RunFolder(self.runs, name).read_predictions(protocol), metric)
 
 
-def alike(rows: Sequence[Row]) -> Sequence[Row]:
+def keep_same_data(rows: Sequence[Row]) -> Sequence[Row]:
     """Those rows that were measured on the same data as most of them: numbers from different data are never averaged.
 
     Where two are as many, that of the lowest seed.

@@ -15,11 +15,11 @@ class Site:
 
     def __init__(self, title: str, exhibits: Sequence[Exhibit], folder: Path, source: Path) -> None:
         self.title, self.folder, self.source = title, folder, source
-        self.html, self.text = formats.environments(source / "reports" / "templates")
+        self.html, self.text = formats.create_environments(source / "reports" / "templates")
         menu = [("index.html", "Overview"), *((f"{e.name}.html", e.title) for e in exhibits)]
         self.menu = [*menu, ("claims.html", "Claims"), ("choices.html", "Choices"), ("encoders.html", "Encoders")]
 
-    def write(self, name: str, template: str, **values: Any) -> Path:
+    def write_page(self, name: str, template: str, **values: Any) -> Path:
         """Write one page; `name` is its path in the folder."""
         site = {"site": self.title, "menu": self.menu, "current": name, "up": "../" * name.count("/")}
         path = self.folder / name

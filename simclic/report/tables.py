@@ -12,16 +12,16 @@ import pandas as pd
 from simclic.data import PAPER, title
 from simclic.experiment import Exhibit, Job, Table
 from simclic.experiment.baselines import AS_STORED, IMPORTED, METHODS
-from simclic.report.cells import Cells, Key, printed
-from simclic.report.methods import Method, added
+from simclic.report.added_methods import AddedMethod, read_added_methods
+from simclic.report.cell_keys import Cells, Key, read_printed_cells
 from simclic.report.noise import Measured, difference, shown
-from simclic.report.results import Results, alike
+from simclic.report.results import Results, keep_same_data
 from simclic.store.run_files import DIVERGED
 
 DASH = "–"
 
 Failures = Mapping[str, str]
-NONE: Failures = MappingProxyType({})
+NO_FAILURES: Failures = MappingProxyType({})
 
 
 @dataclass
@@ -65,23 +65,25 @@ class Sheet:
     blocks: list[tuple[str, list[Group]]]
     remarks: tuple[str, ...] = ()  # what explains its dashes
 
-    def supported(self) -> Self:
+    def with_supported_marks(self) -> Self:
         """The same with every entry marked that is not distinguishable from the best of its column and group."""
-        return replace(self, blocks=[(title, _supported(groups)) for title, groups in self.blocks])
+        return replace(self, blocks=[(title, _mark_supported_groups(groups)) for title, groups in self.blocks])
 
 
-def sheet(table: Table, results: Results, baselines: Path, failures: Failures = NONE) -> Sheet:
+def build_sheet(table: Table, results: Results, baselines: Path, failures: Failures = NO_FAILURES) -> Sheet:
     """Stored numbers as printed, and below them what was run here. failures: by the name of a Run, why it failed."""
     path = baselines / f"{table.paper}.csv"
     stored = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()
     if isinstance(table.columns, tuple):
-        return _details(table, _shaped(stored, ["method", *table.columns]))
+        return _build_detail_sheet(table, _select_table(stored, ["method", *table.columns]))
     if table.columns == "dataset":
-        return _comparison(table, results, _shaped(stored, ["protocol", "method"]), failures, baselines)
-    return _ablation(table, results, _shaped(stored, [*stored.columns[:1], "error"]), failures, printed(baselines))
+        return _build_dataset_sheet(table, results, _select_table(stored, ["protocol", "method"]), failures, baselines)
+    return _build_ablation_sheet(
+        table, results, _select_table(stored, [*stored.columns[:1], "error"]), failures, read_printed_cells(baselines)
+    )
 
 
-def mark(rows: Sequence[Row]) -> None:
+def mark_best(rows: Sequence[Row]) -> None:
     """Mark best and second best of every column on printed precision, ties included, as Table 2 does."""
     for column in zip(*(row.cells for row in rows), strict=True):
         values = sorted({round(cell.value, 2) for cell in column if math.isfinite(cell.value)})
@@ -90,27 +92,27 @@ def mark(rows: Sequence[Row]) -> None:
                 cell.mark = {0: "best", 1: "second"}.get(values.index(round(cell.value, 2)), "")
 
 
-def share(rows: Sequence[Row]) -> list[Row]:
+def mark_supported(rows: Sequence[Row]) -> list[Row]:
     """The rows with every entry marked best that is not distinguishable from the best of its column, see simclic.report.noise.
 
     One whose noise is not known shares the mark only if it is the best, or equal to it in print.
     """
-    columns = [_shared(column) for column in zip(*(row.cells for row in rows), strict=True)]
+    columns = [_mark_supported_column(column) for column in zip(*(row.cells for row in rows), strict=True)]
     return [Row(row.label, list(cells)) for row, cells in zip(rows, zip(*columns, strict=True), strict=True)]
 
 
-def _supported(groups: Sequence[Group]) -> list[Group]:
-    found = []
+def _mark_supported_groups(groups: Sequence[Group]) -> list[Group]:
+    marked_groups = []
     for before, group in zip([None, *groups], groups, strict=False):
         rows = group.rows
         if group.rivals != "none":
             above = before.rows if before and group.rivals == "before" else []
-            rows = share([*above, *rows])[len(above) :]
-        found.append(replace(group, rows=rows))
-    return found
+            rows = mark_supported([*above, *rows])[len(above) :]
+        marked_groups.append(replace(group, rows=rows))
+    return marked_groups
 
 
-def _shared(column: Sequence[Cell]) -> list[Cell]:
+def _mark_supported_column(column: Sequence[Cell]) -> list[Cell]:
     known = [cell for cell in column if math.isfinite(cell.value)]
     if not known:
         return list(column)
@@ -127,22 +129,22 @@ def _shared(column: Sequence[Cell]) -> list[Cell]:
     return [replace(cell, mark="best" if like(cell) else "") for cell in column]
 
 
-def summary(errors: Sequence[float], reasons: Sequence[str] = ()) -> Cell:
+def summarise_errors(errors: Sequence[float], reasons: Sequence[str] = ()) -> Cell:
     """The mean error over seeds, with its standard deviation if there are several. reasons: why Runs of this cell failed."""
     if not errors:
         return Cell("diverged") if any(DIVERGED in reason for reason in reasons) else Cell()
-    found = pd.Series(errors)
-    spread = f" ± {found.std():.2f}" if len(errors) > 1 else ""
-    return Cell(f"{found.mean():.2f}{spread}", float(found.mean()))
+    series = pd.Series(errors)
+    spread = f" ± {series.std():.2f}" if len(errors) > 1 else ""
+    return Cell(f"{series.mean():.2f}{spread}", float(series.mean()))
 
 
-def _cell(results: Results, jobs: Sequence[Job], failures: Failures) -> Cell:
-    rows = alike(results.rows(jobs))
-    cell = summary([row["error"] for row in rows], [failures[job.run.name] for job in jobs if job.run.name in failures])
-    return replace(cell, runs=tuple(str(row["name"]) for row in rows), measure=lambda: results.measured(jobs))
+def _build_cell(results: Results, jobs: Sequence[Job], failures: Failures) -> Cell:
+    rows = keep_same_data(results.rows_of(jobs))
+    cell = summarise_errors([row["error"] for row in rows], [failures[job.run.name] for job in jobs if job.run.name in failures])
+    return replace(cell, runs=tuple(str(row["name"]) for row in rows), measure=lambda: results.measure_jobs(jobs))
 
 
-def _comparison(table: Table, results: Results, stored: pd.DataFrame, failures: Failures, baselines: Path) -> Sheet:
+def _build_dataset_sheet(table: Table, results: Results, stored: pd.DataFrame, failures: Failures, baselines: Path) -> Sheet:
     """Table 2: the paper's rows, those that were added, then ours, for each protocol; where those stand that the paper does not
     print, and in what ours differ from theirs. Columns: the data sets of the paper and any other."""
     names = {title(name): name for name in PAPER}  # as printed -> data set
@@ -150,58 +152,60 @@ def _comparison(table: Table, results: Results, stored: pd.DataFrame, failures: 
     asked = list(dict.fromkeys(run.dataset for run in table.runs))
     ours = [name for name in asked if title(name) not in theirs or name not in PAPER]
     columns = ours + [names.get(text, text) for text in theirs]
-    header, blocks, known = [title(name) for name in ours] + theirs, [], printed(baselines)
+    header, blocks, known = [title(name) for name in ours] + theirs, [], read_printed_cells(baselines)
     taken = {*IMPORTED.values(), *(stored["method"] if theirs else ())}
-    new, split = added(baselines / "methods", theirs, taken) if theirs else [], {run.split for run in table.runs}
+    new, split = read_added_methods(baselines / "methods", theirs, taken) if theirs else [], {run.split for run in table.runs}
     for protocol in table.protocols:
         rows = stored[stored["protocol"] == protocol.stage].to_dict("records")
         places = [[Key("table2", protocol.stage, c, r["method"]) for c in theirs] for r in rows]
-        paper = [
-            Row(r["method"], [Cell()] * len(ours) + [_printed(r[k.dataset], known.get(k)) for k in keys])
+        paper_rows = [
+            Row(r["method"], [Cell()] * len(ours) + [_build_printed_cell(r[k.dataset], known.get(k)) for k in keys])
             for r, keys in zip(rows, places, strict=True)
         ]
         jobs: dict[str, dict[str, list[Job]]] = {}
         for job in table.jobs:
             if job.protocol == protocol:
                 jobs.setdefault(job.run.label, {}).setdefault(job.run.dataset, []).append(job)
-        here = [Row(m, [_cell(results, those.get(n, []), failures) for n in columns]) for m, those in jobs.items()]
-        more = [_added(method, protocol.stage, len(ours), theirs) for method in new if protocol.stage in method.rows]
-        mark([*paper, *more])  # those that were added, as if the paper had them
-        mark(paper)  # the others as the paper has them
-        mark(here)
-        labels = {row.label for row in paper}
-        unprinted = [*more, *(row for row in here if row.label not in labels and split == {"ericsson"})]
+        our_rows = [Row(m, [_build_cell(results, those.get(n, []), failures) for n in columns]) for m, those in jobs.items()]
+        added_rows = [
+            _build_added_row(method, protocol.stage, len(ours), theirs) for method in new if protocol.stage in method.rows
+        ]
+        mark_best([*paper_rows, *added_rows])  # those that were added, as if the paper had them
+        mark_best(paper_rows)  # the others as the paper has them
+        mark_best(our_rows)
+        labels = {row.label for row in paper_rows}
+        unprinted = [*added_rows, *(row for row in our_rows if row.label not in labels and split == {"ericsson"})]
         groups = [
-            Group("As printed in the paper", paper),
-            Group("Added", more, "before"),
-            Group("Run here", here),
-            Group("Rank among the printed rows, p against the best of them", _standings(unprinted, paper), "none"),
-            Group("Run here less printed", _differences(here, paper), "none"),
+            Group("As printed in the paper", paper_rows),
+            Group("Added", added_rows, "before"),
+            Group("Run here", our_rows),
+            Group("Rank among the printed rows, p against the best of them", _build_rank_rows(unprinted, paper_rows), "none"),
+            Group("Run here less printed", _build_difference_rows(our_rows, paper_rows), "none"),
         ]
         blocks.append((protocol.title, [group for group in groups if group.rows]))
     remark = "A dash without another reason: the paper prints no number there, or nothing is asked to run there but"
-    told = (f"{remark} {', '.join(title(name) for name in asked)}.",) if theirs else ()
-    return Sheet(table, "", header, blocks, (*told, *(f"Added: {method.note}." for method in new)))
+    remarks = (f"{remark} {', '.join(title(name) for name in asked)}.",) if theirs else ()
+    return Sheet(table, "", header, blocks, (*remarks, *(f"Added: {method.note}." for method in new)))
 
 
-def _added(method: Method, stage: str, before: int, columns: Sequence[str]) -> Row:
+def _build_added_row(method: AddedMethod, stage: str, before: int, columns: Sequence[str]) -> Row:
     texts = {name: method.rows[stage].get(name, "") for name in columns}
-    cells = [_printed(text, method.measured(text, name)) for name, text in texts.items()]
+    cells = [_build_printed_cell(text, method.to_measured(text, name)) for name, text in texts.items()]
     return Row(method.name, [Cell()] * before + cells)
 
 
-def _standings(rows: Sequence[Row], paper: Sequence[Row]) -> list[Row]:
+def _build_rank_rows(rows: Sequence[Row], paper: Sequence[Row]) -> list[Row]:
     """Where rows that the paper does not print stand among those that it does; rows without a number are left out."""
-    found = []
+    ranked_rows = []
     for row in rows:
         columns = zip(row.cells, zip(*(r.cells for r in paper), strict=True), strict=True) if paper else ()
-        texts = [_standing(cell, theirs) for cell, theirs in columns]
+        texts = [format_rank(cell, theirs) for cell, theirs in columns]
         if any(texts):
-            found.append(Row(row.label, [Cell(text or DASH) for text in texts]))
-    return found
+            ranked_rows.append(Row(row.label, [Cell(text or DASH) for text in texts]))
+    return ranked_rows
 
 
-def _standing(cell: Cell, others: Sequence[Cell]) -> str:
+def format_rank(cell: Cell, others: Sequence[Cell]) -> str:
     """The rank of an error among others, ties sharing the better one, and the p-value against the best of them: "3 of 17, p .04".
 
     The other may be the better. No p-value where noise is not known; for mean per class and mAP it is a rough measure.
@@ -215,62 +219,64 @@ def _standing(cell: Cell, others: Sequence[Cell]) -> str:
     return f"{rank} of {len(known) + 1}" + (f", p {shown(less.p)}" if less else "")
 
 
-def _differences(here: Sequence[Row], paper: Sequence[Row]) -> list[Row]:
+def _build_difference_rows(our_rows: Sequence[Row], paper: Sequence[Row]) -> list[Row]:
     """Ours less theirs, for rows of one name, where both have a number."""
-    found, theirs = [], {row.label: row for row in paper}
+    difference_rows, theirs = [], {row.label: row for row in paper}
     for name, stored in AS_STORED.items():
         if (own := METHODS[name.removesuffix("-as-stored")]) in theirs:
             theirs[stored] = theirs[own]
-    for row in here:
+    for row in our_rows:
         if row.label in theirs:
             pairs = zip(row.cells, theirs[row.label].cells, strict=True)
             less = [ours.value - round(printed.value, 2) for ours, printed in pairs]
             if any(map(math.isfinite, less)):
-                found.append(Row(row.label, [Cell(f"{v:+.2f}") if math.isfinite(v) else Cell() for v in less]))
-    return found
+                difference_rows.append(Row(row.label, [Cell(f"{v:+.2f}") if math.isfinite(v) else Cell() for v in less]))
+    return difference_rows
 
 
-def _ablation(table: Table, results: Results, stored: pd.DataFrame, failures: Failures, known: Cells) -> Sheet:
+def _build_ablation_sheet(table: Table, results: Results, stored: pd.DataFrame, failures: Failures, known: Cells) -> Sheet:
     """Tables 4-6: one row from the paper, which has linear evaluation only, and one per data set of ours."""
     assert isinstance(table.columns, str)
     values: list[Hashable] = list(dict.fromkeys(getattr(run, table.columns) for run in table.runs))
     header = [table.labels.get(v, str(v)) for v in values]
     texts = dict(zip(stored.iloc[:, 0], stored["error"], strict=True))  # label -> error
-    cells = [_printed(texts.get(label, ""), known.get(Key(table.name, "linear", "CIFAR10", label))) for label in header]
+    cells = [
+        _build_printed_cell(texts.get(label, ""), known.get(Key(table.name, "linear", "CIFAR10", label))) for label in header
+    ]
     paper = [Row("CIFAR10", cells)] if texts else []
     blocks = []
     for protocol in table.protocols:
-        here = []
+        our_rows = []
         for dataset in dict.fromkeys(run.dataset for run in table.runs):
             jobs = [job for job in table.jobs if job.protocol == protocol and job.run.dataset == dataset]
-            row = [_cell(results, [j for j in jobs if getattr(j.run, str(table.columns)) == v], failures) for v in values]
-            here.append(Row(title(dataset), row))
-        blocks.append((protocol.title, _groups(paper if protocol.stage == "linear" else [], here)))
+            row = [_build_cell(results, [j for j in jobs if getattr(j.run, str(table.columns)) == v], failures) for v in values]
+            our_rows.append(Row(title(dataset), row))
+        blocks.append((protocol.title, _build_unranked_groups(paper if protocol.stage == "linear" else [], our_rows)))
     return Sheet(table, "Error rate (%)", header, blocks)
 
 
-def _details(table: Table, stored: pd.DataFrame) -> Sheet:
+def _build_detail_sheet(table: Table, stored: pd.DataFrame) -> Sheet:
     """Table 3: what the papers report, and what the Runs themselves say."""
     header = [table.labels.get(c, c) for c in table.columns]
-    paper = [Row(r["method"], [_fact(r[c]) for c in table.columns]) for _, r in stored.iterrows()]
-    here = [Row(run.title, [_fact(getattr(run, c)) for c in table.columns]) for run in table.runs]
-    return Sheet(table, "Method", header, [("", _groups(paper, here))])
+    paper = [Row(r["method"], [_build_detail_cell(r[c]) for c in table.columns]) for _, r in stored.iterrows()]
+    here = [Row(run.title, [_build_detail_cell(getattr(run, c)) for c in table.columns]) for run in table.runs]
+    return Sheet(table, "Method", header, [("", _build_unranked_groups(paper, here))])
 
 
-def _shaped(stored: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+def _select_table(stored: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """The stored numbers, or none of them if they are of another table than this one."""
     return stored if set(columns) <= set(stored.columns) else pd.DataFrame(columns=list(dict.fromkeys(["value", *columns])))
 
 
-def _groups(paper: list[Row], here: list[Row]) -> list[Group]:
+def _build_unranked_groups(paper: list[Row], our_rows: list[Row]) -> list[Group]:
     """Rows of one data set each, or of facts: nothing in a column of them is in competition."""
-    titled = (Group("As printed in the paper", paper, "none"), Group("Run here", here, "none"))
+    titled = (Group("As printed in the paper", paper, "none"), Group("Run here", our_rows, "none"))
     return [g for g in titled if g.rows]
 
 
-def _printed(text: str, measured: Measured | None = None) -> Cell:
+def _build_printed_cell(text: str, measured: Measured | None = None) -> Cell:
     return Cell(f"{float(text):.2f}", float(text), measure=lambda: measured) if text else Cell()
 
 
-def _fact(value: Any) -> Cell:
+def _build_detail_cell(value: Any) -> Cell:
     return Cell({"x": "✓", "": "", "True": "✓", "False": ""}.get(str(value), str(value)))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from simclic.report.cells import Cells
+from simclic.report.cell_keys import Cells
 from simclic.report.claims import ablations, strengths, table2
 from simclic.report.claims.verdicts import Claim, Judgement, Verdict, titles
 
@@ -22,7 +22,7 @@ class Judged:
 
 
 def judged(printed: Cells, ours: Cells, claims: Iterable[Claim] = CLAIMS) -> list[Judged]:
-    """Every claim with both judgements. printed, ours: see simclic.report.cells."""
+    """Every claim with both judgements. printed, ours: see simclic.report.cell_keys."""
     return [Judged(claim, _printed(claim, printed), claim.on(ours, printed)) for claim in claims]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Set
 from dataclasses import replace
 
-from simclic.report.cells import Cells
+from simclic.report.cell_keys import Cells
 from simclic.report.claims.needs import Need, need_columns, need_one
 from simclic.report.claims.verdicts import Claim, Judgement, Missing, Row, each, less, of, sign, told, worst
 from simclic.report.noise import Difference

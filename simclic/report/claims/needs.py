@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Set
 from typing import Any
 
 from simclic.data import FACTS
-from simclic.report.cells import Key
+from simclic.report.cell_keys import Key
 
 Need = Callable[[Collection[Key], Collection[Key]], bool]  # places to judge by, and printed ones -> are they enough?
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from functools import partial
 from itertools import combinations
 
-from simclic.report.cells import Cells, Key
+from simclic.report.cell_keys import Cells, Key
 from simclic.report.claims.needs import CLASSES, STAGES, need_both, need_one, need_smaller, points
 from simclic.report.claims.verdicts import (
     Claim,

@@ -9,7 +9,7 @@ from functools import partial
 
 from simclic.data import PAPER, title
 from simclic.experiment.baselines import METHODS
-from simclic.report.cells import Cells
+from simclic.report.cell_keys import Cells
 from simclic.report.claims.needs import need_one, need_rows
 from simclic.report.claims.verdicts import (
     Claim,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from simclic.report.cells import Cells, Key
+from simclic.report.cell_keys import Cells, Key
 from simclic.report.claims.needs import CLASSES, STAGES, Need
 from simclic.report.noise import LEVEL, Difference, Measured, contrast, difference, shown
 

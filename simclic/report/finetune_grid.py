@@ -4,7 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 
-class Cell(NamedTuple):
+class GridCell(NamedTuple):
     """One setting. heat: 0 for the lowest error of the grid, 1 for the highest; None if it diverged, at the step `diverged`."""
 
     text: str
@@ -13,32 +13,34 @@ class Cell(NamedTuple):
     diverged: int = 0
 
 
-class Heat(NamedTuple):
+class GridTable(NamedTuple):
     """A grid as a table: decays above its columns, and a row per learning rate with a cell for each decay."""
 
     decays: list[str]
-    rows: list[tuple[str, list[Cell]]]
+    rows: list[tuple[str, list[GridCell]]]
 
 
-def heat(result: dict[str, Any]) -> Heat:
+def build_grid_table(result: dict[str, Any]) -> GridTable:
     """The grid of a fine-tuning result, learning rates and decays rising; a setting that is not there is an empty cell."""
     curve, chosen = {(row["lr"], row["decay"]): row for row in result["curve"]}, result["chosen"]
     errors = [row["error"] for row in curve.values() if row["error"] is not None]
     low, high = min(errors, default=0.0), max(errors, default=0.0)
 
-    def cell(lr: float, decay: float) -> Cell:
+    def cell(lr: float, decay: float) -> GridCell:
         row = curve.get((lr, decay))
         if row is None:
-            return Cell("", None, False)
+            return GridCell("", None, False)
         if row["error"] is None:
-            return Cell("diverged", None, False, row.get("diverged") or 0)
+            return GridCell("diverged", None, False, row.get("diverged") or 0)
         share = math.sqrt((row["error"] - low) / (high - low)) if high > low else 0.0  # so that low errors can be told apart
-        return Cell(f"{row['error']:.2f}", round(share, 3), (lr, decay) == (chosen["lr"], chosen["decay"]))
+        return GridCell(f"{row['error']:.2f}", round(share, 3), (lr, decay) == (chosen["lr"], chosen["decay"]))
 
     rates, decays = (sorted({setting[i] for setting in curve}) for i in (0, 1))
-    return Heat([short(d) if d else "none" for d in decays], [(short(lr), [cell(lr, d) for d in decays]) for lr in rates])
+    return GridTable(
+        [format_short(d) if d else "none" for d in decays], [(format_short(lr), [cell(lr, d) for d in decays]) for lr in rates]
+    )
 
 
-def short(value: float) -> str:
+def format_short(value: float) -> str:
     """Three digits at most: 0.1, 3.16e-05."""
     return f"{value:.3g}"

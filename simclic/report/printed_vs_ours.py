@@ -8,34 +8,36 @@ from typing import Any, Literal
 from simclic.data import PAPER, title
 from simclic.experiment import Finetune, Job, Linear, Protocol, Run, Table
 from simclic.experiment.baselines import AS_STORED, METHODS, OWN_INPUT
-from simclic.report.cells import ASSUMED, Key, by_place, printed, provenance
+from simclic.report.cell_keys import ASSUMED_SIZES, Key, group_by_key, read_printed_cells, read_provenance
 from simclic.report.noise import Difference, Measured, against
-from simclic.report.results import Results, alike
+from simclic.report.results import Results, keep_same_data
 from simclic.report.tables import DASH, Failures
 
 Verdict = Literal["reproduced", "differs", "not comparable", "not run"]
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "differs", "not comparable", "not run")
 
-RULE = (
+VERDICT_RULE = (
     "Reproduced: the difference is within the tolerance. The tolerance of a cell is the half width of the 95 % interval of that "
     "difference: it follows from the number of test images on either side and, where several seeds were run, from their spread, "
     "which also stands for that of the printed number, one seed's. With one seed it is the images' alone, and so too small. Two "
     "numbers on the same test images are taken as if on different ones, which is generous. Of the cells compared, one in twenty "
     "would differ by chance. Not comparable: what was run is not what the printed number says of itself, and why; the "
     "difference is shown all the same. benchmarks/as_printed.py runs what SimCLIC's own rows can be compared with. "
-    f"Of these rows {ASSUMED}."
+    f"Of these rows {ASSUMED_SIZES}."
 )
 
 # What the paper says of SimCLIC's training and evaluation; every other field is a choice where it is silent (see choices).
-SAID = ("backbone", "image_size", "perturbation", "epochs", "batch_size", "base_lr", "momentum", "weight_decay", "predictor",
+STATED = ("backbone", "image_size", "perturbation", "epochs", "batch_size", "base_lr", "momentum", "weight_decay", "predictor",
         "similarity", "stop_gradient")  # fmt: skip
-WORDS = {"backbone": "other backbone", "image_size": "other image size", "base_lr": "other learning rate"}
-OWN = {stored: METHODS[name.removesuffix("-as-stored")] for name, stored in AS_STORED.items()}  # row of ours -> printed row
-FLAWED = "Caltech101"  # the one data set whose list behind the cited rows is another
+FIELD_WORDS = {"backbone": "other backbone", "image_size": "other image size", "base_lr": "other learning rate"}
+PRINTED_ROWS = {
+    stored: METHODS[name.removesuffix("-as-stored")] for name, stored in AS_STORED.items()
+}  # row of ours -> printed row
+FLAWED_LIST = "Caltech101"  # the one data set whose list behind the cited rows is another
 
 
 @dataclass(frozen=True)
-class Beside:
+class PrintedVsOurs:
     """One printed number. less: ours less theirs, nothing where there are no two numbers.
 
     here: what was run for it, in words. stage: linear or finetune.
@@ -48,7 +50,7 @@ class Beside:
     verdict: Verdict
     why: str = ""
     here: str = DASH
-    less: Difference | None = None
+    ours_minus_printed: Difference | None = None
     runs: tuple[str, ...] = ()
     images: int = 0
     stage: str = ""
@@ -56,130 +58,143 @@ class Beside:
     @property
     def difference(self) -> str:
         """In points, with its sign."""
-        return f"{self.less.points:+.2f}" if self.less else DASH
+        return f"{self.ours_minus_printed.points:+.2f}" if self.ours_minus_printed else DASH
 
     @property
     def tolerance(self) -> str:
         """In points; what chance alone would let the difference reach."""
-        return f"{self.less.within:.2f}" if self.less and self.verdict in ("reproduced", "differs") else DASH
+        return (
+            f"{self.ours_minus_printed.within:.2f}"
+            if self.ours_minus_printed and self.verdict in ("reproduced", "differs")
+            else DASH
+        )
 
 
-def beside(table: Table, results: Results, baselines: Path, failures: Failures) -> list[Beside]:
+def compare_with_printed(table: Table, results: Results, baselines: Path, failures: Failures) -> list[PrintedVsOurs]:
     """One per number that the paper prints in this table and protocol, and per data set that stands in for another."""
     if isinstance(table.columns, tuple):
-        return list(_details(table, baselines))
-    said = [row for row in provenance(baselines) if f"table{row['table']}" == table.paper and row["metric"]]
-    known = printed(baselines)
-    found = []
+        return list(_compare_details(table, baselines))
+    said = [row for row in read_provenance(baselines) if f"table{row['table']}" == table.paper and row["metric"]]
+    known = read_printed_cells(baselines)
+    comparisons = []
     for protocol in table.protocols:
-        jobs = by_place(table, [job for job in table.jobs if job.protocol == protocol])
+        jobs = group_by_key(table, [job for job in table.jobs if job.protocol == protocol])
         for row in (row for row in said if row["protocol"] == protocol.stage):
-            place = _place(row)
-            those = [k for k in jobs if _meant(k, place, table)]
-            found += [_beside(row, known[place], k, jobs[k], results, failures) for k in those]
-            if not those:
+            place = _printed_key(row)
+            keys = [k for k in jobs if _is_counterpart(k, place, table)]
+            comparisons += [_compare_number(row, known[place], k, jobs[k], results, failures) for k in keys]
+            if not keys:
                 where = (protocol.title, row["row"], place.dataset, row["printed"])
-                found.append(Beside(*where, "not run", _nobody(row), stage=protocol.stage))
-    return found
+                comparisons.append(PrintedVsOurs(*where, "not run", _explain_no_run(row), stage=protocol.stage))
+    return comparisons
 
 
-def count(cells: Sequence[Beside]) -> dict[str, int]:
+def count_verdicts(cells: Sequence[PrintedVsOurs]) -> dict[str, int]:
     """How many printed numbers have which verdict; one with two protocols beside it counts once, by the first that compares."""
-    found: dict[tuple[str, str, str], list[Verdict]] = {}
+    verdicts_by_number: dict[tuple[str, str, str], list[Verdict]] = {}
     for cell in cells:
-        place = (OWN.get(cell.row, cell.row), cell.column, cell.stage)
-        found.setdefault(place, []).append(cell.verdict)
+        place = (PRINTED_ROWS.get(cell.row, cell.row), cell.column, cell.stage)
+        verdicts_by_number.setdefault(place, []).append(cell.verdict)
     rank = {"reproduced": 0, "differs": 0, "not comparable": 1, "not run": 2}
-    best = [min(verdicts, key=lambda v: rank[v]) for verdicts in found.values()]
+    best = [min(verdicts, key=lambda v: rank[v]) for verdicts in verdicts_by_number.values()]
     return {verdict: best.count(verdict) for verdict in VERDICTS}
 
 
-def _place(row: Mapping[str, str]) -> Key:
+def _printed_key(row: Mapping[str, str]) -> Key:
     dataset = row["column"] if row["table"] == "2" else "CIFAR10"
     return Key(f"table{row['table']}", row["protocol"], dataset, row["row"])
 
 
-def _meant(ours: Key, theirs: Key, table: Table) -> bool:
+def _is_counterpart(ours: Key, theirs: Key, table: Table) -> bool:
     """Is a cell of ours there for this printed number? Tables 4-6 may have been moved to another data set than CIFAR10."""
-    same = OWN.get(str(ours.at), ours.at) == theirs.at
+    same = PRINTED_ROWS.get(str(ours.at), ours.at) == theirs.at
     return same and (ours.dataset == theirs.dataset or table.columns != "dataset")
 
 
-def _nobody(row: Mapping[str, str]) -> str:
+def _explain_no_run(row: Mapping[str, str]) -> str:
     if row["column"] == "ImageNet":
         return "ImageNet is not among the data sets"
     ours = row["row"].startswith("SimCLIC") or row["table"] != "2"
     return "no run of this exhibit is meant for it" + ("" if ours else "; benchmarks/baselines.py measures it again")
 
 
-def _beside(row: Mapping[str, str], stored: Measured, ours: Key, jobs: list[Job], results: Results, failures: Failures) -> Beside:
+def _compare_number(
+    row: Mapping[str, str], stored: Measured, ours: Key, jobs: list[Job], results: Results, failures: Failures
+) -> PrintedVsOurs:
     run, protocol = jobs[0].run, jobs[0].protocol
     assert protocol is not None  # an exhibit shows results
     label = str(ours.at) if row["table"] == "2" else row["row"]
     place = (protocol.title, label, ours.dataset, row["printed"])
-    here, rows = results.measured(jobs), alike(results.rows(jobs))
-    if here is None:
-        told = [failures[job.run.name] for job in jobs if job.run.name in failures]
-        return Beside(*place, "not run", told[0] if told else "no result is there yet", stage=protocol.stage)
-    less = against(here, stored)
-    apart = reasons(run, protocol, row, str(rows[0]["metric"]))
+    ours_measured, rows = results.measure_jobs(jobs), keep_same_data(results.rows_of(jobs))
+    if ours_measured is None:
+        failure_reasons = [failures[job.run.name] for job in jobs if job.run.name in failures]
+        return PrintedVsOurs(
+            *place, "not run", failure_reasons[0] if failure_reasons else "no result is there yet", stage=protocol.stage
+        )
+    less = against(ours_measured, stored)
+    apart = explain_not_comparable(run, protocol, row, str(rows[0]["metric"]))
     verdict: Verdict = "not comparable" if apart else "differs" if less.clear else "reproduced"
-    spread = f" ± {here.deviation:.2f}" if len(here.seeds) > 1 else ""
+    spread = f" ± {ours_measured.deviation:.2f}" if len(ours_measured.seeds) > 1 else ""
     names = tuple(str(r["name"]) for r in rows)
-    return Beside(*place, verdict, "; ".join(apart), f"{here.value:.2f}{spread}", less, names, here.images, protocol.stage)
+    return PrintedVsOurs(
+        *place, verdict, "; ".join(apart), f"{ours_measured.value:.2f}{spread}", less, names, ours_measured.images, protocol.stage
+    )
 
 
-def reasons(run: Run, protocol: Protocol, row: Mapping[str, str], metric: str) -> list[str]:
+def explain_not_comparable(run: Run, protocol: Protocol, row: Mapping[str, str], metric: str) -> list[str]:
     """Why an error of ours is no measurement of what a printed number measures; nothing if it is."""
     dataset = row["column"] if row["table"] == "2" else "CIFAR10"
     same = run.dataset in PAPER and title(run.dataset) == dataset
-    told = [] if same else [f"other data set ({title(run.dataset)} for {dataset})"]
-    if not told and metric != row["metric"]:
-        told.append(f"other metric ({metric}, printed: {row['metric']})")
+    departures = [] if same else [f"other data set ({title(run.dataset)} for {dataset})"]
+    if not departures and metric != row["metric"]:
+        departures.append(f"other metric ({metric}, printed: {row['metric']})")
     own = row["row"] in METHODS.values()
-    return [*told, *(_cited(run, protocol, row["row"], dataset) if own else _simclic(run, protocol, row))]
+    return [
+        *departures,
+        *(_departures_from_cited(run, protocol, row["row"], dataset) if own else _departures_from_simclic(run, protocol, row)),
+    ]
 
 
-def _simclic(run: Run, protocol: Protocol, row: Mapping[str, str]) -> Iterator[str]:
+def _departures_from_simclic(run: Run, protocol: Protocol, row: Mapping[str, str]) -> Iterator[str]:
     """Against SimCLIC's own rows, which are scored on what the paper calls a validation set."""
     if run.split != "paper":
         yield f"other split (scored on test, {run.split}; the paper scores on its validation set)"
     if run.init != "random":
         yield f"other start ({run.init})"
     axis = {"2": "perturbation", "4": "predictor", "5": "stop_gradient", "6": "similarity"}.get(row["table"])
-    yield from departs(run, [name for name in SAID if name != axis])
-    yield from _protocol(protocol, ("solver", "tolerance", "iterations", "features"))
+    yield from list_departures(run, [name for name in STATED if name != axis])
+    yield from _protocol_departures(protocol, ("solver", "tolerance", "iterations", "features"))
 
 
-def departs(run: Run, names: Iterable[str] = SAID) -> Iterator[str]:
+def list_departures(run: Run, names: Iterable[str] = STATED) -> Iterator[str]:
     """In which of these fields a Run is not as the paper says of SimCLIC."""
     usual = Run()
     for name in names:
         value, theirs = getattr(run, name), getattr(usual, name)
         if value != theirs:
-            yield f"{WORDS.get(name, 'other ' + name.replace('_', ' '))} ({value} for {theirs})"
+            yield f"{FIELD_WORDS.get(name, 'other ' + name.replace('_', ' '))} ({value} for {theirs})"
 
 
-def _cited(run: Run, protocol: Protocol, method: str, dataset: str) -> Iterator[str]:
+def _departures_from_cited(run: Run, protocol: Protocol, method: str, dataset: str) -> Iterator[str]:
     """Against the 13 cited rows, which Ericsson et al. measured."""
     if run.split != "ericsson":
         yield f"other split ({run.split})"
-    elif dataset == FLAWED:
+    elif dataset == FLAWED_LIST:
         yield "other split (their list was drawn with replacement)"
-    if method in OWN.values() and not run.init.endswith("-as-stored"):
+    if method in PRINTED_ROWS.values() and not run.init.endswith("-as-stored"):
         yield "other start (padded as its authors do; the stored row is not)"
     if method in OWN_INPUT:
         yield "other input (its red divided by 0.228 as its authors do; the stored row's by 0.229)"
-    yield from departs(run, ("backbone", "image_size", "difficult"))
+    yield from list_departures(run, ("backbone", "image_size", "difficult"))
     if isinstance(protocol, Finetune):
         yield "other protocol (theirs: batch 64, 20 settings, with or without augmentation)"
     else:
         if protocol.solver != "as-published":
             yield "other solver (theirs stopped after 100 iterations)"
-        yield from _protocol(protocol, ("solver", "features"))
+        yield from _protocol_departures(protocol, ("solver", "features"))
 
 
-def _protocol(protocol: Protocol, free: tuple[str, ...]) -> Iterator[str]:
+def _protocol_departures(protocol: Protocol, free: tuple[str, ...]) -> Iterator[str]:
     """Which fields of a protocol are not as the paper says. free: those on which it is silent."""
     silent = (*free, "decay_over_lr", "augment", "eval_resize", "batch_norm", "precision")
     usual: Linear | Finetune = type(protocol)()
@@ -188,7 +203,7 @@ def _protocol(protocol: Protocol, free: tuple[str, ...]) -> Iterator[str]:
         yield f"other protocol ({', '.join(f'{k} {v} for {getattr(usual, k)}' for k, v in differ.items())})"
 
 
-def _details(table: Table, baselines: Path) -> Iterator[Beside]:
+def _compare_details(table: Table, baselines: Path) -> Iterator[PrintedVsOurs]:
     """Table 3's row of SimCLIC: the words are equal or not."""
     import csv
 
@@ -197,12 +212,12 @@ def _details(table: Table, baselines: Path) -> Iterator[Beside]:
     (stored,) = [row for row in rows if row["method"].startswith("SimCLIC")][:1] or [dict[str, Any]()]
     for run in table.runs if stored else ():
         for name in (c for c in table.columns if c in stored):
-            theirs, ours = _word(stored[name]), _word(getattr(run, name))
+            theirs, ours = _format_detail(stored[name]), _format_detail(getattr(run, name))
             verdict: Verdict = "reproduced" if ours == theirs else "differs"
-            yield Beside(
+            yield PrintedVsOurs(
                 "", "SimCLIC", table.labels.get(name, name), theirs, verdict, "" if ours == theirs else "not equal", ours
             )
 
 
-def _word(value: Any) -> str:
+def _format_detail(value: Any) -> str:
     return {"x": "yes", "": "no", "True": "yes", "False": "no"}.get(str(value), str(value))

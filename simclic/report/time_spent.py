@@ -17,7 +17,7 @@ STAGES = {"pretrain": "Pre-training", "linear": "Linear evaluation", "finetune":
 
 
 @dataclass
-class Spent:
+class TimeSpent:
     """One stage on one kind of device. planned, took: seconds of one process, all jobs together. sources: of what was planned."""
 
     stage: str
@@ -34,18 +34,18 @@ class Spent:
         return format_seconds(self.planned), ", ".join(sorted(self.sources)), format_seconds(self.took), ratio
 
 
-def spent(suites: Iterable[Suite], results: Results) -> list[Spent]:
+def summarise_time_spent(suites: Iterable[Suite], results: Results) -> list[TimeSpent]:
     """By stage and device, everything that is there of what these exhibits ask for. Features are not in the price of a probe."""
-    lines: dict[tuple[str, str], Spent] = {}
+    lines: dict[tuple[str, str], TimeSpent] = {}
     prices: dict[str, Prices] = {}
-    for job, record in _records(dict.fromkeys(job for suite in suites for job in suite.jobs), results):
+    for job, record in _iter_records(dict.fromkeys(job for suite in suites for job in suite.jobs), results):
         device, seconds = str(record.get("device")), record.get("seconds")
         if seconds and device not in prices:
             prices[device] = prices_on(results.runs, device)
         with suppress(InputError):  # a folder of images that is elsewhere: how many there are is not known here
             if seconds:
                 price = prices[device].base(job.run, job.protocol)
-                line = lines.setdefault((job.stage, device), Spent(STAGES[job.stage], device))
+                line = lines.setdefault((job.stage, device), TimeSpent(STAGES[job.stage], device))
                 line.planned += price.seconds
                 line.took += float(seconds)
                 line.jobs += 1
@@ -53,9 +53,9 @@ def spent(suites: Iterable[Suite], results: Results) -> list[Spent]:
     return [lines[key] for key in sorted(lines, key=lambda key: (list(STAGES).index(key[0]), key[1]))]
 
 
-def _records(jobs: Iterable[Job], results: Results) -> Iterable[tuple[Job, dict[str, Any]]]:
+def _iter_records(jobs: Iterable[Job], results: Results) -> Iterable[tuple[Job, dict[str, Any]]]:
     """Yield the encoders, then the results, each with its record."""
-    rows = [(job, row) for job in jobs for row in results.rows([job])]
+    rows = [(job, row) for job in jobs for row in results.rows_of([job])]
     for encoder in dict.fromkeys(job.encoder for job, _ in rows if job.run.epochs):
         with suppress(files.Broken):
             yield encoder, RunFolder(results.runs, encoder.run).encoder_record(verify=False) or {}

@@ -10,7 +10,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
-from simclic.report.heat import heat
+from simclic.report.finetune_grid import build_grid_table
 
 
 def draw_result(result: dict[str, Any], title: str, stem: Path, style: Path) -> list[Path]:
@@ -47,7 +47,7 @@ def _draw_probe(result: dict[str, Any], title: str) -> Any:
 
 def _draw_grid(result: dict[str, Any], title: str) -> Any:
     """Error on val under each learning rate and weight decay. Every cell has its number, so that nothing hangs on colours."""
-    grid = heat(result)
+    grid = build_grid_table(result)
     wide, high = len(grid.decays), len(grid.rows)
     canvas, ax = plt.subplots(figsize=(1.6 + 0.72 * wide, 1.7 + 0.42 * high))
     shades = [[float("nan") if c.heat is None else c.heat for c in cells] for _, cells in grid.rows]

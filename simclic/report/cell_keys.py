@@ -10,7 +10,7 @@ from simclic.experiment import Exhibit, Figure, Job, Table
 from simclic.report.noise import Measured
 from simclic.report.results import Jobs, Results
 
-ASSUMED = "the paper does not give the number of images; taken: the makers' val where they define one, else a fifth of all"
+ASSUMED_SIZES = "the paper does not give the number of images; taken: the makers' val where they define one, else a fifth of all"
 
 
 class Key(NamedTuple):
@@ -26,48 +26,48 @@ class Key(NamedTuple):
 Cells = dict[Key, Measured]
 
 
-def printed(baselines: Path) -> Cells:
+def read_printed_cells(baselines: Path) -> Cells:
     """The errors of Tables 2 and 4-6 as the paper prints them. It prints none of its figures' numbers."""
-    found = {}
-    for row in provenance(baselines):
+    cells = {}
+    for row in read_provenance(baselines):
         if row["metric"]:
             table = row["table"]
             dataset, at = (row["column"], row["row"]) if table == "2" else ("CIFAR10", row["row"])
-            images = int(row["test_images"]) if row["test_images"].isdigit() else validation(dataset)
-            found[Key(f"table{table}", row["protocol"], dataset, at)] = Measured(float(row["printed"]), images)
-    return found
+            images = int(row["test_images"]) if row["test_images"].isdigit() else count_validation_images(dataset)
+            cells[Key(f"table{table}", row["protocol"], dataset, at)] = Measured(float(row["printed"]), images)
+    return cells
 
 
-def provenance(baselines: Path) -> list[dict[str, str]]:
+def read_provenance(baselines: Path) -> list[dict[str, str]]:
     """Where each stored number comes from: the rows of provenance.csv, or none if it is not there."""
     path = baselines / "provenance.csv"
     return list(csv.DictReader(path.read_text().splitlines())) if path.is_file() else []
 
 
-def validation(dataset: str) -> int:
+def count_validation_images(dataset: str) -> int:
     """How many images the paper's validation set probably has, see ASSUMED. dataset: as printed."""
     return FACTS[{title(name): name for name in PAPER}[dataset]].paper[2]
 
 
-def here(exhibits: Iterable[Exhibit], results: Results) -> Cells:
+def measure_cells(exhibits: Iterable[Exhibit], results: Results) -> Cells:
     """What was run here in the paper's exhibits, cell by cell; of several linear evaluations the first that one names."""
-    found = {}
+    cells = {}
     for exhibit in (exhibit for exhibit in exhibits if exhibit.paper):
-        for place, those in by_place(exhibit, exhibit.judged).items():
-            if measured := results.measured(those):
-                found[place] = measured
-    return found
+        for place, jobs in group_by_key(exhibit, exhibit.judged).items():
+            if measured := results.measure_jobs(jobs):
+                cells[place] = measured
+    return cells
 
 
-def by_place(exhibit: Exhibit, jobs: Jobs) -> dict[Key, list[Job]]:
+def group_by_key(exhibit: Exhibit, jobs: Jobs) -> dict[Key, list[Job]]:
     """Jobs of an exhibit, those that share a place together: its seeds."""
-    found: dict[Key, list[Job]] = {}
+    jobs_by_key: dict[Key, list[Job]] = {}
     for job in jobs:
-        found.setdefault(key(exhibit, job), []).append(job)
-    return found
+        jobs_by_key.setdefault(job_key(exhibit, job), []).append(job)
+    return jobs_by_key
 
 
-def key(exhibit: Exhibit, job: Job) -> Key:
+def job_key(exhibit: Exhibit, job: Job) -> Key:
     """The place of a job's error in an exhibit."""
     run = job.run
     at: Hashable = run.label
