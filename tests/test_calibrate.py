@@ -2,11 +2,10 @@
 
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
+from commands import simclic
 from conftest import tiny
 
 from simclic import Finetune, Linear, Run
@@ -17,11 +16,6 @@ from simclic.schedule import calibrate, cost
 from simclic.schedule.measure import Wanted, wanted
 
 CALIBRATED = {"image", "train.step", "train.image", "epoch", "tune.step", "tune.image", "member", "start"}
-
-
-def simclic(here, *words):
-    command = [sys.executable, "-m", "simclic", *words]
-    return subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
 
 
 def test_each_kind_of_work_is_measured_once():
@@ -44,28 +38,27 @@ def test_each_kind_of_work_is_measured_once():
     assert kinds["pixels", "float32"].batches == ()
 
 
-def test_a_plan_is_priced_by_what_was_measured_here(exhibit, tmp_path):
+def test_a_plan_is_priced_by_what_was_measured_here(exhibit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     exhibit.write_text(exhibit.read_text().replace('("noise", "dropout", "history")', '"noise"'))
-    done = simclic(tmp_path, "calibrate", "table2.py")
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"test_resnet at 16 pixels, float32: .*train\.image [\d.e-]+ ms", done.stdout)
+    assert re.search(r"test_resnet at 16 pixels, float32: .*train\.image [\d.e-]+ ms", simclic("calibrate", "table2.py"))
     values = read_json(tmp_path / "runs/.calibrated/here.json")
     (rate,) = values["rates"]
     assert set(rate["seconds"]) >= CALIBRATED | {"converged.value", "converged.cell"}
     assert all(0 <= seconds < 60 for seconds in rate["seconds"].values())
     assert rate["seconds"]["train.image"] + rate["seconds"]["train.step"] > 0
     assert (rate["width"], values["device"]) == (96, "cpu")
-    told = json.loads(simclic(tmp_path, "plan", "table2.py", "--json").stdout)
+    told = json.loads(simclic("plan", "table2.py", "--json"))
     assert set(told["sources"]) == {"calibrated"}
     assert not [p for p in (tmp_path / "runs").iterdir() if p.name != ".calibrated"]  # nothing else is left behind
-    assert simclic(tmp_path, "run", "table2.py").returncode == 0
+    simclic("run", "table2.py")
     page = (tmp_path / "reports/out/encoders.html").read_text()
     lines = re.findall(
         r'<th scope="row">(Pre-training|Linear evaluation|Fine-tuning)</th><td class="words">cpu</td><td>1</td>', page
     )
     assert lines == ["Pre-training", "Linear evaluation", "Fine-tuning"]
     assert page.count('<td class="words">calibrated</td>') == 3
-    told = json.loads(simclic(tmp_path, "plan", "table2.py", "--json").stdout)
+    told = json.loads(simclic("plan", "table2.py", "--json"))
     assert (told["hours"], len([job for job in told["jobs"] if job["took"]])) == (0, 3)
 
 

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -109,11 +107,8 @@ def test_two_folders_of_one_name_are_run_planned_and_reported_apart(tmp_path, ca
     fill(tmp_path / "birds")
     fill(tmp_path / "more/birds", 12, kinds=("gull", "heron", "tern"))
     (tmp_path / "table2.py").write_text(EXHIBIT)
-    done = subprocess.run(
-        [sys.executable, "-m", "simclic", "run", "table2.py"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
     monkeypatch.chdir(tmp_path)
+    assert told(capsys, "run", "table2.py")[0] == 0
     assert json.loads(told(capsys, "plan", "table2.py", "--json")[1])["missing"] == []
     (row,) = [line for line in (tmp_path / "reports/out/table2.csv").read_text().splitlines() if "Run here" in line]
     header = (tmp_path / "reports/out/table2.csv").read_text().splitlines()[0].split(",")
@@ -126,22 +121,19 @@ def test_two_folders_of_one_name_are_run_planned_and_reported_apart(tmp_path, ca
     assert told(capsys, "report", "table2.py")[0] == 0  # a report needs no data
 
 
-def test_a_broken_image_fails_its_runs_before_any_training(tmp_path):
+def test_a_broken_image_fails_its_runs_before_any_training(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     fill(tmp_path / "birds")
     fill(tmp_path / "more/birds")
     (tmp_path / "birds/wren/birds3.jpg").write_bytes(b"")
     (tmp_path / "birds/wren/birds4.jpg").write_bytes(b"")
     (tmp_path / "table2.py").write_text(EXHIBIT)
-    done = subprocess.run(
-        [sys.executable, "-m", "simclic", "run", "table2.py"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: birds/wren/birds3.jpg: cannot be decoded (no image) (and 1 more: simclic data check ")
-    assert done.stderr.count("\n") == 1
-    assert "1 encoders to go" in done.stdout
+    code, out, err = told(capsys, "run", "table2.py")
+    assert code == 1
+    assert err.startswith("error: birds/wren/birds3.jpg: cannot be decoded (no image) (and 1 more: simclic data check ")
+    assert err.count("\n") == 1
+    assert "1 encoders to go" in out
     (tmp_path / "table2.py").write_text(EXHIBIT.replace(', "./more/birds"', ","))
-    done = subprocess.run(
-        [sys.executable, "-m", "simclic", "run", "table2.py"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, "to go" in done.stdout) == (1, False)
+    code, out, _ = told(capsys, "run", "table2.py")
+    assert (code, "to go" in out) == (1, False)
     assert "birds3.jpg: cannot be decoded" in (tmp_path / "reports/out/table2.md").read_text().replace("\\", "")

@@ -1,22 +1,20 @@
 """The probe: scikit-learn's problem, solved to a proven gap; as the baselines' source did; chosen on val, one score on test."""
 
 import math
-import os
 import signal
-import subprocess
-import sys
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from conftest import compute_results, tiny
+from conftest import compute_results, spawned, tiny
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 
-from simclic import InputError, Linear, data
+from simclic import InputError, Linear, Run, data
 from simclic.data.images import Images
 from simclic.evaluate.linear import SOLVERS, frozen_features, linear_probe, newton, published
 from simclic.evaluate.linear.frozen import extract_features
@@ -511,32 +509,34 @@ def test_features_that_are_not_finite_are_not_kept(tmp_path, digits):
     assert not list(RunFolder(tmp_path, tiny()).path.glob("features*"))
 
 
-WORK = """
-import sys
-from pathlib import Path
-from simclic import Linear, Run
-from simclic.experiment import Job
-from simclic.schedule.work import WorkerOptions, run_jobs, price_jobs
-told = lambda share, note: print(share, note, flush=True)
-run = Run(dataset="digits", backbone="pixels", image_size=16, perturbation="none", epochs=0)
-jobs = [Job(run, Linear(solver="as-published", l2_count=12))]
-run_jobs(jobs, WorkerOptions(Path(sys.argv[1]), Path(".")), told, price_jobs(jobs))
-"""
+def at_work(runs, pipe):
+    """A long path, and every word of how far it is."""
+    run = Run(dataset="digits", backbone="pixels", image_size=16, perturbation="none", epochs=0)
+    compute_results(run, (Linear(solver="as-published", l2_count=12),), runs, tell=lambda share, note: pipe.send((share, note)))
+
+
+def told(pipe):
+    """What it says, to its end."""
+    with suppress(EOFError):
+        while True:
+            yield pipe.recv()
 
 
 def test_a_killed_probe_leaves_no_half_result_and_starts_again_from_its_features(tmp_path):
-    command, environment = [sys.executable, "-c", WORK, str(tmp_path)], {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        for line in process.stdout:
-            if "l2 " in line and float(line.split()[0]) > 0.6:  # in the middle of the path
-                break
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+    process, ours = spawned(at_work, tmp_path)
+    assert any("l2 " in note and share > 0.6 for share, note in told(ours))  # in the middle of the path
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     (folder,) = tmp_path.iterdir()
     assert not [p for p in folder.iterdir() if p.name.startswith("linear-")]
     kept = (folder / "features-float32.safetensors").stat()
     time.sleep(0.01)
-    again = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-    assert "features of" not in again.stdout
+    process, ours = spawned(at_work, tmp_path)
+    notes = [note for _, note in told(ours)]
+    process.join()
+    assert process.exitcode == 0
+    assert notes
+    assert not [note for note in notes if "features of" in note]
     assert (folder / "features-float32.safetensors").stat().st_mtime_ns == kept.st_mtime_ns
     assert store.results(tmp_path)["problem"].tolist() == [""]

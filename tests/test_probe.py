@@ -4,6 +4,7 @@ import json
 import pickle
 
 import pytest
+import timm
 import torch
 import torchvision
 from PIL import Image
@@ -17,14 +18,14 @@ from simclic.store.run_folder import RunFolder
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder to work in, with weights of torchvision's ResNet-18, its classifier included."""
+    """A folder to work in, with weights of timm's smallest ResNet, its classifier included."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    torch.save(torchvision.models.resnet18(num_classes=7).state_dict(), "r18.pth")
+    torch.save(timm.create_model("test_resnet", num_classes=7).state_dict(), "w.pth")
     return tmp_path
 
 
-def words(weights="r18.pth", dataset="digits", backbone="resnet18", size="16", **more):
+def words(weights="w.pth", dataset="digits", backbone="test_resnet", size="16", **more):
     options = {"weights": weights, "dataset": dataset, "backbone": backbone, "size": size, **more}
     return ["probe", *(word for name, value in options.items() for word in (f"--{name}", value))]
 
@@ -32,7 +33,7 @@ def words(weights="r18.pth", dataset="digits", backbone="resnet18", size="16", *
 def test_a_file_becomes_a_table_a_picture_and_a_result(place, capsys):
     assert main(words()) == 0
     text = capsys.readouterr().out
-    run = Run(dataset="digits", backbone="resnet18", image_size=16, init="./r18.pth", perturbation="none", epochs=0)
+    run = Run(dataset="digits", backbone="test_resnet", image_size=16, init="./w.pth", perturbation="none", epochs=0)
     found = RunFolder(place / "runs", run).read_result(Linear())
     assert len(found["curve"]) == 45
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
@@ -46,8 +47,8 @@ def test_a_file_becomes_a_table_a_picture_and_a_result(place, capsys):
     made = read_json(place / "runs" / run.name / "pretrain.json")
     assert made["init_dropped"] == ["fc.bias", "fc.weight"]
 
-    save_file(torch.load("r18.pth", weights_only=True), "r18.safetensors")  # the same weights in the other format
-    assert main([*words("r18.safetensors"), "--json"]) == 0
+    save_file(torch.load("w.pth", weights_only=True), "w.safetensors")  # the same weights in the other format
+    assert main([*words("w.safetensors"), "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert [row["error"] for row in again["curve"]] == [row["error"] for row in found["curve"]]
     assert main(words()) == 0  # nothing to do: shown from what is there
@@ -80,16 +81,16 @@ def test_weights_or_images_that_have_changed_are_not_passed_off_as_the_old_ones(
     assert main(words()) == 0
     capfd.readouterr()
     torch.manual_seed(1)
-    torch.save(torchvision.models.resnet18(num_classes=7).state_dict(), "r18.pth")
+    torch.save(timm.create_model("test_resnet", num_classes=7).state_dict(), "w.pth")
     assert main(words()) == 1
     captured = capfd.readouterr()
     (line,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
-    assert line.startswith("error: init='./r18.pth': is another file than the one that")
+    assert line.startswith("error: init='./w.pth': is another file than the one that")
     assert "test error" not in captured.out
 
 
 def test_a_name_may_hold_anything(place, capfd):
-    (place / "r18.pth").rename(place / "a$_$[red]b.pth")
+    (place / "w.pth").rename(place / "a$_$[red]b.pth")
     assert main(words("a$_$[red]b.pth")) == 0
     assert "Digits: a$_$[red]b.pth, linear evaluation" in capfd.readouterr().out
 
@@ -102,9 +103,13 @@ def test_weights_that_do_not_fit_are_one_line(place, capfd):
     (place / "evil.pth").write_bytes(pickle.dumps({"conv1.weight": Evil()}))
     torch.save({"conv1.weight": torch.ones(3).to_sparse()}, "sparse.pth")
     torch.save({"conv1.weight": torch.ones(3, dtype=torch.complex64)}, "complex.pth")
+    torch.save(torchvision.models.resnet18(num_classes=7).state_dict(), "r18.pth")
     (place / "short.pth").write_bytes((place / "r18.pth").read_bytes()[:5000])
     for given, told in (
-        (words(backbone="resnet34"), "init='./r18.pth' does not fit backbone='resnet34': layer1.2.bn1.bias is missing"),
+        (
+            words("r18.pth", backbone="resnet34"),
+            "init='./r18.pth' does not fit backbone='resnet34': layer1.2.bn1.bias is missing",
+        ),
         (words("evil.pth"), "init='evil.pth': is no file of weights"),
         (words("short.pth"), "init='short.pth': is no file of weights"),
         (words("sparse.pth"), "init='sparse.pth': conv1.weight is no ordinary tensor of real numbers"),

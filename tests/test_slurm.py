@@ -1,5 +1,6 @@
 """On a real Slurm: submitted, finished, interrupted in every way, and no number the worse for it."""
 
+import io
 import json
 import os
 import re
@@ -8,14 +9,16 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 
 import pytest
+from commands import alone, simclic
 from conftest import ROOT, compute_results, tiny
 from reaper import cluster_folder
 
 from simclic import Linear, slurm
+from simclic.__main__ import main
 from simclic.experiment import Job
 from simclic.files import read_json
 from simclic.provenance import provenance
@@ -87,24 +90,15 @@ def exhibit(place, more="", epochs=2):
     (place / "small.py").write_text(EXHIBIT.format(epochs=epochs, more=more))
 
 
-def simclic(*words, code=0, **more):
-    """What the command prints."""
-    command = [sys.executable, "-m", "simclic", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, **more)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def submit(code=0, **more):
-    return simclic("submit", "small.py", "--on", "profile.toml", code=code, **more)
+def submit(code=0):
+    return simclic("submit", "small.py", "--on", "profile.toml", code=code)
 
 
 def jobs():
     """Every job that is not done, by stage and name."""
-    told = subprocess.run(
-        [sys.executable, "-m", "simclic", "status", "small.py", "--json"], capture_output=True, text=True, check=False
-    )
-    return json.loads(told.stdout)
+    with redirect_stdout(io.StringIO()) as told:
+        main(["status", "small.py", "--json"])
+    return json.loads(told.getvalue())
 
 
 def wait(what, happened, seconds=180.0):
@@ -114,7 +108,7 @@ def wait(what, happened, seconds=180.0):
         assert time.monotonic() < ends, (
             f"waited for {what} in vain: {subprocess.run(['squeue'], capture_output=True, text=True).stdout}"
         )
-        time.sleep(0.2)
+        time.sleep(0.1)
     return found
 
 
@@ -147,12 +141,35 @@ def equal(run, runs, others):
     assert mine["predictions_sha256"] == yours["predictions_sha256"]
 
 
-def test_submitted_finished_reported_and_equal_to_run(here):
+KILLED = """
+import os, signal, sys
+from submitit.core.utils import JobPaths
+move, count = JobPaths.move_temporary_file, [0]
+def die(self, *a, **k):
+    count[0] += 1
+    if count[0] == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    move(self, *a, **k)
+JobPaths.move_temporary_file = die
+from simclic.__main__ import main
+main(sys.argv[1:])
+"""
+
+
+def test_submitted_by_one_that_is_killed_and_another_finished_reported_and_equal_to_run(here):
     exhibit(here, "tau=None, seed=(0, 1), ")
+    done = subprocess.run([sys.executable, "-c", KILLED, "submit", "small.py", "--on", "profile.toml"], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len({job.id for job in slurm.queue().values()}) == 2  # Slurm has them, one without what they are to do
+    (lost,) = records.launches(Path("runs"))
+    assert not lost.number("pretrain-0")
     assert "pretrain  2 jobs in 2 tasks" in (told := submit())
     assert "linear    2 jobs in 2 tasks" in told
-    again = submit(env={**os.environ, "LOGNAME": "nobody", "USER": "nobody"})  # whatever the environment calls its user
-    assert "4 jobs wait or run already\nnothing to submit" in again
+    assert not [job for job in slurm.queue().values() if lost.folder.name in job.name and job.state == "PENDING"]
+    with pytest.MonkeyPatch.context() as patch:  # whatever the environment calls its user
+        patch.setenv("LOGNAME", "nobody")
+        patch.setenv("USER", "nobody")
+        assert "4 jobs wait or run already\nnothing to submit" in submit()
     finished()
     assert jobs()["total"]["done"] == 4
     assert "nothing to submit: every result is there" in submit()
@@ -160,6 +177,8 @@ def test_submitted_finished_reported_and_equal_to_run(here):
     simclic("run", "small.py", "--runs", "by hand", "--out", "out")
     for seed in (0, 1):
         equal(tiny(seed=seed), here / "runs", here / "by hand")
+        assert [row["epoch"] for row in rows(tiny(seed=seed))] == [1, 2]  # trained once
+        assert record(tiny(seed=seed))["job"].split("_")[0] == records.launches(Path("runs"))[0].number("pretrain-0")
         found = RunFolder(here / "runs", tiny(seed=seed)).read_result(LINEAR)
         assert re.fullmatch(r"\d+_[01]", found["job"])
         assert (found["node"], found["device"], found["restarts"]) == (os.uname().nodename, "cpu", 0)
@@ -171,18 +190,10 @@ def test_submitted_finished_reported_and_equal_to_run(here):
 
 @pytest.fixture(scope="module")
 def whole(cluster, tmp_path_factory):
-    """A training of some ten seconds that nothing interrupted, and where it lies."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
+    """A training of seconds that nothing interrupted, and where it lies."""
     runs = tmp_path_factory.mktemp("whole")
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        for run in (tiny(epochs=2), tiny(epochs=8)):  # the first one warms up
-            compute_results(run, (), runs)
-        long = tiny(epochs=max(50, round(10 * 8 / record(run, runs)["seconds"])))
-        compute_results(long, (LINEAR,), runs)
-    return long, runs
+    compute_results(tiny(epochs=24), (LINEAR,), runs)
+    return tiny(epochs=24), runs
 
 
 @contextmanager
@@ -219,33 +230,37 @@ def test_whatever_interrupts_a_training_it_ends_bit_identical(here, whole):
     """A real time limit, USR2 as ahead of a preemption, scontrol requeue and a node that goes down, one after the other."""
     long, runs = whole
     exhibit(here, epochs=long.epochs)
+    write_profile(here, slurm_signal_delay_s=60)  # a limit that is a minute away or less is met at once
     submit()
     job = wait("the job", lambda: [j for j in slurm.queue().values() if j.name.endswith("pretrain-0")])[0].id
 
-    def interrupted(*command):
-        """Do something to it; it goes back into the queue, and on from where it was."""
-        begun = len(rows(long))
-        if command:
-            subprocess.run(command, check=True)
+    @contextmanager
+    def interrupted():
+        """Where it is further than before, and stopped for now: the rest of the training takes seconds. Then it is requeued."""
+        epochs(long, len(rows(long)) + 1)
+        with frozen(long) as process:
+            begun = len(rows(long))
+            assert begun < long.epochs
+            yield process
         wait("the requeue", lambda: slurm.queue()[job].state == "PENDING")
         assert len(rows(long)) >= begun
 
-    epochs(long, 1)
-    with frozen(long) as process:
+    with interrupted() as process:
         limit(job)
         wait("the time limit", lambda: pending(process, signal.SIGUSR2))
         subprocess.run(["scontrol", "update", f"jobid={job}", "timelimit=20"], check=True)
-    interrupted()
     assert (task := records.launches(Path("runs"))[0].task("pretrain-0", 0)).state()["word"] == "requeued"
-    epochs(long, len(rows(long)) + 1)
-    interrupted("scancel", "--signal=USR2", job)
+    with interrupted() as process:
+        subprocess.run(["scancel", "--signal=USR2", job], check=True)
+        wait("the signal", lambda: pending(process, signal.SIGUSR2))
     assert task.state()["word"] == "requeued"
     assert (Path("runs") / long.name / "checkpoint").exists()
-    epochs(long, len(rows(long)) + 1)
-    interrupted("scontrol", "requeue", job)
-    epochs(long, len(rows(long)) + 1)
-    node("down")
-    interrupted()
+    with interrupted() as process:
+        subprocess.run(["scontrol", "requeue", job], check=True)
+        wait("the signal", lambda: pending(process, signal.SIGTERM))
+    with interrupted() as process:
+        node("down")
+        wait("the signal", lambda: pending(process, signal.SIGTERM))
     node("resume")
     finished()
     found = record(long)
@@ -274,16 +289,22 @@ def test_scancel_stays_cancelled_and_accounting_is_not_needed(here, cluster):
     assert "why jobs left the queue is known only where they said so themselves" in told["silent"][0]
     assert not slurm.queue()  # nobody has put it back
     submit()  # without accounting
-    finished()
+    wait("the rest of the training", lambda: record(run))
     cluster()  # accounting is back
     assert [row["epoch"] for row in rows(run)] == list(range(1, 31))
     assert record(run)["resumed"][0] >= kept * 11
 
 
-def test_children_of_a_failed_training_refuse_and_are_told_to_wait(here):
+def test_children_of_a_failed_training_refuse_and_code_that_is_edited_after_submission_does_not_run(here, tmp_path, monkeypatch):
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "simclic", source / "simclic", ignore=shutil.ignore_patterns("__pycache__"))
     exhibit(here, "base_lr=(1e30, 0.05)")
     write_profile(here, least_min=5)  # both in one task: the failure stays with the one that failed
-    assert "pretrain  2 jobs in 1 task" in submit()
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(source))
+        assert "pretrain  2 jobs in 1 task" in alone("submit", "small.py", "--on", "profile.toml")
+    for path in source.rglob("*.py"):
+        path.write_text("raise RuntimeError('edited')\n")
     finished()
     bad, good = tiny(base_lr=1e30), tiny()
     assert RunFolder(Path("runs"), good).read_result(LINEAR)["error"] < 90
@@ -323,10 +344,10 @@ def test_a_child_whose_parent_slurm_has_forgotten_looks_for_itself(here, cluster
     assert states == {"pretrain": "stopped", "linear": "waiting"}
 
 
-def test_of_five_tasks_of_one_run_one_trains(here):
+def test_of_three_tasks_of_one_run_one_trains(here):
     run = tiny()
     on = profile.read(here / "profile.toml")
-    array = Array("pretrain", [[Job(run)] for _ in range(5)])
+    array = Array("pretrain", [[Job(run)] for _ in range(3)])
     begun = records.begin([array], on, snapshot.take(records.place(Path("runs"))), Path("runs"), Path("data"))
     _sbatch(begun, [array], on, Submitted())
 
@@ -334,13 +355,13 @@ def test_of_five_tasks_of_one_run_one_trains(here):
         return {i: job.state for i, job in slurm.history({begun.number("pretrain-0")}).items()}
 
     with frozen(run):
-        wait("the end of the other four", lambda: len(slurm.queue()) == 1)
+        wait("the end of the other two", lambda: len(slurm.queue()) == 1)
     finished()
 
     wait("what accounting says of the end", lambda: "RUNNING" not in states().values(), 60)  # it hears a little later
     ended = states()
     owners = {record(run)["job"]}
-    assert sorted(ended.values()) == ["COMPLETED", *["FAILED"] * 4], ended
+    assert sorted(ended.values()) == ["COMPLETED", *["FAILED"] * 2], ended
     assert {i for i, state in ended.items() if state == "COMPLETED"} == owners
     for task in begun.tasks():
         if task.id not in owners:
@@ -362,15 +383,15 @@ def many(place, count, probes=1):
 
 
 def test_many_short_jobs_at_once(here):
-    many(here, 12, probes=2)
+    many(here, 6, probes=2)
     write_profile(here, least_min=1.5, cpus_per_task=2)
-    assert (tasks := re.search(r"pretrain  12 jobs in (\d+) task", submit()))
-    assert int(tasks[1]) < 6  # packed
+    assert (tasks := re.search(r"pretrain  6 jobs in (\d+) task", submit()))
+    assert int(tasks[1]) < 4  # packed
     finished()
     total = jobs()["total"]
-    assert (total["done"], sum(total.values())) == (36, 36)
+    assert (total["done"], sum(total.values())) == (18, 18)
     found = store.results(Path("runs"))
-    assert len(found) == 24
+    assert len(found) == 12
     assert not found["problem"].any()
 
 
@@ -412,48 +433,7 @@ def test_arrays_are_cut_to_what_the_cluster_takes(here, cluster):
     cluster()
 
 
-KILLED = """
-import os, signal, sys
-from submitit.core.utils import JobPaths
-move, count = JobPaths.move_temporary_file, [0]
-def die(self, *a, **k):
-    count[0] += 1
-    if count[0] == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-    move(self, *a, **k)
-JobPaths.move_temporary_file = die
-from simclic.__main__ import main
-main(sys.argv[1:])
-"""
-
-
-def test_a_submitter_killed_between_sbatch_and_the_end(here):
-    exhibit(here, "seed=(0, 1)")
-    done = subprocess.run([sys.executable, "-c", KILLED, "submit", "small.py", "--on", "profile.toml"], check=False)
-    assert done.returncode == -signal.SIGKILL
-    assert len({job.id for job in slurm.queue().values()}) == 2  # Slurm has them, one without what they are to do
-    (lost,) = records.launches(Path("runs"))
-    assert not lost.number("pretrain-0")
-    assert "pretrain  2 jobs in 2 tasks" in submit()
-    assert not [job for job in slurm.queue().values() if lost.folder.name in job.name and job.state == "PENDING"]
-    finished()
-    assert jobs()["total"]["done"] == 4
-    for run in (tiny(seed=0), tiny(seed=1)):
-        assert [row["epoch"] for row in rows(run)] == [1, 2]  # trained once
-        assert record(run)["job"].split("_")[0] == records.launches(Path("runs"))[0].number("pretrain-0")
-
-
-def test_code_that_is_edited_after_submission_does_not_run(here, tmp_path):
-    source = tmp_path / "source"
-    shutil.copytree(ROOT / "simclic", source / "simclic", ignore=shutil.ignore_patterns("__pycache__"))
-    there = {**os.environ, "PYTHONPATH": str(source)}
-    exhibit(here)
-    submit(env=there)
-    for path in source.rglob("*.py"):
-        path.write_text("raise RuntimeError('edited')\n")
-    finished()
-    assert RunFolder(Path("runs"), tiny()).read_result(LINEAR)["error"] < 90
-
+def test_a_copy_of_the_code_that_is_edited_does_not_run(here):
     exhibit(here, "seed=7")
     node("drain")
     submit()

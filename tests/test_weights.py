@@ -110,35 +110,37 @@ def test_names_that_timm_does_not_have_or_cannot_get_are_one_line():
 
 
 SCRIPT = """
+import sys
 import timm
 from simclic import InputError
 from simclic.weights import load as weights
 f = timm.create_model("resnet18", num_classes=0)
-try:
-    print(weights.start("resnet18.a1_in1k", "resnet18", f), f.state_dict()["bn1.running_mean"].sum().item())
-except InputError as e:
-    print(e)
+for line in sys.stdin:
+    try:
+        print(weights.start("resnet18.a1_in1k", "resnet18", f), f.state_dict()["bn1.running_mean"].sum().item(), flush=True)
+    except InputError as e:
+        print(e, flush=True)
 """
 
 
 def test_timms_weights_come_from_its_cache(published, tmp_path):
     commit, hub = "0" * 40, tmp_path / "home/hub/models--timm--resnet18.a1_in1k"
-    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-
-    def start():
-        return subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True).stdout
-
-    told = start()
-    assert told.startswith("init='resnet18.a1_in1k': cannot be had (")
+    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}  # read once a process
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as process:
+        process.stdin.write("start\n")
+        assert process.stdout.readline().startswith("init='resnet18.a1_in1k': cannot be had (")
+        (hub / "refs").mkdir(parents=True)
+        (hub / "refs/main").write_text(commit)
+        (hub / "snapshots" / commit).mkdir(parents=True)
+        torch.manual_seed(3)
+        model = torchvision.models.resnet18()
+        model.bn1.running_mean.fill_(0.5)
+        save_file(model.state_dict(), hub / "snapshots" / commit / "model.safetensors")
+        told, _ = process.communicate("start\n")
     assert told.count("\n") == 1
-    (hub / "refs").mkdir(parents=True)
-    (hub / "refs/main").write_text(commit)
-    (hub / "snapshots" / commit).mkdir(parents=True)
-    torch.manual_seed(3)
-    model = torchvision.models.resnet18()
-    model.bn1.running_mean.fill_(0.5)
-    save_file(model.state_dict(), hub / "snapshots" / commit / "model.safetensors")
-    assert start().rstrip().endswith(" 32.0")
+    assert told.rstrip().endswith(" 32.0")
 
 
 def test_a_run_starts_from_a_file_trained_or_as_it_is(published, digits, tmp_path):
