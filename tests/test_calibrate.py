@@ -13,7 +13,7 @@ from simclic.errors import InputError
 from simclic.experiment import Job
 from simclic.files import read_json
 from simclic.schedule import calibrate, cost
-from simclic.schedule.measure import Wanted, wanted
+from simclic.schedule.measure import Workload, list_workloads
 
 CALIBRATED = {"image", "train.step", "train.image", "epoch", "tune.step", "tune.image", "member", "start"}
 
@@ -29,12 +29,12 @@ def test_each_kind_of_work_is_measured_once():
         Job(trained, published),
         Job(trained, Finetune()),
     ]
-    found = wanted([*jobs, Job(pixels, None), Job(pixels, Linear())])
+    found = list_workloads([*jobs, Job(pixels, None), Job(pixels, Linear())])
     kinds = {(one.run.backbone, one.precision): one for one in found}
     assert set(kinds) == {("test_resnet", "float32"), ("test_resnet", "bf16"), ("pixels", "float32")}
     one = kinds["test_resnet", "float32"]
-    assert (one.batches, one.solvers, one.tune) == ((32, 128), ("converged", "as-published"), None)
-    assert kinds["test_resnet", "bf16"].tune == Finetune()
+    assert (one.batches, one.solvers, one.grid) == ((32, 128), ("converged", "as-published"), None)
+    assert kinds["test_resnet", "bf16"].grid == Finetune()
     assert kinds["pixels", "float32"].batches == ()
 
 
@@ -68,13 +68,15 @@ def test_measuring_again_keeps_what_was_measured_of_other_kinds(tmp_path):
         return kind | {"seconds": {"train.step": step}}
 
     for rates in ([rate(16, 1.0), rate(32, 2.0)], [rate(32, 3.0)]):
-        cost.written(tmp_path, cost.Target(), rates, {"device": "cpu"})
-    found = cost.calibrated(tmp_path, cost.Target())
+        cost.write_rates(tmp_path, cost.Target(), rates, {"device": "cpu"})
+    found = cost.read_rates(tmp_path, cost.Target())
     assert {m["image_size"]: m["seconds"]["train.step"] for m in found.measured} == {16: 1.0, 32: 3.0}
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_what_cannot_be_measured_is_one_line():
     with pytest.raises(InputError, match="calibration: backbone='resnet_nowhere'") as e:
-        calibrate.locally([Wanted(replace(tiny(), backbone="resnet_nowhere"), "float32", (128,))], lambda share, note: None)
+        calibrate.measure_here(
+            [Workload(replace(tiny(), backbone="resnet_nowhere"), "float32", (128,))], lambda share, note: None
+        )
     assert "\n" not in str(e.value)

@@ -11,20 +11,20 @@ from stored import publish
 
 from simclic import Finetune, InputError, Linear, Run, Table, load
 from simclic.__main__ import main
-from simclic.cli.plan import budget as hours
+from simclic.cli.plan import parse_budget as hours
 from simclic.experiment import Job, JobState, Suite
 from simclic.files import write_json
 from simclic.report import budget
 from simclic.report.cell_keys import job_key
 from simclic.report.claims import Claim
-from simclic.schedule import bill, cost
-from simclic.schedule.cost import Prices, Target, amounts
+from simclic.schedule import cost, plan_cost
+from simclic.schedule.cost import Prices, Target, work_amounts
 from simclic.schedule.plan import plan
 from simclic.schedule.profile import parse, target
 from simclic.schedule.state import State
 from simclic.store.run_folder import RunFolder
 
-CPU, GPU = Target(atonce=2), Target("gpu", "a100", atonce=8)
+CPU, GPU = Target(jobs_at_once=2), Target("gpu", "a100", jobs_at_once=8)
 PAPER = [ROOT / f"benchmarks/{name}.py" for name in ("table2", "table4", "table5", "table6", "figure4", "figure7")]
 
 
@@ -44,49 +44,53 @@ def done(runs, run, seconds=100.0, device="cpu", epochs=None):
 
 def test_amounts_are_the_papers():
     run = Run()
-    assert amounts.encoder(run) == {"start": 1, "train.step": 390_000, "train.image": 390_000 * 128, "epoch": 1000}
-    assert amounts.encoder(Run(epochs=0, perturbation="none"))["image"] == 50_000
-    tuned = amounts.result(run, Finetune())
+    assert work_amounts.encoder_amounts(run) == {"start": 1, "train.step": 390_000, "train.image": 390_000 * 128, "epoch": 1000}
+    assert work_amounts.encoder_amounts(Run(epochs=0, perturbation="none"))["image"] == 50_000
+    tuned = work_amounts.result_amounts(run, Finetune())
     assert (tuned["tune.step"], tuned["tune.image"], tuned["member"]) == (57 * 5000, 57 * 5000 * 128, 57)
     assert tuned["image"] == 56 * 10_000 + 10_000
-    assert amounts.result(run, Linear()) == {"converged.value": 46, "converged.cell": 46 * 50_000 * 10}
-    assert amounts.parts(Run(split="paper")) == (48_000, 12_000, 12_000)
-    assert amounts.fit(Run(split="paper", dataset="dtd")) == 1880
-    assert amounts.kept(run) == 60_000 * 2048 * 4  # its features stay
-    assert amounts.running(Run(perturbation="history")) - amounts.running(run) == 3 * 4 * 50_000 * 2048  # the table of Eq. 1
+    assert work_amounts.result_amounts(run, Linear()) == {"converged.value": 46, "converged.cell": 46 * 50_000 * 10}
+    assert work_amounts.split_sizes(Run(split="paper")) == (48_000, 12_000, 12_000)
+    assert work_amounts.count_fit_images(Run(split="paper", dataset="dtd")) == 1880
+    assert work_amounts.feature_bytes(run) == 60_000 * 2048 * 4  # its features stay
+    assert (
+        work_amounts.temporary_bytes(Run(perturbation="history")) - work_amounts.temporary_bytes(run) == 3 * 4 * 50_000 * 2048
+    )  # the table of Eq. 1
 
 
 def test_a_method_is_priced_by_its_passes(tmp_path):
     one, two = Run(), Run(method="simsiam")
-    assert amounts.encoder(two) == amounts.encoder(one) | {"train.image": 2 * 390_000 * 128}
-    assert amounts.running(two) == amounts.running(one)  # the same heads, and nothing is kept of an image
+    assert work_amounts.encoder_amounts(two) == work_amounts.encoder_amounts(one) | {"train.image": 2 * 390_000 * 128}
+    assert work_amounts.temporary_bytes(two) == work_amounts.temporary_bytes(
+        one
+    )  # the same heads, and nothing is kept of an image
     assert 1.7 < cost.guess_seconds(two, None) / cost.guess_seconds(one, None) <= 2
     prices = Prices(tmp_path, GPU)
-    assert 1.7 < prices.of(two, None).seconds / prices.of(one, None).seconds <= 2  # a step has a price of its own
+    assert 1.7 < prices.price_job(two, None).seconds / prices.price_job(one, None).seconds <= 2  # a step has a price of its own
     done(tmp_path, tiny(), 1000.0)
     known = Prices(tmp_path, CPU)
-    known.search([cost.prices.kind_of(tiny(), None), cost.prices.kind_of(tiny(method="simsiam"), None)])
-    assert known.of(tiny(seed=1), None).source == "as one finished"
-    assert known.of(tiny(method="simsiam"), None).source.startswith("guessed")  # another method's time says nothing of it
+    known.learn_from_runs([cost.prices.kind_of(tiny(), None), cost.prices.kind_of(tiny(method="simsiam"), None)])
+    assert known.price_job(tiny(seed=1), None).source == "as one finished"
+    assert known.price_job(tiny(method="simsiam"), None).source.startswith("guessed")  # another method's time says nothing of it
 
 
 def test_the_best_source_comes_first(tmp_path):
     run, other = tiny(), tiny(seed=1)
-    guess = Prices(tmp_path, CPU).of(run, None)
+    guess = Prices(tmp_path, CPU).price_job(run, None)
     assert guess.source.startswith("guessed: test_resnet on cpu, ResNet-50 at 1.5 images/s")
     rate = {"backbone": "test_resnet", "image_size": 16, "precision": "float32", "width": 96, "seconds": {"train.step": 1.0}}
-    cost.written(tmp_path, CPU, [rate], {"device": "cpu"})
+    cost.write_rates(tmp_path, CPU, [rate], {"device": "cpu"})
     measured = Prices(tmp_path, CPU)
-    steps = amounts.encoder(run)["train.step"]
-    assert measured.of(run, None).source == f"calibrated, in part {guess.source}"  # neither image nor epoch was measured
-    more = steps * (1 - measured.rates.prior("test_resnet", 16)["train.step"])
-    assert measured.of(run, None).seconds == pytest.approx(guess.seconds + more)
-    assert measured.of(tiny(image_size=32), None).source.startswith("calibrated at 16 pixels, in part ")
+    steps = work_amounts.encoder_amounts(run)["train.step"]
+    assert measured.price_job(run, None).source == f"calibrated, in part {guess.source}"  # neither image nor epoch was measured
+    more = steps * (1 - measured.rates.guess_rates("test_resnet", 16)["train.step"])
+    assert measured.price_job(run, None).seconds == pytest.approx(guess.seconds + more)
+    assert measured.price_job(tiny(image_size=32), None).source.startswith("calibrated at 16 pixels, in part ")
     done(tmp_path, other, 1234.0)
-    measured.search([cost.prices.kind_of(run, None)])
-    start = measured.rates.prior("test_resnet", 16)["start"]
-    assert measured.of(run, None) == (pytest.approx(1234 + start), "as one finished", start)
-    assert measured.of(tiny(epochs=4), None).seconds == pytest.approx(2 * 1234 + start, rel=1e-6)
+    measured.learn_from_runs([cost.prices.kind_of(run, None)])
+    start = measured.rates.guess_rates("test_resnet", 16)["start"]
+    assert measured.price_job(run, None) == (pytest.approx(1234 + start), "as one finished", start)
+    assert measured.price_job(tiny(epochs=4), None).seconds == pytest.approx(2 * 1234 + start, rel=1e-6)
 
 
 def test_runs_on_another_kind_of_device_tell_nothing(tmp_path):
@@ -95,24 +99,24 @@ def test_runs_on_another_kind_of_device_tell_nothing(tmp_path):
     wheres = ((CPU, False), (GPU, True), (Target("g", "h100"), False), (Target("g", "a10"), False), (Target("g", "gpu"), True))
     for where, learns in wheres:
         prices = Prices(tmp_path, where)
-        prices.search(kinds)
+        prices.learn_from_runs(kinds)
         assert bool(prices.learned) == learns, where
 
 
 def test_a_plan_of_the_paper_adds_up(tmp_path):
     made = plan([load(path) for path in PAPER], tmp_path, tmp_path)
-    told = bill.bill(made, tmp_path, tmp_path, GPU)
+    told = plan_cost.price_plan(made, tmp_path, tmp_path, GPU)
     assert set(told.prices) == set(made.jobs)
-    answer = bill.as_json(made, told)
+    answer = plan_cost.as_json(made, told)
     assert sum(line["hours"] for line in answer["lines"]) == pytest.approx(answer["hours"])
     assert answer["totals"][-1]["hours"] == pytest.approx(answer["hours"])
     assert sum(answer["sources"].values()) == pytest.approx(answer["hours"])
-    assert told.hours(told.seconds) / GPU.atonce <= told.wall / 3600 <= told.hours(told.seconds)
+    assert told.device_hours(told.seconds) / GPU.jobs_at_once <= told.wall_seconds / 3600 <= told.device_hours(told.seconds)
     longest = max(
         told.prices[job.name].seconds + told.prices[job.job.encoder.name].seconds for job in made.jobs.values() if job.protocol
     )
-    assert told.wall >= longest  # a result waits for its encoder
-    assert told.during > told.after > sum(cost.disk(job.run, job.protocol) for job in made.jobs.values())
+    assert told.wall_seconds >= longest  # a result waits for its encoder
+    assert told.disk_during > told.disk_after > sum(cost.job_bytes(job.run, job.protocol) for job in made.jobs.values())
     jobs = {job["name"]: job for job in answer["jobs"]}
     assert all(job["needs"] in jobs for job in jobs.values() if job["needs"])
     shared = jobs[Job(Run(), Linear()).name]
@@ -125,7 +129,7 @@ def test_what_is_done_costs_nothing_and_tells_the_rest(tmp_path):
         done(tmp_path, run, 60.0)
         publish(tmp_path, run, Linear())
     made = plan([suite(*runs, protocols=(Linear(),))], tmp_path, tmp_path)
-    told = bill.bill(made, tmp_path, tmp_path, CPU)
+    told = plan_cost.price_plan(made, tmp_path, tmp_path, CPU)
     assert set(told.prices) == {Job(runs[2], None).name, Job(runs[2], Linear()).name}
     assert told.prices[Job(runs[2], None).name].source == "as 2 finished"
     assert 60 <= told.prices[Job(runs[2], None).name].seconds < 62
@@ -141,15 +145,17 @@ def test_tables_5_and_6_are_done_where_table_4_is(tmp_path):
     states = {job.name: job.state for job in made.jobs.values()}
     assert states[Job(Run(), None).name] == states[Job(Run(), Linear()).name] == "done"
     assert sorted(states.values()) == ["done", "done", "missing", "missing", "missing", "missing"]
-    assert made.totals()[-1].done == 2
+    assert made.sum_stages()[-1].done == 2
 
 
 def test_the_wall_time_is_that_of_the_longest_chain_or_of_the_sum():
     runs = [tiny(seed=s) for s in range(4)]
     left = [State(Job(run, p), JobState.MISSING) for run in runs for p in (None, Linear())]
     for atonce, seconds in ((1, 4 * 15), (2, 2 * 15), (4, 15), (100, 15)):
-        told = bill.Bill(Target(atonce=atonce), {job.name: cost.Price(5.0 if job.protocol else 10.0, "") for job in left})
-        assert bill.wall(left, told) == seconds, atonce
+        told = plan_cost.PlanCost(
+            Target(jobs_at_once=atonce), {job.name: cost.Price(5.0 if job.protocol else 10.0, "") for job in left}
+        )
+        assert plan_cost.estimate_wall_seconds(left, told) == seconds, atonce
 
 
 def claim(name, *runs):
@@ -162,8 +168,8 @@ def proposed(runs, share, claims, place):
     """What fits into a share of the whole bill of a Table 2 of these Runs, and the whole bill in hours."""
     exhibits = [suite(*runs, protocols=(Linear(),))]
     made = plan(exhibits, place, place)
-    told = bill.bill(made, place, place, CPU)
-    whole = told.hours(told.seconds)
+    told = plan_cost.price_plan(made, place, place, CPU)
+    whole = told.device_hours(told.seconds)
     return budget.propose(whole * share, exhibits, made, told, claims), whole
 
 
@@ -251,11 +257,11 @@ def test_budgets_in_words():
 
 def test_a_damaged_calibration_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    path = cost.written(tmp_path, cost.here(), [], {"device": "cpu"})
+    path = cost.write_rates(tmp_path, cost.this_machine(), [], {"device": "cpu"})
     path.write_text(path.read_text()[:-9])
     assert main(["plan", "benchmarks/table4.py", "--runs", str(tmp_path), "--data", str(tmp_path)]) == 2
     assert f"{path}: is not a whole JSON file" in capsys.readouterr().err
-    cost.written(tmp_path, cost.here(), [], {"device": "cpu"})  # a new calibration mends it
+    cost.write_rates(tmp_path, cost.this_machine(), [], {"device": "cpu"})  # a new calibration mends it
     assert main(["plan", "benchmarks/table4.py", "--runs", str(tmp_path), "--data", str(tmp_path)]) == 0
 
 
@@ -264,10 +270,10 @@ def test_profiles_say_what_they_ask_for():
     one = target(
         parse("p", {"gpus_per_node": 2, "slurm_constraint": "a100", "slurm_array_parallelism": 4, "how": {"per_gpu": 3}})
     )
-    assert (one.kind, one.atonce, one.share, one.unit) == ("a100", 24, 3, "GPU-h")
+    assert (one.kind, one.jobs_at_once, one.processes_per_device, one.unit) == ("a100", 24, 3, "GPU-h")
     assert target(parse("p", {"slurm_gres": "gpu:h100:1"})).kind == "h100"
     cpu = target(parse("p", {"cpus_per_task": 8, "slurm_array_parallelism": 4}))
-    assert (cpu.kind, cpu.atonce, cpu.unit) == ("cpu", 32, "core-h")
+    assert (cpu.kind, cpu.jobs_at_once, cpu.unit) == ("cpu", 32, "core-h")
 
 
 def test_prices_take_neither_torch_nor_pandas(tmp_path):
@@ -287,17 +293,17 @@ def test_what_is_priced_is_finite_for_every_exhibit(tmp_path):
     for path in sorted(ROOT.glob("benchmarks/*.py")):
         for job in load(path).jobs:
             for protocol in (None, job.protocol):
-                assert 0 <= prices.of(job.run, protocol).seconds < math.inf
+                assert 0 <= prices.price_job(job.run, protocol).seconds < math.inf
 
 
 def test_a_folder_of_images_that_is_elsewhere_has_no_price_and_breaks_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run = tiny(dataset="./elsewhere")
     made = plan([suite(run, tiny())], tmp_path / "runs", tmp_path)
-    told = bill.bill(made, tmp_path / "runs", tmp_path, CPU)
-    assert len(told.unknown) == 3
+    told = plan_cost.price_plan(made, tmp_path / "runs", tmp_path, CPU)
+    assert len(told.unpriced_jobs) == 3
     assert {name.split("/")[0] for name in told.prices} == {tiny().name}
-    assert bill.as_json(made, told)["unknown"] == told.unknown
+    assert plan_cost.as_json(made, told)["unknown"] == told.unpriced_jobs
     (tmp_path / "mine.py").write_text(
         """from simclic import Table, grid
 TABLE = Table(paper="table2", caption="", runs=grid(dataset="./elsewhere", epochs=2))"""
@@ -308,11 +314,11 @@ TABLE = Table(paper="table2", caption="", runs=grid(dataset="./elsewhere", epoch
 
 def test_decoded_data_that_are_there_are_not_counted_again(tmp_path):
     made = plan([suite(Run(), Run(dataset="dtd"))], tmp_path, tmp_path)
-    first = bill.bill(made, tmp_path, tmp_path, CPU).after
+    first = plan_cost.price_plan(made, tmp_path, tmp_path, CPU).disk_after
     (tmp_path / "prepared").mkdir()
     for name, size in (("cifar10-32-0123456789abcdef", 60_000 * 3 * 32**2), ("dtd-224-0123456789abcdef", 5640 * 3 * 224**2)):
         (tmp_path / f"prepared/{name}.npy").touch()
-        then = bill.bill(made, tmp_path, tmp_path, CPU).after
+        then = plan_cost.price_plan(made, tmp_path, tmp_path, CPU).disk_after
         assert first - then == pytest.approx(size)
         first = then
 
@@ -320,11 +326,13 @@ def test_decoded_data_that_are_there_are_not_counted_again(tmp_path):
 def test_features_and_decoded_images_are_counted_once(tmp_path):
     both = (Linear(), Linear(solver="as-published"))
     one, two = (plan([suite(Run(dataset="sun397"), protocols=ps)], tmp_path, tmp_path) for ps in (both[:1], both))
-    bills = [bill.bill(made, tmp_path, tmp_path, CPU) for made in (one, two)]
-    more = cost.disk(Run(dataset="sun397"), both[1])
-    assert bills[1].after - bills[0].after == pytest.approx(more)  # no second file of features
-    assert bills[0].after > 39_700 * 3 * 224**2 + cost.kept(Run(dataset="sun397"))
-    assert bills[0].after < 45_000 * 3 * 224**2 + cost.kept(Run(dataset="sun397"))  # of 108,754 images 39,700 are used
+    bills = [plan_cost.price_plan(made, tmp_path, tmp_path, CPU) for made in (one, two)]
+    more = cost.job_bytes(Run(dataset="sun397"), both[1])
+    assert bills[1].disk_after - bills[0].disk_after == pytest.approx(more)  # no second file of features
+    assert bills[0].disk_after > 39_700 * 3 * 224**2 + cost.feature_bytes(Run(dataset="sun397"))
+    assert bills[0].disk_after < 45_000 * 3 * 224**2 + cost.feature_bytes(
+        Run(dataset="sun397")
+    )  # of 108,754 images 39,700 are used
     seconds = [told.prices[Job(Run(dataset="sun397"), both[0]).name] for told in bills]
     assert seconds[0] == seconds[1]
     assert two.jobs[Job(Run(dataset="sun397"), both[1]).name].is_open
@@ -333,18 +341,23 @@ def test_features_and_decoded_images_are_counted_once(tmp_path):
 
 def test_processes_that_share_a_gpu_slow_each_other_down(tmp_path):
     made = plan([suite(Run())], tmp_path, tmp_path)
-    hours = [bill.bill(made, tmp_path, tmp_path, Target("g", "h100", atonce=n, share=n)) for n in (1, 4)]
-    assert hours[1].hours(hours[1].seconds) == pytest.approx(hours[0].hours(hours[0].seconds), rel=0.01)
-    scaled = Prices(tmp_path, Target("g", "h100", speed=4600)).of(Run(), None).seconds  # the profile's own guess
-    assert scaled == pytest.approx(Prices(tmp_path, Target("g", "h100")).of(Run(), None).seconds / 2, rel=0.01)
+    hours = [
+        plan_cost.price_plan(made, tmp_path, tmp_path, Target("g", "h100", jobs_at_once=n, processes_per_device=n))
+        for n in (1, 4)
+    ]
+    assert hours[1].device_hours(hours[1].seconds) == pytest.approx(hours[0].device_hours(hours[0].seconds), rel=0.01)
+    scaled = Prices(tmp_path, Target("g", "h100", guessed_speed=4600)).price_job(Run(), None).seconds  # the profile's own guess
+    assert scaled == pytest.approx(Prices(tmp_path, Target("g", "h100")).price_job(Run(), None).seconds / 2, rel=0.01)
 
 
 def test_here_one_process_does_all_of_a_run():
     runs = [tiny(seed=s) for s in range(2)]
     left = [State(Job(run, p), JobState.MISSING) for run in runs for p in (None, Linear(), Finetune())]
     for together, seconds in ((True, 30), (False, 20)):
-        told = bill.Bill(Target(atonce=4, together=together), {job.name: cost.Price(10.0, "") for job in left})
-        assert bill.wall(left, told) == seconds
+        told = plan_cost.PlanCost(
+            Target(jobs_at_once=4, one_process_per_run=together), {job.name: cost.Price(10.0, "") for job in left}
+        )
+        assert plan_cost.estimate_wall_seconds(left, told) == seconds
 
 
 @pytest.mark.parametrize(
@@ -365,8 +378,8 @@ def test_foreign_files_among_runs_teach_nothing_and_break_nothing(tmp_path, valu
         content = {"run": tiny(seed=1).values} if content == {"run": None} else content
         write_json(folder / name, content)
     made = plan([suite(tiny())], tmp_path, tmp_path)
-    told = bill.bill(made, tmp_path, tmp_path, CPU)
-    assert all(source.startswith("guessed") for source in told.sources)
+    told = plan_cost.price_plan(made, tmp_path, tmp_path, CPU)
+    assert all(source.startswith("guessed") for source in told.seconds_by_source)
 
 
 def test_a_broken_part_is_left_out_by_name(tmp_path):
@@ -378,4 +391,4 @@ def test_a_broken_part_is_left_out_by_name(tmp_path):
 def test_kinds_of_gpus_are_told_apart_by_whole_words():
     names = {"NVIDIA A100-SXM4-80GB": "a100", "NVIDIA A10": "a10", "Tesla T4": "t4", "NVIDIA L40S": "l40"}
     names |= {"NVIDIA T400 4GB": "gpu", "gpu:h100:1": "h100", "": "gpu"}
-    assert {name: cost.named(name) for name in names} == names
+    assert {name: cost.gpu_kind(name) for name in names} == names

@@ -20,8 +20,8 @@ from simclic import Finetune, InputError, Linear, data, files, load
 from simclic.cli import gc
 from simclic.data import manifest
 from simclic.files import read_json, write_json
+from simclic.schedule import deletable, records, snapshot
 from simclic.schedule import gc as garbage
-from simclic.schedule import items, records, snapshot
 from simclic.schedule.pack import Array
 from simclic.schedule.profile import parse
 from simclic.schedule.task import TaskReport
@@ -69,7 +69,7 @@ with claimed(Path(sys.argv[1]), sys.argv[2]):
 """
 
 
-def age(*paths, seconds=2 * items.DAY):
+def age(*paths, seconds=2 * deletable.DAY):
     """Let files and folders have been written long ago."""
     for path in (p for top in paths for p in (*sorted(top.rglob("*"), reverse=True), top)):
         os.utime(path, (time.time() - seconds,) * 2, follow_symlinks=False)
@@ -86,10 +86,10 @@ def trained(finished, tmp_path_factory):
             Path("table2.py").write_text(text)
             jobs, runs = load("table2.py").jobs, Path("runs")
             array = Array("all", [[*dict.fromkeys(job.encoder for job in jobs), *jobs]])
-            begun = records.begin(
-                [array], parse("local", {"cluster": "local"}), snapshot.take(records.place(runs)), runs, Path("data")
+            begun = records.write_launch(
+                [array], parse("local", {"cluster": "local"}), snapshot.take(records.launches_folder(runs)), runs, Path("data")
             )
-            TaskReport(begun.task("all-0", 0)).end("ended")
+            TaskReport(begun.find_task("all-0", 0)).end("ended")
         age(Path("runs"))
     return place
 
@@ -128,7 +128,7 @@ def listed(*words):
 
 def found(*exhibits):
     """kind -> the paths that may go."""
-    return by_kind(garbage.find([load(path) for path in exhibits], Path("runs"), Path("data")).items)
+    return by_kind(garbage.find_garbage([load(path) for path in exhibits], Path("runs"), Path("data")).items)
 
 
 def by_kind(several):
@@ -192,7 +192,7 @@ def littered(here):
     begun = runs / ".launches/20260101-000000-000000-abcdef"
     (begun / "pretrain-0").mkdir(parents=True)
     age(runs)
-    first = records.launches(Path("runs"))[-1].folder
+    first = records.list_launches(Path("runs"))[-1].folder
     return {
         "left-overs": {
             ".probe.0123abcd",
@@ -276,9 +276,9 @@ def test_what_was_written_a_moment_ago_stays(here):
         path.parent.mkdir(exist_ok=True)
         path.write_text("half")
     assert "left-overs" not in found()
-    age(folder / ".checkpoint.0123abcd", seconds=items.YOUNG - 60)
+    age(folder / ".checkpoint.0123abcd", seconds=deletable.TEN_MINUTES - 60)
     assert "left-overs" not in found()
-    age(folder / ".checkpoint.0123abcd", seconds=items.YOUNG + 60)
+    age(folder / ".checkpoint.0123abcd", seconds=deletable.TEN_MINUTES + 60)
     assert found()["left-overs"] == [f"runs/{folder.name}/.checkpoint.0123abcd"]
 
 
@@ -302,13 +302,13 @@ def test_nothing_of_a_run_goes_that_a_process_is_at_work_on(here, told, stage):
 def test_who_starts_between_listing_and_deleting_is_left_alone(here):
     littered(here)
     suites = [load("table2.py")]
-    chosen = garbage.find(suites, Path("runs"), Path("data")).items
+    chosen = garbage.find_garbage(suites, Path("runs"), Path("data")).items
     folder = here / "runs" / run_of().name
     with at_work(folder):
         kept = stamps(folder)
-        gone = garbage.delete(chosen, suites, Path("runs"), Path("data"))
+        gone = garbage.delete_items(chosen, suites, Path("runs"), Path("data"))
         assert stamps(folder).keys() >= {p for p in kept if not p.name.startswith("owner")}
-    assert any(f"process {os.getpid()}" not in line and "is at work on it" in line for line in gone.stayed)
+    assert any(f"process {os.getpid()}" not in line and "is at work on it" in line for line in gone.skipped)
     assert not [path for path in gone.files if path.parent == folder.relative_to(here) and "owner" not in path.name]
     assert len(gone.files) > 5
 
@@ -316,26 +316,26 @@ def test_who_starts_between_listing_and_deleting_is_left_alone(here):
 def test_a_file_that_changed_between_listing_and_deleting_stays(here):
     littered(here)
     suites, folder = [load("table2.py")], here / "runs" / run_of().name
-    chosen = garbage.find(suites, Path("runs"), Path("data")).items
+    chosen = garbage.find_garbage(suites, Path("runs"), Path("data")).items
     (folder / "checkpoint").write_bytes(b"another")
     features = folder / "features-float32.safetensors"
     files.write_bytes(features, features.read_bytes())  # the same content, and another file
     (here / "runs/.launches/code-0123456789abcdef/simclic/own.py").write_text("")
-    gone = garbage.delete(chosen, suites, Path("runs"), Path("data"))
+    gone = garbage.delete_items(chosen, suites, Path("runs"), Path("data"))
     assert (folder / "checkpoint").read_bytes() == b"another"
     assert features.exists()
-    assert {f"runs/{folder.name}/{n}: changed since it was listed" for n in ("checkpoint", features.name)} <= set(gone.stayed)
+    assert {f"runs/{folder.name}/{n}: changed since it was listed" for n in ("checkpoint", features.name)} <= set(gone.skipped)
     assert len(list((here / "runs/.launches/code-0123456789abcdef").rglob("*.py"))) > 50  # somebody is at work in there
-    assert any(line.startswith("runs/.launches/code-0123456789abcdef/") for line in gone.stayed)
+    assert any(line.startswith("runs/.launches/code-0123456789abcdef/") for line in gone.skipped)
 
 
 def test_a_result_that_went_between_listing_and_deleting_keeps_what_it_came_from(here):
     littered(here)
     suites, folder = [load("table2.py")], here / "runs" / run_of().name
-    chosen = garbage.find(suites, Path("runs"), Path("data")).items
+    chosen = garbage.find_garbage(suites, Path("runs"), Path("data")).items
     for path in (*folder.glob("finetune-*.json"), *folder.glob("linear-*.json")):
         path.unlink()
-    garbage.delete(chosen, suites, Path("runs"), Path("data"))
+    garbage.delete_items(chosen, suites, Path("runs"), Path("data"))
     names = {p.name.split("-")[0] for p in folder.iterdir()}
     assert {"partial", "checkpoint", "features"} <= names
     assert not (folder / "checkpoint").exists()  # its training is finished all the same
@@ -373,18 +373,18 @@ def test_links_are_not_followed(here, tmp_path, told):
 def test_a_run_that_became_a_link_between_listing_and_deleting_stays(here, tmp_path):
     littered(here)
     suites, folder = [load("table2.py")], here / "runs" / run_of().name
-    chosen = garbage.find(suites, Path("runs"), Path("data")).items
+    chosen = garbage.find_garbage(suites, Path("runs"), Path("data")).items
     shutil.move(folder, tmp_path / "moved")  # the same files, by the same names
     folder.symlink_to(tmp_path / "moved")
     kept = stamps(tmp_path / "moved")
-    gone = garbage.delete(chosen, suites, Path("runs"), Path("data"))
+    gone = garbage.delete_items(chosen, suites, Path("runs"), Path("data"))
     assert stamps(tmp_path / "moved") == kept
-    assert f"runs/{folder.name}: is a link by now" in gone.stayed
+    assert f"runs/{folder.name}: is a link by now" in gone.skipped
 
 
 def test_unknown_files_stay_and_so_do_their_folders(here, told):
     Path("another.py").write_text(ANOTHER)
-    run, first = run_of(), records.launches(Path("runs"))[-1].folder
+    run, first = run_of(), records.list_launches(Path("runs"))[-1].folder
     unknown = [
         here / "runs" / p for p in (f"{run.name}/notes.txt", f"{run.name}/plots/features-float32.safetensors", "mine/x.json")
     ]
@@ -448,7 +448,7 @@ def test_a_run_that_another_starts_from_stays(here):
 
 def launched(here, cluster, jobs="open"):
     """The first launch as if it had been on another cluster, or with a job that is not done; both were made here."""
-    first = records.launches(Path("runs"))[-1].folder
+    first = records.list_launches(Path("runs"))[-1].folder
     values = read_json(first / "launch.json")
     values["cluster"] = cluster
     if jobs == "open":
@@ -473,9 +473,9 @@ def test_jobs_in_slurms_queue_protect_their_runs_and_launches(here, monkeypatch)
     squeue(here, monkeypatch, "8|PENDING|None||simclic-20250101-000000-000000-abcdef-all-0")
     assert features in found("table2.py")["features"]
     squeue(here, monkeypatch, "slurm_load_jobs error: Unable to contact slurm controller", 1)
-    told = garbage.find([load("table2.py")], Path("runs"), Path("data"))
+    told = garbage.find_garbage([load("table2.py")], Path("runs"), Path("data"))
     assert features not in by_kind(told.items)["features"]
-    assert any("what waits and runs is not known" in why for why in told.left)
+    assert any("what waits and runs is not known" in why for why in told.left_alone)
 
 
 @pytest.mark.parametrize("says", ["nothing", "running", "silent"])
@@ -488,7 +488,7 @@ def test_a_launch_whose_jobs_are_done_goes_if_slurm_has_none_of_it(here, monkeyp
 
 
 def test_launches_that_status_reads_stay(here):
-    first = records.launches(Path("runs"))[-1].folder
+    first = records.list_launches(Path("runs"))[-1].folder
     assert f"runs/.launches/{first.name}" in found()["launches"]
     RunFolder(Path("runs"), tiny(seed=7)).record_failure("pretrain", "diverged")
     failed = RunFolder(Path("runs"), tiny(seed=7)).failure_path("pretrain")
@@ -514,7 +514,7 @@ def test_while_somebody_submits_launches_stay(here, told):
 def test_copies_of_code_stay_while_something_may_run_them_that_cannot_be_asked(here, why):
     littered(here)
     if why == "broken":
-        path = records.launches(Path("runs"))[-1].folder / "launch.json"
+        path = records.list_launches(Path("runs"))[-1].folder / "launch.json"
         path.write_text(path.read_text()[:-30])
         age(here / "runs")
     else:
@@ -559,7 +559,7 @@ def test_without_an_exhibit_decoded_data_stay(eleven, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data.load("dtd", "ericsson", eleven, 16)
     age(eleven)
-    assert not garbage.find([], Path("runs"), eleven).items
+    assert not garbage.find_garbage([], Path("runs"), eleven).items
 
 
 def test_data_of_a_run_at_work_stay(eleven, tmp_path, monkeypatch):
@@ -569,8 +569,8 @@ def test_data_of_a_run_at_work_stay(eleven, tmp_path, monkeypatch):
     folder = RunFolder(Path("runs"), tiny(dataset="dtd")).create("d1").path
     with at_work(folder):
         age(eleven)
-        assert not garbage.find([load("one.py")], Path("runs"), eleven).items
-    kinds = by_kind(garbage.find([load("one.py")], Path("runs"), eleven).items)
+        assert not garbage.find_garbage([load("one.py")], Path("runs"), eleven).items
+    kinds = by_kind(garbage.find_garbage([load("one.py")], Path("runs"), eleven).items)
     assert len(kinds["decoded data"]) == 2
 
 
@@ -593,14 +593,14 @@ def test_bytes_are_those_on_the_disk_and_a_file_with_two_names_counts_once(here)
         f.truncate(10_000_000)
     os.sync()
     age(folder)
-    mine = [item for item in garbage.find([], Path("runs"), Path("data")).items if "checkpoint" in item.path.name]
+    mine = [item for item in garbage.find_garbage([], Path("runs"), Path("data")).items if "checkpoint" in item.path.name]
     assert len(mine) == 3
-    files_count, size = items.count_files(mine)
+    files_count, size = deletable.count_files(mine)
     assert (files_count, size) == (3, 512 * (one.stat().st_blocks + sparse.stat().st_blocks))
     assert 100_000 <= size < 200_000
-    gone = garbage.delete(mine, [], Path("runs"), Path("data"))
-    assert (len(gone.files), gone.problems, gone.stayed) == (3, [], [])
-    assert items.freed(gone.files.values()) == size
+    gone = garbage.delete_items(mine, [], Path("runs"), Path("data"))
+    assert (len(gone.files), gone.problems, gone.skipped) == (3, [], [])
+    assert deletable.bytes_on_disk(gone.files.values()) == size
 
 
 @contextmanager
@@ -699,7 +699,7 @@ def test_json_lists_and_deletes_nothing(here, told):
     made = json.loads(out)
     assert code == 0
     assert stamps(here / "runs") == before
-    assert [k["kind"] for k in made["kinds"]] == list(items.KINDS)
+    assert [k["kind"] for k in made["kinds"]] == list(deletable.KINDS)
     assert made["total"]["bytes"] == made["safe"]["bytes"] == sum(k["bytes"] for k in made["kinds"]) > 0
     assert all(k["bytes"] == sum(item["bytes"] for item in k["items"]) for k in made["kinds"])
 

@@ -21,7 +21,7 @@ from simclic import InputError, Run, Table, data
 from simclic.__main__ import main
 from simclic.experiment import Suite
 from simclic.experiment.baselines import METHODS
-from simclic.schedule.plan import plan, runnable
+from simclic.schedule.plan import list_runnable_results, plan
 from simclic.train import pretrain
 from simclic.weights import published
 
@@ -329,4 +329,4 @@ def test_bad_words_are_one_line(place, tmp_path, capsys):
     told = f"init='byol-as-stored': is not imported yet; run: simclic import byol FILE --as-stored --runs {runs}"
     assert asked.absent == {"byol-as-stored": told}
     with pytest.raises(InputError, match="is not imported yet"):
-        runnable(asked)
+        list_runnable_results(asked)

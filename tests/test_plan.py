@@ -26,7 +26,7 @@ def test_shared_jobs_are_counted_once(tmp_path):
     lines = {(ln.exhibit, ln.stage): ln for ln in made.lines}
     assert (lines["table4", "pretrain"].asked, lines["table4", "pretrain"].shared) == (4, 0)
     assert (lines["table5", "pretrain"].asked, lines["table5", "pretrain"].shared) == (2, 1)
-    total = made.totals()[-1]
+    total = made.sum_stages()[-1]
     assert (total.asked, total.shared, total.done, total.missing) == (16, 4, 0, 12)
     assert len({job.run for job in made.open_results}) == 6
     assert "CIFAR10 is not there" in made.absent["cifar10"]
@@ -34,7 +34,7 @@ def test_shared_jobs_are_counted_once(tmp_path):
 
 def test_the_whole_paper_asks_for_122_and_needs_109_besides_the_control(tmp_path):
     made = plan([load(ROOT / f"benchmarks/{name}.py") for name in sorted(PAPER_EXHIBITS)], tmp_path, tmp_path)
-    pretrain = made.totals()[0]
+    pretrain = made.sum_stages()[0]
     assert (pretrain.stage, pretrain.asked, pretrain.asked - pretrain.shared) == ("pretrain", 122 + 11, 109 + 11)
 
 
@@ -53,8 +53,8 @@ def test_failed_and_broken_are_told_apart(tmp_path):
     made = plan([suite(tiny(), tiny(perturbation="history"))], tmp_path, tmp_path)
     assert {line.stage: line.failed for line in made.lines} == {"pretrain": 1, "linear": 1}
     assert [job.run.perturbation for job in made.open_results] == ["history"]  # tried again; the broken file is left alone
-    assert sum("is not a whole JSON file" in r for r in made.reasons.values()) == 1
-    assert sum("the loss is nan" in r for r in made.reasons.values()) == 1
+    assert sum("is not a whole JSON file" in r for r in made.job_problems.values()) == 1
+    assert sum("the loss is nan" in r for r in made.job_problems.values()) == 1
 
 
 def test_an_unknown_data_set_is_refused(tmp_path):

@@ -161,8 +161,8 @@ def test_submitted_by_one_that_is_killed_and_another_finished_reported_and_equal
     done = subprocess.run([sys.executable, "-c", KILLED, "submit", "small.py", "--on", "profile.toml"], check=False)
     assert done.returncode == -signal.SIGKILL
     assert len({job.id for job in slurm.queue().values()}) == 2  # Slurm has them, one without what they are to do
-    (lost,) = records.launches(Path("runs"))
-    assert not lost.number("pretrain-0")
+    (lost,) = records.list_launches(Path("runs"))
+    assert not lost.slurm_number("pretrain-0")
     assert "pretrain  2 jobs in 2 tasks" in (told := submit())
     assert "linear    2 jobs in 2 tasks" in told
     assert not [job for job in slurm.queue().values() if lost.folder.name in job.name and job.state == "PENDING"]
@@ -178,7 +178,7 @@ def test_submitted_by_one_that_is_killed_and_another_finished_reported_and_equal
     for seed in (0, 1):
         equal(tiny(seed=seed), here / "runs", here / "by hand")
         assert [row["epoch"] for row in rows(tiny(seed=seed))] == [1, 2]  # trained once
-        assert record(tiny(seed=seed))["job"].split("_")[0] == records.launches(Path("runs"))[0].number("pretrain-0")
+        assert record(tiny(seed=seed))["job"].split("_")[0] == records.list_launches(Path("runs"))[0].slurm_number("pretrain-0")
         found = RunFolder(here / "runs", tiny(seed=seed)).read_result(LINEAR)
         assert re.fullmatch(r"\d+_[01]", found["job"])
         assert (found["node"], found["device"], found["restarts"]) == (os.uname().nodename, "cpu", 0)
@@ -249,11 +249,11 @@ def test_whatever_interrupts_a_training_it_ends_bit_identical(here, whole):
         limit(job)
         wait("the time limit", lambda: pending(process, signal.SIGUSR2))
         subprocess.run(["scontrol", "update", f"jobid={job}", "timelimit=20"], check=True)
-    assert (task := records.launches(Path("runs"))[0].task("pretrain-0", 0)).state()["word"] == "requeued"
+    assert (task := records.list_launches(Path("runs"))[0].find_task("pretrain-0", 0)).read_state()["word"] == "requeued"
     with interrupted() as process:
         subprocess.run(["scancel", "--signal=USR2", job], check=True)
         wait("the signal", lambda: pending(process, signal.SIGUSR2))
-    assert task.state()["word"] == "requeued"
+    assert task.read_state()["word"] == "requeued"
     assert (Path("runs") / long.name / "checkpoint").exists()
     with interrupted() as process:
         subprocess.run(["scontrol", "requeue", job], check=True)
@@ -348,11 +348,11 @@ def test_of_three_tasks_of_one_run_one_trains(here):
     run = tiny()
     on = profile.read(here / "profile.toml")
     array = Array("pretrain", [[Job(run)] for _ in range(3)])
-    begun = records.begin([array], on, snapshot.take(records.place(Path("runs"))), Path("runs"), Path("data"))
+    begun = records.write_launch([array], on, snapshot.take(records.launches_folder(Path("runs"))), Path("runs"), Path("data"))
     _sbatch(begun, [array], on, Submitted())
 
     def states():
-        return {i: job.state for i, job in slurm.history({begun.number("pretrain-0")}).items()}
+        return {i: job.state for i, job in slurm.history({begun.slurm_number("pretrain-0")}).items()}
 
     with frozen(run):
         wait("the end of the other two", lambda: len(slurm.queue()) == 1)
@@ -363,9 +363,9 @@ def test_of_three_tasks_of_one_run_one_trains(here):
     owners = {record(run)["job"]}
     assert sorted(ended.values()) == ["COMPLETED", *["FAILED"] * 2], ended
     assert {i for i, state in ended.items() if state == "COMPLETED"} == owners
-    for task in begun.tasks():
-        if task.id not in owners:
-            (why,) = task.state()["elsewhere"].values()
+    for task in begun.list_tasks():
+        if task.slurm_id not in owners:
+            (why,) = task.read_state()["elsewhere"].values()
             assert re.search(rf"process \d+ on .* \(job {min(owners)}\) is at work on it", why)
     assert record(run)["resumed"] == []
     assert [row["epoch"] for row in rows(run)] == [1, 2]
@@ -437,7 +437,7 @@ def test_a_copy_of_the_code_that_is_edited_does_not_run(here):
     exhibit(here, "seed=7")
     node("drain")
     submit()
-    code = records.launches(Path("runs"))[0].code
+    code = records.list_launches(Path("runs"))[0].code
     (code / "simclic/metrics.py").write_text("raise RuntimeError('edited')\n")
     node("resume")
     finished()

@@ -66,7 +66,7 @@ def test_killed_in_the_background_it_is_told_and_goes_on(here):
     alone("submit", "table2.py", "--on", "local.toml")
     run = load(here / "table2.py").jobs[0].run
     wait(lambda: len(RunFolder(here / "runs", run.name).log_rows()) > 2)
-    (begun,) = records.launches(Path("runs"))
+    (begun,) = records.list_launches(Path("runs"))
     os.kill(owner(begun.folder)["pid"], signal.SIGTERM)
     wait(lambda: owner(begun.folder) is None)
     told = json.loads(simclic("status", "table2.py", "--json"))
@@ -113,8 +113,8 @@ def test_run_saves_at_a_step_boundary_when_it_is_asked_to_stop(here, number):
 def begun(runs, jobs, **values):
     """The only task of a launch, and what it tells."""
     profile = parse("p", {"timeout_min": 60, **values})
-    made = records.begin([Array("pretrain", [jobs])], profile, snapshot.take(records.place(runs)), runs, runs)
-    return made.task("pretrain-0", 0)
+    made = records.write_launch([Array("pretrain", [jobs])], profile, snapshot.take(records.launches_folder(runs)), runs, runs)
+    return made.find_task("pretrain-0", 0)
 
 
 def stopped(one, minutes):
@@ -145,7 +145,7 @@ def test_too_many_time_limits_are_a_failure_that_says_how_to_go_on(here, requeue
         state = task.TaskReport(one)
         state.began -= 60 * 59
         progress(n)
-        assert task._stop(signal.SIGUSR2, state, Path("runs"), one.jobs()) == (task.AGAIN, 1)[n]
+        assert task._stop(signal.SIGUSR2, state, Path("runs"), one.parse_jobs()) == (task.AGAIN, 1)[n]
     assert len(requeued) == 2
     told = "pretrain: met its time limit 2 times, and slurm_max_num_timeout is 1; raise it in the profile"
     assert RunFolder(Path("runs"), tiny()).failure("pretrain") == told
@@ -168,7 +168,7 @@ def test_a_time_limit_after_progress_is_none_too_many(here, requeued):
         state.began -= 60 * 59
         if n % 2:
             progress(n)
-        assert task._stop(signal.SIGUSR2, state, Path("runs"), one.jobs()) == task.AGAIN
+        assert task._stop(signal.SIGUSR2, state, Path("runs"), one.parse_jobs()) == task.AGAIN
     assert len(requeued) == 5
 
 
@@ -181,7 +181,7 @@ def test_a_time_limit_in_a_bundle_brought_it_further(here, requeued):
         state = task.TaskReport(one)
         state.began -= 60 * 59
         GridProgress(Path("runs"), tiny(), grid).save_bundle({"part": "grid", "settings": [], "step": step, "members": []})
-        assert task._stop(signal.SIGUSR2, state, Path("runs"), one.jobs()) == task.AGAIN
+        assert task._stop(signal.SIGUSR2, state, Path("runs"), one.parse_jobs()) == task.AGAIN
     assert len(requeued) == 3
 
 
@@ -192,9 +192,9 @@ def test_a_requeue_that_slurm_refuses_is_told(here, monkeypatch, capsys):
         raise slurm.Silent("scontrol: Requested operation is presently disabled")
 
     monkeypatch.setattr(slurm, "requeue", refuse)
-    assert task._stop(signal.SIGUSR2, task.TaskReport(one), Path("runs"), one.jobs()) == task.AGAIN
+    assert task._stop(signal.SIGUSR2, task.TaskReport(one), Path("runs"), one.parse_jobs()) == task.AGAIN
     assert "cannot be put back into the queue (scontrol: Requested operation" in capsys.readouterr().err
-    assert one.state()["word"] == "stopped"
+    assert one.read_state()["word"] == "stopped"
 
 
 def test_what_is_half_written_by_submitit_is_swept(here, monkeypatch):
@@ -248,7 +248,7 @@ def test_of_another_machine_slurm_is_asked(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["50%", "a\nb"])
 def test_a_place_that_slurm_cannot_name(tmp_path, name):
     with pytest.raises(InputError, match="choose another place with --runs DIR"):
-        records.place(tmp_path / name)
+        records.launches_folder(tmp_path / name)
 
 
 def missing(queued=(), cluster="slurm", retry=False, work=None):

@@ -19,7 +19,7 @@ from simclic.data import check
 from simclic.experiment import Suite
 from simclic.experiment.exhibit import PAPER_EXHIBITS
 from simclic.files import write_json
-from simclic.schedule.why import explain
+from simclic.schedule.why import explain_cells
 from simclic.store.run_folder import RunFolder
 
 LINEAR = Linear()
@@ -41,7 +41,7 @@ def shown(explained):
 
 def why(root, cell, *runs, **options):
     """The answers for the one cell that is found, and what is printed."""
-    explained = explain([suite(*runs, **options)], root, root / "data", cell)
+    explained = explain_cells([suite(*runs, **options)], root, root / "data", cell)
     json.dumps(explained.as_json())
     ((_, answers),) = explained.cells
     return answers, shown(explained)
@@ -166,7 +166,7 @@ def test_the_present_digest_is_what_check_finds_and_nothing_is_written(tmp_path)
 
 
 def test_data_that_cannot_be_known_cheaply_are_said_to_be_unchecked(tmp_path, monkeypatch, eleven):
-    monkeypatch.setattr("simclic.schedule.digest.READ", 10)
+    monkeypatch.setattr("simclic.schedule.data_digest.MAX_READ_BYTES", 10)
     run, digest = birds(tmp_path)
     write(tmp_path / "birds/wren/birds3.jpg", size=(50, 30))
     (one,), text = why(tmp_path, "noise birds", run)
@@ -288,29 +288,29 @@ PLACES = {
 @pytest.mark.parametrize("cell", PLACES)
 def test_a_cell_is_called_by_its_coordinates_in_any_order(tmp_path, cell):
     for asked in (cell, " ".join(reversed(cell.split()))):
-        cells = explain(TABLES, tmp_path, tmp_path, asked).cells
+        cells = explain_cells(TABLES, tmp_path, tmp_path, asked).cells
         assert PLACES[cell] in [place for found, _ in cells for place in found.places]
 
 
 def test_a_run_and_a_job_have_names_and_all_places_that_show_them(tmp_path):
     run = tiny()
     two = [suite(run, protocols=(LINEAR, FINE)), Suite("mine", "", (Table(name="again", caption="", runs=(run,)),), "m.py")]
-    found = explain(two, tmp_path, tmp_path, run.name).cells
+    found = explain_cells(two, tmp_path, tmp_path, run.name).cells
     assert [c.places for c, _ in found] == [
         ["Table 2 · SimCLIC (noise) · Digits · Linear evaluation", "mine Again · SimCLIC (noise) · Digits · Linear evaluation"],
         ["Table 2 · SimCLIC (noise) · Digits · Fine-tuned"],
     ]
-    ((cell, (one,)),) = explain(two, tmp_path, tmp_path, f"{run.name}/{FINE.name}").cells
+    ((cell, (one,)),) = explain_cells(two, tmp_path, tmp_path, f"{run.name}/{FINE.name}").cells
     assert (cell.paths, one.job) == (["benchmarks/x.py"], f"{run.name}/{FINE.name}")
-    assert len(explain(two, tmp_path, tmp_path, f"{run.name}/pretrain").cells) == 2
+    assert len(explain_cells(two, tmp_path, tmp_path, f"{run.name}/pretrain").cells) == 2
 
 
 def test_words_are_exact(tmp_path):
-    found = explain(TABLES, tmp_path, tmp_path, "cifar10 dropout table2 linear").cells
+    found = explain_cells(TABLES, tmp_path, tmp_path, "cifar10 dropout table2 linear").cells
     assert {job.run.dataset for cell, _ in found for job in cell.jobs} == {"cifar10"}
     for part in ("cifar", "table", "digits-nois", "tau", "fine"):
         with pytest.raises(InputError, match=f"nothing is called '{part}'"):
-            explain(TABLES, tmp_path, tmp_path, part)
+            explain_cells(TABLES, tmp_path, tmp_path, part)
 
 
 @pytest.mark.parametrize(
@@ -328,27 +328,27 @@ def test_words_are_exact(tmp_path):
 )
 def test_no_cell_is_one_line_with_the_nearest(tmp_path, cell, message):
     with pytest.raises(InputError, match=message) as e:
-        explain(TABLES, tmp_path, tmp_path, cell)
+        explain_cells(TABLES, tmp_path, tmp_path, cell)
     assert "\n" not in str(e.value)
 
 
 def test_many_cells_are_listed_and_each_line_names_its_cell(tmp_path):
     with pytest.raises(InputError) as e:
-        explain(TABLES, tmp_path, tmp_path, "noise")
+        explain_cells(TABLES, tmp_path, tmp_path, "noise")
     first, *lines, last = str(e.value).splitlines()
     assert first.endswith("cells; add a coordinate:")
     assert lines[0] == "  table2 noise aircraft linear"
     assert last.startswith("  and ")
     for line in lines[:5]:
-        assert line.strip() in [cell.address for cell, _ in explain(TABLES, tmp_path, tmp_path, line).cells]
+        assert line.strip() in [cell.address for cell, _ in explain_cells(TABLES, tmp_path, tmp_path, line).cells]
     with pytest.raises(InputError, match="show no results"):
-        explain([load(ROOT / "benchmarks/table3.py")], tmp_path, tmp_path, "epochs")
+        explain_cells([load(ROOT / "benchmarks/table3.py")], tmp_path, tmp_path, "epochs")
 
 
 def test_points_of_a_figure_whose_lines_are_no_data_sets(tmp_path):
     runs = tuple(tiny(epochs=epochs, batch_size=size) for epochs in (2, 3) for size in (8, 16))
     figure = Figure(paper="figure7", caption="", x="batch_size", lines="epochs", runs=runs)
-    ((cell, _),) = explain([Suite("", "", (figure,), "f.py")], tmp_path, tmp_path, "epochs=3 16").cells
+    ((cell, _),) = explain_cells([Suite("", "", (figure,), "f.py")], tmp_path, tmp_path, "epochs=3 16").cells
     assert cell.places == ["Figure 7 · SimCLIC (noise) · Digits · epochs=3 · batch_size=16 · Linear evaluation"]
 
 

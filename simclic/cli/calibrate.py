@@ -29,20 +29,20 @@ def calibrate(arguments: argparse.Namespace) -> int:
 
     suites, console = [load(path) for path in arguments.exhibits], Console()
     files.writable(arguments.runs, "--runs")
-    wanted = measure.wanted(planning.plan(suites, arguments.runs, arguments.data, verify=False).jobs.values())
+    wanted = measure.list_workloads(planning.plan(suites, arguments.runs, arguments.data, verify=False).jobs.values())
     on = profile.read(arguments.on) if arguments.on else None
-    target = profile.target(on) if on else cost.here()
+    target = profile.target(on) if on else cost.this_machine()
     try:
         if on and on.cluster == "slurm":
             with console.status("asking Slurm") as status:
-                rates, where = calibrate.through(on, wanted, arguments.runs, arguments.wait, status.update)
+                rates, where = calibrate.measure_on_node(on, wanted, arguments.runs, arguments.wait, status.update)
         else:
             with shown(console) as tell:
-                rates, where = calibrate.locally(wanted, tell, *([on.how] if on else []))
+                rates, where = calibrate.measure_here(wanted, tell, *([on.how] if on else []))
     except KeyboardInterrupt:
         print("\nstopped; nothing was kept", file=sys.stderr)
         return 130
-    path = cost.written(arguments.runs, target, rates, where)
+    path = cost.write_rates(arguments.runs, target, rates, where)
     for rate in rates:
         times = ", ".join(f"{name} {1e3 * value:.3g} ms" for name, value in rate["seconds"].items() if not name.endswith(".cell"))
         say(console, f"{rate['backbone']} at {rate['image_size']} pixels, {rate['precision']}: {times}")

@@ -32,38 +32,38 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from simclic import files
-    from simclic.schedule.plan import runnable
+    from simclic.schedule.plan import list_runnable_results
     from simclic.schedule.processes import Outcome, run_locally
     from simclic.schedule.work import WorkerOptions
 
     suites, made = _plan(arguments, verify=True)
-    ready = runnable(made)
+    ready = list_runnable_results(made)
     files.writable(arguments.runs, "--runs")
     _check_out(suites, arguments)
     console = Console()
-    print_errors([*made.absent.values(), *made.broken.values()])
+    print_errors([*made.absent.values(), *made.broken_jobs.values()])
     outcome = Outcome()
     if ready:
         outcome = run_locally(ready, WorkerOptions(arguments.runs, arguments.data, How.of(arguments)), console)
     if outcome.signal:
         return stopped(outcome.signal)
     if not ready and not made.absent:
-        say(console, "nothing to train" + ("" if made.reasons else ": every result is there"))
+        say(console, "nothing to train" + ("" if made.job_problems else ": every result is there"))
     told = outcome.failures | outcome.elsewhere
     for reason in sorted(set(told.values())):
         names = [name for name, why in told.items() if why == reason]
         print_errors([f"{reason} ({names[0] if len(names) == 1 else f'{len(names)} runs'})"])
     for name, trace in outcome.crashes.items():
         print(f"\n{name}: {trace}", file=sys.stderr)
-    _render(suites, arguments, printed=tuple(made.broken.values()))
-    return int(bool(told or made.absent or made.broken))
+    _render(suites, arguments, printed=tuple(made.broken_jobs.values()))
+    return int(bool(told or made.absent or made.broken_jobs))
 
 
 def report(arguments: argparse.Namespace) -> int:
     """Render what is there; exit code 1 if a result file cannot be trusted."""
     suites, made = _plan(arguments, verify=False)  # reading the results verifies them
     _check_out(suites, arguments)
-    return _render(suites, arguments) or int(bool(made.broken))
+    return _render(suites, arguments) or int(bool(made.broken_jobs))
 
 
 def _plan(arguments: argparse.Namespace, verify: bool) -> "tuple[list[Suite], Plan]":

@@ -32,9 +32,9 @@ def submitted(arguments: argparse.Namespace, retry: bool = False) -> int:
     suites = [load(path) for path in arguments.exhibits]
     profile = _profile(arguments)
     made = plan.plan(suites, arguments.runs, arguments.data)
-    ready = plan.runnable(made)
+    ready = plan.list_runnable_results(made)
     files.writable(arguments.runs, "--runs")
-    problems = list(dict.fromkeys((*made.absent.values(), *made.broken.values())))
+    problems = list(dict.fromkeys((*made.absent.values(), *made.broken_jobs.values())))
     print_errors(problems)
     told = submit(ready, profile, arguments.runs, arguments.data, retry)
     lines = []
@@ -67,7 +67,7 @@ def _profile(arguments: argparse.Namespace) -> "Profile":
     if arguments.on:
         return profile.read(arguments.on)
     names = {job.run.name for path in arguments.exhibits for job in load(path).jobs}
-    for launch in records.launches(arguments.runs):
-        if any(job["name"] in names for task in launch.tasks() for job in task.content):
+    for launch in records.list_launches(arguments.runs):
+        if any(job["name"] in names for task in launch.list_tasks() for job in task.content):
             return profile.parse(launch.values["profile"], launch.values["words"])
     raise InputError("nothing of this was submitted yet; say where with --on PROFILE")

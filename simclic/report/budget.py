@@ -10,8 +10,8 @@ from simclic.experiment import Suite
 from simclic.report import SOURCE
 from simclic.report.cell_keys import Key, job_key, read_printed_cells
 from simclic.report.claims import CLAIMS, Claim
-from simclic.schedule.bill import Bill
 from simclic.schedule.plan import Plan
+from simclic.schedule.plan_cost import PlanCost
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def list_parts(suites: Iterable[Suite]) -> list[Part]:
     return [Part(*place[:3], frozenset(names), place[3]) for place, names in jobs.items()]
 
 
-def propose(limit: float, suites: Sequence[Suite], plan: Plan, bill: Bill, claims: Sequence[Claim] = CLAIMS) -> Budget:
+def propose(limit: float, suites: Sequence[Suite], plan: Plan, bill: PlanCost, claims: Sequence[Claim] = CLAIMS) -> Budget:
     """Propose parts while they fit into `limit` device hours.
 
     First whatever lets most claims be judged for an hour: one part, two, or all of a claim's exhibits. Then, of what decides no
@@ -76,11 +76,11 @@ def propose(limit: float, suites: Sequence[Suite], plan: Plan, bill: Bill, claim
     """
     parts, budget, judge = list_parts(suites), Budget(limit), _Judge(suites, claims)
     done = frozenset(name for name, job in plan.jobs.items() if job.state == "done")
-    unpriced = {name for name, job in plan.jobs.items() if job.state == "broken"} | set(bill.unknown)
+    unpriced = {name for name, job in plan.jobs.items() if job.state == "broken"} | set(bill.unpriced_jobs)
     priced = [part for part in parts if not part.jobs & unpriced and part.jobs - done]
 
     def hours(option: Iterable[Part]) -> float:
-        return bill.of(plan.jobs[name] for name in frozenset().union(*(part.jobs for part in option)) - done)
+        return bill.hours_of(plan.jobs[name] for name in frozenset().union(*(part.jobs for part in option)) - done)
 
     budget.open = judge.open(done)
     options = list(dict.fromkeys(option for claim in claims for option in judge.options(claim, priced, done)))

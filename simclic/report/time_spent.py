@@ -44,7 +44,7 @@ def summarise_time_spent(suites: Iterable[Suite], results: Results) -> list[Time
             prices[device] = prices_on(results.runs, device)
         with suppress(InputError):  # a folder of images that is elsewhere: how many there are is not known here
             if seconds:
-                price = prices[device].base(job.run, job.protocol)
+                price = prices[device].base_price(job.run, job.protocol)
                 line = lines.setdefault((job.stage, device), TimeSpent(STAGES[job.stage], device))
                 line.planned += price.seconds
                 line.took += float(seconds)

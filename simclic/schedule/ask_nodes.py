@@ -40,7 +40,7 @@ def ask_nodes(
 
     What is not answered by then is cancelled. The folder of a job that ended without an answer stays, for its log.
     """
-    folder, answers, jobs = records.question_folder(runs, verb), dict[str, Answer](), dict[str, str]()
+    folder, answers, jobs = records.make_question_folder(runs, verb), dict[str, Answer](), dict[str, str]()
     gone: dict[str, float] = {}  # when a job had left the queue: a shared file system may show its answer some seconds later
     try:
         code = snapshot.take(folder.parent)

@@ -18,7 +18,7 @@ from simclic.experiment import USUAL, How
 from simclic.progress import Tell
 from simclic.schedule.ask_nodes import ask_nodes
 from simclic.schedule.child import leave_with_parent
-from simclic.schedule.measure import Wanted, measure
+from simclic.schedule.measure import Workload, measure_workloads
 from simclic.schedule.processes import server
 from simclic.schedule.profile import Profile
 
@@ -26,15 +26,17 @@ Rates = list[dict[str, Any]]
 Measured = tuple[Rates, dict[str, Any]]  # rates, and where they are from
 
 
-def locally(wanted: Sequence[Wanted], tell: Tell, how: How = USUAL) -> Measured:
+def measure_here(workloads: Sequence[Workload], tell: Tell, options: How = USUAL) -> Measured:
     """Measure on this machine. Raises InputError if a process fails."""
     asked = time.time()
-    context, devices, threads = server(how)
+    context, devices, threads = server(options)
     begun, pool = time.time(), ProcessPoolExecutor(len(devices), context)
     with TemporaryDirectory() as name:  # ours, since processes may be killed
         folders = [Path(name) / str(i) for i in range(len(devices))]
         try:
-            futures = [pool.submit(_measure, wanted, *where, threads) for where in zip(devices, folders, strict=True)]
+            futures = [
+                pool.submit(_measure_in_process, workloads, *where, threads) for where in zip(devices, folders, strict=True)
+            ]
             running = set(futures)
             while running:
                 done, running = wait(futures, 0.2, "FIRST_EXCEPTION")
@@ -58,7 +60,7 @@ def locally(wanted: Sequence[Wanted], tell: Tell, how: How = USUAL) -> Measured:
     return rates, {"device": measured[0][2], "processes": len(devices), "threads": threads, "begin": begun - asked}
 
 
-def _measure(wanted: Sequence[Wanted], device: str, folder: Path, threads: int) -> tuple[Rates, float, str]:
+def _measure_in_process(workloads: Sequence[Workload], device: str, folder: Path, threads: int) -> tuple[Rates, float, str]:
     """Return the rates of one process, the time at which it was ready, and what its device is called."""
     leave_with_parent()
     import torch
@@ -74,7 +76,9 @@ def _measure(wanted: Sequence[Wanted], device: str, folder: Path, threads: int) 
     started, progress = time.time(), folder / "progress.json"
     folder.mkdir()
     try:
-        rates = measure(wanted, device, folder, lambda share, note: files.write_json(progress, {"share": share, "note": note}))
+        rates = measure_workloads(
+            workloads, device, folder, lambda share, note: files.write_json(progress, {"share": share, "note": note})
+        )
     except Exception as e:
         if is_out_of_memory(e):
             raise InputError(f"{device} has not enough memory") from None
@@ -82,14 +86,18 @@ def _measure(wanted: Sequence[Wanted], device: str, folder: Path, threads: int) 
     return rates, started, describe_device(torch.device(device))["device"]
 
 
-def through(profile: Profile, wanted: Sequence[Wanted], runs: Path, seconds: float, say: Callable[[str], None]) -> Measured:
+def measure_on_node(
+    profile: Profile, workloads: Sequence[Workload], runs: Path, seconds: float, say: Callable[[str], None]
+) -> Measured:
     """Measure on a node that a profile gets, in one small job. Raises InputError if it does not answer within `seconds`."""
-    (answer,) = ask_nodes(profile, runs, "calibrate", {"pretrain": partial(_on_node, wanted, profile.how)}, seconds, say).values()
+    (answer,) = ask_nodes(
+        profile, runs, "calibrate", {"pretrain": partial(_answer_on_node, workloads, profile.how)}, seconds, say
+    ).values()
     if answer.problem:
         raise InputError(f"{answer.problem}; {answer.way}" if answer.way else f"job {answer.job}: {answer.problem}")
     return answer.content["rates"], {**answer.content["where"], "job": answer.job}
 
 
-def _on_node(wanted: Sequence[Wanted], how: How) -> dict[str, Any]:
-    rates, where = locally(wanted, lambda share, note: print(f"{share:.0%} {note}", flush=True), how)
+def _answer_on_node(workloads: Sequence[Workload], options: How) -> dict[str, Any]:
+    rates, where = measure_here(workloads, lambda share, note: print(f"{share:.0%} {note}", flush=True), options)
     return {"rates": rates, "where": {**where, "node": os.uname().nodename}}

@@ -14,13 +14,13 @@ from simclic.schedule.cost.prices import kind_of
 from simclic.schedule.state import State
 from simclic.store.run_folder import RunFolder
 
-LONG = 1.5  # seconds that one measurement should last
-JUDGED = 100  # images by which a member is judged
-SETTINGS = 8  # members of a grid that are measured at most; more cost the same each
+MEASURED_SECONDS = 1.5  # seconds that one measurement should last
+JUDGED_IMAGES = 100  # images by which a member is judged
+MAX_SETTINGS = 8  # members of a grid that are measured at most; more cost the same each
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Workload:
     """What is to be measured of one backbone at one size and precision.
 
     run: one that asks for it. batches: of pre-trainings. tune: a grid. solvers: of linear evaluation.
@@ -29,11 +29,11 @@ class Wanted:
     run: Run
     precision: str
     batches: tuple[int, ...] = ()
-    tune: Finetune | None = None
+    grid: Finetune | None = None
     solvers: tuple[str, ...] = ()
 
 
-def wanted(jobs: Iterable[Job | State]) -> list[Wanted]:
+def list_workloads(jobs: Iterable[Job | State]) -> list[Workload]:
     """Everything that jobs are made of, each kind once."""
     groups: dict[tuple[str, int, str], list[Job | State]] = {}
     for job in jobs:
@@ -41,71 +41,76 @@ def wanted(jobs: Iterable[Job | State]) -> list[Wanted]:
     kinds = []
     for (_, _, precision), group in groups.items():
         trained = [job.run for job in group if job.protocol is None and job.run.epochs]
-        tune = next((job.protocol for job in group if isinstance(job.protocol, Finetune)), None)
+        grid = next((job.protocol for job in group if isinstance(job.protocol, Finetune)), None)
         solvers = dict.fromkeys(job.protocol.solver for job in group if isinstance(job.protocol, Linear))
         batches = tuple(sorted({run.batch_size for run in trained}))
-        kinds.append(Wanted((trained or [group[0].run])[0], precision, batches, tune, tuple(solvers)))
-    return [one for one in kinds if one.batches or one.tune or one.solvers]
+        kinds.append(Workload((trained or [group[0].run])[0], precision, batches, grid, tuple(solvers)))
+    return [kind for kind in kinds if kind.batches or kind.grid or kind.solvers]
 
 
-def measure(kinds: Sequence[Wanted], device: str, folder: Path, tell: Tell) -> list[dict[str, Any]]:
+def measure_workloads(workloads: Sequence[Workload], device: str, folder: Path, tell: Tell) -> list[dict[str, Any]]:
     """Rates as simclic.cost keeps them, in seconds. device: as torch names it. folder: for what stages leave behind."""
 
-    def part(i: int, share: float, what: str) -> None:
-        one = kinds[i]
-        tell((i + share) / len(kinds), f"{one.run.backbone} at {one.run.image_size} pixels, {one.precision}: {what}")
+    def tell_part(i: int, share: float, what: str) -> None:
+        workload = workloads[i]
+        tell(
+            (i + share) / len(workloads),
+            f"{workload.run.backbone} at {workload.run.image_size} pixels, {workload.precision}: {what}",
+        )
 
-    return [_Bench(one, device, folder / str(i)).rate(partial(part, i)) for i, one in enumerate(kinds)]
+    return [_Benchmark(one, device, folder / str(i)).measure_rates(partial(tell_part, i)) for i, one in enumerate(workloads)]
 
 
-class _Bench:
+class _Benchmark:
     """One kind, on one device. folder: for what a stage leaves behind."""
 
-    def __init__(self, one: Wanted, device: str, folder: Path) -> None:
+    def __init__(self, workload: Workload, device: str, folder: Path) -> None:
         import torch
 
         from simclic.methods.backbones import build_backbone
 
-        self.one, self.device, self.folder, self.count = one, torch.device(device), folder, 0
+        self.workload, self.device, self.folder, self.count = workload, torch.device(device), folder, 0
         self.digits = data.load("digits", "ericsson", Path())
         # SimCLIC has one pass of each image, and what is measured is the price of a pass.
-        (self.run,) = one.run.moved(method="simclic", dataset="digits", split="ericsson", difficult="negative", init="random")
+        (self.run,) = workload.run.moved(
+            method="simclic", dataset="digits", split="ericsson", difficult="negative", init="random"
+        )
         self.f = build_backbone(self.run).to(self.device).eval().requires_grad_(False)
 
-    def rate(self, tell: Callable[[float, str], None]) -> dict[str, Any]:
+    def measure_rates(self, tell: Callable[[float, str], None]) -> dict[str, Any]:
         """Whatever was wanted. A pass over the images comes with it: it is needed for the rest."""
         tell(0.0, "features")
-        image, x = self.image()
+        image, x = self.measure_pass()
         seconds = {"image": image}
-        if self.one.batches:
+        if self.workload.batches:
             tell(0.2, "pre-training")
-            seconds |= self.train()
-        if self.one.tune:
+            seconds |= self.measure_pretraining()
+        if self.workload.grid:
             tell(0.5, "fine-tuning")
-            seconds |= self.tune(self.one.tune, image)
-        for i, solver in enumerate(self.one.solvers):
+            seconds |= self.measure_finetuning(self.workload.grid, image)
+        for i, solver in enumerate(self.workload.solvers):
             tell(0.8 + 0.1 * i, f"linear evaluation, {solver}")
-            seconds |= self.solve(solver, x)
-        kind = {"backbone": self.run.backbone, "image_size": self.run.image_size, "precision": self.one.precision}
+            seconds |= self.measure_probe(solver, x)
+        kind = {"backbone": self.run.backbone, "image_size": self.run.image_size, "precision": self.workload.precision}
         return kind | {"seconds": seconds, "width": x.shape[1]}
 
-    def image(self) -> tuple[float, Any]:
+    def measure_pass(self) -> tuple[float, Any]:
         """Seconds of an image's way through the network, and features of all digits: made up in part if that takes too long."""
         import torch
 
         from simclic.evaluate.linear import frozen
 
-        every, protocol = len(self.digits.images), Linear(features=self.one.precision)
+        every, protocol = len(self.digits.images), Linear(features=self.workload.precision)
 
         def passed(count: int) -> tuple[float, Any]:
             few = replace(self.digits, images=self.digits.images[:count])
             started = time.monotonic()
-            x = frozen.extract_features(protocol, self.f, self._images(few)).float().cpu()  # so that the device has done it
+            x = frozen.extract_features(protocol, self.f, self._make_images(few)).float().cpu()  # so that the device has done it
             return time.monotonic() - started, x.to(self.device)
 
         count, (took, x) = 32, passed(32)
-        while count < every and took < LONG:
-            count = min(every, max(2 * count, int(count * LONG / max(took, 1e-3))))
+        while count < every and took < MEASURED_SECONDS:
+            count = min(every, max(2 * count, int(count * MEASURED_SECONDS / max(took, 1e-3))))
             took, x = passed(count)
         if count < every:  # the same classes, as far apart
             labels = torch.from_numpy(self.digits.labels)
@@ -115,76 +120,76 @@ class _Bench:
             x = means[labels] + noise
         return took / count, x
 
-    def train(self) -> dict[str, float]:
+    def measure_pretraining(self) -> dict[str, float]:
         """A step, an image in it, and the end of an epoch, from three short pre-trainings with the smallest and largest batch."""
-        small, large = self.one.batches[0], self.one.batches[-1]
-        step, epoch = self._steps(large)
+        small, large = self.workload.batches[0], self.workload.batches[-1]
+        step, epoch = self.time_step_and_epoch(large)
         if small == large:
             each = step / (large + 32)
             return {"train.step": 32 * each, "train.image": each, "epoch": epoch}
-        each = min(max(0.0, (step - self._steps(small)[0]) / (large - small)), step / large)
+        each = min(max(0.0, (step - self.time_step_and_epoch(small)[0]) / (large - small)), step / large)
         return {"train.step": max(0.0, step - each * large), "train.image": each, "epoch": epoch}
 
-    def _steps(self, size: int) -> tuple[float, float]:
+    def time_step_and_epoch(self, size: int) -> tuple[float, float]:
         """Seconds of a step with a batch of `size`, and of the end of an epoch; a batch too slow to be measured is scaled."""
         pilot = min(size, 8)
-        self._trained(pilot, 1, 1)
-        scale, took = size, self._trained(pilot, 2, 1) / 2 / pilot  # of an image
-        while scale > pilot and scale * took > 4 * LONG:
+        self.time_pretraining(pilot, 1, 1)
+        scale, took = size, self.time_pretraining(pilot, 2, 1) / 2 / pilot  # of an image
+        while scale > pilot and scale * took > 4 * MEASURED_SECONDS:
             scale //= 2
         fit = len(self.digits.splits.fit)
-        count = max(1, min(fit // (3 * scale), int(LONG / max(scale * took, 1e-4) / 3)))
+        count = max(1, min(fit // (3 * scale), int(MEASURED_SECONDS / max(scale * took, 1e-4) / 3)))
         if 3 * scale > fit:
             scale, count = fit // 3, 1
-        short = self._trained(scale, count, 1)
-        step = max(1e-6, (self._trained(scale, 3 * count, 1) - short) / (2 * count))
-        epoch = max(0.0, (self._trained(scale, count, 3) - short - 2 * count * step) / 2)
+        short = self.time_pretraining(scale, count, 1)
+        step = max(1e-6, (self.time_pretraining(scale, 3 * count, 1) - short) / (2 * count))
+        epoch = max(0.0, (self.time_pretraining(scale, count, 3) - short - 2 * count * step) / 2)
         return step * size / scale, epoch
 
-    def _trained(self, size: int, steps: int, epochs: int) -> float:
+    def time_pretraining(self, size: int, steps: int, epochs: int) -> float:
         """Seconds of a pre-training."""
         from simclic.train.pretrain import train
 
         run = replace(self.run, batch_size=size, epochs=epochs, base_lr=1e-3)
         fit = self.digits.splits.fit[: size * steps]
         few = replace(self.digits, splits=replace(self.digits.splits, train=fit, val=fit[:0]))
-        _, record = train(run, few, self._images(few), self._run_folder(run), lambda share, note: None)
+        _, record = train(run, few, self._make_images(few), self._run_folder(run), lambda share, note: None)
         return float(record["seconds"])
 
-    def tune(self, protocol: Finetune, image: float) -> dict[str, float]:
+    def measure_finetuning(self, protocol: Finetune, image: float) -> dict[str, float]:
         """A step of a member, and what a member costs besides; batches and grids too slow to be measured are cut."""
-        one = replace(protocol, lr_count=1, decay_count=0, batch_size=8)  # and its refit
-        self._tuned(one, 1)
-        short, long = self._tuned(one, 1), self._tuned(one, 9)
+        single = replace(protocol, lr_count=1, decay_count=0, batch_size=8)  # and its refit
+        self.time_grid(single, 1)
+        short, long = self.time_grid(single, 1), self.time_grid(single, 9)
         pilot = max(1e-6, (long - short) / 8 / 2 / 8)  # seconds of an image
         size, grid = protocol.batch_size, protocol
-        if len(protocol.settings) > SETTINGS:
-            grid = replace(protocol, lr_count=2, decay_count=SETTINGS // 2 - 1)
-        while size > 8 and 4 * (len(grid.settings) + 1) * size * pilot > 8 * LONG:
+        if len(protocol.settings) > MAX_SETTINGS:
+            grid = replace(protocol, lr_count=2, decay_count=MAX_SETTINGS // 2 - 1)
+        while size > 8 and 4 * (len(grid.settings) + 1) * size * pilot > 8 * MEASURED_SECONDS:
             size, grid = size // 2, replace(grid, lr_count=1, decay_count=min(grid.decay_count, 1))
         grid = replace(grid, batch_size=size)
         members, few = len(grid.settings) + 1, 1
-        short = self._tuned(grid, few)
-        many = few + max(2, min(30, int(LONG / max(members * size * pilot, 1e-4))))
-        took = self._tuned(grid, many)
+        short = self.time_grid(grid, few)
+        many = few + max(2, min(30, int(MEASURED_SECONDS / max(members * size * pilot, 1e-4))))
+        took = self.time_grid(grid, many)
         step = max(1e-7, (took - short) / (many - few) / members)
-        member = max(0.0, (took - members * JUDGED * image) / members - many * step)
+        member = max(0.0, (took - members * JUDGED_IMAGES * image) / members - many * step)
         return {"tune.step": 0.0, "tune.image": step / size, "member": member}
 
-    def _tuned(self, protocol: Finetune, steps: int) -> float:
+    def time_grid(self, protocol: Finetune, steps: int) -> float:
         """Seconds of a grid that is judged by few images, of every class."""
         from simclic.evaluate.finetune import FinetuneTask, GridProgress, finetune
 
         short = replace(protocol, steps=steps, lr_high=1e-3, lr_low=1e-4)
         splits = self.digits.splits
-        few = replace(self.digits, splits=replace(splits, val=splits.val[:JUDGED], test=splits.test[:JUDGED]))
-        images = self._images(few, short.side(self.run.image_size))
+        few = replace(self.digits, splits=replace(splits, val=splits.val[:JUDGED_IMAGES], test=splits.test[:JUDGED_IMAGES]))
+        images = self._make_images(few, short.side(self.run.image_size))
         record, *_ = finetune(
             FinetuneTask(short, self.f, few, images, 0), GridProgress(self._run_folder(self.run).runs, self.run, short)
         )
         return float(record["seconds"])
 
-    def solve(self, solver: str, x: Any) -> dict[str, float]:
+    def measure_probe(self, solver: str, x: Any) -> dict[str, float]:
         """A value of l2, and each of its cells, from probes on all images and on a third of them."""
         from simclic.evaluate.linear import linear_probe
 
@@ -194,7 +199,7 @@ class _Bench:
             few = replace(splits, train=splits.train[::part], val=splits.val[::part])
             record, *_ = linear_probe(protocol, x, replace(self.digits, splits=few))
             times.append((float(record["seconds"]), float(len(few.fit))))
-            if part > 1 and times[0][0] * part > 8 * LONG:
+            if part > 1 and times[0][0] * part > 8 * MEASURED_SECONDS:
                 break
         values, (took, count) = protocol.l2_count + 1, times[-1]
         cell = took / values / count / 10
@@ -202,7 +207,7 @@ class _Bench:
             cell = min(cell, max(0.0, (took - times[0][0]) / values / (count - times[0][1]) / 10))
         return {f"{solver}.value": took / values - cell * count * 10, f"{solver}.cell": cell}
 
-    def _images(self, dataset: data.Dataset, side: int | None = None) -> Any:
+    def _make_images(self, dataset: data.Dataset, side: int | None = None) -> Any:
         from simclic.data.images import Images
 
         return Images(dataset, self.run.image_size, self.device, side=side)

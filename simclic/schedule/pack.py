@@ -35,11 +35,11 @@ class Prices:
 
     def learn(self, jobs: Iterable[Job]) -> None:
         """Look at what finished jobs of the kinds of these, and of their encoders, took."""
-        self.prices.search(kind_of(each.run, each.protocol) for job in jobs for each in (job.encoder, job))
+        self.prices.learn_from_runs(kind_of(each.run, each.protocol) for job in jobs for each in (job.encoder, job))
 
     def minutes(self, job: Job) -> float:
         """Of a result whose encoder is there, or of an encoder."""
-        return 0.05 + self.prices.of(job.run, job.protocol).seconds / 60
+        return 0.05 + self.prices.price_job(job.run, job.protocol).seconds / 60
 
 
 def arrays(

@@ -14,7 +14,7 @@ STAGES = ("pretrain", "calibrate", "linear", "finetune")
 
 
 @dataclass
-class Line:
+class PlanLine:
     """One exhibit and stage. `shared` jobs stand in an earlier line too; of the others, so many are done, failed, missing."""
 
     exhibit: str
@@ -31,7 +31,7 @@ class Line:
 class Plan:
     """What the exhibits ask for and what is left to do."""
 
-    lines: list[Line] = field(default_factory=list)
+    lines: list[PlanLine] = field(default_factory=list)
     jobs: dict[str, State] = field(default_factory=dict)  # by their names, encoders before what needs them
     exhibits: dict[str, list[str]] = field(default_factory=dict)  # by the name of a job, those that ask for it
     absent: dict[str, str] = field(default_factory=dict)  # data set or starting point -> what of it is not there
@@ -42,19 +42,19 @@ class Plan:
         return [state.job for state in self.jobs.values() if state.protocol and state.is_open]
 
     @property
-    def reasons(self) -> dict[str, str]:
+    def job_problems(self) -> dict[str, str]:
         """By the name of a job, why it failed or cannot be read."""
         return {name: job.full_reason for name, job in self.jobs.items() if job.reason}
 
     @property
-    def broken(self) -> dict[str, str]:
+    def broken_jobs(self) -> dict[str, str]:
         """Of those, the jobs whose files cannot be trusted: left alone."""
         return {name: job.reason for name, job in self.jobs.items() if job.state == JobState.BROKEN}
 
-    def totals(self) -> list[Line]:
+    def sum_stages(self) -> list[PlanLine]:
         """One line per stage over all exhibits, and one over everything."""
         stages = [(s, [ln for ln in self.lines if ln.stage == s]) for s in STAGES]
-        return [_sum("all", s, lines) for s, lines in stages if lines] + [_sum("all", "", self.lines)]
+        return [_sum_lines("all", s, lines) for s, lines in stages if lines] + [_sum_lines("all", "", self.lines)]
 
 
 def plan(suites: Iterable[Suite], runs: Path, root: Path, verify: bool = True) -> Plan:
@@ -62,33 +62,35 @@ def plan(suites: Iterable[Suite], runs: Path, root: Path, verify: bool = True) -
 
     Raises InputError for an unknown data set, and for a run.json that disagrees with its Run.
     """
-    made, suites = Plan(), list(suites)
-    made.jobs = {job.name: state for job, state in job_states((j for s in suites for j in s.jobs), runs, verify=verify).items()}
-    run_fields = dict.fromkeys(state.run for state in made.jobs.values())
-    found = {run.dataset: data.missing(run.dataset, root) for run in run_fields}
-    found |= {run.init: not_imported(runs, run.init) for run in run_fields}
-    made.absent = {name: problem for name, problem in found.items() if problem}
+    job_plan, suites = Plan(), list(suites)
+    job_plan.jobs = {
+        job.name: state for job, state in job_states((j for s in suites for j in s.jobs), runs, verify=verify).items()
+    }
+    run_fields = dict.fromkeys(state.run for state in job_plan.jobs.values())
+    problems = {run.dataset: data.missing(run.dataset, root) for run in run_fields}
+    problems |= {run.init: not_imported(runs, run.init) for run in run_fields}
+    job_plan.absent = {name: problem for name, problem in problems.items() if problem}
     for suite in suites:
         for exhibit in suite.exhibits:
             title = f"{suite.name} {exhibit.name}".strip()
-            lines = {stage: Line(title, stage) for stage in STAGES}
+            lines = {stage: PlanLine(title, stage) for stage in STAGES}
             for asked in dict.fromkeys((*(job.encoder for job in exhibit.jobs), *exhibit.jobs)):
-                _count(lines[asked.stage], made.jobs[asked.name], made.exhibits.setdefault(asked.name, []))
-                made.exhibits[asked.name].append(title)
-            made.lines += [line for line in lines.values() if line.asked]
-    return made
+                _count_job(lines[asked.stage], job_plan.jobs[asked.name], job_plan.exhibits.setdefault(asked.name, []))
+                job_plan.exhibits[asked.name].append(title)
+            job_plan.lines += [line for line in lines.values() if line.asked]
+    return job_plan
 
 
-def runnable(made: Plan) -> list[Job]:
+def list_runnable_results(job_plan: Plan) -> list[Job]:
     """The results to compute whose data set and starting point are there. Raises InputError if that leaves nothing of them."""
-    jobs = made.open_results
-    ready = [job for job in jobs if job.run.dataset not in made.absent and job.run.init not in made.absent]
+    jobs = job_plan.open_results
+    ready = [job for job in jobs if job.run.dataset not in job_plan.absent and job.run.init not in job_plan.absent]
     if jobs and not ready:
-        raise InputError("\n".join(made.absent.values()))
+        raise InputError("\n".join(job_plan.absent.values()))
     return ready
 
 
-def _count(line: Line, job: State, earlier: list[str]) -> None:
+def _count_job(line: PlanLine, job: State, earlier: list[str]) -> None:
     """Count a job in a line of an exhibit. earlier: the exhibits before it that ask for the same job."""
     line.asked += 1
     if earlier:
@@ -100,6 +102,6 @@ def _count(line: Line, job: State, earlier: list[str]) -> None:
     line.missing += job.state == JobState.MISSING
 
 
-def _sum(exhibit: str, stage: str, lines: list[Line]) -> Line:
+def _sum_lines(exhibit: str, stage: str, lines: list[PlanLine]) -> PlanLine:
     counts = {k: sum(getattr(ln, k) for ln in lines) for k in ("asked", "shared", "done", "failed", "missing")}
-    return Line(exhibit, stage, **counts, jobs=[job for line in lines for job in line.jobs])
+    return PlanLine(exhibit, stage, **counts, jobs=[job for line in lines for job in line.jobs])

@@ -68,13 +68,13 @@ class Profile:
 def target(profile: Profile) -> cost.Target:
     """What prices are asked for: the kind of device that the profile asks for, and how many jobs run at a time."""
     if profile.cluster == "local":
-        return replace(cost.here(profile.how.per_gpu), name=profile.name)
+        return replace(cost.this_machine(profile.how.per_gpu), name=profile.name)
     words = " ".join(str(profile.words.get(k, "")) for k in ("slurm_constraint", "slurm_gres", "slurm_gpus_per_node")).lower()
     stage = profile.stages["pretrain"]
     atonce = int(stage.get("slurm_array_parallelism", 256)) * profile.width("pretrain")
     if not profile.gpus("pretrain"):
-        return cost.Target(profile.name, "cpu", atonce, speed=profile.pack.images_per_second)
-    return cost.Target(profile.name, cost.named(words), atonce, profile.how.per_gpu, profile.pack.images_per_second)
+        return cost.Target(profile.name, "cpu", atonce, guessed_speed=profile.pack.images_per_second)
+    return cost.Target(profile.name, cost.gpu_kind(words), atonce, profile.how.per_gpu, profile.pack.images_per_second)
 
 
 def read(path: Path) -> Profile:

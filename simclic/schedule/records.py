@@ -40,11 +40,11 @@ class Task:
     content: tuple[dict[str, Any], ...]
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def job_names(self) -> tuple[str, ...]:
         """The names of its jobs, encoders included where it makes them."""
         names = []
         for content in self.content:
-            encoder = ["pretrain" if content["run"]["epochs"] else "calibrate"] if self.trains else []
+            encoder = ["pretrain" if content["run"]["epochs"] else "calibrate"] if self.makes_encoders else []
             names += [f"{content['name']}/{stem}" for stem in (*encoder, *(p["name"] for p in content["protocols"]))]
         return tuple(names)
 
@@ -54,11 +54,11 @@ class Task:
         return self.array.split("-")[0]
 
     @property
-    def trains(self) -> bool:
+    def makes_encoders(self) -> bool:
         """Does it make encoders?"""
         return self.stage in ("pretrain", "all")
 
-    def jobs(self) -> list[Job]:
+    def parse_jobs(self) -> list[Job]:
         """Its jobs, to be done. Raises InputError if this version of the code would do something else under their names."""
         jobs = []
         for content in self.content:
@@ -67,38 +67,38 @@ class Task:
             names = [f"{content['name']}/{p['name']}" for p in content["protocols"]]
             if run.name != content["name"] or [job.name for job in results] != names:
                 raise InputError(f"{self.launch.folder}: {content['name']} is called {run.name} by this version; submit again")
-            jobs += [Job(run), *results] if self.trains else results
+            jobs += [Job(run), *results] if self.makes_encoders else results
         return jobs
 
     @property
-    def id(self) -> str:
+    def slurm_id(self) -> str:
         """How Slurm calls it; nothing as long as Slurm does not know it."""
-        job = self.launch.number(self.array)
+        job = self.launch.slurm_number(self.array)
         return f"{job}_{self.index}" if job and self.launch.sizes[self.array] > 1 else job
 
     @property
     def title(self) -> str:
         """What Slurm is told to call its array."""
-        return self.launch.title(self.array)
+        return self.launch.slurm_name(self.array)
 
     def messages(self, job: str = "") -> Path:
         """Where its errors are told, as submitit names that. job: how Slurm calls it, if nobody has written that down yet."""
-        name = job or self.id
+        name = job or self.slurm_id
         return self.launch.folder / self.array / (f"{name}_0_log.err" if name else "log.err")
 
-    def state(self) -> dict[str, Any]:
+    def read_state(self) -> dict[str, Any]:
         """What it last told of itself, or nothing."""
         try:
-            return files.read_json(self._state) or {}
+            return files.read_json(self._state_path) or {}
         except files.Broken:
             return {}
 
-    def tell(self, values: dict[str, Any]) -> None:
+    def write_state(self, values: dict[str, Any]) -> None:
         """Say how far it is."""
-        files.write_json(self._state, values)
+        files.write_json(self._state_path, values)
 
     @property
-    def _state(self) -> Path:
+    def _state_path(self) -> Path:
         return self.launch.folder / self.array / f"task-{self.index}.json"
 
 
@@ -119,32 +119,32 @@ class Launch:
         self.is_local = values["cluster"] == LOCAL
         self._numbers: dict[str, str] = {}
 
-    def tasks(self) -> Iterator[Task]:
+    def list_tasks(self) -> Iterator[Task]:
         """Every task of every array."""
         for array in self.values["arrays"]:
             for i, content in enumerate(array["tasks"]):
                 yield Task(self, array["name"], i, tuple(content))
 
-    def task(self, array: str, index: int) -> Task:
+    def find_task(self, array: str, index: int) -> Task:
         """One task."""
-        return next(task for task in self.tasks() if (task.array, task.index) == (array, index))
+        return next(task for task in self.list_tasks() if (task.array, task.index) == (array, index))
 
-    def number(self, array: str) -> str:
+    def slurm_number(self, array: str) -> str:
         """Slurm's number of an array; nothing if it was never taken, or nobody lived to write it down."""
         if not self._numbers.get(array):
             self._numbers[array] = str((files.read_json(self.folder / f"{array}.json") or {}).get("job", ""))
         return self._numbers[array]
 
-    def taken(self, array: str, job: str) -> None:
+    def write_slurm_number(self, array: str, job: str) -> None:
         """Slurm has taken an array."""
         files.write_json(self.folder / f"{array}.json", {"job": job})
 
-    def title(self, array: str) -> str:
+    def slurm_name(self, array: str) -> str:
         """What Slurm is told to call an array: no other launch has one of that name."""
         return f"simclic-{self.folder.name}-{array}"
 
 
-def place(runs: Path) -> Path:
+def launches_folder(runs: Path) -> Path:
     """Where launches lie. What is in there decides what runs: nobody but its owner may write or read it."""
     folder = runs.absolute() / ".launches"
     if set("%\n\r") & set(str(folder)):
@@ -156,41 +156,41 @@ def place(runs: Path) -> Path:
     return folder
 
 
-def launches(runs: Path) -> list[Launch]:
+def list_launches(runs: Path) -> list[Launch]:
     """Every launch, the newest first. One whose submitter was killed before it had written what it wanted counts for nothing."""
     folders = sorted(runs.absolute().glob(".launches/2*"), reverse=True)
-    return [Launch(folder) for folder in folders if is_written(folder)]
+    return [Launch(folder) for folder in folders if is_submitted(folder)]
 
 
-class Launches:
+class LaunchOverview:
     """The launches below `runs` as this version and Slurm know them now.
 
     readable: the oldest first. unreadable: folders that are called like a launch. silent: why Slurm does not answer, or nothing.
     """
 
     def __init__(self, runs: Path):
-        self.runs, self.silent, self.titles = runs, "", set[str]()
+        self.runs, self.slurm_problem, self.slurm_names = runs, "", set[str]()
         self.readable, self.unreadable = list[Launch](), list[Path]()
-        for folder in launch_folders(runs):
+        for folder in list_launch_folders(runs):
             try:
                 self.readable.append(Launch(folder))
             except (InputError, KeyError, TypeError):
                 self.unreadable.append(folder)
         try:
             if any(not launch.is_local for launch in self.readable):
-                self.titles = {job.name for job in slurm.queue().values()}
+                self.slurm_names = {job.name for job in slurm.queue().values()}
         except slurm.Silent as e:
-            self.silent = str(e)
+            self.slurm_problem = str(e)
 
     def may_run(self, launch: Launch) -> bool:
         """Return whether a job of a launch waits or runs, as far as that can be known."""
         if launch.is_local:
             return is_claimed(launch.folder)
-        return bool(self.silent) or any(launch.title(array) in self.titles for array in launch.sizes)
+        return bool(self.slurm_problem) or any(launch.slurm_name(array) in self.slurm_names for array in launch.sizes)
 
-    def unfinished(self, launch: Launch) -> dict[str, Any]:
+    def unfinished_runs(self, launch: Launch) -> dict[str, Any]:
         """Return the Runs of a launch whose jobs are not all done: name -> fields."""
-        jobs = [job for task in launch.tasks() for job in task.content]
+        jobs = [job for task in launch.list_tasks() for job in task.content]
         return {job["name"]: job["run"] for job in jobs if not self._is_done(job)}
 
     def _is_done(self, job: dict[str, Any]) -> bool:
@@ -198,25 +198,25 @@ class Launches:
         return folder.has_encoder() and {p["name"] for p in job["protocols"]} <= folder.result_names()
 
 
-def launch_folders(runs: Path) -> list[Path]:
+def list_launch_folders(runs: Path) -> list[Path]:
     """Return the folders that are called like a launch, the oldest first, whether or not they hold a whole one."""
     return sorted(path for path in (runs / ".launches").glob("2*") if re.fullmatch(NAME, path.name) and path.is_dir())
 
 
-def is_written(folder: Path) -> bool:
+def is_submitted(folder: Path) -> bool:
     """Return whether a launch has its record: only then it was submitted."""
     return (folder / "launch.json").exists()
 
 
-def is_own_file(folder: Path, path: Path) -> bool:
+def is_launch_file(folder: Path, path: Path) -> bool:
     """Return whether a file belongs to a launch: its records, and whatever submitit wrote into the folder of an array."""
     inside, name = path.relative_to(folder).parts, files.intended_name(path) or path.name
     return bool(re.fullmatch(ARRAY, inside[0]) or (len(inside) == 1 and re.fullmatch(rf"(launch|owner|{ARRAY})\.json", name)))
 
 
-def question_folder(runs: Path, verb: str) -> Path:
+def make_question_folder(runs: Path, verb: str) -> Path:
     """Return a new folder for a job that answers a question (doctor, calibrate); no launch names the code that it runs."""
-    folder = place(runs) / f"{verb}-{uuid.uuid4().hex[:8]}"
+    folder = launches_folder(runs) / f"{verb}-{uuid.uuid4().hex[:8]}"
     folder.mkdir(mode=0o700)
     return folder
 
@@ -226,17 +226,17 @@ def is_question_folder(path: Path) -> bool:
     return bool(re.fullmatch(r"(doctor|calibrate)-[0-9a-f]{8}", path.name))
 
 
-def begin(arrays: list[Array], profile: Profile, code: Path, runs: Path, root: Path) -> Launch:
+def write_launch(arrays: list[Array], profile: Profile, code: Path, runs: Path, root: Path) -> Launch:
     """Write down what is going to be submitted, before it is."""
     now = datetime.now()  # whose names, sorted, say which came last
-    folder = place(runs) / f"{now:%Y%m%d-%H%M%S-%f}-{uuid.uuid4().hex[:6]}"
+    folder = launches_folder(runs) / f"{now:%Y%m%d-%H%M%S-%f}-{uuid.uuid4().hex[:6]}"
     folder.mkdir(mode=0o700)
     names = {id(array): f"{array.stage}-{i}" for i, array in enumerate(arrays)}
     for name in names.values():
         (folder / name).mkdir(mode=0o700)
     described = [
         {"name": names[id(a)], "after": names.get(id(a.after), a.after if isinstance(a.after, str) else ""),
-         "tasks": [[_describe(jobs) for jobs in group_by_run(task)] for task in a.tasks]}
+         "tasks": [[_jobs_as_json(jobs) for jobs in group_by_run(task)] for task in a.tasks]}
         for a in arrays
     ]  # fmt: skip
     limits = {
@@ -252,6 +252,6 @@ def begin(arrays: list[Array], profile: Profile, code: Path, runs: Path, root: P
     return Launch(folder)
 
 
-def _describe(jobs: list[Job]) -> dict[str, Any]:
+def _jobs_as_json(jobs: list[Job]) -> dict[str, Any]:
     protocols = [{"name": p.name, "stage": p.stage, "fields": p.values} for job in jobs if (p := job.protocol)]
     return {"name": jobs[0].run.name, "run": jobs[0].run.values, "protocols": protocols}

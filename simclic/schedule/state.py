@@ -120,11 +120,11 @@ class Queue:
 
     def __init__(self, runs: Path, jobs: Iterable[Job], cluster: str = ""):
         self.runs, self.cluster, self.silent, self.tasks = runs, cluster, list[str](), dict[str, Task]()
-        self.reports, self.known, self.encoders = cache(Task.state), cache(self._known), dict[Job, State]()
+        self.reports, self.known, self.encoders = cache(Task.read_state), cache(self._known), dict[Job, State]()
         names = {job.name for job in jobs if not _is_there(job, runs)}
-        self.launches = records.launches(runs) if names or cluster else []
-        for task in (task for launch in self.launches for task in launch.tasks()):
-            for name in names.intersection(task.names):
+        self.launches = records.list_launches(runs) if names or cluster else []
+        for task in (task for launch in self.launches for task in launch.list_tasks()):
+            for name in names.intersection(task.job_names):
                 self.tasks.setdefault(name, task)  # that of the newest launch
 
     @cached_property
@@ -141,7 +141,7 @@ class Queue:
     @cached_property
     def ended(self) -> dict[str, slurm.Job]:
         """What accounting knows of tasks that have left Slurm's queue, by their numbers."""
-        numbers = {task.id for task in self.tasks.values()} - (self.alive or {}).keys() - {""}
+        numbers = {task.slurm_id for task in self.tasks.values()} - (self.alive or {}).keys() - {""}
         try:
             return {} if self.cluster else slurm.history({number.split("_")[0] for number in numbers})
         except slurm.Silent as e:
@@ -154,7 +154,7 @@ class Queue:
         known = self.known(task) if task else None
         if task is None or known is None or known.stuck or job.run.name in self.reports(task).get("failures", {}):
             return ""
-        return task.id or LOCAL
+        return task.slurm_id or LOCAL
 
     def state(self, job: Job) -> State:
         """Return the state of a job of which nothing is on disk."""
@@ -181,13 +181,13 @@ class Queue:
         """Return the task as it waits or runs, or None. A Slurm set up afresh gives numbers out again, but never a name."""
         if task.launch.is_local:
             return slurm.Job(LOCAL, "RUNNING") if owner(task.launch.folder) else None
-        known = (self.alive or {}).get(task.id)
+        known = (self.alive or {}).get(task.slurm_id)
         return known if known and known.name == task.title else None
 
     def _state_in_task(self, task: Task, job: Job, is_ready: bool) -> State:
         """Return what a task and Slurm say of one of its jobs. is_ready: its encoder is there, or it is one."""
         report, known = self.reports(task), self.known(task)
-        state = State(job, JobState.STOPPED, job_id=task.id or LOCAL, node=report.get("node", ""), log=str(task.messages()))
+        state = State(job, JobState.STOPPED, job_id=task.slurm_id or LOCAL, node=report.get("node", ""), log=str(task.messages()))
         if not task.launch.is_local and self.alive is None:
             return replace(state, state=JobState.UNKNOWN)
         if known and known.stuck:
@@ -203,7 +203,7 @@ class Queue:
         why = report.get("elsewhere", {}).get(job.run.name) or report.get("why") or ""
         if not why and report.get("word") == "running":
             why = "ended without a word"
-        left = None if task.launch.is_local else self.ended.get(task.id)
+        left = None if task.launch.is_local else self.ended.get(task.slurm_id)
         if left and left.name == task.title:
             state = replace(state, node=left.node or state.node)
             if left.state not in ("", "COMPLETED"):

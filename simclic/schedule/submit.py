@@ -42,7 +42,7 @@ def submit(jobs: list[Job], profile: Profile, runs: Path, root: Path, retry: boo
     Raises InputError if Slurm does not answer: nothing is submitted then, since what is in the queue is not known.
     """
     is_local = profile.cluster == LOCAL
-    with claimed(records.place(runs), "submitting"):
+    with claimed(records.launches_folder(runs), "submitting"):
         submitted, queue = Submitted(), Queue(runs, {each for job in jobs for each in (job.encoder, job)}, profile.cluster)
         if not is_local or not all(launch.is_local for launch in queue.launches):
             cancel_lost(queue)
@@ -57,7 +57,7 @@ def submit(jobs: list[Job], profile: Profile, runs: Path, root: Path, retry: boo
             numbers = {job.encoder: number for job in results if (number := queue.task_number(job.encoder))}
             largest = slurm.settings().get("MaxArraySize", "")
             to_submit = arrays(encoders, results, numbers, profile, prices, max(1, int(largest)) if largest.isdigit() else 1001)
-        launch = records.begin(to_submit, profile, snapshot.take(records.place(runs)), runs, root)
+        launch = records.write_launch(to_submit, profile, snapshot.take(records.launches_folder(runs)), runs, root)
         submitted.folder, failures = launch.folder, forget_failures([*encoders, *results], runs)
         (_start if is_local else _sbatch)(launch, to_submit, profile, submitted)
         refused = {job.run.name for array in submitted.left for task in array.tasks for job in task}
@@ -70,7 +70,7 @@ def submit(jobs: list[Job], profile: Profile, runs: Path, root: Path, retry: boo
 def cancel_lost(queue: Queue) -> None:
     """Cancel what can never start, and what a submitter that was killed left incomplete. Raise slurm.Silent."""
     known = (queue.alive or {}).values()
-    names = [(launch.title(array), bool(launch.number(array))) for launch in queue.launches for array in launch.sizes]
+    names = [(launch.slurm_name(array), bool(launch.slurm_number(array))) for launch in queue.launches for array in launch.sizes]
     incomplete = {name for name, has_number in names if not has_number}
     titles = {name for name, _ in names}
     slurm.cancel({job.id for job in known if job.name in incomplete or (job.stuck and job.name in titles)})
@@ -124,14 +124,14 @@ def _sbatch(launch: Launch, to_submit: list[Array], profile: Profile, submitted:
         each = isinstance(array.after, Array) and len(array.after.tasks) > 1  # task by task
         try:
             with asking():
-                executor = executor_for(profile, array.stage, launch.folder / name, launch.title(name), launch.code)
+                executor = executor_for(profile, array.stage, launch.folder / name, launch.slurm_name(name), launch.code)
                 executor.update_parameters(slurm_dependency=f"{'aftercorr' if each else 'afterok'}:{parent}" if parent else None)
                 jobs = executor.map_array(task.run, [str(launch.folder)] * n, [name] * n, range(n))
         except InputError as e:
             submitted.refused, submitted.left = str(e), to_submit[i:]
             return
         numbers[id(array)] = jobs[0].job_id.split("_")[0]
-        launch.taken(name, numbers[id(array)])
+        launch.write_slurm_number(name, numbers[id(array)])
         submitted.arrays.append((array, numbers[id(array)]))
 
 

@@ -34,7 +34,7 @@ EVERY = 5.0  # seconds between two words about how far a task is
 def run(folder: str, array: str, index: int) -> None:
     """Do a task. Exits 0 once all its jobs have been tried: what became of each stands beside its Run."""
     stopped = stop.noted()  # from here on; submitit's own handlers would requeue at once
-    task, code = Launch(Path(folder)).task(array, index), 1
+    task, code = Launch(Path(folder)).find_task(array, index), 1
     try:
         code = _run(task, stopped)
     except InputError as e:
@@ -49,7 +49,7 @@ def run(folder: str, array: str, index: int) -> None:
 
 def _let_go(task: Task) -> None:
     """Cancel what waits for this task: Slurm would let it wait for ever."""
-    numbers = [(a["name"], task.launch.number(a["name"])) for a in task.launch.values["arrays"] if a["after"] == task.array]
+    numbers = [(a["name"], task.launch.slurm_number(a["name"])) for a in task.launch.values["arrays"] if a["after"] == task.array]
     with suppress(slurm.Silent):
         slurm.cancel({f"{n}_{task.index}" if task.launch.sizes[name] > 1 else n for name, n in numbers if n})
 
@@ -62,7 +62,7 @@ def _run(task: Task, stopped: list[int]) -> int:
     os.environ |= {"PYTHONPATH": str(launch.code), "PYTHONSAFEPATH": "1", LOG: str(task.messages(slurm.job()))}
     os.chdir(launch.values["cwd"])
     runs, root = Path(launch.values["runs"]), Path(launch.values["data"])
-    jobs, report, options = task.jobs(), TaskReport(task), WorkerOptions(runs, root, launch.how, task.trains)
+    jobs, report, options = task.parse_jobs(), TaskReport(task), WorkerOptions(runs, root, launch.how, task.makes_encoders)
     outcome = run_locally(jobs, options, Console(width=120), report.watch, stopped)
     for name, why in (outcome.failures | outcome.elsewhere).items():
         print(f"error: {name}: {why}", file=sys.stderr)
@@ -95,7 +95,7 @@ class TaskReport:
     """What a task tells of itself while it works, and what it told before it was stopped."""
 
     def __init__(self, task: Task):
-        before = task.state()
+        before = task.read_state()
         before = before if before.get("job") == slurm.job() else {}
         self.task, self.began, self.last = task, time.monotonic(), 0.0
         self.limits = task.launch.values["limits"].get(task.stage, {})
@@ -142,12 +142,12 @@ class TaskReport:
             "jobs": jobs, "failures": outcome.failures, "elsewhere": outcome.elsewhere,
         }  # fmt: skip
         with suppress(OSError):  # a full disk must not end the work
-            self.task.tell(report)
+            self.task.write_state(report)
 
     def _standing(self) -> str:
         """What there is of it: results, what there is of results, and the digests of checkpoints."""
         runs, marks = Path(self.task.launch.values["runs"]), list[str]()
-        for jobs in group_by_run(self.task.jobs()):
+        for jobs in group_by_run(self.task.parse_jobs()):
             marks += RunFolder(runs, jobs[0].run).progress([job.protocol for job in jobs if job.protocol])
         return " ".join(marks)
 

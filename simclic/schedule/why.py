@@ -15,8 +15,8 @@ from simclic.experiment import Job, JobState, Linear, Protocol, Run, Suite
 from simclic.experiment.baselines import not_imported
 from simclic.experiment.run import is_file
 from simclic.files import Broken, read_json
-from simclic.schedule.cell import Cell, find_cells
-from simclic.schedule.digest import present
+from simclic.schedule.cell_lookup import Cell, find_cells
+from simclic.schedule.data_digest import current_digest
 from simclic.schedule.state import Queue, State, job_state
 from simclic.store.run_folder import RunFolder, run_folders
 from simclic.text import terminal_safe
@@ -42,8 +42,8 @@ class Difference:
     unknown: bool = False
 
     def __str__(self) -> str:
-        here = "no such field" if self.unknown else _shorten(repr(self.here))
-        return f"{self.name} {_shorten(repr(self.there))} there, {here} here"
+        ours = "no such field" if self.unknown else _shorten_text(repr(self.here))
+        return f"{self.name} {_shorten_text(repr(self.there))} there, {ours} here"
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Answer:
 
 
 @dataclass
-class Explained:
+class Explanation:
     """The cells that were asked for, with an answer for each of their jobs."""
 
     cells: list[tuple[Cell, list[Answer]]]
@@ -117,7 +117,7 @@ class Explained:
             ]
         }
 
-    def lines(self) -> list[Text]:
+    def format_lines(self) -> list[Text]:
         """Return what to print: a heading for each cell, its jobs below."""
         lines = []
         for cell, answers in self.cells:
@@ -125,33 +125,33 @@ class Explained:
             lines += [Text(terminal_safe(f"also {place}")) for place in cell.places[1:]]
             for answer in answers:
                 state = (answer.state, STYLES.get(answer.state, "yellow"))
-                lines.append(Text.assemble(f"  {answer.job}: ", state, terminal_safe(_summary(answer))))
-                lines += [Text(terminal_safe(f"    {detail}")) for detail in _details(answer)]
+                lines.append(Text.assemble(f"  {answer.job}: ", state, terminal_safe(_format_summary(answer))))
+                lines += [Text(terminal_safe(f"    {detail}")) for detail in _format_details(answer)]
             if any(answer.state in ("failed", "waiting", "missing") for answer in answers):
                 lines.append(Text(terminal_safe(f"  to fill it: simclic run {shlex.quote(cell.paths[0])}")))
         return lines
 
 
-def explain(suites: Iterable[Suite], runs: Path, root: Path, cell: str) -> Explained:
+def explain_cells(suites: Iterable[Suite], runs: Path, root: Path, cell: str) -> Explanation:
     """Return why the cells with these coordinates are as they are. runs, root: as for plan. Writes nothing.
 
     Raise InputError if there is no such cell or there are many, and for an unknown data set.
     """
     cells = find_cells(suites, cell)
-    store = _Store(runs, root, [job for cell in cells for job in cell.jobs])
-    return Explained([(cell, [store.answer(job) for job in cell.jobs]) for cell in cells])
+    store = _StoredRuns(runs, root, [job for cell in cells for job in cell.jobs])
+    return Explanation([(cell, [store.answer_job(job) for job in cell.jobs]) for cell in cells])
 
 
-class _Store:
+class _StoredRuns:
     """The Runs under `runs`, and the data under `root`, each looked at once."""
 
     def __init__(self, runs: Path, root: Path, jobs: Iterable[Job]):
         self.runs, self.root = runs, root
         self.queue = Queue(runs, [each for job in jobs for each in (job, job.encoder)])
         self.stored = {folder: fields for folder in run_folders(runs) if (fields := folder.recorded_fields)}
-        self.present = cache(lambda dataset, split: present(dataset, split, root))
+        self.current_digest = cache(lambda dataset, split: current_digest(dataset, split, root))
 
-    def answer(self, job: Job) -> Answer:
+    def answer_job(self, job: Job) -> Answer:
         """Return everything about one job."""
         run, protocol, folder = job.run, job.protocol or Linear(), RunFolder(self.runs, job.run)
         answer, state = Answer(job.name, str(folder.result_path(protocol)), "changed"), State(job, JobState.MISSING)
@@ -159,25 +159,25 @@ class _Store:
             state = job_state(job, self.runs, self.queue)
             answer.state, answer.reason, answer.node = str(state.state), state.full_reason or state.note, state.node
         except InputError:
-            answer.changed = _differences(run, folder.recorded_fields)
+            answer.changed = _list_differences(run, folder.recorded_fields)
         record = state.record
         if answer.state == "done":
             answer.error, answer.node, answer.commit = float(record["error"]), str(record.get("node", "")), record["commit"]
         elif answer.state == "broken":
-            result = _read(folder.result_path(protocol))
-            answer.changed = _differences(run, result.get("run")) + _differences(protocol, result.get("protocol"))
+            result = _read_mapping(folder.result_path(protocol))
+            answer.changed = _list_differences(run, result.get("run")) + _list_differences(protocol, result.get("protocol"))
         elif answer.state != "changed":
-            answer.needs = self._needs(run, answer)
+            answer.needs = self._list_needs(run, answer)
         if folder.recorded_fields and answer.state != "changed":
             recorded = (folder.run_record() or {}).get("data")
-            answer.digests = Digests(str(recorded), str(record.get("data", "")), *self.present(run.dataset, run.split))
+            answer.digests = Digests(str(recorded), str(record.get("data", "")), *self.current_digest(run.dataset, run.split))
         if answer.digests.disagree and answer.state in ("done", "missing", "waiting"):
             answer.state = "stale" if answer.state == "done" else "changed"
         if answer.error is None:
             answer.runs, answer.protocols = self._nearest_runs(run, protocol), _nearest_results(folder, protocol)
         return answer
 
-    def _needs(self, run: Run, answer: Answer) -> list[str]:
+    def _list_needs(self, run: Run, answer: Answer) -> list[str]:
         """Return what must be there first: data, starting point, encoder. A missing job whose encoder is missing is waiting."""
         needs = [data.missing(run.dataset, self.root), not_imported(self.runs, run.init)]
         encoder = job_state(Job(run), self.runs, self.queue)
@@ -190,8 +190,8 @@ class _Store:
 
     def _nearest_runs(self, run: Run, protocol: Protocol) -> list[Neighbour]:
         """Return the stored Runs that differ least from this one, those with the result first."""
-        near = _nearest(
-            Neighbour(folder.name, _differences(run, fields), folder.has_result(protocol))
+        near = _keep_nearest(
+            Neighbour(folder.name, _list_differences(run, fields), folder.has_result(protocol))
             for folder, fields in self.stored.items() if folder.name != run.name
         )  # fmt: skip
         return sorted(near, key=lambda other: not other.result)[:SHOWN]
@@ -199,18 +199,18 @@ class _Store:
 
 def _nearest_results(folder: RunFolder, protocol: Protocol) -> list[Neighbour]:
     """Return the other results of a Run at the same stage whose protocols differ least."""
-    others = ((path.stem, _read(path).get("protocol")) for path in folder.result_paths() if path.stem != protocol.name)
+    others = ((path.stem, _read_mapping(path).get("protocol")) for path in folder.result_paths() if path.stem != protocol.name)
     same = ((name, values) for name, values in others if name.split("-")[0] == protocol.stage)
-    return _nearest(Neighbour(name, _differences(protocol, values)) for name, values in same)[:SHOWN]
+    return _keep_nearest(Neighbour(name, _list_differences(protocol, values)) for name, values in same)[:SHOWN]
 
 
-def _nearest(others: Iterable[Neighbour]) -> list[Neighbour]:
+def _keep_nearest(others: Iterable[Neighbour]) -> list[Neighbour]:
     """Return those that are equally near and nearest, if they are near at all."""
     near = [other for other in others if other.distance <= NEAR]
-    return [other for other in near if other.distance == min(one.distance for one in near)]
+    return [other for other in near if other.distance == min(neighbour.distance for neighbour in near)]
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _read_mapping(path: Path) -> Mapping[str, Any]:
     """Return what a JSON file holds, if it is there and whole."""
     try:
         return read_json(path) or {}
@@ -218,18 +218,18 @@ def _read(path: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _differences(wanted: Run | Protocol, stored: object) -> tuple[Difference, ...]:
+def _list_differences(wanted: Run | Protocol, stored: object) -> tuple[Difference, ...]:
     """Return every field in which a stored one differs. What it does not have, since it was added later, has its default."""
-    here, there = wanted.values, wanted.with_defaults(stored) if isinstance(stored, Mapping) else {}
-    names = [name for name, value in there.items() if name not in here or value != here[name]]
-    return tuple(Difference(name, there[name], here.get(name), name not in here) for name in names)
+    wanted_values, stored_values = wanted.values, wanted.with_defaults(stored) if isinstance(stored, Mapping) else {}
+    names = [name for name, value in stored_values.items() if name not in wanted_values or value != wanted_values[name]]
+    return tuple(Difference(name, stored_values[name], wanted_values.get(name), name not in wanted_values) for name in names)
 
 
-def _shorten(text: str) -> str:
+def _shorten_text(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 
-def _summary(answer: Answer) -> str:
+def _format_summary(answer: Answer) -> str:
     """Return what stands behind the state, in the same line."""
     if answer.error is not None:
         origin = ", ".join(p for p in (answer.node and f"node {answer.node}", f"commit {answer.commit}") if p)
@@ -239,7 +239,7 @@ def _summary(answer: Answer) -> str:
     return f"{node}: {answer.reason or reason}".rstrip(": ")
 
 
-def _details(answer: Answer) -> list[str]:
+def _format_details(answer: Answer) -> list[str]:
     """Return the lines below a job."""
     lines = [f"first: {need}" for need in answer.needs] + [f"changed: {d}" for d in answer.changed]
     digests = answer.digests

@@ -1,9 +1,10 @@
 """What a job costs: what it amounts to, and how long that takes on a device. Neither torch nor pandas."""
 
-from simclic.schedule.cost.amounts import decoded, disk, kept, running
 from simclic.schedule.cost.prices import Prices, guess_seconds
-from simclic.schedule.cost.rates import Price, Target, calibrated, here, named, written
+from simclic.schedule.cost.rates import Price, Target, gpu_kind, read_rates, this_machine, write_rates
+from simclic.schedule.cost.work_amounts import decoded_bytes, feature_bytes, job_bytes, temporary_bytes
 
 __all__ = [
-    "Price", "Prices", "Target", "calibrated", "decoded", "disk", "guess_seconds", "here", "kept", "named", "running", "written",
+    "Price", "Prices", "Target", "decoded_bytes", "feature_bytes", "gpu_kind", "guess_seconds", "job_bytes",
+    "read_rates", "temporary_bytes", "this_machine", "write_rates",
 ]  # fmt: skip

@@ -8,18 +8,18 @@ from typing import Any, NamedTuple
 from simclic.errors import InputError
 from simclic.experiment import PROTOCOLS, Linear, Protocol, Run
 from simclic.files import read_json
-from simclic.schedule.cost import amounts
-from simclic.schedule.cost.rates import FOLDER, Price, Rates, Target, calibrated, named
+from simclic.schedule.cost import work_amounts
+from simclic.schedule.cost.rates import FOLDER, Price, Rates, Target, gpu_kind, read_rates
 from simclic.store.run_folder import run_folders
 
-ENOUGH = 20  # finished jobs of one kind; more would not be told apart from these
-LOOKED = 1000  # folders at most in which they are looked for
+MAX_LEARNED = 20  # finished jobs of one kind; more would not be told apart from these
+MAX_FOLDERS = 1000  # folders at most in which they are looked for
 
 
 FOREIGN = (InputError, LookupError, TypeError, AttributeError)  # what reading a file of another version may raise
 
 
-class Kind(NamedTuple):
+class JobKind(NamedTuple):
     """Jobs whose times are in proportion to what they amount to."""
 
     stage: str  # "pretrain" with its method, "linear" with its solver, "finetune"
@@ -32,65 +32,67 @@ class Prices:
     """Prices of jobs on one target. runs: where finished runs and calibrations lie."""
 
     def __init__(self, runs: Path, target: Target) -> None:
-        self.runs, self.target, self.rates = runs, target, calibrated(runs, target)
-        self.learned: dict[Kind, tuple[float, float, int]] = {}  # seconds as they were, as they would be priced, and of how many
+        self.runs, self.target, self.rates = runs, target, read_rates(runs, target)
+        self.learned: dict[
+            JobKind, tuple[float, float, int]
+        ] = {}  # seconds as they were, as they would be priced, and of how many
 
-    def learn(self, run: Run, protocol: Protocol | None, record: Mapping[str, Any], kinds: Collection[Kind] = ()) -> None:
+    def learn_from(self, run: Run, protocol: Protocol | None, record: Mapping[str, Any], kinds: Collection[JobKind] = ()) -> None:
         """Take what a finished job took, if it was on a device of the target's kind. kinds: of which it has to be one."""
         seconds, kind = record.get("seconds", 0), kind_of(run, protocol)
         useful = isinstance(seconds, int | float) and seconds > 0 and kind.stage != "calibrate" and (kind in kinds or not kinds)
         was, would, count = self.learned.get(kind, (0.0, 0.0, 0))
-        if useful and count < ENOUGH and self.target.like(str(record.get("device"))):
-            self.learned[kind] = (was + seconds, would + self.base(run, protocol).seconds, count + 1)
+        if useful and count < MAX_LEARNED and self.target.is_same_kind(str(record.get("device"))):
+            self.learned[kind] = (was + seconds, would + self.base_price(run, protocol).seconds, count + 1)
 
-    def search(self, kinds: Iterable[Kind]) -> None:
+    def learn_from_runs(self, kinds: Iterable[JobKind]) -> None:
         """Look for finished jobs of these kinds among all runs. A folder or file that is not of this version teaches nothing."""
         wanted = set(kinds) - set(self.learned)
         networks = {(kind.backbone, kind.image_size) for kind in wanted}
-        for folder in run_folders(self.runs)[:LOOKED] if wanted else ():
+        for folder in run_folders(self.runs)[:MAX_FOLDERS] if wanted else ():
             with suppress(*FOREIGN):
                 values = folder.recorded_fields
                 if (values["backbone"], values["image_size"]) not in networks:
                     continue
                 run = Run.known(values)
-                self.learn(run, None, folder.encoder_record(verify=False) or {}, wanted)
+                self.learn_from(run, None, folder.encoder_record(verify=False) or {}, wanted)
                 for path in folder.result_paths():
                     with suppress(*FOREIGN):
                         record = read_json(path, verify=False) or {}
-                        self.learn(run, PROTOCOLS[record["stage"]].parse(record["protocol"]), record, wanted)
+                        self.learn_from(run, PROTOCOLS[record["stage"]].parse(record["protocol"]), record, wanted)
 
-    def base(self, run: Run, protocol: Protocol | None) -> Price:
+    def base_price(self, run: Run, protocol: Protocol | None) -> Price:
         """What a job would take by calibration, or by guess: what its record calls seconds, so without its start."""
-        return self.rates.price(run, kind_of(run, protocol).precision, _amounts(run, protocol))
+        return self.rates.price_amounts(run, kind_of(run, protocol).precision, _amounts_without_start(run, protocol))
 
-    def of(self, run: Run, protocol: Protocol | None) -> Price:
+    def price_job(self, run: Run, protocol: Protocol | None) -> Price:
         """What a job will take. An encoder's price has its process's start in it."""
-        base, kind = self.base(run, protocol), kind_of(run, protocol)
-        start = self.rates.price(run, kind.precision, {"start": 1}).seconds if protocol is None else 0.0
+        base, kind = self.base_price(run, protocol), kind_of(run, protocol)
+        start = self.rates.price_amounts(run, kind.precision, {"start": 1}).seconds if protocol is None else 0.0
         was, would, count = self.learned.get(kind, (0.0, 0.0, 0))
         if not would:
             return Price(base.seconds + start, base.source, start)
         return Price(base.seconds * was / would + start, f"as {count} finished" if count > 1 else "as one finished", start)
 
-    def features(self, run: Run, protocol: Linear) -> Price:
+    def price_features(self, run: Run, protocol: Linear) -> Price:
         """What the pass takes that keeps the features of all images, once for an encoder."""
-        return self.rates.price(run, protocol.features, amounts.features(run))
+        return self.rates.price_amounts(run, protocol.features, work_amounts.feature_amounts(run))
 
 
 def guess_seconds(run: Run, protocol: Protocol | None) -> float:
     """Return what a job would take on a CPU, by guesses alone: enough to see how large jobs are beside each other."""
-    return Rates(Target(), []).price(run, "", _amounts(run, protocol)).seconds
+    return Rates(Target(), []).price_amounts(run, "", _amounts_without_start(run, protocol)).seconds
 
 
-def _amounts(run: Run, protocol: Protocol | None) -> amounts.Amounts:
+def _amounts_without_start(run: Run, protocol: Protocol | None) -> work_amounts.Amounts:
     """What a job amounts to, the start of its process aside."""
-    done = amounts.encoder(run) if protocol is None else amounts.result(run, protocol)
+    done = work_amounts.encoder_amounts(run) if protocol is None else work_amounts.result_amounts(run, protocol)
     return {name: amount for name, amount in done.items() if name != "start"}
 
 
 def prices_on(runs: Path, device: str) -> Prices:
     """Return prices by what was calibrated on a device of this name, else by guesses."""
-    kind = "cpu" if device == "cpu" else named(device)
+    kind = "cpu" if device == "cpu" else gpu_kind(device)
     for path in sorted((runs / FOLDER).glob("*.json")):
         with suppress(InputError):
             if (read_json(path, verify=False) or {}).get("device") == device:
@@ -98,11 +100,11 @@ def prices_on(runs: Path, device: str) -> Prices:
     return Prices(runs, Target("", kind))  # no calibration has this name
 
 
-def kind_of(run: Run, protocol: Protocol | None) -> Kind:
+def kind_of(run: Run, protocol: Protocol | None) -> JobKind:
     """The kind of a job; a protocol of None means the encoder."""
     if isinstance(protocol, Linear):
-        return Kind(f"linear {protocol.solver}", run.backbone, run.image_size, protocol.features)
+        return JobKind(f"linear {protocol.solver}", run.backbone, run.image_size, protocol.features)
     if protocol:
-        return Kind("finetune", run.backbone, run.image_size, protocol.precision)
+        return JobKind("finetune", run.backbone, run.image_size, protocol.precision)
     stage, precision = (f"pretrain {run.method}", run.precision) if run.epochs else ("calibrate", "float32")
-    return Kind(stage, run.backbone, run.image_size, precision)
+    return JobKind(stage, run.backbone, run.image_size, precision)

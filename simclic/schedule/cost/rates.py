@@ -11,7 +11,7 @@ from simclic import files
 from simclic.errors import InputError
 from simclic.experiment import Run, cores
 from simclic.provenance import provenance
-from simclic.schedule.cost.amounts import Amounts
+from simclic.schedule.cost.work_amounts import Amounts
 
 SCHEMA = 1
 FOLDER = ".calibrated"  # under runs/
@@ -38,47 +38,52 @@ class Target:
 
     name: str = "here"
     kind: str = "cpu"
-    atonce: int = 1
-    share: int = 1
-    speed: float = 0.0
-    together: bool = False
+    jobs_at_once: int = 1
+    processes_per_device: int = 1
+    guessed_speed: float = 0.0
+    one_process_per_run: bool = False
 
     @property
-    def gpus(self) -> bool:
+    def has_gpus(self) -> bool:
         """Does it compute on GPUs?"""
         return self.kind != "cpu"
 
     @property
     def unit(self) -> str:
         """What a device's hour is called."""
-        return "GPU-h" if self.gpus else "core-h"
+        return "GPU-h" if self.has_gpus else "core-h"
 
     @property
     def images_per_second(self) -> float:
         """How fast a device trains ResNet-50, by the profile's guess or by that of its kind."""
-        return self.speed or PRIORS.get(self.kind, PRIORS["gpu"])
+        return self.guessed_speed or PRIORS.get(self.kind, PRIORS["gpu"])
 
-    def like(self, device: str) -> bool:
+    def is_same_kind(self, device: str) -> bool:
         """Is a result that was computed on `device` one of this kind?"""
-        if not self.gpus or device == "cpu":
-            return self.gpus == (device != "cpu")
-        return self.kind in ("gpu", named(device))
+        if not self.has_gpus or device == "cpu":
+            return self.has_gpus == (device != "cpu")
+        return self.kind in ("gpu", gpu_kind(device))
 
 
-def named(device: str) -> str:
+def gpu_kind(device: str) -> str:
     """The kind of a GPU by what it is called: "NVIDIA A100-SXM4-80GB" is an a100; "gpu" if PRIORS has none such."""
     words = re.findall(r"[a-z]*\d+[a-z]*", device.lower())
     return next((kind for kind in PRIORS if kind in words or f"{kind}s" in words), "gpu")
 
 
-def here(share: int = 1) -> Target:
+def this_machine(share: int = 1) -> Target:
     """This machine: `share` processes on each GPU, or one per core."""
     folder = Path("/proc/driver/nvidia/gpus")
     gpus = sorted(folder.iterdir()) if folder.is_dir() else []
     if not gpus:
-        return Target(atonce=cores(), together=True)
+        return Target(jobs_at_once=cores(), one_process_per_run=True)
     model = re.search(r"^Model:.*", (gpus[0] / "information").read_text(), re.M) if (gpus[0] / "information").is_file() else None
-    return Target(kind=named(model[0] if model else ""), atonce=share * len(gpus), share=share, together=True)
+    return Target(
+        kind=gpu_kind(model[0] if model else ""),
+        jobs_at_once=share * len(gpus),
+        processes_per_device=share,
+        one_process_per_run=True,
+    )
 
 
 class Price(NamedTuple):
@@ -98,9 +103,9 @@ class Rates:
     measured: list[dict[str, Any]]
     begin: float = 5.0
 
-    def price(self, run: Run, precision: str, amounts: Amounts) -> Price:
+    def price_amounts(self, run: Run, precision: str, amounts: Amounts) -> Price:
         """Return what amounts take: by what was calibrated at the nearest image size, and for the rest by guesses."""
-        seconds, speed = self.prior(run.backbone, run.image_size), self.target.images_per_second
+        seconds, speed = self.guess_rates(run.backbone, run.image_size), self.target.images_per_second
         what = run.backbone if run.backbone in RELATIVE else f"{run.backbone} taken for resnet50"
         source = guess = f"guessed: {what} on {self.target.kind}, ResNet-50 at {speed:g} images/s"
         if near := [m for m in self.measured if (m["backbone"], m["precision"]) == (run.backbone, precision)]:
@@ -113,34 +118,34 @@ class Rates:
                 source += f", in part {guess}" if guessed else ""
         return Price(sum(seconds[name] * amount for name, amount in amounts.items()), source)
 
-    def prior(self, backbone: str, size: int) -> dict[str, float]:
+    def guess_rates(self, backbone: str, size: int) -> dict[str, float]:
         """Return guesses of the seconds that each of the amounts takes."""
         known = RELATIVE.get(backbone, 1.0) * (size / 224) ** 2 / self.target.images_per_second
-        known *= self.target.share  # processes slow each other down
+        known *= self.target.processes_per_device  # processes slow each other down
         width = 3 * size**2 if backbone == "pixels" else 2048
         return {
             "train.step": 32 * known, "train.image": known, "epoch": 0.2, "image": known / 3, "tune.step": 32 * known,
             "tune.image": known, "member": 0.2, "converged.value": 0.01, "as-published.value": 0.02,
-            "converged.cell": CONVERGED["gpu" if self.target.gpus else "cpu"] * width,
-            "as-published.cell": AS_PUBLISHED * width, "start": 8.0 if self.target.gpus else 0.5,
+            "converged.cell": CONVERGED["gpu" if self.target.has_gpus else "cpu"] * width,
+            "as-published.cell": AS_PUBLISHED * width, "start": 8.0 if self.target.has_gpus else 0.5,
         }  # fmt: skip
 
 
-def calibrated(runs: Path, target: Target) -> Rates:
+def read_rates(runs: Path, target: Target) -> Rates:
     """What was measured on a target, if anything was. Raises Broken if the file cannot be trusted."""
-    found = files.read_json(place(runs, target)) or {"rates": []}
-    if found.get("schema", SCHEMA) != SCHEMA or not isinstance(found.get("rates"), list):
-        raise InputError(f"{place(runs, target)}: written by another version; run: simclic calibrate")
-    return Rates(target, found["rates"], float(found.get("begin", 5.0)))
+    values = files.read_json(calibration_path(runs, target)) or {"rates": []}
+    if values.get("schema", SCHEMA) != SCHEMA or not isinstance(values.get("rates"), list):
+        raise InputError(f"{calibration_path(runs, target)}: written by another version; run: simclic calibrate")
+    return Rates(target, values["rates"], float(values.get("begin", 5.0)))
 
 
-def written(runs: Path, target: Target, rates: list[dict[str, Any]], where: dict[str, Any]) -> Path:
+def write_rates(runs: Path, target: Target, rates: list[dict[str, Any]], where: dict[str, Any]) -> Path:
     """Keep what was measured on a target; earlier measurements of other kinds stay. Returns the file."""
-    path = place(runs, target)
+    path = calibration_path(runs, target)
     path.parent.mkdir(parents=True, exist_ok=True)
     merged: dict[tuple[Any, ...], dict[str, Any]] = {}
     with suppress(InputError):  # a damaged calibration is written anew
-        rates = calibrated(runs, target).measured + rates
+        rates = read_rates(runs, target).measured + rates
     for rate in rates:
         kind = rate["backbone"], rate["image_size"], rate["precision"]
         merged[kind] = {**rate, "seconds": merged.get(kind, rate)["seconds"] | rate["seconds"]}
@@ -149,6 +154,6 @@ def written(runs: Path, target: Target, rates: list[dict[str, Any]], where: dict
     return path
 
 
-def place(runs: Path, target: Target) -> Path:
+def calibration_path(runs: Path, target: Target) -> Path:
     """The file of a target's calibration."""
     return runs / FOLDER / f"{target.name}.json"

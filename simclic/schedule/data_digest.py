@@ -9,10 +9,10 @@ from simclic.data import folder, manifest
 from simclic.data.splits import divide
 from simclic.errors import InputError
 
-READ = 64_000_000  # bytes of new or changed images that are read to know
+MAX_READ_BYTES = 64_000_000  # bytes of new or changed images that are read to know
 
 
-def present(name: str, split: str, root: Path) -> tuple[str, str]:
+def current_digest(name: str, split: str, root: Path) -> tuple[str, str]:
     """The digest that data.load would give, or nothing and why it is not known, with the way out.
 
     A folder of images is listed, and of it only what changed since it was last read is read, up to READ bytes. The published data
@@ -24,20 +24,20 @@ def present(name: str, split: str, root: Path) -> tuple[str, str]:
             return "", problem
         if data.is_bundled(name):
             return data.load(name, split, root).digest, ""
-        return _folder(name, split, root, check) if folder.is_path(name) else ("", check)
+        return _folder_digest(name, split, root, check) if folder.is_path(name) else ("", check)
     except InputError as e:
         return "", str(e)
     except OSError as e:
         return "", f"{e.filename}: cannot be read ({e.strerror})"
 
 
-def _folder(name: str, split: str, root: Path, check: str) -> tuple[str, str]:
-    known, found = data.listed(name, root)
-    splits = divide(found, split, known.rule, known.per_class)
-    used = {found.paths[i] for part in (splits.train, splits.val, splits.test) for i in part.tolist()}
-    sums = manifest.unchanged(name, root, found.base, used)
+def _folder_digest(name: str, split: str, root: Path, check: str) -> tuple[str, str]:
+    known, listing = data.listed(name, root)
+    splits = divide(listing, split, known.rule, known.per_class)
+    used = {listing.paths[i] for part in (splits.train, splits.val, splits.test) for i in part.tolist()}
+    sums = manifest.unchanged(name, root, listing.base, used)
     new = sorted(used - set(sums))
-    if sum((found.base / path).stat().st_size for path in new) > READ:
+    if sum((listing.base / path).stat().st_size for path in new) > MAX_READ_BYTES:
         return "", f"{check} ({len(new):,} of {len(used):,} images are new or changed since they were last read)"
-    sums |= {path: hashlib.sha256((found.base / path).read_bytes()).hexdigest() for path in new}
-    return manifest.digest(found, splits, sums), ""
+    sums |= {path: hashlib.sha256((listing.base / path).read_bytes()).hexdigest() for path in new}
+    return manifest.digest(listing, splits, sums), ""

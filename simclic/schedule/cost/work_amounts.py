@@ -15,64 +15,64 @@ WEIGHTS = {"resnet18": 45e6, "resnet34": 85e6, "resnet50": 94e6, "resnet101": 17
 ROW = 300  # bytes of an epoch in log.jsonl
 
 
-def parts(run: Run) -> tuple[int, int, int]:
+def split_sizes(run: Run) -> tuple[int, int, int]:
     """Images in train, val and test under the Run's split rule. Raises InputError for an unknown data set."""
     facts = data.facts(run.dataset)
     return facts.paper if run.split == "paper" else facts.sizes
 
 
-def fit(run: Run) -> int:
+def count_fit_images(run: Run) -> int:
     """Images of the final fit and of the pre-training: train and val, never test."""
-    train, val, _ = parts(run)
+    train, val, _ = split_sizes(run)
     return train + (val if run.split == "ericsson" else 0)
 
 
-def width(run: Run) -> int:
+def feature_width(run: Run) -> int:
     """Length of the representation; ResNet-50's if the backbone is not known here."""
     return 3 * run.image_size**2 if run.backbone == "pixels" else WIDTHS.get(run.backbone, 2048)
 
 
-def encoder(run: Run) -> Amounts:
+def encoder_amounts(run: Run) -> Amounts:
     """The encoder of a Run: trained, or its batch norms calibrated, or neither."""
     if run.epochs == 0:
-        return {"start": 1, "image": fit(run) if run.init == "random" and run.backbone != "pixels" else 0}
-    steps = run.epochs * (fit(run) // run.batch_size)
+        return {"start": 1, "image": count_fit_images(run) if run.init == "random" and run.backbone != "pixels" else 0}
+    steps = run.epochs * (count_fit_images(run) // run.batch_size)
     passes = METHODS[run.method].passes
     return {"start": 1, "train.step": steps, "train.image": steps * run.batch_size * passes, "epoch": run.epochs}
 
 
-def features(run: Run) -> Amounts:
+def feature_amounts(run: Run) -> Amounts:
     """The features of all images of a data set, which every linear evaluation of an encoder reads."""
-    return {"image": fit(run) + parts(run)[2]} if run.backbone != "pixels" else {}
+    return {"image": count_fit_images(run) + split_sizes(run)[2]} if run.backbone != "pixels" else {}
 
 
-def result(run: Run, protocol: Protocol) -> Amounts:
+def result_amounts(run: Run, protocol: Protocol) -> Amounts:
     """One result, its features aside."""
     if isinstance(protocol, Finetune):
-        _, val, test = parts(run)
+        _, val, test = split_sizes(run)
         members = len(protocol.settings) + 1
         steps = members * protocol.steps
         judged = len(protocol.settings) * val + test
         return {"tune.step": steps, "tune.image": steps * protocol.batch_size, "member": members, "image": judged}
     values = protocol.l2_count + 1
-    cells = values * fit(run) * data.facts(run.dataset).classes
+    cells = values * count_fit_images(run) * data.facts(run.dataset).classes
     return {f"{protocol.solver}.value": values, f"{protocol.solver}.cell": cells}
 
 
-def disk(run: Run, protocol: Protocol | None = None) -> float:
+def job_bytes(run: Run, protocol: Protocol | None = None) -> float:
     """Bytes that the encoder of a Run leaves, or one result: predictions of the test images, and the curve; see also kept."""
-    facts, (_, _, test) = data.facts(run.dataset), parts(run)
+    facts, (_, _, test) = data.facts(run.dataset), split_sizes(run)
     if protocol is None:
         return WEIGHTS.get(run.backbone, 94e6) * (run.backbone != "pixels") + ROW * run.epochs + 2e3
     return 0.93 * 4 * test * facts.classes + 1e4
 
 
-def kept(run: Run) -> float:
+def feature_bytes(run: Run) -> float:
     """Bytes of the features of all images, which lie beside an encoder once for all its probes of one precision."""
-    return 4.0 * (fit(run) + parts(run)[2]) * width(run)
+    return 4.0 * (count_fit_images(run) + split_sizes(run)[2]) * feature_width(run)
 
 
-def running(run: Run, protocol: Protocol | None = None) -> float:
+def temporary_bytes(run: Run, protocol: Protocol | None = None) -> float:
     """Bytes that are there only while a job runs: two generations of its checkpoint, and a third while it is written."""
     weights = WEIGHTS.get(run.backbone, 94e6)
     if isinstance(protocol, Finetune):
@@ -80,12 +80,12 @@ def running(run: Run, protocol: Protocol | None = None) -> float:
     if protocol is not None or not run.epochs:
         return 0.0
     d, h = run.projector_dim, run.predictor_dim
-    heads = 4.0 * (width(run) * d + 2 * d * d + 2 * d * h)
-    past = 4.0 * fit(run) * d if run.memory_bank else 0.0
+    heads = 4.0 * (feature_width(run) * d + 2 * d * d + 2 * d * h)
+    past = 4.0 * count_fit_images(run) * d if run.memory_bank else 0.0
     return 3 * ((2 + run.momentum_encoder) * (weights + heads) + past)
 
 
-def decoded(run: Run, size: int) -> float:
+def decoded_bytes(run: Run, size: int) -> float:
     """Bytes of a Run's images once they are decoded at a size in pixels; nothing for what needs no decoding."""
     stored, bundled = data.facts(run.dataset).stored, data.is_bundled(run.dataset)
-    return 0.0 if bundled else 3.0 * (fit(run) + parts(run)[2]) * (stored or size) ** 2
+    return 0.0 if bundled else 3.0 * (count_fit_images(run) + split_sizes(run)[2]) * (stored or size) ** 2

@@ -11,8 +11,8 @@ from simclic.errors import InputError
 from simclic.experiment import Exhibit, Figure, Job, Linear, Suite, Table
 from simclic.text import count_noun, terminal_safe
 
-FEW = 6  # cells that are explained at once
-LISTED = 20  # cells that are named, where there are more
+MAX_EXPLAINED = 6  # cells that are explained at once
+MAX_LISTED = 20  # cells that are named, where there are more
 
 
 @dataclass
@@ -35,23 +35,23 @@ def find_cells(suites: Iterable[Suite], asked: str) -> list[Cell]:
 
     Raise InputError if there is no such cell, naming the nearest, and if there are many, listing them.
     """
-    cells, words = list(_cells(suites)), asked.casefold().split()
+    cells, words = list(_list_cells(suites)), asked.casefold().split()
     if not cells:
         raise InputError("these exhibits show no results, so that there is no cell to explain")
     if not words:
         raise InputError("--why '': name a cell, such as 'table2 noise cifar10 linear', or a run")
-    matching = _merge(cell for cell in cells if cell.names.issuperset(words))
+    matching = _merge_cells(cell for cell in cells if cell.names.issuperset(words))
     if not matching:
-        raise InputError(terminal_safe(_nearest(cells, words, asked)))
-    if len(matching) > FEW:
+        raise InputError(terminal_safe(_explain_no_cell(cells, words, asked)))
+    if len(matching) > MAX_EXPLAINED:
         lines = [f"{asked!r} names {count_noun(len(matching), 'cell')}; add a coordinate:"]
-        lines += [f"  {cell.address}" for cell in matching[:LISTED]]
-        lines += [f"  and {len(matching) - LISTED} more"] * (len(matching) > LISTED)
+        lines += [f"  {cell.address}" for cell in matching[:MAX_LISTED]]
+        lines += [f"  and {len(matching) - MAX_LISTED} more"] * (len(matching) > MAX_LISTED)
         raise InputError("\n".join(map(terminal_safe, lines)))
     return matching
 
 
-def _cells(suites: Iterable[Suite]) -> Iterator[Cell]:
+def _list_cells(suites: Iterable[Suite]) -> Iterator[Cell]:
     """Yield every cell of every exhibit, in their order."""
     for suite in suites:
         for exhibit in suite.exhibits:
@@ -59,16 +59,16 @@ def _cells(suites: Iterable[Suite]) -> Iterator[Cell]:
             for job in exhibit.jobs:
                 places.setdefault((exhibit.cell(job.run), job.protocol), []).append(job)
             for jobs in places.values():
-                yield _cell(suite, exhibit, tuple(jobs))
+                yield _make_cell(suite, exhibit, tuple(jobs))
 
 
-def _cell(suite: Suite, exhibit: Exhibit, jobs: tuple[Job, ...]) -> Cell:
+def _make_cell(suite: Suite, exhibit: Exhibit, jobs: tuple[Job, ...]) -> Cell:
     run, protocol = jobs[0].run, jobs[0].protocol
-    axes = {name: getattr(run, name) for name in _axes(exhibit)}
+    axes = {name: getattr(run, name) for name in _axis_fields(exhibit)}
     published = isinstance(protocol, Linear) and protocol.solver == "as-published"
     address = [suite.name, exhibit.name, run.kind, run.dataset, *(f"{name}={value}" for name, value in axes.items())]
     address.append("as-published" if published else jobs[0].stage)
-    title = [f"{suite.name} {exhibit.title}".strip(), run.label, data.title(run.dataset), *_shown(exhibit, axes)]
+    title = [f"{suite.name} {exhibit.title}".strip(), run.label, data.title(run.dataset), *_format_axes(exhibit, axes)]
     title.append(protocol.title if protocol else "")
     names = [*address, Path(suite.path).stem, Path(run.dataset).name, run.method, run.perturbation, *map(str, axes.values())]
     names += ["-".join(re.findall(r"[\w.]+", run.label)), run.init if run.init != "random" else ""]
@@ -78,7 +78,7 @@ def _cell(suite: Suite, exhibit: Exhibit, jobs: tuple[Job, ...]) -> Cell:
     )
 
 
-def _axes(exhibit: Exhibit) -> list[str]:
+def _axis_fields(exhibit: Exhibit) -> list[str]:
     """Return the fields, besides the data set, along which an exhibit spreads its Runs."""
     if isinstance(exhibit, Figure):
         axes = [exhibit.lines, exhibit.x]
@@ -87,13 +87,13 @@ def _axes(exhibit: Exhibit) -> list[str]:
     return [name for name in axes if name != "dataset"]
 
 
-def _shown(exhibit: Exhibit, axes: dict[str, object]) -> Iterator[str]:
+def _format_axes(exhibit: Exhibit, axes: dict[str, object]) -> Iterator[str]:
     for name, value in axes.items():
         label = exhibit.labels.get(value, "") if isinstance(exhibit, Table) else ""
         yield f"{name}={value}" + (f" ({label})" if label and label != str(value) else "")
 
 
-def _merge(cells: Iterable[Cell]) -> list[Cell]:
+def _merge_cells(cells: Iterable[Cell]) -> list[Cell]:
     """Return the same, with cells of the same jobs made one."""
     merged: dict[frozenset[Job], Cell] = {}
     for cell in cells:
@@ -103,7 +103,7 @@ def _merge(cells: Iterable[Cell]) -> list[Cell]:
     return list(merged.values())
 
 
-def _nearest(cells: list[Cell], words: list[str], asked: str) -> str:
+def _explain_no_cell(cells: list[Cell], words: list[str], asked: str) -> str:
     """Return why there is no such cell, in one line: the words that name nothing, and the cells that most others name."""
     known = dict.fromkeys(name for cell in cells for name in sorted(cell.names))
     close = {word: get_close_matches(word, known, 1) for word in words if word not in known}
