@@ -228,9 +228,9 @@ def test_the_command_line_prices_budgets_and_explains(tmp_path, monkeypatch, cap
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--within", "much"], "--within 'much' is no budget; say it as in --within '200 core-h'"),
-        (["--within", "0 core-h"], "is no budget"),
-        (["--within", "-3"], "is no budget"),
+        (["--within", "much"], "--within 'much' is not a budget; write it as in --within '200 core-h'"),
+        (["--within", "0 core-h"], "is not a budget"),
+        (["--within", "-3"], "is not a budget"),
         (["--within", "200 GPU-h"], "this target counts core-h"),
         (["--why", "table9"], "nothing is called 'table9'"),
         (["--on", "slurm/gpuu.toml"], "did you mean slurm/gpu.toml?"),

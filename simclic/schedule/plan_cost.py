@@ -1,7 +1,9 @@
-"""A plan and prices -> the bill: device hours, wall time, disk, the largest items first, and where each figure is from."""
+"""What the open jobs of a plan will cost: device hours, wall time and disk, and where each price is from."""
 
 import heapq
+from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,10 @@ from simclic.store.run_folder import RunFolder
 
 @dataclass
 class PlanCost:
-    """What is left of a plan, in money. prices: of every job that is left, by its name.
+    """What the open jobs of a plan cost. prices: by the name of a job.
 
-    wall: seconds from now to the end, without waiting in a queue. after: bytes that will lie on disk more than now. during: those
-    and what is there only while jobs run. sources: where prices are from, and how many seconds of them. unknown: jobs without a
-    price, on a folder of images that is not here.
+    wall_seconds: until the last job ends, without waiting in a queue. disk_after: bytes that the jobs leave. disk_during: bytes
+    at most while they run. unpriced_jobs: names of jobs on a folder of images that is not here.
     """
 
     target: cost.Target
@@ -38,75 +39,70 @@ class PlanCost:
 
     @property
     def seconds(self) -> float:
-        """Of one process, all jobs together."""
+        """Return the seconds of one process that all jobs take together."""
         return sum(price.seconds for price in self.prices.values())
 
     def hours_of(self, jobs: Iterable[State]) -> float:
-        """Device hours of those of these jobs that are left."""
+        """Return the device hours that those of these jobs take that are open."""
         return self.device_hours(sum(self.prices[job.name].seconds for job in jobs if job.name in self.prices))
 
     def device_hours(self, seconds: float) -> float:
-        """Device hours of so many seconds of one process."""
+        """Return the device hours of so many seconds of one process."""
         return seconds / 3600 / self.target.processes_per_device
 
 
 def price_plan(job_plan: Plan, runs: Path, root: Path, target: cost.Target) -> PlanCost:
-    """Price what is left of a plan. Raises InputError if the target's calibration cannot be read."""
-    prices, costs = Prices(runs, target), PlanCost(target)
-    known = {name for name in {job.run.dataset for job in job_plan.jobs.values()} if _is_size_known(name)}
-    for job in job_plan.jobs.values():
+    """Return what the open jobs of a plan will cost. Raise InputError if the target's calibration cannot be read."""
+    prices, costs, seconds = Prices(runs, target), PlanCost(target), defaultdict[str, float](float)
+    jobs = job_plan.jobs.values()
+    known = {name for name in {job.run.dataset for job in jobs} if _is_size_known(name)}
+    for job in jobs:
         if job.state == "done" and job.run.dataset in known:
             prices.learn_from(job.run, job.protocol, job.record)
-    open_jobs = [job for job in job_plan.jobs.values() if job.is_open and job.run.dataset in known]
-    costs.unpriced_jobs = [job.name for job in job_plan.jobs.values() if job.is_open and job.run.dataset not in known]
+    open_jobs = [job for job in jobs if job.is_open and job.run.dataset in known]
+    costs.unpriced_jobs = [job.name for job in jobs if job.is_open and job.run.dataset not in known]
     prices.learn_from_runs(kind_of(job.run, job.protocol) for job in open_jobs)
-    passed = set[Path]()  # whose features are priced
+    priced = set[Path]()  # files of features
     for job in open_jobs:
         price = prices.price_job(job.run, job.protocol)
-        _book(costs, price)
+        seconds[price.source] += price.seconds
         if isinstance(job.protocol, Linear) and job.run.backbone != "pixels":
             path = RunFolder(runs, job.run).features_path(job.protocol.features)
-            if path not in passed and not path.exists():
-                passed.add(path)
-                more = prices.price_features(job.run, job.protocol)
-                _book(costs, more)
-                price = Price(price.seconds + more.seconds, price.source, more.seconds)
+            if path not in priced and not path.exists():
+                priced.add(path)
+                extraction = prices.price_features(job.run, job.protocol)
+                seconds[extraction.source] += extraction.seconds
+                price = Price(price.seconds + extraction.seconds, price.source, extraction.seconds)
                 costs.disk_after += cost.feature_bytes(job.run)
         costs.prices[job.name] = price
+    costs.seconds_by_source = dict(seconds)
     costs.wall_seconds = estimate_wall_seconds(open_jobs, costs) + (prices.rates.begin if open_jobs else 0.0)
     costs.disk_after += sum(cost.job_bytes(job.run, job.protocol) for job in open_jobs) + _decoded_bytes(open_jobs, root)
-    most = sorted((cost.temporary_bytes(job.run, job.protocol) for job in open_jobs), reverse=True)
-    costs.disk_during = costs.disk_after + sum(most[: target.jobs_at_once])
+    temporary = (cost.temporary_bytes(job.run, job.protocol) for job in open_jobs)
+    costs.disk_during = costs.disk_after + sum(heapq.nlargest(target.jobs_at_once, temporary))
     return costs
 
 
-def _book(told: PlanCost, price: Price) -> None:
-    told.seconds_by_source[price.source] = told.seconds_by_source.get(price.source, 0.0) + price.seconds
-
-
 def estimate_wall_seconds(open_jobs: list[State], costs: PlanCost) -> float:
-    """Seconds until all is done: whatever can start starts, the longest first, on as many processes as there are."""
-    waiting: dict[str, list[tuple[float, str]]] = {}
-    ready: list[tuple[float, str]] = []
-    if costs.target.one_process_per_run:
-        each: dict[str, float] = {}
-        for job in open_jobs:
-            each[job.run.name] = each.get(job.run.name, 0.0) + costs.prices[job.name].seconds
-        ready = [(-seconds, name) for name, seconds in each.items()]
-    names = {job.name for job in open_jobs}
-    for job in open_jobs if not costs.target.one_process_per_run else ():
-        encoder = job.job.encoder.name
-        place = waiting.setdefault(encoder, []) if job.protocol and encoder in names else ready
-        place.append((-costs.prices[job.name].seconds, job.name))
+    """Return the seconds until all jobs are done, if whatever can start starts, the longest first."""
+    target, names = costs.target, {job.name for job in open_jobs}
+    pieces = defaultdict[str, float](float)  # what one process does in one go -> its seconds
+    waiting = defaultdict[str, list[str]](list)  # an encoder -> the results that wait for it
+    for job in open_jobs:
+        pieces[job.run.name if target.one_process_per_run else job.name] += costs.prices[job.name].seconds
+        if not target.one_process_per_run and job.protocol and job.job.encoder.name in names:
+            waiting[job.job.encoder.name].append(job.name)
+    blocked = {name for results in waiting.values() for name in results}
+    ready = [(-seconds, name) for name, seconds in pieces.items() if name not in blocked]
     heapq.heapify(ready)
     now, running = 0.0, list[tuple[float, str]]()
     while ready or running:
-        while ready and len(running) < costs.target.jobs_at_once:
+        while ready and len(running) < target.jobs_at_once:
             seconds, name = heapq.heappop(ready)
             heapq.heappush(running, (now - seconds, name))
         now, name = heapq.heappop(running)
-        for freed in waiting.pop(name, ()):
-            heapq.heappush(ready, freed)
+        for result in waiting.get(name, ()):
+            heapq.heappush(ready, (-pieces[result], result))
     return now
 
 
@@ -151,23 +147,18 @@ def _job_as_json(job: State, exhibits: list[str], costs: PlanCost) -> dict[str, 
 
 
 def _decoded_bytes(open_jobs: Iterable[State], root: Path) -> float:
-    """Bytes of the data sets that have to be decoded first."""
-    asked: dict[tuple[str, str, int], Run] = {}
+    """Return the bytes of the images that have to be decoded first."""
+    runs: dict[tuple[str, str, int], Run] = {}
     for job in open_jobs:
         sizes = [job.run.image_size] + ([job.protocol.side(job.run.image_size)] if isinstance(job.protocol, Finetune) else [])
         for size in sizes:
-            asked.setdefault((job.run.dataset, job.run.split, data.facts(job.run.dataset).stored or size), job.run)
-    gone = {
-        key: run for key, run in asked.items()
-        if not any(manifest.place(root).glob(f"{manifest.stem(run.dataset)}-{key[2]}-*.npy"))
-    }  # fmt: skip
-    return sum(cost.decoded_bytes(run, size) for (_, _, size), run in gone.items())
+            runs.setdefault((job.run.dataset, job.run.split, data.facts(job.run.dataset).stored or size), job.run)
+    folder = manifest.place(root)
+    missing = ((run, key[2]) for key, run in runs.items() if not any(folder.glob(f"{manifest.stem(key[0])}-{key[2]}-*.npy")))
+    return sum(cost.decoded_bytes(run, size) for run, size in missing)
 
 
-def _is_size_known(name: str) -> bool:
-    """Can it be known here how many images a data set has?"""
-    try:
-        data.facts(name)
-    except InputError:
-        return False
-    return True
+def _is_size_known(dataset: str) -> bool:
+    with suppress(InputError):
+        return bool(data.facts(dataset))
+    return False
