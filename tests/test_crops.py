@@ -10,7 +10,7 @@ from torchvision.transforms import RandomResizedCrop
 from simclic import Finetune, InputError, data
 from simclic.data.crops import DRAWS, Crops, window
 from simclic.data.images import Images
-from simclic.evaluate.finetune import TrainBatches
+from simclic.evaluate.finetune import FinetuneTask, TrainBatches
 
 CPU = torch.device("cpu")
 
@@ -101,12 +101,13 @@ def test_images_that_are_kept_as_they_are_are_cut_too(name, eleven):
 def test_a_step_s_images_hang_on_seed_and_step_alone(digits, augment, device):
     protocol = Finetune(steps=30, batch_size=100, augment=augment)
     images, train = Images(digits, 16, torch.device(device)), digits.splits.train
-    whole = list(TrainBatches(protocol, digits, images, 0)(train))
-    later = list(TrainBatches(protocol, digits, images, 0)(train, start=13))
+    task, other_task = (FinetuneTask(protocol, torch.nn.Identity(), digits, images, seed) for seed in (0, 1))
+    whole = list(TrainBatches(task)(train))
+    later = list(TrainBatches(task)(train, start=13))
     assert len(whole) == 30
     assert all(x.equal(v) and y.equal(w) for (x, y), (v, w) in zip(whole[13:], later, strict=True))
     assert not whole[0][0].equal(whole[1][0])
-    other = next(iter(TrainBatches(protocol, digits, images, 1)(train)))
+    other = next(iter(TrainBatches(other_task)(train)))
     assert not whole[0][0].equal(other[0])
     seen = torch.cat([y for _, y in whole[:10]]).cpu()
     assert (seen.bincount().numpy() <= np.bincount(digits.labels[train])).all()  # an epoch: no image twice

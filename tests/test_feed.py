@@ -15,7 +15,7 @@ from simclic import Finetune, InputError, data
 from simclic.data import labels
 from simclic.data.crops import DRAWS, Crops
 from simclic.data.images import Images
-from simclic.evaluate.finetune import TrainBatches
+from simclic.evaluate.finetune import FinetuneTask, TrainBatches
 
 CPU = torch.device("cpu")
 
@@ -23,8 +23,8 @@ CPU = torch.device("cpu")
 def order(digits, index, **fields):
     """The numbers of the images of each step."""
     numbered = replace(digits, labels=np.arange(len(digits.labels)))
-    feed = TrainBatches(Finetune(**fields), numbered, Images(digits, 16, CPU), 0)
-    return [y.tolist() for x, y in feed(index) if len(x) == len(y)]
+    task = FinetuneTask(Finetune(**fields), torch.nn.Identity(), numbered, Images(digits, 16, CPU), 0)
+    return [y.tolist() for x, y in TrainBatches(task)(index) if len(x) == len(y)]
 
 
 @pytest.mark.parametrize("augment", ["crop+flip", "none"])
@@ -98,7 +98,8 @@ def test_whole_images_are_kept_if_they_just_fit_and_decoded_each_time_otherwise(
 def test_half_of_the_memory_that_is_free_is_for_whole_images(pets, need, monkeypatch):
     for free, decoding in ((2 * need, False), (2 * need - 2, True)):
         monkeypatch.setattr("simclic.evaluate.finetune.train_batches.available_memory", lambda device, free=free: free)
-        assert TrainBatches(Finetune(), pets, Images(pets, 224, CPU), 0).crops.decoding is decoding
+        task = FinetuneTask(Finetune(), torch.nn.Identity(), pets, Images(pets, 224, CPU), 0)
+        assert TrainBatches(task).crops.decoding is decoding
 
 
 @pytest.mark.parametrize(

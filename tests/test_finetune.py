@@ -91,7 +91,7 @@ def test_each_setting_is_judged_on_val_as_a_member_trained_on_train(run, digits,
     task, val = FinetuneTask(small, f, digits, Images(digits, 16, CPU), 0), digits.splits.val
     for row in curve:
         alone = Member(task, (row["lr"], row["decay"]))
-        for step, (x, y) in enumerate(finetune.TrainBatches(small, digits, task.images, 0)(digits.splits.train)):
+        for step, (x, y) in enumerate(finetune.TrainBatches(task)(digits.splits.train)):
             alone.step(x, y, step)
         predicted = alone.predict_logits(task.images(torch.from_numpy(val))).argmax(1)
         assert row["error"] == pytest.approx(100 * (predicted != digits.labels[val]).mean())
@@ -109,7 +109,7 @@ def test_the_refit_is_what_a_member_trained_on_train_and_val_is(run, digits, f, 
     record, _, scores = run(small)
     task = FinetuneTask(small, f, digits, Images(digits, 16, CPU), 0)
     alone = Member(task, (record["chosen"]["lr"], record["chosen"]["decay"]))
-    for step, (x, y) in enumerate(finetune.TrainBatches(small, digits, task.images, 0)(digits.splits.fit)):
+    for step, (x, y) in enumerate(finetune.TrainBatches(task)(digits.splits.fit)):
         alone.step(x, y, step)
     assert (alone.predict_logits(task.images(torch.from_numpy(digits.splits.test))) == scores).all()
 
@@ -146,7 +146,7 @@ def test_batch_norm_in_train_mode_or_as_it_was(digits, f):
     for mode, moved in (("train", True), ("eval", False)):
         task = FinetuneTask(replace(GRID, batch_norm=mode), f, digits, Images(digits, 16, CPU), 0)
         member = Member(task, (0.1, 0.0))
-        x, y = next(iter(finetune.TrainBatches(task.protocol, digits, task.images, 0)(digits.splits.train)))
+        x, y = next(iter(finetune.TrainBatches(task)(digits.splits.train)))
         member.step(x, y, 0)
         (name,) = [n for n in f.state_dict() if n.endswith("running_mean")][:1]
         assert member.model[0].state_dict()[name].equal(f.state_dict()[name]) is not moved
@@ -354,7 +354,7 @@ def test_the_backbone_computes_in_its_precision_and_logits_are_float32(digits, p
     task = FinetuneTask(replace(GRID, precision=precision), Spy(), digits, Images(digits, 16, CPU), 0)
     member, heads = Member(task, (0.01, 0.0)), []
     member.model[1].register_forward_hook(lambda module, given, logits: heads.append((given[0].dtype, logits.dtype)))
-    x, y = next(iter(finetune.TrainBatches(task.protocol, digits, task.images, 0)(digits.splits.train)))
+    x, y = next(iter(finetune.TrainBatches(task)(digits.splits.train)))
     member.step(x, y, 0)
     member.predict_logits(x)
     assert member.model[0].seen == [(True, inside), (False, inside)]
@@ -378,7 +378,7 @@ def test_as_many_members_as_fit_into_memory(digits, f, monkeypatch):
     monkeypatch.setattr("simclic.evaluate.finetune.grid.MAX_CHECKPOINT_BYTES", 3 * each)
     monkeypatch.setattr("simclic.evaluate.finetune.grid.available_memory", lambda device: 2e12)
     assert grid.count_fitting_members(task, 56) == 3
-    assert grid.count_fitting_members(replace(task, how=How(members=5)), 56) == 5
+    assert grid.count_fitting_members(replace(task, options=How(members=5)), 56) == 5
 
 
 def test_a_checkpoint_of_something_else_is_not_gone_on_from(run, tmp_path):
@@ -488,7 +488,7 @@ def test_a_grid_compiles_once_for_all_members(run):
 def test_the_learning_rate_falls_on_a_cosine(digits, f):
     task = FinetuneTask(GRID, f, digits, Images(digits, 16, CPU), 0)
     member, rates = Member(task, (0.01, 0.0)), []
-    for step, (x, y) in enumerate(finetune.TrainBatches(GRID, digits, task.images, 0)(digits.splits.train)):
+    for step, (x, y) in enumerate(finetune.TrainBatches(task)(digits.splits.train)):
         member.step(x, y, step)
         rates += [group["lr"] for group in member.optimizer.param_groups]
     assert rates == pytest.approx([0.005 * (1 + math.cos(math.pi * step / 6)) for step in range(6)])

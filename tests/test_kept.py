@@ -56,8 +56,8 @@ def test_a_checkpoint_every_so_many_minutes_and_before_scoring_if_a_minute_is_at
 
     monkeypatch.setattr("simclic.evaluate.finetune.bundle.time", SimpleNamespace(monotonic=monotonic))
     monkeypatch.setattr(kept, "save_bundle", lambda content: saves.append(content["step"]))
-    task = replace(task, how=How(minutes=1.0))
-    feed = finetune.TrainBatches(GRID, task.dataset, task.images, 0)
+    task = replace(task, options=How(minutes=1.0))
+    feed = finetune.TrainBatches(task)
     Bundle(task, GRID.settings[:1], "grid").train(feed, task.dataset.splits.train, kept)
     assert saves == steps
 
@@ -111,9 +111,9 @@ def test_a_checkpoint_that_cannot_be_written_says_whether_there_is_one_before(ke
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         return str(e.value)
 
-    assert refused().endswith("and the same command begins again; there is no checkpoint yet")
+    assert refused().endswith("there is no checkpoint yet; free some space and run the same command again")
     kept.save(content)
-    assert refused().endswith("the checkpoint before is kept, and the same command goes on from there")
+    assert refused().endswith("the previous checkpoint is kept, and the same command resumes from it")
     assert kept.load()["step"] == 1
     assert left(kept) == [kept.path.name]
 
@@ -138,7 +138,7 @@ def test_a_refit_that_diverges_leaves_its_rows_and_no_checkpoint(task, kept, mon
 
     monkeypatch.setattr(Bundle, "predict_logits", none)
     with pytest.raises(Diverged, match=r"^the refit diverged at lr .*, decay .*, step 6$"):
-        finetune.finetune(replace(task, how=How(minutes=0.0)), kept)
+        finetune.finetune(replace(task, options=How(minutes=0.0)), kept)
     assert at_risk
     assert left(kept) == []
     assert len(kept.folder.partial_result(GRID)["curve"]) == 4
@@ -146,7 +146,7 @@ def test_a_refit_that_diverges_leaves_its_rows_and_no_checkpoint(task, kept, mon
 
 def test_members_lie_in_memory_as_convolutions_like_it(task):
     member = Member(task, (0.1, 0.0))
-    x, y = next(iter(finetune.TrainBatches(GRID, task.dataset, task.images, 0)(task.dataset.splits.train)))
+    x, y = next(iter(finetune.TrainBatches(task)(task.dataset.splits.train)))
     member.step(x, y, 0)
     convolutions = [p for p in member.model.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1]
     assert convolutions
@@ -157,19 +157,19 @@ def test_processes_that_share_a_gpu_share_its_memory(task, monkeypatch):
     each = sum(2 * p.nbytes for p in task.f.parameters()) + sum(b.nbytes for b in task.f.buffers())
     monkeypatch.setattr("simclic.evaluate.finetune.grid.available_memory", lambda device: 24.5 * each)
     monkeypatch.setattr("simclic.evaluate.finetune.grid.MAX_CHECKPOINT_BYTES", 1e12)
-    assert [grid.count_fitting_members(replace(task, how=How(per_gpu=n)), 56) for n in (1, 2, 3)] == [12, 6, 4]
+    assert [grid.count_fitting_members(replace(task, options=How(per_gpu=n)), 56) for n in (1, 2, 3)] == [12, 6, 4]
 
 
 def test_bundles_are_about_as_large(task, kept, monkeypatch):
     scores, counts = Bundle.predict_logits, []
     monkeypatch.setattr(Bundle, "predict_logits", lambda b, i: counts.append(len(b.members)) or scores(b, i))
-    finetune.finetune(replace(task, how=How(members=3)), kept)
+    finetune.finetune(replace(task, options=How(members=3)), kept)
     assert counts == [2, 2, 1]
 
 
 def test_a_loss_that_was_once_not_finite_stays_so(task):
     member = Member(task, (0.1, 0.0))
-    x, y = next(iter(finetune.TrainBatches(GRID, task.dataset, task.images, 0)(task.dataset.splits.train)))
+    x, y = next(iter(finetune.TrainBatches(task)(task.dataset.splits.train)))
     for step, factor in enumerate((1.0, np.nan, 1.0)):
         member.step(x * factor, y, step)
     assert member.diverged_at == 2

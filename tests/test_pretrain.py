@@ -107,12 +107,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(digits, tmp_path):
 
 
 def test_a_batch_larger_than_the_data_is_one_line(digits, tmp_path):
-    with pytest.raises(InputError, match="batch_size=2000 with 1437 training images: not one whole batch"):
+    with pytest.raises(InputError, match="batch_size=2000 is more than the 1437 training images; use batch_size=1437 or less"):
         pretrain.pretrain(tiny(batch_size=2000), digits, tmp_path, CPU)
 
 
 def test_what_a_cpu_computes_wrong_in_bf16_is_not_trained(digits, tmp_path):
-    with pytest.raises(InputError, match="in bf16 this backbone's gradients at 16 pixels would be wrong"):
+    with pytest.raises(InputError, match="gives wrong gradients for this backbone at 16 pixels"):
         pretrain.pretrain(tiny(backbone="test_resnet", precision="bf16"), digits, tmp_path, CPU)
 
 

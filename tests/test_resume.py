@@ -277,7 +277,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(tmp_path, 
     whole = path.read_bytes()
     path.write_bytes({"flipped": bytes(raw), "cut": whole[:-1], "empty": b"", "zeros": whole[:-50] + bytes(50)}[damage])
     assert checkpoint.load(path, tiny().name)["step"] == 1
-    assert "checkpoint: damaged (SHA-256 differs), set aside; going on from the one before" in capsys.readouterr().err
+    assert "checkpoint: damaged (SHA-256 differs), renamed to .damaged; trying the previous one" in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.damaged", "checkpoint.previous"]
     (tmp_path / "checkpoint.previous").write_bytes(b"x")
     assert checkpoint.load(path, tiny().name) is None
@@ -310,7 +310,7 @@ def test_a_disk_that_fills_up_leaves_the_checkpoint_before(tmp_path, whole):
     assert run_child(tmp_path, fill_disk) == 9
     told = (tmp_path / "told").read_text()
     assert "checkpoint: cannot be written (File too large;" in told
-    assert "the checkpoint before is kept" in told
+    assert "the previous checkpoint is kept" in told
     (tmp_path / "told").unlink()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint", "checkpoint.previous", "log.jsonl"]
     assert trained(tmp_path) == (whole, [4])

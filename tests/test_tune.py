@@ -59,7 +59,7 @@ def test_bad_input_is_one_line(place, capsys):
         (words(augment="mixup"), 2, "augment='mixup' is not one of crop+flip, none"),
         (words(precision="fp16"), 2, "precision='fp16' is not one of bf16, float32"),
         (words(members="-1"), 2, "members=-1 is out of range: 0 or more"),
-        (words(precision="bf16"), 1, "on a CPU in bf16 this backbone's gradients at 16 pixels would be wrong"),
+        (words(precision="bf16"), 1, "precision='bf16' on a CPU gives wrong gradients for this backbone at 16 pixels"),
         (words(backbone="resnet18"), 1, "init='./w.pth' does not fit backbone='resnet18': "),
         (words(dataset="./few"), 1, "class 'stork' has no val image, so that nothing would be chosen for it; put one into val"),
     ):

@@ -105,7 +105,7 @@ def test_a_compiler_that_does_not_work_is_done_without(digits, tmp_path, monkeyp
         tiny(epochs=1), digits, images, RunFolder(tmp_path, "a"), lambda share, note: None, options=How(compile=True)
     )
     assert record["compiled"] == "no: no compiler here"
-    assert "warning: torch.compile does not work here (no compiler here); going on without it" in capsys.readouterr().err
+    assert "warning: torch.compile does not work here (no compiler here); training without it" in capsys.readouterr().err
     g, _ = loop.train(tiny(epochs=1), digits, images, RunFolder(tmp_path, "b"), lambda share, note: None)
     assert all(a.equal(b) for a, b in zip(f.state_dict().values(), g.state_dict().values(), strict=True))
 

@@ -155,7 +155,7 @@ def measure_ceiling(task, run, rounds=5):
     """Images per second of the loop that trains a bundle, crops included, and of the bare step on one fixed batch: in turns,
     since a machine's speed varies; medians. What is done once in 5,000 steps (decoding, copies, val) is left out."""
     _, x, y = warm_up(task)
-    feed, train, size = finetune.TrainBatches(task.protocol, task.dataset, task.images, 0), task.dataset.splits.train, len(x)
+    batches, train, size = finetune.TrainBatches(task), task.dataset.splits.train, len(x)
     f = copy.deepcopy(task.f).requires_grad_(True).to(memory_format=torch.channels_last).train()
     head = torch.nn.Linear(feature_width(f), task.dataset.facts.classes).to(DEVICE)
     optimizer = torch.optim.SGD([*f.parameters(), *head.parameters()], 0.01, momentum=0.9, nesterov=True, fused=True)
@@ -165,7 +165,7 @@ def measure_ceiling(task, run, rounds=5):
         with tempfile.TemporaryDirectory() as place:
             RunFolder(Path(place), run).create("data")
             bundle, kept = Bundle(task, task.protocol.settings[-members:], "grid"), GridProgress(Path(place), run, task.protocol)
-            return members * steps * size / timed(lambda: bundle.train(feed, train, kept))
+            return members * steps * size / timed(lambda: bundle.train(batches, train, kept))
 
     def measure_bare():
         def step():

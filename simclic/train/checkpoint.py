@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not used. A SHA-256 stands in front, since torch.load would not notice a flipped byte."""
+"""Checkpoints with a SHA-256 in front, since torch.load does not notice a changed byte: a damaged one is never used."""
 
 import hashlib
 import os
@@ -17,13 +17,13 @@ SCHEMA = 2
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write atomically; the checkpoint before stays as `.previous` until the next one.
+    """Write a checkpoint atomically and keep the one before as `.previous`.
 
     Raises InputError if it cannot be written; the one before is then untouched.
     """
     try:
         with files.temporary(path.parent, path.name) as f:
-            f.write(bytes(32))  # where the digest will stand
+            f.write(bytes(32))  # the place of the digest
             hashed = _HashingWriter(f)
             torch.save({"schema": SCHEMA, **content}, hashed)  # type: ignore[arg-type]
             f.seek(0)
@@ -33,21 +33,19 @@ def save(path: Path, content: dict[str, Any]) -> None:
             if path.exists():
                 os.replace(path, path.with_suffix(".previous"))
             files.publish(f, path)
-    except (OSError, RuntimeError) as e:  # torch wraps what its writer meets
-        os_error = (
-            e if isinstance(e, OSError) else next((c for c in (e.__cause__, e.__context__) if isinstance(c, OSError)), None)
-        )
+    except (OSError, RuntimeError) as e:  # torch wraps errors of its writer
+        os_error = next((c for c in (e, e.__cause__, e.__context__) if isinstance(c, OSError)), None)
         if os_error is None:
             raise
         free = format_bytes(shutil.disk_usage(path.parent).free)
         problem = f"cannot be written ({os_error.strerror}; {free} are free)"
-        before = "the checkpoint before is kept, and the same command goes on from there"
-        way_out = before if path.exists() else "free some, and the same command begins again; there is no checkpoint yet"
+        resume = "the previous checkpoint is kept, and the same command resumes from it"
+        way_out = resume if path.exists() else "there is no checkpoint yet; free some space and run the same command again"
         raise InputError(f"{path}: {problem}; {way_out}") from e
 
 
 class _HashingWriter:
-    """A file to write to in one go, and the SHA-256 of what went in: no second copy of the state in memory."""
+    """A file written in one go with its SHA-256, so that no second copy of the state is in memory."""
 
     def __init__(self, f: BinaryIO):
         self.f, self.sha256 = f, hashlib.sha256()
@@ -61,7 +59,7 @@ class _HashingWriter:
 
 
 class _AfterDigest:
-    """A file to read from behind the digest: its content need not be in memory twice."""
+    """A checkpoint file without its digest, for torch.load to read from, so that no second copy is in memory."""
 
     def __init__(self, f: BinaryIO):
         self.f = f
@@ -73,20 +71,14 @@ class _AfterDigest:
     def tell(self) -> int:
         return self.f.tell() - 32
 
-    def read(self, count: int = -1) -> bytes:
-        return self.f.read(count)
-
-    def readline(self) -> bytes:
-        return self.f.readline()
-
-    def readinto(self, buffer: Any) -> int:
-        return self.f.readinto(buffer)  # type: ignore[attr-defined]
+    def __getattr__(self, name: str) -> Any:  # read, readline, readinto
+        return getattr(self.f, name)
 
 
 def load(path: Path, run: str) -> dict[str, Any] | None:
-    """The newest checkpoint that is whole, in the CPU's memory, or None.
+    """Return the newest intact checkpoint, on the CPU, or None.
 
-    One that is not whole is set aside as `.damaged`, with a warning. Raises InputError if it is of another Run or version.
+    A damaged one is renamed to `.damaged`, with a warning. Raises InputError for a checkpoint of another Run or version.
     """
     for file in (path, path.with_suffix(".previous")):
         if not file.is_file():
@@ -94,12 +86,12 @@ def load(path: Path, run: str) -> dict[str, Any] | None:
         with open(file, "rb") as f:
             digest = f.read(32)
             is_intact = hashlib.file_digest(f, "sha256").digest() == digest
-            content: dict[str, Any] = torch.load(_AfterDigest(f), "cpu", weights_only=True) if is_intact else {}  # type: ignore[arg-type]
+            content: dict[str, Any] = torch.load(_AfterDigest(f), "cpu", weights_only=True) if is_intact else {}
         if not is_intact:
             os.replace(file, file.with_suffix(".damaged"))
-            print(f"warning: {file}: damaged (SHA-256 differs), set aside; going on from the one before", file=sys.stderr)
+            print(f"warning: {file}: damaged (SHA-256 differs), renamed to .damaged; trying the previous one", file=sys.stderr)
             continue
         if content.get("schema") != SCHEMA or content.get("run") != run:
-            raise InputError(f"{file}: is the checkpoint of {content.get('run')}, not of {run} in this version; delete it")
+            raise InputError(f"{file}: is a checkpoint of {content.get('run')} or of another version, not of {run}; delete it")
         return content
     return None

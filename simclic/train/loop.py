@@ -1,4 +1,4 @@
-"""The training of a Run, step by step, from the first or from wherever it was stopped; which method it is, it does not know."""
+"""The training loop, the same for every method: from the first step or from a checkpoint to the last."""
 
 import json
 import math
@@ -27,9 +27,9 @@ from simclic.weights import load as weights
 
 
 class Training:
-    """All that a stopped training needs to end bit-identically: it is what a checkpoint holds.
+    """The state of a training, which a checkpoint saves so that a resumed training ends bit-identically.
 
-    Learning rate, order of the images and every draw are functions of the seed and the step, so they are not in it.
+    Learning rate, order of the images and random draws are not part of it: they depend on the seed and the step alone.
     """
 
     def __init__(self, run: Run, images: int, device: torch.device):
@@ -37,22 +37,22 @@ class Training:
             torch.manual_seed(run.seed)
             model = base.build_method(run, images)
         self.run, self.device = run, device
-        self.init: dict[str, Any] = {}  # what it started from
+        self.init: dict[str, Any] = {}  # what is recorded of the weights it started from
         self.model = model.to(device).to(memory_format=torch.channels_last).train()
         groups = self.model.parameter_groups()
         self.optimizer = torch.optim.SGD(groups, run.lr, momentum=run.momentum, weight_decay=run.weight_decay, fused=True)
         self.watch = Watch(self.model.width, self.model.d, device, self.model.watched)
-        self.step, self.seconds = 0, 0.0  # steps done, and the time they took
-        self.resumed: list[int] = []  # the steps at which it went on after a stop
+        self.step, self.seconds = 0, 0.0  # done so far
+        self.resumed: list[int] = []  # steps at which it was resumed
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """Return the content of a checkpoint."""
         counts = {"step": self.step, "seconds": self.seconds, "resumed": self.resumed, "init": self.init}
         parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "watch": self.watch.state_dict()}
         return {"run": self.run.name, **counts, **parts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint's content."""
+        """Resume from the content of a checkpoint."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.watch.load_state_dict(state["watch"])
@@ -60,13 +60,13 @@ class Training:
         self.resumed = [*state["resumed"], self.step]
 
     def prepare_views(self, pixels: Tensor, images: Images) -> Any:
-        """What the method wants of a batch at this step. pixels: (B, 3, H, W) uint8."""
+        """Return the method's views of a batch at this step. pixels: (B, 3, H, W) uint8."""
         return self.model.views(pixels, images, seeded("cpu", self.run.seed, "views", self.step))
 
     def train_step(self, x: Any, index: Tensor, lr: float) -> base.Step:
-        """One step on a batch. x: what `views` returned. index: (B,) which images."""
-        step_seed = seed_of(self.run.seed, "model", self.step)
-        numerics.seed_device(self.device, step_seed)  # for backbones that draw, as with stochastic depth
+        """Take one step on a batch. x: what `prepare_views` returned. index: (B,) which images."""
+        seed = seed_of(self.run.seed, "model", self.step)
+        numerics.seed_device(self.device, seed)  # for backbones that draw, as in stochastic depth
         for group in self.optimizer.param_groups:
             group["lr"] = self.run.lr if group.get("fixed_lr") else lr
         with numerics.autocast(self.device, self.run.precision):
@@ -83,18 +83,16 @@ def train(
     run: Run, dataset: Dataset, images: Images, folder: RunFolder, on_progress: Tell,
     check_claim: Callable[[], None] = lambda: None, options: How = USUAL,
 ) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
-    """Algorithm 1 on the images of splits.fit; returns the backbone and what is recorded of it.
+    """Run Algorithm 1 on the images of splits.fit; return the backbone and the record of the training.
 
-    folder: where the log goes and now and then a checkpoint. check_claim: called before each of these, raises if another
-    process has taken over. Raises InputError if the images are less than a batch or gradients would be wrong, Diverged if the
-    loss stops being finite, Stopped once it is saved if that was asked for.
+    folder: for the log and checkpoints. check_claim: called before each write; raises if another process has taken over.
+    Raises InputError if there are fewer images than a batch or gradients would be wrong, Diverged if the loss or a weight is not
+    finite, Stopped, after saving, if a stop was requested.
     """
     device, size, fit = images.device, run.batch_size, torch.from_numpy(dataset.splits.fit)
     per_epoch = len(fit) // size  # the last incomplete batch of an epoch is left out, as SimSiam does
     if per_epoch == 0:
-        raise InputError(
-            f"batch_size={size} with {len(fit)} training images: not one whole batch; say batch_size={len(fit)} or less"
-        )
+        raise InputError(f"batch_size={size} is more than the {len(fit)} training images; use batch_size={len(fit)} or less")
     training, steps = Training(run, len(images), device), run.epochs * per_epoch
     numerics.check_gradients_supported(training.model.backbone, device, run.precision, run.image_size)
     if content := checkpoint.load(folder.checkpoint_path(), run.name):
@@ -108,7 +106,7 @@ def train(
     log = EpochLog(folder, before=training.step // per_epoch)
     started, last_save, first_bad_step = time.monotonic() - training.seconds, time.monotonic(), torch.tensor(-1, device=device)
 
-    batches = images.stream_pixels(shuffled_batches(run, fit, range(training.step, steps), per_epoch))
+    batches = images.stream_pixels(shuffled_batches(fit, size, range(training.step, steps), run.seed, "order"))
     with stop.boundaries() as stop_requested:
         for step, (pixels, index) in enumerate(batches, training.step):
             epoch, position = divmod(step, per_epoch)
@@ -151,17 +149,21 @@ def train(
     return training.model.backbone, {**record, **training.init, "compiled": compiled, "seconds": seconds}
 
 
-def shuffled_batches(run: Run, fit: Tensor, steps: range, per_epoch: int) -> Iterator[Tensor]:
-    """The images of each step, (B,): another permutation in every epoch, from the seed and the epoch alone. fit: (n,)."""
+def shuffled_batches(index: Tensor, size: int, steps: range, seed: int, purpose: str) -> Iterator[Tensor]:
+    """Yield the images of each step, (size,) of index (n,): a new permutation every epoch, its incomplete last batch left out.
+
+    The order depends on the seed, the purpose (a word for the seed's stream) and the epoch alone. If n < size, batches have n.
+    """
+    per_epoch = max(1, len(index) // size)
     for step in steps:
         epoch, position = divmod(step, per_epoch)
         if position == 0 or step == steps.start:
-            shuffled = fit[torch.randperm(len(fit), generator=seeded("cpu", run.seed, "order", epoch))]
-        yield shuffled[position * run.batch_size : (position + 1) * run.batch_size]
+            shuffled = index[torch.randperm(len(index), generator=seeded("cpu", seed, purpose, epoch))]
+        yield shuffled[position * size : (position + 1) * size]
 
 
 def _raise_if_diverged(bad_step: int, run: Run, per_epoch: int, steps: int, what: str = "the loss") -> None:
-    """Raise Diverged if a step is named."""
+    """Raise Diverged if bad_step is a step; -1 is none."""
     if bad_step >= 0:
         lr = run.lr * (1 + math.cos(math.pi * bad_step / steps)) / 2
         where = f"step {bad_step + 1} of {steps:,}, epoch {bad_step // per_epoch + 1}, learning rate {lr:.3g}"
@@ -169,7 +171,10 @@ def _raise_if_diverged(bad_step: int, run: Run, per_epoch: int, steps: int, what
 
 
 class EpochLog:
-    """The log, one row per epoch, cut back to where training resumes; TensorBoard too, if it is installed."""
+    """The log of a training: log.jsonl with one row per epoch, and TensorBoard's if that is installed.
+
+    before: epochs done; later rows, which a training that was killed wrote, are removed.
+    """
 
     def __init__(self, folder: RunFolder, before: int):
         self.path, self.last_row, self.tensorboard = folder.log_path, dict[str, Any](), _open_tensorboard(folder.path, before)
@@ -179,7 +184,7 @@ class EpochLog:
             self.last_row = json.loads(lines[-1])
 
     def write_epoch(self, row: dict[str, Any]) -> None:
-        """Append one epoch."""
+        """Append the row of an epoch."""
         self.last_row = row
         with open(self.path, "a") as f:
             f.write(json.dumps(row) + "\n")
@@ -192,7 +197,7 @@ class EpochLog:
 
 
 def _open_tensorboard(folder: Path, before: int) -> Any:
-    """A TensorBoard writer that goes on after `before` epochs, or None if TensorBoard is not installed."""
+    """Return a TensorBoard writer for the epochs after `before`, or None if TensorBoard is not installed."""
     if find_spec("tensorboard") is None:
         return None
     from torch.utils.tensorboard import SummaryWriter

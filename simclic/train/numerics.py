@@ -1,4 +1,4 @@
-"""What pre-training and fine-tuning share: precision, compilation, whether numbers are still finite, whether memory sufficed."""
+"""What pre-training and fine-tuning share: precision, compilation, checks for finite numbers, memory."""
 
 import copy
 import os
@@ -26,13 +26,13 @@ CHECK_EVERY = 50  # steps between checks that the loss is finite, where a check 
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Return a context in which a model computes in bf16, if that is its precision; weights stay float32."""
+    """Return a context in which a model computes in bf16 if that is its precision. Weights stay float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Compute convolutions in float32 as it is, where a GPU would round their factors to TF32."""
+    """Compute convolutions in full float32, where a GPU would round their inputs to TF32."""
     before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
     try:
         yield
@@ -43,44 +43,42 @@ def exact_float32() -> Iterator[None]:
 def check_gradients_supported(f: nn.Module, device: torch.device, precision: str, size: int) -> None:
     """Raise InputError where torch would compute wrong gradients: those of a strided convolution in bf16 on a CPU.
 
-    They are left unset where its kernel never meets the image (torch 2.15, oneDNN). size: pixels along each side of an image.
+    Where its kernel lies outside the image, they are left unset (torch 2.15, oneDNN). size: pixels along each side of an image.
     """
-    if device.type == "cpu" and precision == "bf16" and size <= WRONG_UP_TO and any(map(_is_strided, f.modules())):
-        what = f"on a CPU in bf16 this backbone's gradients at {size} pixels would be wrong"
-        raise InputError(f"{what}, as those of images up to {WRONG_UP_TO} are; say precision='float32', or train on a GPU")
-
-
-def _is_strided(m: nn.Module) -> bool:
-    return isinstance(m, nn.Conv2d) and m.kernel_size[0] > m.stride[0] > 1
+    if device.type != "cpu" or precision != "bf16" or size > WRONG_UP_TO:
+        return
+    if any(isinstance(m, nn.Conv2d) and m.kernel_size[0] > m.stride[0] > 1 for m in f.modules()):
+        problem = f"precision='bf16' on a CPU gives wrong gradients for this backbone at {size} pixels (up to {WRONG_UP_TO})"
+        raise InputError(f"{problem}; use precision='float32', or a GPU")
 
 
 def try_compile(f: nn.Module, x: Tensor, precision: str) -> str:
-    """Compile a backbone if a copy of it survives a step with x. Return "yes", or "no: " and why it stays as it is."""
+    """Compile a backbone if a copy of it can be compiled and run on x. Return "yes", or "no: " and the reason."""
     trial = copy.deepcopy(f).requires_grad_(True)
     try:
         trial.compile()
         with autocast(x.device, precision):
             y = trial(x)
         y.float().sum().backward()
-    except Exception as e:  # whatever a compiler stumbles over: without it all is as before
+    except Exception as e:  # compilers raise almost anything; training works without them
         if is_out_of_memory(e):
             raise
         why = (str(e).strip().splitlines() or [type(e).__name__])[0]
-        print(f"warning: torch.compile does not work here ({why}); going on without it", file=sys.stderr)
+        print(f"warning: torch.compile does not work here ({why}); training without it", file=sys.stderr)
         return f"no: {why}"
     f.compile()
     return "yes"
 
 
 def seed_device(device: torch.device, number: int) -> None:
-    """Seed what a backbone on this device draws from. (torch.manual_seed seeds devices of all kinds, in half a millisecond.)"""
+    """Seed the generators of a backbone on this device. (torch.manual_seed seeds all devices and takes half a millisecond.)"""
     torch.default_generator.manual_seed(number)
     if device.type == "cuda":
         torch.cuda.default_generators[device.index or 0].manual_seed(number)
 
 
 def should_check_loss(device: torch.device, step: int) -> bool:
-    """Return whether to check at this step that the loss is finite: always on a CPU, where a check waits for nothing."""
+    """Return whether to check the loss at this step: always on a CPU; elsewhere a check waits for the device."""
     return device.type == "cpu" or step % CHECK_EVERY == 0
 
 
@@ -90,20 +88,20 @@ def is_finite(model: nn.Module) -> bool:
 
 
 def first_nonfinite(loss: Tensor, step: int, first: Tensor) -> Tensor:
-    """Return the first step whose loss was not finite, -1 for none, on the device. first: () int64, what it was so far."""
+    """Return the first step whose loss was not finite, -1 for none, on the device. first: () int64, the same before this step."""
     return torch.where((first < 0) & ~loss.detach().isfinite(), step, first)
 
 
 def is_out_of_memory(e: BaseException) -> bool:
-    """Return whether an error means that memory ran out. torch says so in words alone on the CPU and in some libraries."""
+    """Return whether an error means that memory ran out, which torch often says in the message alone."""
     return isinstance(e, (torch.OutOfMemoryError, MemoryError)) or any(words in str(e) for words in OUT_OF_MEMORY)
 
 
 def available_memory(device: torch.device) -> int:
-    """Return how many bytes this process may still take.
+    """Return how many bytes this process may still allocate.
 
-    On a GPU: what is free. On the CPU: its share of what is free, as one of as many processes as its threads leave cores for,
-    and no more than a job of Slurm's or a container was given.
+    On a GPU: the free memory. On the CPU: a share of it, 1 / (cores / threads of this process), within the limits of a Slurm job
+    and of a container.
     """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
@@ -113,7 +111,7 @@ def available_memory(device: torch.device) -> int:
 
 
 def _container_memory() -> int:
-    """Return the bytes that a container's limit leaves, if there is one (control groups, version 2)."""
+    """Return the bytes that a container's limit (cgroup v2) leaves, or a very large number if there is no limit."""
     try:
         most, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current"))
     except OSError:

@@ -1,4 +1,4 @@
-"""Algorithm 1: the encoder of a Run, trained or read; the controls that train nothing."""
+"""The encoder of a Run: read, or trained with Algorithm 1, or, for the controls, built without training."""
 
 import platform
 import time
@@ -31,10 +31,9 @@ def pretrain(
     on_progress: Tell = lambda share, note: None,
     options: How = USUAL,
 ) -> nn.Module:
-    """The trained backbone of a Run, frozen, in eval mode: read if it is there, else trained, from its checkpoint if any.
+    """Return the trained backbone of a Run, frozen, in eval mode. It is trained if it is not there yet, on splits.fit.
 
-    Images are those of splits.fit. Raises InputError for a backbone that timm does not know or a damaged one,
-    Diverged if the loss stops being finite.
+    Raises InputError for a backbone that is damaged or that timm does not know, Diverged if the loss is not finite.
     """
     folder = RunFolder(runs, run).create(dataset.digest)
     record = folder.encoder_record()
@@ -45,7 +44,7 @@ def pretrain(
                 folder.delete_unfinished()
                 record = _make_encoder(run, dataset, folder, device, on_progress, check_claim, options)
     init_weights.check_init_unchanged(run.init, record, folder.path)
-    # Read back even if it was just made: what follows must not depend on that.
+    # Read from the file even if it was just trained, so that results cannot depend on that.
     return read_backbone(folder, run).to(device).eval().requires_grad_(False)
 
 
@@ -58,7 +57,7 @@ def _make_encoder(
     check_claim: Callable[[], None],
     options: How,
 ) -> dict[str, Any]:
-    """Train or calibrate; write the weights and what is recorded of them. Returns the latter."""
+    """Train or build the encoder, write its weights and its record; return the record."""
     images, fit = prepare_images(run, dataset, folder.runs, device), torch.from_numpy(dataset.splits.fit)
     if run.epochs == 0:
         f, record = build_untrained(run, images, fit, folder.runs)
@@ -70,19 +69,19 @@ def _make_encoder(
 
 
 def prepare_images(run: Run, dataset: Dataset, runs: Path, device: torch.device, side: int | None = None) -> Images:
-    """The images of a data set as a Run's backbone expects them. side: before the centre is cut out; image_size if None."""
+    """Return the images as the Run's backbone expects them. side: pixels before the centre is cut out; None: image_size."""
     record = RunFolder(runs, run).encoder_record()
     normalisation = (
         record.get("normal") if record else weights.read_normalisation(run.init, runs)
-    )  # the file that it came from may be gone by now
+    )  # of init: that file may be gone
     return Images(dataset, run.image_size, device, side=side, normal=normalisation)
 
 
 def build_untrained(run: Run, images: Images, fit: Tensor, runs: Path = files.RUNS) -> tuple[nn.Module, dict[str, Any]]:
-    """A backbone that is not trained here. One with random weights gets batch norms that know the training images: without
-    that the control is unfairly weak. One that was trained elsewhere stays as it came.
+    """Return a backbone that is not trained here, and its record.
 
-    fit: (n,) indices into images. runs: beside which imported weights lie. Returns the backbone and what is recorded of it.
+    With random weights its batch norms are calibrated on the training images, otherwise the control would be unfairly weak.
+    Weights that were trained elsewhere stay as they are. fit: (n,) indices into images. runs: the folder of imported weights.
     """
     started = time.monotonic()
     with torch.random.fork_rng(devices=[]):
@@ -102,14 +101,14 @@ def build_untrained(run: Run, images: Images, fit: Tensor, runs: Path = files.RU
 
 
 def describe_device(device: torch.device) -> dict[str, Any]:
-    """What computes: the device's name and the number of CPU threads, on which the last bits depend; the node and Slurm's job."""
+    """Return the device's name and the number of CPU threads, on which the last bits depend, the node and the Slurm job."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     where = {"node": platform.node(), "job": slurm.job(), "restarts": slurm.restarts()}
     return {"device": name, "threads": torch.get_num_threads(), **where}
 
 
 def read_backbone(folder: RunFolder, run: Run) -> nn.Module:
-    """Return the backbone of a Run from its folder. Raise InputError if it is not what was written."""
+    """Return the backbone of a Run from its folder. Raise InputError if the file was changed."""
     payload, record = folder.read_weights(), folder.encoder_record() or {}
     with torch.random.fork_rng(devices=[]):
         f = weights.deserialise_backbone(payload, build_backbone(run))

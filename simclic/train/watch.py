@@ -1,7 +1,8 @@
-"""Watching it learn: what is averaged over an epoch, effective rank, a cheap probe, and whether the representation collapsed."""
+"""What the log says of each epoch: averages over its steps, effective rank, a cheap probe; and whether the encoder collapsed."""
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -9,16 +10,15 @@ from simclic.data import Dataset
 from simclic.data.metrics import METRICS
 from simclic.methods.base import Step
 
-PROBE_IMAGES = 1536  # images at the end of an epoch whose features are kept: two thirds to fit the probe, one third to score it
-RANK_IMAGES = 512  # of these, so many for the rank
+PROBE_IMAGES = 1536  # the last images of an epoch: two thirds to fit the probe, one third to score it
+RANK_IMAGES = 512  # the last of these, for the rank
 
 
 class Watch:
-    """What an epoch shows, gathered on the device from the steps themselves: no further pass, no synchronisation.
+    """The quantities of an epoch, collected on the device during its steps: no extra pass, no synchronisation.
 
-    watched: names of what a method's steps show besides. sums: (3 + watched,) of loss, these, spread of z, and steps.
-    features: (ROWS, width), z: (RANKED, d), index: (ROWS,) of the last images of the epoch, -1 where there is none yet.
-    All of it belongs to the state of a training.
+    watched: names of the method's own quantities. sums: (3 + watched,) over steps of the loss, these, spread of z, and 1.
+    features: (PROBE_IMAGES, width), z: (RANK_IMAGES, d), index: (PROBE_IMAGES,) of the last images of the epoch, -1 for none.
     """
 
     def __init__(self, width: int, d: int, device: torch.device, watched: tuple[str, ...] = ()):
@@ -30,7 +30,7 @@ class Watch:
 
     @torch.no_grad()
     def add_step(self, output: Step, index: Tensor, ahead: int) -> None:
-        """One step. index: (B,) of its images. ahead: images that the epoch still brings after these."""
+        """Add a step. index: (B,) of its images. ahead: how many images of the epoch come after these."""
         unit = nn.functional.normalize(output.z.float(), dim=1)
         spread = unit.std(dim=0).mean() * output.z.shape[1] ** 0.5
         named = [output.watched[name] for name in self.watched]
@@ -42,7 +42,7 @@ class Watch:
                 buffer[start + cut : start + len(new)] = new[cut:].detach().to(buffer.dtype)
 
     def finish_epoch(self, dataset: Dataset) -> dict[str, Any]:
-        """The epoch's figures; everything begins again."""
+        """Return the row of the epoch for the log, and reset."""
         *totals, count = self.sums.tolist()
         seen = self.index >= 0
         shown: dict[str, Any] = {n: v / count for n, v in zip(("loss", *self.watched, "spread"), totals, strict=True)}
@@ -54,31 +54,29 @@ class Watch:
         return shown
 
     def state_dict(self) -> dict[str, Tensor]:
-        """For a checkpoint."""
+        """Return the tensors for a checkpoint."""
         return {"sums": self.sums, "features": self.features, "z": self.z, "index": self.index}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """From a checkpoint."""
+        """Restore the tensors of a checkpoint."""
         for name, value in state.items():
             getattr(self, name).copy_(value)
 
 
 def effective_rank(z: Tensor) -> float:
-    """RankMe (Garrido et al., 2023): the exponential of the entropy of the normalised singular values. z: (n, d)."""
+    """Return RankMe (Garrido et al., 2023): the exponential of the entropy of the normalised singular values. z: (n, d)."""
     gram = z.double() @ z.double().T if len(z) < z.shape[1] else z.double().T @ z.double()
-    values = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()  # the singular values, in a fraction of the time
+    values = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()  # singular values, faster than svdvals
     p = values / values.sum().clamp_min(1e-12) + 1e-7
     return float(torch.exp(-(p * p.log()).sum()))
 
 
 def ridge_probe_error(features: Tensor, index: Tensor, dataset: Dataset) -> float | None:
-    """Error in percent, by the data set's metric, of ridge regression onto the labels: fitted in closed form on two thirds of
-    these images, scored on the others. Only images of the train split have a say.
+    """Return the error of a ridge regression on the labels, by the data set's metric in percent, or None for too few images.
 
-    features: (n, width), as they were when the image was trained on. index: (n,) which image. None if there are too few.
+    It is fitted in closed form on two thirds of those images that are in the train split, and scored on the others.
+    features: (n, width), as they were when the image was trained on. index: (n,) which image.
     """
-    import numpy as np
-
     train = np.isin(index.cpu().numpy(), dataset.splits.train)
     labels = dataset.labels[index.cpu().numpy()[train]]
     x = features[torch.from_numpy(train).to(features.device)].double()
@@ -97,11 +95,10 @@ def ridge_probe_error(features: Tensor, index: Tensor, dataset: Dataset) -> floa
 
 
 def explain_collapse(row: dict[str, Any]) -> str:
-    """Why the representation of an epoch counts as collapsed, or nothing.
+    """Return why the representation counts as collapsed after this epoch, or an empty text. row: of the log.
 
-    z are the vectors that the method's loss compares (Step.z). A loss of -1 is no evidence: SimCLIC has z_i = z_j, and two
-    views may be easy. All images in one place (spread near 0) is, and so are a few dimensions of all that there could be: less
-    than 5 %, a line drawn by us between 25 % of a healthy run and 3 % of one without stop-gradient.
+    A loss of -1 is no evidence: SimCLIC has z_i = z_j. Evidence is a spread near 0 (all images in one place), or a rank below
+    5 % of what is possible: our threshold, between 25 % of a healthy run and 3 % of one without stop-gradient.
     """
     if not row:
         return ""

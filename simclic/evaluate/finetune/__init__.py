@@ -1,7 +1,4 @@
-"""Fine-tuning (Section 4.2): SGD over a grid of learning rates and weight decays, chosen on val, trained again, scored once.
-
-Members of the grid are trained in bundles, in one pass over the images each.
-"""
+"""Fine-tuning (Section 4.2): SGD over a grid of learning rates and weight decays; the best on val is refitted and tested once."""
 
 from simclic.data import labels
 from simclic.data.metrics import METRICS
@@ -35,25 +32,25 @@ def finetune(task: FinetuneTask, progress: GridProgress, on_progress: Tell = lam
 
     for judged in grid.train_bundles(Phase("grid", splits.train, splits.val), settings[len(progress.rows) :]):
         rows = []
-        for (lr, decay), (diverged, scores) in zip(settings[len(progress.rows) :], judged, strict=False):
-            error = None if scores is None else metric(dataset.labels[splits.val], scores)
-            diverged_at = (diverged or task.protocol.steps) if error is None else None
-            rows.append({"lr": lr, "decay": decay, "error": error, "diverged": diverged_at})
+        for (lr, decay), (diverged_at, logits) in zip(settings[len(progress.rows) :], judged, strict=False):
+            error = None if logits is None else metric(dataset.labels[splits.val], logits)
+            diverged = (diverged_at or task.protocol.steps) if error is None else None
+            rows.append({"lr": lr, "decay": decay, "error": error, "diverged": diverged})
         progress.add_rows(rows)
     finished_rows = [row for row in progress.rows if row["error"] is not None]
     if not finished_rows:
         raise Diverged(f"all {len(progress.rows)} settings of the fine-tuning grid diverged")
     best = min(finished_rows, key=lambda row: row["error"])
 
-    (((diverged, test),),) = grid.train_bundles(Phase("refit", splits.fit, splits.test), [(best["lr"], best["decay"])])
-    if test is None:
+    (((diverged_at, test_logits),),) = grid.train_bundles(Phase("refit", splits.fit, splits.test), [(best["lr"], best["decay"])])
+    if test_logits is None:
         progress.delete_checkpoint()
-        where = f"lr {best['lr']:.1e}, decay {best['decay']:.1e}, step {diverged or task.protocol.steps:,}"
+        where = f"lr {best['lr']:.1e}, decay {best['decay']:.1e}, step {diverged_at or task.protocol.steps:,}"
         raise Diverged(f"the refit diverged at {where}")
     truth = dataset.labels[splits.test]
     record = {
-        "error": metric(truth, test), "metric": dataset.facts.metric, "curve": progress.rows, "sizes": splits.sizes,
+        "error": metric(truth, test_logits), "metric": dataset.facts.metric, "curve": progress.rows, "sizes": splits.sizes,
         "chosen": {"lr": best["lr"], "decay": best["decay"], "val_error": best["error"]},
         "members": progress.members, "compiled": grid.compiled, "resumed": progress.resumed, "seconds": progress.seconds,
     }  # fmt: skip
-    return record, truth, test
+    return record, truth, test_logits

@@ -1,6 +1,6 @@
-"""Many members of a grid in one pass over the images: each batch is decoded, cut and moved once, then every member steps.
+"""A bundle of grid members, trained in one pass over the images: each batch is decoded, cropped and moved once for all.
 
-A member alone and a member in a bundle compute the same, so that nothing depends on how many fit into memory.
+A member computes the same alone and in a bundle, so no result depends on how many fit into memory.
 """
 
 import time
@@ -17,11 +17,11 @@ from simclic.evaluate.finetune.train_batches import TrainBatches
 from simclic.train.numerics import should_check_loss
 
 EVAL_BATCH = 256  # whole images at a time
-MAX_UNSAVED_SECONDS = 60.0  # seconds of training that scoring may put at risk
+MAX_UNSAVED_SECONDS = 60.0  # of training that may be lost while the bundle is evaluated
 
 
 class Bundle:
-    """Members that see each batch together. phase: which images they are trained on ("grid", "refit"), for the checkpoint."""
+    """Members that see each batch together. phase: "grid" or "refit", recorded in the checkpoint."""
 
     def __init__(self, task: FinetuneTask, settings: Sequence[Setting], phase: str, compiled: bool = False):
         self.task, self.settings, self.phase = task, list(settings), phase
@@ -29,12 +29,9 @@ class Bundle:
         self.step = 0
 
     def train(
-        self,
-        train_batches: TrainBatches,
-        index: np.ndarray,
-        progress: GridProgress,
+        self, train_batches: TrainBatches, index: np.ndarray, progress: GridProgress,
         on_step: Callable[[int], None] = lambda step: None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Train for the remaining steps on the images `index`; members that diverge are not trained further.
 
         on_step: called with the number of steps done. Saves a checkpoint every `options.minutes`. Raises Stopped, after saving,
@@ -42,9 +39,8 @@ class Bundle:
         """
         protocol, device, saved = self.task.protocol, self.task.images.device, time.monotonic()
         alive = [m for m in self.members if not m.diverged_at]
-        batches = train_batches(index, self.step)
         with stop.boundaries() as stop_requested:
-            for step, (x, y) in enumerate(batches, self.step):
+            for step, (x, y) in enumerate(train_batches(index, self.step), self.step):
                 for member in alive:
                     member.step(x, y, step)
                 self.step, stopping = step + 1, stop_requested()
@@ -60,29 +56,25 @@ class Bundle:
                 if not alive:
                     break
         if time.monotonic() - saved > MAX_UNSAVED_SECONDS:
-            progress.save_bundle(self.state_dict())  # what follows takes its time, and cannot be stopped and saved
+            progress.save_bundle(self.state_dict())  # evaluation takes a while and saves nothing
 
     def predict_logits(self, index: np.ndarray) -> list[np.ndarray | None]:
-        """Of each member the logits of whole images, (n, K) float32, or None if it diverged. index: (n,)."""
-        alive = [not m.diverged_at for m in self.members]
+        """Return each member's logits of whole images, (n, K) float32, or None if it diverged. index: (n,)."""
         logits: list[list[np.ndarray]] = [[] for _ in self.members]
+        alive = [(member, parts) for member, parts in zip(self.members, logits, strict=True) if not member.diverged_at]
         for x, _ in self.task.images.stream(torch.from_numpy(index).split(EVAL_BATCH)):
-            for i, member in enumerate(self.members):
-                if alive[i]:
-                    logits[i].append(member.predict_logits(x))
-        joined = [np.concatenate(part) if part else None for part in logits]
-        return [
-            member_logits if member_logits is not None and bool(np.isfinite(member_logits).all()) else None
-            for member_logits in joined
-        ]
+            for member, parts in alive:
+                parts.append(member.predict_logits(x))
+        joined = [np.concatenate(parts) if parts else np.array(np.nan) for parts in logits]
+        return [whole if np.isfinite(whole).all() else None for whole in joined]
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint holds: all that is needed to end bit-identically. Images and draws are functions of the step."""
+        """Return the content of a checkpoint. Images and random draws are not in it: they depend on the seed and the step."""
         members = [m.state_dict() for m in self.members]
         return {"part": self.phase, "settings": self.settings, "step": self.step, "members": members}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint's content."""
-        for member, member_state in zip(self.members, state["members"], strict=False):  # it may hold more than go on together
+        """Resume from the content of a checkpoint, which may hold more members than this bundle."""
+        for member, member_state in zip(self.members, state["members"], strict=False):
             member.load_state_dict(member_state)
         self.step = state["step"]

@@ -1,4 +1,4 @@
-"""What of a grid outlives its process: rows that are finished, and the checkpoint of the bundle at work."""
+"""What a grid search keeps on disk: the finished rows of its curve, and a checkpoint of the unfinished bundle."""
 
 import time
 from collections.abc import Callable
@@ -11,32 +11,30 @@ from simclic.train import checkpoint
 
 
 class GridProgress:
-    """Beside a Run's other files. source: data and weights that it has to come from; what comes from others is not read.
+    """The progress of one grid search, in the Run's folder.
 
-    rows: those that are finished. resumed: steps at which bundles went on. members: of the largest bundle. check_claim: called
-    before anything is written, raises if another process has taken over.
+    source: identifies data and weights; progress made from another source is ignored. rows: finished rows. resumed: steps at
+    which bundles were resumed. members: size of the largest bundle. check_claim: called before each write; raises if another
+    process has taken over.
     """
 
     def __init__(
         self, runs: Path, run: Run, protocol: Protocol, source: str = "", check_claim: Callable[[], None] = lambda: None
     ):
         self.folder, self.protocol, self.source, self.check_claim = RunFolder(runs, run), protocol, source, check_claim
-        self.path = self.folder.checkpoint_path(protocol)
-        self.name = f"{run.name}/{protocol.name}"
+        self.path, self.name = self.folder.checkpoint_path(protocol), f"{run.name}/{protocol.name}"
         self.folder.delete_unfinished(protocol)
         partial = self.folder.partial_result(protocol, source)
-        self.rows, self.earlier_seconds, self.resumed, self.members = (
-            partial[k] for k in ("curve", "seconds", "resumed", "members")
-        )
-        self.started = time.monotonic()
+        self.rows, self.resumed, self.members = (partial[k] for k in ("curve", "resumed", "members"))
+        self.earlier_seconds, self.started = partial["seconds"], time.monotonic()
 
     @property
     def seconds(self) -> float:
-        """The time that all of it took, in this process and in those before."""
+        """Seconds spent so far, in this and earlier processes."""
         return self.earlier_seconds + time.monotonic() - self.started
 
     def add_rows(self, rows: list[dict[str, Any]]) -> None:
-        """Rows that are finished; the checkpoint they came from goes."""
+        """Write finished rows, then delete the checkpoint of their bundle."""
         self.check_claim()
         self.rows += rows
         finished = {"curve": self.rows, "seconds": self.seconds, "resumed": self.resumed, "members": self.members}
@@ -44,21 +42,21 @@ class GridProgress:
         self.delete_checkpoint()
 
     def load_bundle(self) -> dict[str, Any] | None:
-        """The bundle that was at work, in the CPU's memory, or None. Raises InputError if the file is of something else."""
+        """Return the checkpoint of the unfinished bundle, on the CPU, or None. Raises InputError if it is of another Run."""
         content = checkpoint.load(self.path, self.name)
         return content if content and content["of"] == self.source else None
 
     def save_bundle(self, content: dict[str, Any]) -> None:
-        """The bundle at work. Raises InputError if it cannot be written; the one before is then untouched."""
+        """Write the checkpoint of a bundle. Raises InputError if that fails; the previous checkpoint is then untouched."""
         self.check_claim()
         header = {"run": self.name, "of": self.source, "seconds": self.seconds, "resumed": self.resumed}
         checkpoint.save(self.path, {**content, **header})
 
     def resume_from(self, content: dict[str, Any]) -> None:
-        """A bundle goes on from this: what it took until then counts."""
+        """Count the time and the resumptions that a loaded checkpoint records."""
         self.earlier_seconds, self.started = content["seconds"], time.monotonic()
         self.resumed = [*content["resumed"], content["step"]]
 
     def delete_checkpoint(self) -> None:
-        """No bundle is at work any more."""
+        """Delete the checkpoint of the bundle."""
         self.folder.delete_checkpoint(self.protocol)
