@@ -480,7 +480,7 @@ def test_features_are_computed_once_and_read_by_every_protocol(tmp_path, monkeyp
     with pytest.raises(Broken, match=r"features-float32.safetensors: was altered .*; delete it to compute it again"):
         compute_results(run, (Linear(l2_count=3),), tmp_path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(Broken, match="is not a whole file of features; delete it"):
+    with pytest.raises(Broken, match="is not a complete file of features; delete it"):
         compute_results(run, (Linear(l2_count=3),), tmp_path)
     path.unlink()
     compute_results(run, (Linear(l2_count=3),), tmp_path)

@@ -1,6 +1,6 @@
-"""Linear evaluation (Section 4.2): frozen features, 45 values of l2, chosen on val, refitted on train + val, scored once on test.
+"""Linear evaluation (Section 4.2): frozen features, 45 values of l2; the best on val is refitted on train + val and tested once.
 
-Two protocols solve the same problem: `converged` to a proven gap, `as-published` as the cited baselines' source did.
+Two solvers of the same problem: `converged` to a proven gap, `as-published` as the cited baselines' source did.
 """
 
 import time
@@ -27,8 +27,8 @@ SOLVERS = {"converged": newton.solve_path, "as-published": published.solve_path}
 def linear_probe(protocol: Linear, x: Tensor, dataset: Dataset, on_progress: Tell = lambda share, note: None) -> Scored:
     """Fit on train for every l2, choose on val by the data set's metric, refit on train + val, score test once.
 
-    x: (N, d) float32, the features of all images of the data set, on the device that computes. On equal error the stronger l2
-    wins; as published, the weaker, which came first there. Raises InputError if a classifier cannot be learned from them.
+    x: (N, d) float32, the features of all images of the data set, on the device that computes. Of equal errors the first in the
+    protocol's order wins: the stronger l2; as published, the weaker. Raises InputError for unusable labels or features.
     """
     started, splits, classes = time.monotonic(), dataset.splits, dataset.facts.classes
     metric, solve = METRICS[dataset.facts.metric], SOLVERS[protocol.solver]
@@ -51,7 +51,7 @@ def linear_probe(protocol: Linear, x: Tensor, dataset: Dataset, on_progress: Tel
     assert best is not None
 
     lowest, chosen = best
-    start = chosen if protocol.solver == "converged" else last  # there the refit went on from the last fit of the search
+    start = chosen if protocol.solver == "converged" else last  # as published, the refit starts from the last fit
     (refit,) = solve(*select_split("fit"), classes, [chosen.l2], protocol, start)
     x_test, truth = select_split("test")
     test = refit.decision_values(x_test)

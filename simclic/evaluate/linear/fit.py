@@ -1,4 +1,4 @@
-"""What a solver of the probe gives, and what it needs: features and labels that a classifier can be learned from."""
+"""The solution of a linear probe at one l2, and the checks of what it is learned from."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +17,9 @@ CHUNK_ROWS = 4096  # images whose decision values are computed at a time
 class Fit:
     """A solution at one l2. weights: (d, K) float64. intercept: (K,) float64.
 
-    iterations: gradients and products with the Hessian, two passes over the features each; L-BFGS's own under the other protocol.
-    objective: sum of losses + l2/2 |W|^2. gap: how far at most the objective is above its minimum, as a share of it; None where
-    nothing is known. converged: is that as near as was asked for?
+    iterations: gradients and products with the Hessian, two passes over the features each; as published, L-BFGS's iterations.
+    objective: sum of losses + l2/2 |W|^2. gap: a bound on (objective - minimum) / objective; None if unknown. converged: whether
+    the solver reached its tolerance.
     """
 
     l2: float
@@ -31,13 +31,13 @@ class Fit:
     gap: float | None = None
 
     def decision_values(self, x: Tensor) -> np.ndarray:
-        """Decision values. x: (n, d) float32 on any device. Returns (n, K) float64."""
+        """Return decision values, (n, K) float64. x: (n, d) float32 on any device."""
         rows = x.split(CHUNK_ROWS)
         return torch.cat([torch.addmm(self.intercept, part.to(self.weights), self.weights) for part in rows]).cpu().numpy()
 
     @property
     def convergence(self) -> dict[str, Any]:
-        """What a result keeps of how this was found."""
+        """The fields that a result stores of each fit."""
         return {k: getattr(self, k) for k in ("iterations", "objective", "gap", "converged")}
 
 
@@ -52,10 +52,10 @@ def check_learnable(x: Tensor, y: np.ndarray, classes: int) -> None:
 
 
 def check_finite(x: Tensor) -> None:
-    """Raise InputError if a feature is NaN or infinite."""
+    """Raise InputError if a feature is NaN or infinite. x: (n, d)."""
     bad = (~torch.isfinite(x)).any(dim=1).nonzero()
     if len(bad):
         raise InputError(
             f"the backbone's features are not finite for {len(bad):,} of {len(x):,} images; "
-            "its weights are of no use (train it again with a smaller base_lr), or bf16 is too coarse (features='float32')"
+            "train it again with a smaller base_lr, or use features='float32' if bf16 overflows"
         )

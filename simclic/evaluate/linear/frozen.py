@@ -1,4 +1,4 @@
-"""Frozen features: one pass over a data set's images, kept beside the encoder and read by every protocol."""
+"""Frozen features: computed in one pass over a data set's images, stored beside the encoder, and read by every protocol."""
 
 import hashlib
 from pathlib import Path
@@ -16,16 +16,16 @@ from simclic.progress import Tell
 from simclic.store.run_folder import RunFolder
 from simclic.train.numerics import exact_float32
 
-BATCH = 256  # part of what the last bits depend on
+BATCH = 256  # the last bits of features depend on it
 
 
 def frozen_features(
     protocol: Linear, run: Run, f: nn.Module, images: Images, runs: Path, on_progress: Tell = lambda share, note: None
 ) -> Tensor:
-    """The frozen backbone's output for every image, as it is: (N, d) float32 on the device.
+    """Return the frozen backbone's output for every image: (N, d) float32 on the device.
 
-    f: in eval mode. Computed once for an encoder, its data and a precision, then read. Raises InputError if it is not finite,
-    and Broken if what is kept was damaged.
+    f: in eval mode. Features are computed once for an encoder, its data and a precision, and then read from a file. Raises
+    InputError if they are not finite, Broken if the file is damaged.
     """
     folder = RunFolder(runs, run)
     encoder, record = folder.encoder_record() or {}, folder.run_record() or {}
@@ -41,10 +41,7 @@ def frozen_features(
 
 @torch.no_grad()
 def extract_features(protocol: Linear, f: nn.Module, images: Images, on_progress: Tell = lambda share, note: None) -> Tensor:
-    """The pass over all images, in the protocol's precision; float32 is exactly that, also where a GPU would round its factors.
-
-    Returns (N, d) float32 on the device.
-    """
+    """Compute the features of all images in the protocol's precision: (N, d) float32 on the device. float32 excludes TF32."""
     rows, half = [], protocol.features == "bf16"
     with torch.autocast(images.device.type, torch.bfloat16, enabled=half), exact_float32():
         for x, _ in images.stream(torch.arange(len(images)).split(BATCH)):
@@ -54,18 +51,18 @@ def extract_features(protocol: Linear, f: nn.Module, images: Images, on_progress
 
 
 def read_features(path: Path, source: dict[str, str]) -> Tensor | None:
-    """The features in a file, (N, d) float32, or None if there are none of this encoder and data. Raises Broken if damaged."""
+    """Return the features in a file, (N, d) float32, or None if it is missing or of another source. Raises Broken if damaged."""
     if not path.is_file():
         return None
     try:
         with safe_open(path, "pt") as file:
             metadata, x = file.metadata() or {}, file.get_tensor("features")
     except (SafetensorError, OSError) as e:
-        raise files.Broken(f"{path}: is not a whole file of features; delete it to compute them again") from e
+        raise files.Broken(f"{path}: is not a complete file of features; delete it to compute them again") from e
     if {key: metadata.get(key) for key in source} != source:
         return None
     if metadata.get("sha256") != _hash_tensor(x):
-        raise files.Broken(f"{path}: was altered after it was written (SHA-256 differs); delete it to compute it again")
+        raise files.Broken(f"{path}: was changed after it was written (SHA-256 differs); delete it to compute it again")
     return x
 
 

@@ -1,4 +1,4 @@
-"""The losses of a linear probe as functions of its logits: one class an image, or several."""
+"""The losses of a linear probe as functions of its logits: a softmax over classes, or a logistic loss per class."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,8 +11,10 @@ HessianProduct = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class LossPoint:
-    """The losses at some logits, (n, C). loss: summed over images, one per problem. p: probabilities, (n, C).
-    residual: (n, C), the loss's derivative, as exact as p even where it is tiny."""
+    """The losses at some logits (n, C). loss: summed over images, one per problem. p: (n, C) probabilities.
+
+    residual: (n, C), the derivative of the loss, as exact as p even where it is tiny.
+    """
 
     loss: Tensor
     p: Tensor
@@ -21,21 +23,24 @@ class LossPoint:
 
 @dataclass(frozen=True)
 class SoftmaxLoss:
-    """Each image is of one of C classes: one problem, a softmax. y: (n,)."""
+    """Each image has one of C classes: one problem, a softmax. y: (n,)."""
 
     y: Tensor
     scale: float = 1.0  # of l2
 
     def sum_per_problem(self, t: Tensor) -> Tensor:
-        """Sums over what belongs to one problem. t: (m, C). Returns (1, 1)."""
+        """Return sums over each problem's entries: (1, 1). t: (m, C)."""
         return t.sum().reshape(1, 1)
 
     def centre_classes(self, t: Tensor) -> Tensor:
-        """Without what is the same for all classes, which changes no loss and is 0 in a solution. t: (m, C). Returns (m, C)."""
+        """Subtract the mean over classes, which changes no loss and is 0 in a solution. t: (m, C). Returns (m, C)."""
         return t - t.mean(dim=1, keepdim=True)
 
     def evaluate_at(self, logits: Tensor) -> LossPoint:
-        """logits: (n, C). Where the true class is nearly sure, loss and residual are summed up from the others."""
+        """Return loss, probabilities and residual at logits (n, C).
+
+        Where the true class has a probability near 1, loss and residual are computed from the other classes.
+        """
         highest = logits.amax(dim=1, keepdim=True)
         e = (logits - highest).exp_()
         sums = e.sum(dim=1, keepdim=True)
@@ -47,10 +52,10 @@ class SoftmaxLoss:
         return LossPoint(self.sum_per_problem(loss), p, residual)
 
     def curvature(self, p: Tensor) -> tuple[Tensor, HessianProduct]:
-        """The loss's second derivative by the logits: its diagonal, (n, C), and its product with any a, (n, C). p: (n, C).
+        """Return the second derivative by the logits: its diagonal (n, C), and its product with any a (n, C). p: (n, C).
 
-        Of an image whose class is nearly sure 1 - p and p a - p <p, a> have no digits left. The same to all of a changes nothing,
-        so a is taken relative to that class, and what is left are sums of small numbers.
+        If a class has p near 1, 1 - p and p a - p <p, a> lose all digits to cancellation. Adding a constant to a changes nothing,
+        so a is taken relative to that class, which leaves sums of small numbers.
         """
         top = p.argmax(dim=1, keepdim=True)
         others = p.scatter(1, top, 0.0).sum(dim=1, keepdim=True)
@@ -62,12 +67,12 @@ class SoftmaxLoss:
         return (p * (1 - p)).scatter_(1, top, p.gather(1, top) * others), multiply_hessian
 
     def intercept_step(self, point: LossPoint) -> tuple[Tensor, Tensor]:
-        """Newton's step in b alone, (1, C), and half its squared decrement, (1, 1)."""
+        """Return Newton's step in b alone, (1, C), and half its squared decrement, (1, 1)."""
         apart = (point.p.T @ point.p).fill_diagonal_(0)
-        hessian = torch.diag(apart.sum(dim=1)) - apart  # rows sum to 0: exact where 1 - p would not be
+        hessian = torch.diag(apart.sum(dim=1)) - apart  # rows sum to 0; 1 - p would cancel
         gradient, step = point.residual.sum(dim=0)[:-1], torch.zeros_like(point.p[:1])
         scale = hessian.diagonal()[:-1].clamp_min(1e-300).rsqrt()
-        scaled = hessian[:-1, :-1] * scale * scale[:, None]  # all b alike changes nothing, so the last may stay
+        scaled = hessian[:-1, :-1] * scale * scale[:, None]  # a constant in b changes nothing, so the last stays
         scaled.diagonal().add_(1e-15)
         factor, failed = torch.linalg.cholesky_ex(scaled)
         if failed:
@@ -78,8 +83,10 @@ class SoftmaxLoss:
 
 @dataclass(frozen=True)
 class LogisticLoss:
-    """Each of C classes is shown by an image or not: C problems, a logistic loss each. y: (n, C) with 1, 0, or -1 where an image
-    is left out of a class's problem."""
+    """Each image shows any of C classes: C problems, a logistic loss each.
+
+    y: (n, C) with 1 for shown, 0 for not shown, -1 where an image is left out of a class's problem.
+    """
 
     y: Tensor
     scale: float = 0.5  # of l2: one weight vector stands for two opposite ones of half its length
@@ -89,35 +96,35 @@ class LogisticLoss:
         object.__setattr__(self, "sign", (1.0 - 2.0 * self.y) * (self.y >= 0))
 
     def select_problems(self, columns: Tensor) -> "LogisticLoss":
-        """Some of the problems."""
+        """Return the losses of some of the problems."""
         return LogisticLoss(self.y[:, columns])
 
     def sum_per_problem(self, t: Tensor) -> Tensor:
-        """As OneOf's: (1, C)."""
+        """As in SoftmaxLoss: (1, C)."""
         return t.sum(dim=0, keepdim=True)
 
     def centre_classes(self, t: Tensor) -> Tensor:
-        """As OneOf's: nothing is the same for all, each class is a problem of its own."""
+        """As in SoftmaxLoss; here each class is a problem of its own, so nothing is subtracted."""
         return t
 
     def evaluate_at(self, logits: Tensor) -> LossPoint:
-        """As OneOf's."""
-        wrong = torch.sigmoid(self.sign * logits)  # how likely what is not so is held to be
+        """As in SoftmaxLoss."""
+        wrong = torch.sigmoid(self.sign * logits)  # probability given to the wrong label
         loss = torch.logaddexp(self.sign * logits, torch.zeros_like(logits)) * self.sign.abs()
         return LossPoint(self.sum_per_problem(loss), wrong, wrong * self.sign)
 
     def curvature(self, p: Tensor) -> tuple[Tensor, HessianProduct]:
-        """As OneOf's; p is small where a class is nearly sure, and exact."""
+        """As in SoftmaxLoss; p is that of the wrong label, so nothing cancels."""
         diagonal = p * (1 - p) * self.sign.abs().to(p)
         return diagonal, lambda a: diagonal * a
 
     def intercept_step(self, point: LossPoint) -> tuple[Tensor, Tensor]:
-        """As OneOf's: (1, C) both."""
+        """As in SoftmaxLoss: (1, C) both."""
         gradient, hessian = self.sum_per_problem(point.residual), self.sum_per_problem(self.curvature(point.p)[0])
         step = -gradient / hessian.clamp_min(1e-300)
         return step, -gradient * step / 2
 
 
 def loss_for_labels(y: Tensor) -> SoftmaxLoss | LogisticLoss:
-    """The losses that labels ask for. y: (n,) class indices, or (n, C) with 1, 0 or -1 for each class."""
+    """Return the loss for labels y: (n,) class indices, or (n, C) with 1, 0 or -1 for each class."""
     return SoftmaxLoss(y) if y.ndim == 1 else LogisticLoss(y)

@@ -4,17 +4,16 @@ Minimise F(W, b) = sum_i -log softmax(W^T x_i + b)[y_i] + l2/2 |W|^2, b not pena
 shows several classes (VOC2007) there is one such problem with two outcomes per class; their two weight vectors are opposite,
 so that one with half the l2 will do, as if scikit-learn had 2C.
 
-The proof. The probabilities p that belong to (W, b) are a feasible point of the dual problem if b is best for W. There the
+The proof. The probabilities p that belong to (W, b) are a feasible point of the dual problem if b is optimal for W. There the
 dual's value is F - |dF/dW|^2 / (2 l2), and it never exceeds the minimum F*. So F - F* <= |dF/dW|^2 / (2 l2): no curvature is
-guessed, and a small gradient with a weak l2 does not pass for convergence. b is made best by Newton's method on the logits; what
-that leaves is in the bound, by its decrement and by the most that it can add to the gradient.
+guessed, and a small gradient with a weak l2 does not count as converged. b is made optimal by Newton's method on the logits; the
+rest is in the bound, as its decrement and the most that it can add to the gradient.
 
-Where the time goes. F, gradient and gap are float64. A step solves H v = -gradient by conjugate gradients with float32
-products; what they get wrong the next gradient sees, and if they bring it no further, float64 takes over. Features are centred
-and rotated into the eigenbasis of their covariance (at most n dimensions of it if there are fewer images than that), where the
-Hessian is close to diagonal: dividing by the diagonal leaves few steps to be made, and where it does not, dividing by the
-Hessian's block of each class does (see space.py). Each l2 begins where the two before it point to, as the solution is nearly
-linear in log l2.
+The speed. F, gradient and gap are float64. A step solves H v = -gradient by conjugate gradients with float32 products; the next
+gradient corrects their rounding, and if they make no progress, float64 takes over. Features are centred and rotated into the
+eigenbasis of their covariance (at most n dimensions if there are n images), where the Hessian is close to diagonal: dividing by
+the diagonal leaves few steps, and where it does not, dividing by the Hessian's block of each class does (see space.py). Each l2
+starts on the line through the last two solutions, as the solution is nearly linear in log l2.
 """
 
 import math
@@ -30,24 +29,24 @@ from simclic.evaluate.linear.losses import LogisticLoss, LossPoint, SoftmaxLoss,
 from simclic.evaluate.linear.space import FeatureSpace, Preconditioner, rotate_features
 from simclic.experiment import Linear
 
-GRADIENT_REDUCTION = 0.02  # by how much one step reduces the gradient, unless less will do
-MAX_IDLE_PRODUCTS = 100  # products with float32 that halve nothing: rounding is all that is left
-GAP_SHARE = 0.5  # of the gap that is asked for, the part that a step aims at; and by how much each step has to reduce the gap
+GRADIENT_REDUCTION = 0.02  # factor by which a step reduces the gradient, unless less suffices
+MAX_IDLE_PRODUCTS = 100  # float32 products without progress: what remains is rounding
+GAP_SHARE = 0.5  # share of the tolerance that a step aims at; and the factor by which each step must reduce the gap
 
 
 def solve_path(
     x: Tensor, y: np.ndarray, classes: int, values: Iterable[float], protocol: Linear, start: Fit | None = None
 ) -> Iterator[Fit]:
-    """Solve for each l2 in turn; the order matters to the time alone, and from strong to weak is fastest.
+    """Yield the fit for each l2 in turn. Their order changes only the time; from strong to weak is fastest.
 
     x: (n, d) float32 on the device that computes. y: (n,) class indices, or (n, K) with 1, 0 or -1 for each class. start: a
-    solution to begin at, of this problem or one like it. A value that takes more than protocol.iterations is given back as it
-    is, not converged. Raises InputError for what no classifier can be learned from.
+    solution of this or a similar problem. A fit that needs more than protocol.iterations is returned with converged=False.
+    Raises InputError for unusable labels or features.
     """
     check_learnable(x, y, classes)
     space, losses = rotate_features(x), loss_for_labels(torch.from_numpy(y).to(x.device))
     preconditioner, columns = Preconditioner(space, classes), torch.arange(classes, device=x.device)
-    solutions: list[tuple[float, Tensor, Tensor]] = []  # of the last two values: log l2, theta, logits
+    solutions: list[tuple[float, Tensor, Tensor]] = []  # the last two: log l2, theta, logits
     if start is not None:
         theta = space.from_original(start.weights.to(x.device), start.intercept.to(x.device))
         solutions.append((math.log(start.l2), theta, space.z[torch.float64] @ theta))
@@ -68,7 +67,7 @@ def _choose_start(
     log_l2: float,
     classes: int,
 ) -> Tensor:
-    """Where to begin: at zero, at the last solution, or on the line through the last two, whichever has the lower objective."""
+    """Return the theta to start from: zero, the last solution or the line through the last two, by the lowest objective."""
     zero = space.mean.new_zeros(len(space.energy), classes)
     if not solutions:
         return zero
@@ -84,8 +83,10 @@ def _choose_start(
 
 @dataclass(frozen=True)
 class _NewtonState:
-    """Where a solver stands. theta: (r + 1, C), with its gradient. logits: (n, C). value, gap: objective and the most it can be
-    above its minimum, per problem, (1, 1) or (1, C). count: evaluations of the gradient and products with the Hessian so far.
+    """The state of a solver. theta: (r + 1, C), with its gradient. logits: (n, C).
+
+    value, gap: (1, 1) or (1, C) per problem, the objective and a bound on how far it is above its minimum. count: gradients and
+    Hessian products so far.
     """
 
     theta: Tensor
@@ -97,7 +98,7 @@ class _NewtonState:
     count: int
 
     def select_problems(self, columns: Tensor) -> "_NewtonState":
-        """Some of several problems. columns: (C,) bool."""
+        """Return the state of some of several problems. columns: (C,) bool."""
         fields = {name: getattr(self, name)[:, columns] for name in ("theta", "gradient", "logits", "value", "gap")}
         point = LossPoint(self.point.loss[:, columns], self.point.p[:, columns], self.point.residual[:, columns])
         return _NewtonState(**fields, point=point, count=self.count)
@@ -105,7 +106,7 @@ class _NewtonState:
 
 @dataclass(frozen=True)
 class _NewtonSolver:
-    """One l2 of one softmax, or of several logistic problems at once."""
+    """Solves one softmax problem, or several logistic problems at once, at one l2."""
 
     space: FeatureSpace
     losses: SoftmaxLoss | LogisticLoss
@@ -115,26 +116,26 @@ class _NewtonSolver:
     columns: Tensor  # which of the classes these are, (C,)
 
     def solve(self, theta: Tensor) -> _NewtonState:
-        """Newton's method from theta, until the gap of every problem is small enough or the iterations are used up."""
+        """Run Newton's method from theta until every problem's gap is small enough or the iterations are used up."""
         return self.iterate_from(self.evaluate_at(theta, 0), torch.float32)
 
     def iterate_from(self, state: _NewtonState, precision: torch.dtype) -> _NewtonState:
-        """`solve` from where it stands."""
+        """Continue `solve` from a state."""
         while state.count + 2 <= self.protocol.iterations:
-            unsolved = ~(state.gap <= self.protocol.tolerance * state.value)[0]  # what is not a number is not solved
+            unsolved = ~(state.gap <= self.protocol.tolerance * state.value)[0]  # NaN counts as unsolved
             if not unsolved.any():
                 break
-            if not unsolved.all():  # of several problems those that are solved are put aside
+            if not unsolved.all():  # solved problems are set aside
                 return self.solve_remaining(state, unsolved, precision)
             before, state = state, self.newton_step(state, precision)
             if precision == torch.float64 and not ((state.gap < before.gap) | (state.value < before.value)).any():
-                break  # rounding is all that is left
+                break  # what remains is rounding
             if not (state.gap <= GAP_SHARE * before.gap).all():
                 precision = torch.float64
         return state
 
     def evaluate_at(self, theta: Tensor, count: int) -> _NewtonState:
-        """Objective, gradient and gap in float64, at the best intercept for these weights."""
+        """Return objective, gradient and gap in float64, at the optimal intercept for these weights."""
         z, total = self.space.z[torch.float64], self.losses.sum_per_problem
         theta, logits = theta.clone(), z @ theta
         shrink, steepest = self.l2 / 2 * total(theta[:-1] ** 2), self.space.energy[:-1].max()
@@ -142,7 +143,7 @@ class _NewtonSolver:
             point = self.losses.evaluate_at(logits)
             value = point.loss + shrink
             step, short = self.losses.intercept_step(point)
-            slack = steepest * short  # the square of what the best intercept would add to the gradient, at most
+            slack = steepest * short  # bound on the squared gradient that the optimal b would add
             if (slack <= 1e-4 * 2 * self.l2 * self.protocol.tolerance * value).all():
                 break
             moved = self.line_search(logits, step.expand_as(logits), point.loss, -2 * short, torch.zeros_like) * step
@@ -158,9 +159,9 @@ class _NewtonSolver:
     def line_search(
         self, logits: Tensor, along: Tensor, loss: Tensor, slope: Tensor, penalty: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """How far to go, per problem: 1, halved until the objective falls as its slope promises; 0 if it nowhere does.
+        """Return the step size per problem: 1, halved until the objective falls enough for its slope; 0 if it never does.
 
-        along: what the logits change by, at 1. loss: at the start. penalty: what the penalty changes by, after t.
+        along: the change of the logits at step size 1. loss: at the start. penalty: the change of the penalty at step size t.
         """
         t = torch.ones_like(loss)
         for _ in range(40):
@@ -172,7 +173,7 @@ class _NewtonSolver:
         return torch.where(enough, t, 0)
 
     def newton_step(self, state: _NewtonState, precision: torch.dtype) -> _NewtonState:
-        """One step of Newton's method."""
+        """Take one step of Newton's method."""
         v, along, count = self.newton_direction(state, precision)
         if not (v.isfinite().all() and along.isfinite().all()):
             v, along = torch.zeros_like(v), torch.zeros_like(along)
@@ -186,13 +187,13 @@ class _NewtonSolver:
         return self.evaluate_at(state.theta + t * v, state.count + count)
 
     def newton_direction(self, state: _NewtonState, precision: torch.dtype) -> tuple[Tensor, Tensor, int]:
-        """H v = -gradient by conjugate gradients. Returns v (r + 1, C) and z v (n, C) in float64, and how many products it took.
+        """Solve H v = -gradient by conjugate gradients. Return v (r + 1, C) and z v (n, C) in float64, and the count of products.
 
-        It ends when what is left of the gradient, in W, is small enough for the gap or has become REDUCE of what it was.
+        It ends when the residual in W is small enough for the gap, or GRADIENT_REDUCTION times the gradient.
         """
         z, total = self.space.z[precision], self.losses.sum_per_problem
         p, r = state.point.p.to(precision), -state.gradient.to(precision)
-        p = torch.where(p > torch.finfo(precision).tiny ** 0.4, p, 0)  # so that no product is a subnormal number, a slow one
+        p = torch.where(p > torch.finfo(precision).tiny ** 0.4, p, 0)  # subnormal products are slow
         weights, curved = self.losses.curvature(p)
         divide = self.preconditioner.inverse_at(weights, self.l2, self.columns)
         penalty = torch.full_like(r[:, :1], self.l2)
@@ -225,7 +226,7 @@ class _NewtonSolver:
         return v.double(), along.double(), count
 
     def solve_remaining(self, state: _NewtonState, unsolved: Tensor, precision: torch.dtype) -> _NewtonState:
-        """The problems that are left, solved, beside those that are."""
+        """Solve the unsolved problems by themselves and put them back beside the solved ones."""
         assert isinstance(self.losses, LogisticLoss)
         rest = replace(self, losses=self.losses.select_problems(unsolved), columns=self.columns[unsolved]).iterate_from(
             state.select_problems(unsolved), precision

@@ -1,4 +1,4 @@
-"""Features as the solver of the linear probe sees them, and what its systems are divided by to leave few steps to be made."""
+"""The feature space of the linear probe's solver, and the preconditioner of its conjugate gradients."""
 
 import os
 from collections.abc import Callable
@@ -7,17 +7,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-FREE_PRODUCTS = 20  # products that a step may take before they count as too many
-BLOCK_MEMORY_SHARE = (
-    1 / 8
-)  # of a machine's or a GPU's memory, that blocks may take; not of what is free, so that bits do not depend on it
+FREE_PRODUCTS = 20  # Hessian products that a step may take before they count as excess
+BLOCK_SHARE = 1 / 8  # of a machine's or GPU's memory, for blocks; a share of free memory would make the last bits vary
 
 
 @dataclass(frozen=True)
 class FeatureSpace:
-    """Features as the solver sees them: centred, rotated, and a column of ones for the intercept.
+    """Features centred and rotated, with a column of ones for the intercept.
 
-    mean: (d,). basis: (d, r), orthonormal columns, so that |W| stays what it is; r = min(n, d). z: (n, r + 1), in two precisions.
+    mean: (d,). basis: (d, r) with orthonormal columns, which keep |W|; r = min(n, d). z: (n, r + 1), in two precisions.
     energy: (r + 1, 1), sum of squares of each column.
     """
 
@@ -27,22 +25,22 @@ class FeatureSpace:
     energy: Tensor
 
     def to_original(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights (d, C) and intercept (C,) for features as they came. theta: (r + 1, C)."""
+        """Return weights (d, C) and intercept (C,) for the original features. theta: (r + 1, C)."""
         weights = self.basis @ theta[:-1]
         return weights, theta[-1] - self.mean @ weights
 
     def from_original(self, weights: Tensor, intercept: Tensor) -> Tensor:
-        """The inverse of `full`, as far as this space reaches."""
+        """Return theta (r + 1, C), the inverse of `to_original` within this space."""
         return torch.cat([self.basis.T @ weights, (intercept + self.mean @ weights)[None]])
 
 
 def rotate_features(x: Tensor) -> FeatureSpace:
-    """The space of features x, (n, d) float32, which must be finite."""
+    """Return the space of features x, (n, d) float32 and finite."""
     n, d = x.shape
     mean = x.mean(dim=0, dtype=torch.float64)
     centred = x.double() - mean
     if n > d:
-        # Any orthonormal basis is exact; this one need only be close to the eigenvectors.
+        # Any orthonormal basis is exact; the closer to the eigenvectors, the fewer the iterations.
         half = (centred / centred.abs().max().clamp_min(1e-300)).float()
         basis = torch.linalg.eigh((half.T @ half).double()).eigenvectors
     else:
@@ -54,26 +52,28 @@ def rotate_features(x: Tensor) -> FeatureSpace:
 
 @dataclass
 class Preconditioner:
-    """An approximate inverse of the Hessian: of its diagonal, and where that takes too many products, of its block of each class.
+    """An approximate inverse of the Hessian: of its diagonal, or, if that takes too many products, of its block of each class.
 
-    Blocks cost about as much as (r + 1) / 4 products. They are made once so many products too many were spent, kept as long as
-    they do, and made anew by the same rule, so that never more than twice the least is paid. Where features of few dimensions are
-    bent into many, as those of an untrained network, a step needs a dozen products with blocks and thousands with the diagonal.
+    Building blocks costs about as much as (r + 1) / 4 products. They are built, and rebuilt, once that many excess products were
+    spent, so the total is at most twice the best. Where a nonlinear map spreads few dimensions over many, as in an untrained
+    network, a step needs a dozen products with blocks and thousands with the diagonal.
     """
 
     space: FeatureSpace
     classes: int
     blocks: Tensor | None = None  # (C, r + 1, r + 1) float64, inverse
-    excess_products: int = 0  # products too many since the last blocks
-    affordable: bool = field(init=False)  # is there room for blocks?
+    excess_products: int = 0  # products in excess since the last blocks
+    affordable: bool = field(init=False)  # whether blocks fit into memory
 
     def __post_init__(self) -> None:
-        self.affordable = 8 * self.classes * len(self.space.energy) ** 2 < BLOCK_MEMORY_SHARE * total_memory(
-            self.space.mean.device
-        )
+        block_bytes = 8 * self.classes * len(self.space.energy) ** 2
+        self.affordable = block_bytes < BLOCK_SHARE * total_memory(self.space.mean.device)
 
     def inverse_at(self, weights: Tensor, l2: float, columns: Tensor) -> Callable[[Tensor], Tensor]:
-        """What divides an (r + 1, C) gradient. weights: (n, C), the losses' curvature; columns: (C,) which of the classes."""
+        """Return the function that applies the approximate inverse to an (r + 1, C) gradient.
+
+        weights: (n, C), the curvature of the loss. columns: (C,) which of the classes these are.
+        """
         if self.should_build_blocks(0):
             self.blocks, self.excess_products = self.invert_blocks(weights, l2, columns), 0
         if self.blocks is not None:
@@ -85,17 +85,16 @@ class Preconditioner:
         return lambda r: r / diagonal
 
     def should_build_blocks(self, count: int) -> bool:
-        """Would blocks have paid by now, in a step that has taken so many products? Never where there is no room for them."""
+        """Return whether blocks would have paid off by now, in a step of `count` products. False if they do not fit."""
         return self.affordable and self.excess_products + max(0, count - FREE_PRODUCTS) > len(self.space.energy) / 4
 
     def count_products(self, count: int) -> None:
-        """Count the products of a step."""
+        """Add the excess products of a step."""
         self.excess_products += max(0, count - FREE_PRODUCTS)
 
     def invert_blocks(self, weights: Tensor, l2: float, columns: Tensor) -> Tensor:
-        """The inverse of each class's block. Those of other classes stay what they were, or are diagonal at first."""
-        z = self.space.z[torch.float64]
-        blocks = self.blocks
+        """Return the inverse of each class's block; other classes keep theirs, at first an inverse diagonal."""
+        z, blocks = self.space.z[torch.float64], self.blocks
         if blocks is None:
             blocks = torch.diag(1 / (0.1 * self.space.energy[:, 0] + l2)).repeat(self.classes, 1, 1)
         for k, weight in zip(columns.tolist(), weights.double().T, strict=True):
@@ -114,7 +113,7 @@ class Preconditioner:
 
 
 def total_memory(device: torch.device) -> int:
-    """Bytes of memory that a GPU has, or this machine."""
+    """Return the bytes of memory of a GPU, or of this machine."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
