@@ -84,7 +84,7 @@ def test_the_seconds_of_all_processes_count(tmp_path, monkeypatch):
 
 
 def test_rows_that_are_damaged_or_of_another_version_are_computed_again(kept, tmp_path):
-    kept.add([{"lr": 0.1}])
+    kept.add_rows([{"lr": 0.1}])
     path = kept.path.with_name(f"partial-{GRID.name}.json")
     whole = path.read_text()
     assert GridProgress(tmp_path, tiny(), GRID).rows == [{"lr": 0.1}]
@@ -106,15 +106,15 @@ def test_a_checkpoint_that_cannot_be_written_says_whether_there_is_one_before(ke
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
         try:
             with pytest.raises(InputError, match=r"cannot be written \(File too large; .* are free\)") as e:
-                kept.save(content)
+                kept.save_bundle(content)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         return str(e.value)
 
     assert refused().endswith("there is no checkpoint yet; free some space and run the same command again")
-    kept.save(content)
+    kept.save_bundle(content)
     assert refused().endswith("the previous checkpoint is kept, and the same command resumes from it")
-    assert kept.load()["step"] == 1
+    assert kept.load_bundle()["step"] == 1
     assert left(kept) == [kept.path.name]
 
 
@@ -131,7 +131,7 @@ def test_a_refit_that_diverges_leaves_its_rows_and_no_checkpoint(task, kept, mon
     scores, at_risk = Bundle.predict_logits, []
 
     def none(bundle, index):
-        if bundle.part == "refit":
+        if bundle.phase == "refit":
             at_risk.extend(left(kept))
             return [None]
         return scores(bundle, index)

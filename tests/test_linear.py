@@ -430,7 +430,7 @@ def test_the_refit_sees_train_and_val_and_begins_where_its_protocol_says(digits,
     best = next(fit for fit in given if fit.l2 == chosen[0])
     assert best is not given[-2]  # so that the two protocols differ here
     assert start_fit is (best if solver == "converged" else given[-2])
-    assert np.array_equal(scores, given[-1].scores(pixels[digits.splits.test]))
+    assert np.array_equal(scores, given[-1].decision_values(pixels[digits.splits.test]))
 
 
 def test_on_equal_error_the_stronger_l2_wins(digits):

@@ -40,7 +40,7 @@ def small():
 
 def state(training, path):
     """SHA-256 over every weight, statistic, momentum and row of the history, and every metric."""
-    h, parts = hashlib.sha256(), training.content()
+    h, parts = hashlib.sha256(), training.state_dict()
     for name, value in sorted(parts["model"].items()):
         h.update(name.encode() + value.cpu().numpy().tobytes())
     for group in parts["optimizer"]["state"].values():

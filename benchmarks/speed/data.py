@@ -2,14 +2,12 @@
 
 Both give the same images in the same random order, 224 x 224, normalised, in batches of 128 on the device. The peer: a
 DataLoader with one worker per core over Resize(224, bicubic), CenterCrop, ToTensor, Normalize. Ours: the memory-mapped file,
-normalised on the device. What decoding once costs is told beside it. The photographs are those that come with scikit-learn,
-cut and saved as JPEGs of the sizes that Aircraft, Pets or Food have.
+normalised on the device. The cost of decoding once is printed beside it. The photographs are those that come with scikit-learn,
+cropped and saved as JPEGs of the sizes that Aircraft, Pets or Food have.
 
     python benchmarks/speed/data.py [--quick]
 """
 
-import argparse
-import platform
 import tempfile
 import time
 from pathlib import Path
@@ -17,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
+from measuring import DEVICE, GPU, make_parser, measure_seconds, print_machine
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch.utils.data import DataLoader
@@ -32,22 +31,15 @@ SIZES = ((500, 375), (375, 500), (512, 384), (1024, 700))
 
 def main():
     """Write JPEGs, measure both, print a table and the ratio."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="ends within a minute on two cores")
-    count, epochs = (384, 2) if parser.parse_args().quick else (1536, 5)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    count, epochs = (384, 2) if make_parser(__doc__).parse_args().quick else (1536, 5)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_photographs(root / "photographs", count)
-        started = time.perf_counter()
-        dataset = data.load(str(root / "photographs"), "ericsson", root)
-        decoding_seconds = time.perf_counter() - started
-        ours = measure_speed(epochs, count, iterate_decoded(dataset, device))
-        theirs = measure_speed(epochs, count, iterate_jpegs(root / "photographs", device))
+        decoding_seconds, dataset = measure_seconds(lambda: data.load(str(root / "photographs"), "ericsson", root))
+        ours = measure_speed(epochs, count, iterate_decoded(dataset))
+        theirs = measure_speed(epochs, count, iterate_jpegs(root / "photographs"))
         check_same_pixels(dataset, root / "photographs")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    versions = f"Python {platform.python_version()}, torch {torch.__version__}, torchvision {torchvision.__version__}"
-    print(f"{name}, {cores()} cores; {versions}")
+    print_machine(torch, torchvision)
     sides = ", ".join(f"{width} x {height}" for width, height in SIZES)
     print(f"{count:,} JPEGs of {sides}; batches of 128 at 224 x 224; median of {epochs} epochs")
     once = f"after {decoding_seconds:.1f} s of decoding ({count / decoding_seconds:,.0f} images/s)"
@@ -57,7 +49,7 @@ def main():
 
 
 def write_photographs(folder, count):
-    """JPEGs of two classes, cut from the two photographs that come with scikit-learn."""
+    """Write JPEGs of two classes, cropped from the two photographs that come with scikit-learn."""
     sources, rng = [Image.fromarray(image) for image in load_sample_images().images], np.random.default_rng(0)
     for i in range(count):
         source = sources[i % 2]
@@ -70,39 +62,33 @@ def write_photographs(folder, count):
         cut.save(path, quality=90)
 
 
-def iterate_decoded(dataset, device):
-    """Batches of our images, epoch by epoch."""
-    images = Images(dataset, 224, device)
+def iterate_decoded(dataset):
+    """Return a function that yields the batches of an epoch from our decoded images."""
+    images = Images(dataset, 224, DEVICE)
 
     def iterate_epoch():
-        for index in torch.randperm(len(images)).to(device).split(128):
+        for index in torch.randperm(len(images)).to(DEVICE).split(128):
             yield images(index)
 
     return iterate_epoch
 
 
-def iterate_jpegs(folder, device):
-    """Batches from JPEGs, epoch by epoch, by workers that stay."""
+def iterate_jpegs(folder):
+    """Return a function that yields the batches of an epoch from JPEGs, decoded by persistent workers."""
     known = data.facts(str(folder))
     usual = Compose([Resize(224, InterpolationMode.BICUBIC), CenterCrop(224), ToTensor(), Normalize(known.mean, known.std)])
-    loader = DataLoader(
-        ImageFolder(folder, usual),
-        128,
-        shuffle=True,
-        num_workers=cores(),
-        persistent_workers=True,
-        pin_memory=device.type == "cuda",
-    )
+    options = {"num_workers": cores(), "persistent_workers": True, "pin_memory": GPU}
+    loader = DataLoader(ImageFolder(folder, usual), 128, shuffle=True, **options)
 
     def iterate_epoch():
         for x, _ in loader:
-            yield x.to(device, non_blocking=True)
+            yield x.to(DEVICE, non_blocking=True)
 
     return iterate_epoch
 
 
 def measure_speed(epochs, count, iterate_epoch):
-    """Images per second: the median over epochs, after one to warm up. Every batch is read, so that nothing stays undone."""
+    """Return images per second: the median over epochs, after one to warm up. Every batch is read."""
     speeds = []
     for _ in range(epochs + 1):
         started, seen, total = time.perf_counter(), 0, 0.0
@@ -115,7 +101,7 @@ def measure_speed(epochs, count, iterate_epoch):
 
 
 def check_same_pixels(dataset, folder):
-    """Both see the same pixels."""
+    """Check that both see the same pixels."""
     usual = Compose([Resize(224, InterpolationMode.BICUBIC), CenterCrop(224)])
     theirs = np.stack([np.asarray(usual(image)).transpose(2, 0, 1) for image, _ in (ImageFolder(folder)[i] for i in range(8))])
     assert (dataset.images[:8] == theirs).all()

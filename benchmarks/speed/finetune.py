@@ -8,16 +8,15 @@ a bundle. The ceiling is the bare step of the model on a fixed batch.
     python benchmarks/speed/finetune.py [--quick] [--steps N]
 """
 
-import argparse
 import copy
-import platform
 import tempfile
-import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torchvision
 from data import SIZES, write_photographs
+from measuring import DEVICE, GPU, make_parser, measure_seconds, print_machine
 from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import (
@@ -41,15 +40,11 @@ from simclic.methods.backbones import build_backbone, feature_width
 from simclic.store.run_folder import RunFolder
 from simclic.train.numerics import autocast
 
-GPU = torch.cuda.is_available()
-DEVICE = torch.device("cuda" if GPU else "cpu")
-
 
 def main():
     """Measure each in turn, print a table and the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="ends within a minute on two cores")
-    parser.add_argument("--steps", type=int, help="of each setting; the more, the less what is done once weighs")
+    parser = make_parser(__doc__)
+    parser.add_argument("--steps", type=int, help="steps of each setting")
     quick, steps_option = (options := parser.parse_args()).quick, options.steps
     torch.set_num_threads(cores() if GPU else 1)  # as many as a process of `simclic run` has
     if GPU:
@@ -66,35 +61,31 @@ def main():
         f = build_backbone(run).eval().requires_grad_(False).to(DEVICE)
         task = FinetuneTask(protocol, f, dataset, Images(dataset, size, DEVICE), 0)
         warm_up(task)
-        few = protocol.settings[:: 14 if quick else 7]  # the peer's settings take equally long: some of them tell
-        seconds = {
-            "SimCLIC": timed(lambda: train_grid(task, run)),
-            "SimCLIC, decoding each time": timed(lambda: train_grid(task, run, room=0)),
-            "SimCLIC, one member at a time": timed(lambda: train_grid(replaced(task, How(members=1)), run)),
-            "one DataLoader per setting": timed(lambda: [train_separately(task, folder, *s) for s in few]) * 56 / len(few),
+        few = protocol.settings[:: 14 if quick else 7]  # the peer's settings take equally long
+        contenders = {
+            "SimCLIC": lambda: train_grid(task, run),
+            "SimCLIC, decoding each time": lambda: train_grid(task, run, room=0),
+            "SimCLIC, one member at a time": lambda: train_grid(replace(task, options=How(members=1)), run),
+            "one DataLoader per setting": lambda: [train_separately(task, folder, *s) for s in few],
         }
+        seconds = {name: measure_seconds(work)[0] for name, work in contenders.items()}
+        seconds["one DataLoader per setting"] *= 56 / len(few)
         loop, bare = measure_ceiling(task, run)
-    kind = torch.cuda.get_device_name() if GPU else platform.machine()
-    print(f"{kind}, {cores()} cores; torch {torch.__version__}, torchvision {torchvision.__version__}")
+    print_machine(torch, torchvision)
     sides = ", ".join(f"{wide} x {high}" for wide, high in SIZES)
     print(f"{name}, {size} pixels, batches of {batch}, {precision}; 56 settings x {steps} steps; {count:,} JPEGs of {sides}")
     for who, took in seconds.items():
         note = f", from {len(few)} settings" if who.startswith("one DataLoader") else ""
         print(f"{who:32}{took:9.1f} s  {56 * steps * batch / took:10,.0f} images/s{note}")
-    print(f"{'training alone, in a bundle':32}{'':11}  {loop:10,.0f} images/s, without what is done once")
+    print(f"{'training alone, in a bundle':32}{'':11}  {loop:10,.0f} images/s, without decoding, copies and val")
     print(f"{'bare steps: its ceiling':32}{'':11}  {bare:10,.0f} images/s")
     print(f"ratio separate {seconds['one DataLoader per setting'] / seconds['SimCLIC']:.2f}")
     print(f"ratio decoding {seconds['one DataLoader per setting'] / seconds['SimCLIC, decoding each time']:.2f}")
     print(f"ratio ceiling {loop / bare:.2f}")
 
 
-def replaced(task, how):
-    """The same task, computed in another way."""
-    return FinetuneTask(task.protocol, task.f, task.dataset, task.images, task.seed, how)
-
-
 def warm_up(task):
-    """One step that is not counted."""
+    """Take one step; return the member and its batch."""
     member = Member(task, (0.01, 0.0))
     index = torch.from_numpy(task.dataset.splits.train[: task.protocol.batch_size]).to(DEVICE)
     x, y = task.images(index), torch.from_numpy(task.dataset.labels).to(DEVICE)[index]
@@ -103,7 +94,7 @@ def warm_up(task):
 
 
 def train_grid(task, run, room=None):
-    """All 56 settings: decoding, training and val scores; no refit. room: bytes for decoded whole images."""
+    """Train all 56 settings: decoding, training and val scores; no refit. room: bytes for decoded whole images."""
     with tempfile.TemporaryDirectory() as place:
         RunFolder(Path(place), run).create("data")
         search = finetune.GridSearch(task, GridProgress(Path(place), run, task.protocol))
@@ -116,7 +107,7 @@ def train_grid(task, run, room=None):
 
 
 def train_separately(task, folder, lr, decay):
-    """One setting as the baselines' source trains it: a loader of its own."""
+    """Train one setting as the baselines' source does, with a loader of its own."""
     known, size, protocol = task.dataset.facts, task.images.size, task.protocol
     bicubic, tail = InterpolationMode.BICUBIC, [ToTensor(), Normalize(known.mean, known.std)]
     cut = Compose([RandomResizedCrop(size, interpolation=bicubic), RandomHorizontalFlip(), *tail])
@@ -152,8 +143,10 @@ def train_separately(task, folder, lr, decay):
 
 
 def measure_ceiling(task, run, rounds=5):
-    """Images per second of the loop that trains a bundle, crops included, and of the bare step on one fixed batch: in turns,
-    since a machine's speed varies; medians. What is done once in 5,000 steps (decoding, copies, val) is left out."""
+    """Return images per second of the loop that trains a bundle, crops included, and of the bare step on one fixed batch.
+
+    Medians of alternating rounds, since a machine's speed varies. Decoding, copies and val, once in 5,000 steps, are left out.
+    """
     _, x, y = warm_up(task)
     batches, train, size = finetune.TrainBatches(task), task.dataset.splits.train, len(x)
     f = copy.deepcopy(task.f).requires_grad_(True).to(memory_format=torch.channels_last).train()
@@ -165,7 +158,7 @@ def measure_ceiling(task, run, rounds=5):
         with tempfile.TemporaryDirectory() as place:
             RunFolder(Path(place), run).create("data")
             bundle, kept = Bundle(task, task.protocol.settings[-members:], "grid"), GridProgress(Path(place), run, task.protocol)
-            return members * steps * size / timed(lambda: bundle.train(batches, train, kept))
+            return members * steps * size / measure_seconds(lambda: bundle.train(batches, train, kept))[0]
 
     def measure_bare():
         def step():
@@ -175,22 +168,11 @@ def measure_ceiling(task, run, rounds=5):
             optimizer.step()
             optimizer.zero_grad()
 
-        return members * steps * size / timed(lambda: [step() for _ in range(members * steps)])
+        return members * steps * size / measure_seconds(lambda: [step() for _ in range(members * steps)])[0]
 
     measure_loop(), measure_bare()
     speeds = [(measure_loop(), measure_bare()) for _ in range(rounds)]
     return tuple(sorted(column)[rounds // 2] for column in zip(*speeds, strict=True))
-
-
-def timed(work):
-    """Seconds of some work, to its end on the device."""
-    if GPU:
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    work()
-    if GPU:
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

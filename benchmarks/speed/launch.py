@@ -11,8 +11,6 @@ Needs a Slurm: eval "$(slurm/testcluster/up)" first.
     python benchmarks/speed/launch.py [--quick]
 """
 
-import argparse
-import platform
 import shutil
 import subprocess
 import sys
@@ -22,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import submitit
+from measuring import make_parser, print_machine
 
 from simclic import Linear, load, slurm
 from simclic.experiment import Job
@@ -51,15 +50,14 @@ images_per_second = 10
 
 def main():
     """Measure, print what was measured and the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="ends within a minute or two on two cores")
-    quick = parser.parse_args().quick
+    quick = make_parser(__doc__).parse_args().quick
     try:
         version = slurm.settings()["SLURM_VERSION"]
     except slurm.Silent as e:
         sys.exit(f'error: {e}; start one with: eval "$(slurm/testcluster/up)"')
     count, results = (8, 2_000) if quick else (40, 10_000)
-    print(f"{platform.machine()}; Slurm {version}; submitit {submitit.__version__}; {count} short jobs; {results:,} results")
+    print_machine(submitit)
+    print(f"Slurm {version}; {count} short jobs; {results:,} results")
     with tempfile.TemporaryDirectory() as folder:
         ours, plain = through_simclic(Path(folder) / "ours", count), through_submitit(Path(folder) / "plain", count)
         print("seconds              submitting, per job   until all is done, per job")

@@ -1,4 +1,4 @@
-"""What a plan says beforehand, and what came of it: `simclic calibrate`, `simclic plan`, then the work itself.
+"""How well `simclic plan` predicts, after `simclic calibrate`, the time that the jobs then take.
 
 The exhibits of benchmarks/digits.py are calibrated, priced and run in an empty folder. `ratio price` is the time of all processes
 as planned over what they took, `ratio wall` the same of the time until all results are there; at 1 the plan was right. Planning
@@ -9,17 +9,14 @@ all exhibits of the paper is timed beside starting Python and importing the pack
     python benchmarks/speed/plan.py [--quick]
 """
 
-import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from simclic.experiment import cores
+from measuring import make_parser, measure_seconds, print_machine
 
 ROOT = Path(__file__).parents[2]
 PAPER = sorted(str(p.relative_to(ROOT)) for kind in ("table", "figure") for p in (ROOT / "benchmarks").glob(f"{kind}[0-9].py"))
@@ -31,9 +28,7 @@ from simclic import load
 
 def main():
     """Calibrate, plan, run, compare."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="ends within a minute on two cores")
-    quick = parser.parse_args().quick
+    quick = make_parser(__doc__).parse_args().quick
     with tempfile.TemporaryDirectory() as folder:
         exhibit = Path(folder) / "table4.py"
         exhibit.write_text(QUICK)
@@ -46,9 +41,9 @@ def main():
         _, output = run_simclic("plan", what, *where, "--json")
         seconds = [job["took"] for job in json.loads(output)["jobs"] if job["took"]]
         every = [run_simclic("plan", *PAPER, *where)[0] for _ in range(3 if quick else 7)]
-        least = [clock([sys.executable, "-c", "import simclic"])[0] for _ in every]
-    price = sum(job["seconds"] - job["besides"] for job in planned["jobs"])  # what a record tells
-    print(f"{platform.machine()}, {cores()} cores; Python {platform.python_version()}")
+        least = [run_python("-c", "import simclic")[0] for _ in every]
+    price = sum(job["seconds"] - job["besides"] for job in planned["jobs"])  # as in the records
+    print_machine()
     print(f"{len(planned['jobs'])} jobs of {what if not quick else 'Table 4 in miniature'}; calibrated in {measuring:.1f} s")
     print(f"{'':24}{'planned':>10}{'took':>10}")
     print(f"{'all processes':24}{price:8.1f} s{sum(seconds):8.1f} s")
@@ -61,15 +56,14 @@ def main():
 
 
 def run_simclic(*words):
-    """Seconds that a verb takes, and what it says."""
-    return clock([sys.executable, "-m", "simclic", *words])
+    """Return the seconds that a verb takes, and its output."""
+    return run_python("-m", "simclic", *words)
 
 
-def clock(command):
-    """Seconds that a fresh process takes, and what it says."""
-    started = time.perf_counter()
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    return time.perf_counter() - started, done.stdout
+def run_python(*words):
+    """Return the seconds that a fresh Python process takes, and its output."""
+    command = [sys.executable, *words]
+    return measure_seconds(lambda: subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
 
 
 if __name__ == "__main__":

@@ -9,18 +9,17 @@ step, the peers see two views of it: images per second count images, not views.
     python benchmarks/speed/pretrain.py [--quick]
 """
 
-import argparse
 import copy
-import multiprocessing
 import os
-import platform
 import resource
 import tempfile
-import time
+from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 
 import torch
 from data import write_photographs
+from measuring import DEVICE, GPU, make_parser, measure_seconds, print_machine, run_apart
 
 from simclic import Run, data
 from simclic.data.images import Images
@@ -29,14 +28,10 @@ from simclic.methods.backbones import build_backbone, feature_width
 from simclic.store.run_folder import RunFolder
 from simclic.train import loop
 
-GPU = torch.cuda.is_available()
-
 
 def main():
     """Measure each in turn, print a table and the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="ends within a minute on two cores")
-    quick = parser.parse_args().quick
+    quick = make_parser(__doc__).parse_args().quick
     if GPU:
         size, steps = {"backbone": "resnet50", "image_size": 224, "batch_size": 128, "precision": "bf16"}, 16 if quick else 96
     else:
@@ -45,12 +40,13 @@ def main():
     count = 2 * steps * size["batch_size"] * 5 // 8  # of which 80 % are trained on: an epoch is as many steps
     contenders = {"SimCLIC": measure_ours, "SimSiam, lightly": measure_simsiam, "BYOL, lightly": measure_byol}
     if GPU and not quick:
-        contenders |= {"SimCLIC, --compile": measure_compiled, "SimCLIC, --deterministic": measure_deterministic}
+        contenders["SimCLIC, --compile"] = partial(measure_ours, options=How(compile=True))
+        contenders["SimCLIC, --deterministic"] = partial(measure_ours, options=How(deterministic=True))
     with tempfile.TemporaryDirectory() as folder:
         write_photographs(Path(folder) / "photographs", count)
         data.load(f"{folder}/photographs", "ericsson", Path(folder), size["image_size"])
-        measured = {name: measure_apart(measure, folder, size, steps) for name, measure in contenders.items()}
-    print(f"{torch.cuda.get_device_name() if GPU else platform.machine()}, {cores()} cores; torch {torch.__version__}; ", end="")
+        measured = {name: run_apart(measure_with_memory, measure, folder, size, steps) for name, measure in contenders.items()}
+    print_machine(torch)
     print(", ".join(f"{k} {v}" for k, v in size.items()) + f"; {count:,} JPEGs, {steps} steps each")
     mine, bare = measured["SimCLIC"][0]
     for name, (speeds, memory) in measured.items():
@@ -64,41 +60,33 @@ def main():
             print(f"ratio {name} {mine / measured[other][0][0]:.2f}")
 
 
-def measure_apart(measure, *arguments):
-    """Images per second, perhaps of two things, and peak memory in MB, of a process that does nothing else."""
-    context = multiprocessing.get_context("spawn" if GPU else "fork")
-    mine, theirs = context.Pipe()
-    process = context.Process(target=run_child, args=(theirs, measure, *arguments))
-    process.start()
-    theirs.close()
-    answer = mine.recv()
-    process.join()
-    return answer
-
-
-def run_child(pipe, measure, *arguments):
-    """Measure and tell."""
+def measure_with_memory(measure, *arguments):
+    """Return images per second, perhaps of two things, and the peak memory of this process in MB."""
     try:
         speeds = measure(*arguments)
     except ModuleNotFoundError:
         speeds = (0.0, 0.0)
     memory = torch.cuda.max_memory_allocated() / 1e6 if GPU else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    pipe.send((speeds, memory))
+    return speeds, memory
 
 
 def prepare_run(folder, size):
-    """The data set, and a Run on it."""
+    """Return the data set and a Run on it."""
     dataset = data.load(f"{folder}/photographs", "ericsson", Path(folder), size["image_size"])
     return dataset, Run(dataset=f"{folder}/photographs", epochs=1, **size)
 
 
 def measure_ours(folder, size, steps, options=None, rounds=5):
-    """The real training loop, and the bare step on one fixed batch: nothing fetched, enlarged, watched or logged. In turns,
-    since a machine's speed varies; medians."""
+    """Return images per second of the real training loop, and of the bare step on one fixed batch, without data or log.
+
+    Medians of alternating rounds, since a machine's speed varies.
+    """
+    if options and options.deterministic:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        torch.use_deterministic_algorithms(True)
     dataset, run = prepare_run(folder, size)
-    device = torch.device("cuda" if GPU else "cpu")
-    images, per_epoch = Images(dataset, run.image_size, device), len(dataset.splits.fit) // run.batch_size
-    training, index = loop.Training(run, len(images), device), torch.arange(run.batch_size, device=device)
+    images, per_epoch = Images(dataset, run.image_size, DEVICE), len(dataset.splits.fit) // run.batch_size
+    training, index = loop.Training(run, len(images), DEVICE), torch.arange(run.batch_size, device=DEVICE)
     x = images(index)
 
     def measure_training():
@@ -116,20 +104,8 @@ def measure_ours(folder, size, steps, options=None, rounds=5):
     return tuple(sorted(column)[rounds // 2] for column in zip(*speeds, strict=True))
 
 
-def measure_compiled(folder, size, steps):
-    """The training loop with torch.compile."""
-    return measure_ours(folder, size, steps, How(compile=True))
-
-
-def measure_deterministic(folder, size, steps):
-    """The training loop with deterministic algorithms only."""
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-    torch.use_deterministic_algorithms(True)
-    return measure_ours(folder, size, steps, How(deterministic=True))
-
-
 def measure_simsiam(folder, size, steps):
-    """SimSiam as its authors run it: two views, two passes."""
+    """Measure SimSiam as its authors run it: two views, two passes."""
     from lightly.loss import NegativeCosineSimilarity
     from lightly.models.modules.heads import SimSiamPredictionHead, SimSiamProjectionHead
     from lightly.transforms import SimSiamTransform
@@ -150,7 +126,7 @@ def measure_simsiam(folder, size, steps):
 
 
 def measure_byol(folder, size, steps):
-    """BYOL: two views, two passes with gradient and two through the momentum encoder."""
+    """Measure BYOL: two views, two passes with gradient and two through the momentum encoder."""
     from lightly.loss import NegativeCosineSimilarity
     from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
     from lightly.models.utils import deactivate_requires_grad, update_momentum
@@ -179,28 +155,21 @@ def measure_byol(folder, size, steps):
 
 
 def measure_peer(model, loss, transform, folder, size, steps):
-    """Images per second of a method that needs two views, with the loader that people use."""
+    """Return images per second of a method with two views, with the usual loader."""
     from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
 
-    device = torch.device("cuda" if GPU else "cpu")
-    model = model.to(device).to(memory_format=torch.channels_last).train()
+    model = model.to(DEVICE).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.01, momentum=0.9, weight_decay=1e-4)
     images = ImageFolder(f"{folder}/photographs", transform)
-    loader = DataLoader(
-        images, size["batch_size"], shuffle=True, drop_last=True, num_workers=cores(), persistent_workers=True, pin_memory=GPU
-    )
-
-    def repeat_batches():
-        while True:
-            yield from loader
-
-    source = repeat_batches()
+    workers = {"num_workers": cores(), "persistent_workers": True, "pin_memory": GPU}
+    loader = DataLoader(images, size["batch_size"], shuffle=True, drop_last=True, **workers)
+    source = chain.from_iterable(repeat(loader))
 
     def train_step():
         (x0, x1), _ = next(source)
-        x0, x1 = (x.to(device, non_blocking=True, memory_format=torch.channels_last) for x in (x0, x1))
-        with torch.autocast(device.type, torch.bfloat16, enabled=size["precision"] == "bf16"):
+        x0, x1 = (x.to(DEVICE, non_blocking=True, memory_format=torch.channels_last) for x in (x0, x1))
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=size["precision"] == "bf16"):
             value = loss(x0, x1)
         optimizer.zero_grad()
         value.backward()
@@ -210,17 +179,9 @@ def measure_peer(model, loss, transform, folder, size, steps):
 
 
 def measure_speed(run_step, steps, batch):
-    """Images per second over `steps` steps, after two to warm up."""
-    for _ in range(2):
-        run_step()
-    if GPU:
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    for _ in range(steps):
-        run_step()
-    if GPU:
-        torch.cuda.synchronize()
-    return steps * batch / (time.perf_counter() - started)
+    """Return images per second over `steps` steps, after two to warm up."""
+    run_step(), run_step()
+    return steps * batch / measure_seconds(lambda: [run_step() for _ in range(steps)])[0]
 
 
 if __name__ == "__main__":

@@ -11,17 +11,14 @@ predictions, over the whole report.
     python benchmarks/speed/report.py [--quick]
 """
 
-import argparse
 import hashlib
 import json
 import math
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from itertools import count, islice
 from pathlib import Path
 from unittest import mock
@@ -30,12 +27,13 @@ import jinja2
 import matplotlib
 import numpy as np
 import pandas as pd
+from measuring import make_parser, measure_seconds, print_machine
 from rich.progress import track
 
 from simclic import Finetune, Linear, Run, load
 from simclic.data import FACTS
 from simclic.data.metrics import METRICS
-from simclic.experiment import PERTURBATIONS, Job, cores
+from simclic.experiment import PERTURBATIONS, Job
 from simclic.files import write_json
 from simclic.provenance import provenance
 from simclic.store.result_file import SCHEMA
@@ -55,9 +53,7 @@ for path in Path(sys.argv[1]).glob("*/[lf]*-*.json"):
 
 def main():
     """Build the store, time report and bare pass in turn, print both and the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="ends within a minute on two cores")
-    quick = parser.parse_args().quick
+    quick = make_parser(__doc__).parse_args().quick
     results, largest, rounds = (1_000, 1e6, 1) if quick else (10_000, math.inf, 3)
     with tempfile.TemporaryDirectory() as folder:
         runs, out = Path(folder) / "runs", Path(folder) / "out"
@@ -66,12 +62,11 @@ def main():
         build_store(runs, track(jobs, "making results up"))
         size = sum(p.stat().st_size for p in runs.rglob("*") if p.is_file())
         report = [sys.executable, "-m", "simclic", "report", *map(str, EXHIBITS), "--runs", str(runs), "--out", str(out)]
-        timed = [(clock([sys.executable, "-c", BARE, str(runs)]), clock(report)) for _ in range(rounds)]
+        timed = [(run_process([sys.executable, "-c", BARE, str(runs)]), run_process(report)) for _ in range(rounds)]
         written = [p for p in out.rglob("*") if p.is_file()]
         written_text = f"{len(written):,} files, {sum(p.stat().st_size for p in written) / 1e6:,.0f} MB"
     bare, whole = (statistics.median(column) for column in zip(*timed, strict=True))
-    versions = ", ".join(f"{m.__name__} {m.__version__}" for m in (jinja2, matplotlib, np, pd))
-    print(f"{platform.machine()}, {cores()} cores; Python {platform.python_version()}, {versions}")
+    print_machine(jinja2, matplotlib, np, pd)
     tuned = [job.protocol for job in jobs if isinstance(job.protocol, Finetune)]
     trainings = sum(len(protocol.settings) + 1 for protocol in tuned)
     encoders = len({job.run for job in jobs})
@@ -82,22 +77,20 @@ def main():
     print(f"ratio ceiling {bare / whole:.2f}")
 
 
-def clock(command):
-    """Seconds that a fresh process takes."""
-    started = time.perf_counter()
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - started
+def run_process(command):
+    """Return the seconds that a fresh process takes."""
+    return measure_seconds(lambda: subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL))[0]
 
 
 def list_paper_jobs(largest=math.inf):
-    """What the exhibits ask for, without data sets with more scores than `largest`."""
+    """Return the jobs of the paper's exhibits, without data sets with more scores than `largest`."""
     jobs = dict.fromkeys(job for path in EXHIBITS for job in load(path).jobs)
     sizes = {name: facts.sizes[2] * facts.classes for name, facts in FACTS.items()}
     return [job for job in jobs if sizes[job.run.dataset] <= largest]
 
 
 def make_other_jobs():
-    """Small runs without end, seed by seed, each under three protocols."""
+    """Yield jobs of small runs without end, seed by seed, each under three protocols."""
     protocols = (Linear(), Finetune(steps=48, augment="none", precision="float32"), Linear(solver="as-published"))
     kinds = tuple(PERTURBATIONS)
     for n in count():
@@ -106,7 +99,7 @@ def make_other_jobs():
 
 
 def build_store(runs, jobs):
-    """Write these results, and their encoders' records. What the disk has done with a file by then is not waited for."""
+    """Write results of these jobs, and their encoders' records, without waiting for the disk."""
     rng, there = np.random.default_rng(0), set()
     with mock.patch("os.fsync"):
         for run, protocol in ((job.run, job.protocol) for job in jobs):
@@ -120,7 +113,7 @@ def build_store(runs, jobs):
 
 
 def write_encoder_files(folder, run, rng):
-    """log.jsonl with a row per epoch, and pretrain.json; no weights, which no report reads."""
+    """Write log.jsonl with a row per epoch, and pretrain.json; no weights, which no report reads."""
     drawn = rng.random((run.epochs, 5))
     rows = [
         {
@@ -137,7 +130,7 @@ def write_encoder_files(folder, run, rng):
 
 
 def make_result(run, protocol, rng):
-    """A record with its curve; truth (n,) or (n, K) and scores (n, K) of a test set of the real size, with that very error."""
+    """Return a record, and labels (n,) or (n, K) and scores (n, K) of a test set of the real size with exactly that error."""
     facts = FACTS[run.dataset]
     sizes = dict(zip(("train", "val", "test"), facts.sizes, strict=True))
     n, k, lost = sizes["test"], facts.classes, rng.uniform(0.05, 0.6)
