@@ -61,7 +61,7 @@ def test_seeds_that_differ_widen_the_tolerance_and_fewer_images_too(tmp_path):
         measure(tmp_path, run, Linear(), error)
     wide = verdicts(tmp_path, *seeds)[NOISE]
     assert wide.verdict == "reproduced"  # 7.20 alone differs, see above
-    assert wide.here == "7.20 ± 1.70"
+    assert wide.ours == "7.20 ± 1.70"
     measure(tmp_path / "few", simclic(), Linear(), 7.2, images=500)
     assert verdicts(tmp_path / "few", simclic())[NOISE].verdict == "reproduced"
 
@@ -177,7 +177,7 @@ def test_a_folder_of_the_name_of_a_data_set_is_another_one(tmp_path):
     run = simclic(dataset=f"{tmp_path}/CIFAR10")
     measure(tmp_path, run, Linear(), 5.92, images=100)
     cell = verdicts(tmp_path, run)[NOISE]
-    assert (cell.verdict, cell.why) == ("not run", "no run of this exhibit is meant for it")
+    assert (cell.verdict, cell.why) == ("not run", "this exhibit does not run it")
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_table_3_is_compared_word_by_word(tmp_path):
     found = {c.column: c.verdict for c in compare_with_printed(table, Results(tmp_path), BASELINES, {})}
     assert set(found.values()) == {"reproduced"}
     history = table.moved(perturbation="history", epochs=100)
-    found = {c.column: (c.verdict, c.here) for c in compare_with_printed(history, Results(tmp_path), BASELINES, {})}
+    found = {c.column: (c.verdict, c.ours) for c in compare_with_printed(history, Results(tmp_path), BASELINES, {})}
     assert found["Epochs"] == ("differs", "100")
     assert found["Memory bank"] == ("differs", "yes")
     assert found["Batch size"] == ("reproduced", "128")
@@ -274,7 +274,7 @@ def test_what_has_not_run_or_failed_says_so(tmp_path):
     table = Table(paper="table2", caption="", runs=(simclic(), simclic(perturbation="history")))
     found = {(c.row, c.column): c for c in compare_with_printed(table, Results(tmp_path), BASELINES, failed)}
     assert found["SimCLIC (noise)", "CIFAR10"].why == "pretrain: diverged: at step 3"
-    assert found["SimCLIC (history)", "CIFAR10"].why == "no result is there yet"
+    assert found["SimCLIC (history)", "CIFAR10"].why == "there is no result yet"
     assert len(found) == 16 * 12 - 3  # the paper prints no ImageNet for SimCLIC
 
 

@@ -44,7 +44,7 @@ def test_results_of_several_seeds_ranks_and_failures_fit_the_page_too(tmp_path, 
     render([Suite("", "t", tables, "x.py")], tmp_path / "runs", tmp_path)
     text = words(pages(tmp_path / "tables.tex"))
     assert re.search(r"5\.95\b", text)
-    assert text.count("Table 2:") == 3  # a float for each protocol, of one number
+    assert text.count("Table 2:") == 2  # a float for each stage, of one number
     assert "As printed in the paper" in text
 
 

@@ -104,7 +104,7 @@ def _show_result(arguments: argparse.Namespace, protocol: Protocol, fill: Any, o
         return 1
     path = folder.result_path(protocol)
     title = f"{data.title(run.dataset)}: {Path(run.init).name}, {protocol.title.lower()}"
-    pictures = report.picture(result, title, picture_folder / f"{run.name}-{protocol.name}")
+    pictures = report.draw_result(result, title, picture_folder / f"{run.name}-{protocol.name}")
     if arguments.json:
         print(json.dumps({**result, "result": str(path), "pictures": [str(p) for p in pictures]}, indent=1))
         return 0

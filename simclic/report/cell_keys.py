@@ -1,4 +1,4 @@
-"""Every number by its place: exhibit, stage, data set and what stands at its row, column or point; printed and run here."""
+"""The key of every number: exhibit, stage, data set, and its row, column or point. Printed cells and ours by key."""
 
 import csv
 from collections.abc import Hashable, Iterable
@@ -7,15 +7,17 @@ from typing import NamedTuple
 
 from simclic.data import FACTS, PAPER, title
 from simclic.experiment import Exhibit, Figure, Job, Table
+from simclic.experiment.baselines import AS_STORED, METHODS
 from simclic.report.noise import Measured
 from simclic.report.results import Jobs, Results
 
-ASSUMED_SIZES = "the paper does not give the number of images; taken: the makers' val where they define one, else a fifth of all"
+ASSUMED_SIZES = "the paper does not give the number of images; assumed: the official val set if there is one, else a fifth of all"
+PRINTED_ROWS = {stored: METHODS[name.removesuffix("-as-stored")] for name, stored in AS_STORED.items()}  # our row -> printed row
 
 
 class Key(NamedTuple):
-    """Where a number stands. dataset: as printed. at: the method in Table 2, the column as printed in Tables 4-6, x in a figure;
-    (line, x) in a figure whose lines are no data sets."""
+    """Where a number stands. dataset: as printed. at: the method in Table 2, the printed column in Tables 4-6, x in a figure,
+    or (line, x) in a figure whose lines are not data sets."""
 
     exhibit: str
     stage: str
@@ -27,30 +29,27 @@ Cells = dict[Key, Measured]
 
 
 def read_printed_cells(baselines: Path) -> Cells:
-    """The errors of Tables 2 and 4-6 as the paper prints them. It prints none of its figures' numbers."""
+    """Return the errors that the paper prints, in Tables 2 and 4-6. It prints no numbers for its figures."""
     cells = {}
     for row in read_provenance(baselines):
         if row["metric"]:
             table = row["table"]
             dataset, at = (row["column"], row["row"]) if table == "2" else ("CIFAR10", row["row"])
-            images = int(row["test_images"]) if row["test_images"].isdigit() else count_validation_images(dataset)
+            # Of SimCLIC's validation sets the sizes are assumed, see ASSUMED_SIZES.
+            name = next((name for name in PAPER if title(name) == dataset), "")
+            images = int(row["test_images"]) if row["test_images"].isdigit() else FACTS[name].paper[2]
             cells[Key(f"table{table}", row["protocol"], dataset, at)] = Measured(float(row["printed"]), images)
     return cells
 
 
 def read_provenance(baselines: Path) -> list[dict[str, str]]:
-    """Where each stored number comes from: the rows of provenance.csv, or none if it is not there."""
+    """Return the rows of provenance.csv, which say where each stored number comes from; none without the file."""
     path = baselines / "provenance.csv"
     return list(csv.DictReader(path.read_text().splitlines())) if path.is_file() else []
 
 
-def count_validation_images(dataset: str) -> int:
-    """How many images the paper's validation set probably has, see ASSUMED. dataset: as printed."""
-    return FACTS[{title(name): name for name in PAPER}[dataset]].paper[2]
-
-
 def measure_cells(exhibits: Iterable[Exhibit], results: Results) -> Cells:
-    """What was run here in the paper's exhibits, cell by cell; of several linear evaluations the first that one names."""
+    """Return our cells of the paper's exhibits; of several linear evaluations the first that an exhibit names."""
     cells = {}
     for exhibit in (exhibit for exhibit in exhibits if exhibit.paper):
         for place, jobs in group_by_key(exhibit, exhibit.judged).items():
@@ -60,7 +59,7 @@ def measure_cells(exhibits: Iterable[Exhibit], results: Results) -> Cells:
 
 
 def group_by_key(exhibit: Exhibit, jobs: Jobs) -> dict[Key, list[Job]]:
-    """Jobs of an exhibit, those that share a place together: its seeds."""
+    """Group jobs of an exhibit by their key: the seeds of a cell together."""
     jobs_by_key: dict[Key, list[Job]] = {}
     for job in jobs:
         jobs_by_key.setdefault(job_key(exhibit, job), []).append(job)
@@ -68,7 +67,7 @@ def group_by_key(exhibit: Exhibit, jobs: Jobs) -> dict[Key, list[Job]]:
 
 
 def job_key(exhibit: Exhibit, job: Job) -> Key:
-    """The place of a job's error in an exhibit."""
+    """Return the key of a job's error in an exhibit."""
     run = job.run
     at: Hashable = run.label
     if isinstance(exhibit, Figure):

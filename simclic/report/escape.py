@@ -1,4 +1,4 @@
-"""Text that others chose, harmless in LaTeX, Markdown and CSV. HTML is escaped by jinja2 itself."""
+"""Escape text from outside for LaTeX, Markdown and CSV. jinja2 escapes HTML itself."""
 
 import re
 import unicodedata
@@ -12,7 +12,7 @@ GREEK = (
     "Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega",
 )  # fmt: skip
 
-# What is a command to LaTeX, or another character in its fonts than on the keyboard, in commands that OT1 and T1 have.
+# Characters that are commands to LaTeX or missing from its default fonts, as commands that OT1 and T1 have.
 TEX_COMMANDS = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "`": r"\`{}", "|": r"\textbar{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "[": "{[}", "]": "{]}", "*": "{*}",  # [ and * are read by a \\ before them
@@ -28,7 +28,7 @@ TEX_COMMANDS = {c: f"\\{c}" for c in "&%$#_{}"} | {
 }  # fmt: skip
 ACCENTS = dict(zip("\u0300\u0301\u0302\u0303\u0308\u0304\u0307\u030a\u030b\u030c\u0306\u0327", "`'^~\"=.rHvuc", strict=True))
 
-LONG_WORD = re.compile(r"\S{30,}")  # a word that a line may have to be broken in
+LONG_WORD = re.compile(r"\S{30,}")  # may need a line break inside
 PIECES = re.compile(r".{1,23}[-/_.,=:|]|.{1,24}")
 MARKDOWN_ESCAPES = {c: f"\\{c}" for c in "\\`*_[]"} | {
     "&": "&amp;",
@@ -43,9 +43,9 @@ NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 
 
 def escape_tex(value: Any) -> str:
-    """Text in ASCII for LaTeX, in one paragraph: no character of it is a command. What LaTeX has not reads U+4E2D.
+    """Return text as one paragraph of ASCII for LaTeX, in which nothing is a command. Needs amssymb for ✓.
 
-    Needs amssymb for ✓. A line may be broken in a long word.
+    A character that LaTeX lacks becomes its code, U+4E2D. Long words may be broken over lines.
     """
     text = unicodedata.normalize("NFC", _as_one_line(value))
     text = re.sub(r"(?<![^\s(])'(?=\S)", "‘", re.sub(r'(?<![^\s(])"(?=\S)', "“", text)).replace('"', "”")
@@ -65,14 +65,14 @@ def _escape_tex_character(c: str) -> str:
 
 
 def escape_markdown(value: Any) -> str:
-    """Text in one line for Markdown, in a cell or an item of a list: no markup, no HTML, no link."""
+    """Return text as one line of Markdown for a table cell or list item, without markup, HTML or links."""
     text = "".join(MARKDOWN_ESCAPES.get(c, c) for c in terminal_safe(_as_one_line(value)))
     text = re.sub(r"(?i):(?=//)|(?<=\bwww)\.", lambda c: f"&#{ord(c[0])};", text)
     return BLOCK_START.sub(lambda begin: f"{begin[1]}\\{begin[2]}", text)
 
 
 def escape_csv(value: Any) -> str:
-    """A cell of a CSV file: what a spreadsheet would run has a ' before it; numbers stay numbers."""
+    """Return the cell of a CSV file. A formula gets a ' in front, so that no spreadsheet runs it; numbers stay numbers."""
     text = terminal_safe(value, keep="\n\r\t")
     runs = text[:1] in ("\t", "\r", "\n") or text.lstrip()[:1] in tuple("=+-@＝＋－＠")
     return f"'{text}" if runs and not NUMBER.fullmatch(text) else text

@@ -1,4 +1,4 @@
-"""A Figure and the results -> lines in a picture: PDF, SVG, PNG, and the CSV of its points."""
+"""Draw a Figure from results: PDF, SVG, PNG, and a CSV of its points."""
 
 from itertools import cycle
 from pathlib import Path
@@ -19,14 +19,18 @@ from simclic.report.escape import escape_csv
 from simclic.report.results import Results, keep_same_data
 
 BARS_NOTE = "Bars: one standard deviation over seeds; with one seed, one standard error over the test images."
-# A line is told by its marker and dashes too, so that neither grey nor colour blindness hides which is which.
+# Lines also differ in marker and dashes, for grey print and colour-blind readers.
 LINE_STYLES = (("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"), ("v", (0, (5, 1))), ("<", (0, (3, 1, 1, 1))), (">", (0, (1, 1))))
-FORMATS = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}  # no dates: the same bytes each time
+FORMATS = {
+    "pdf": {"CreationDate": None},
+    "svg": {"Date": None},
+    "png": {"Software": None},
+}  # no dates, so that the bytes are reproducible
 POINT_COLUMNS = ["protocol", "line", "x", "error", "bar", "seeds", "runs"]
 
 
 def compute_points(figure: Figure, results: Results) -> pd.DataFrame:
-    """One row per point: protocol, line, x, mean error, bar, seeds, and the names of its runs.
+    """Return one row per point: protocol, line, x, mean error, bar, seeds, and the names of its runs.
 
     bar: standard deviation over seeds; with one seed, the standard error over the test images, sqrt(e (100 - e) / n).
     """
@@ -52,10 +56,10 @@ def compute_points(figure: Figure, results: Results) -> pd.DataFrame:
 
 
 def draw_figure(figure: Figure, drawn: pd.DataFrame, folder: Path, style: Path) -> list[str]:
-    """Write figureN.pdf, .svg, .png and .csv of these points. Returns their names."""
+    """Write NAME.pdf, .svg, .png and .csv of these points. Return their names."""
     salted, plain = mpl.rc_context({"svg.hashsalt": figure.name}), mpl.rc_context({"text.parse_math": False})
     with plt.style.context(style), salted, plain:  # a name may hold anything
-        canvas, axes = plt.subplots(1, len(figure.protocols), figsize=(4.2 * len(figure.protocols), 3.2), squeeze=False)
+        canvas, axes = plt.subplots(1, len(figure.protocols), figsize=(4.2 * len(figure.protocols), 3.4), squeeze=False)
         for ax, protocol in zip(axes[0], figure.protocols, strict=True):
             _draw_panel(ax, figure, drawn[drawn["protocol"] == protocol.title], protocol.title)
         axes[0][0].set_ylabel("Test error (%)")
@@ -69,7 +73,7 @@ def draw_figure(figure: Figure, drawn: pd.DataFrame, folder: Path, style: Path) 
 
 
 def format_line_label(figure: Figure, line: object) -> str:
-    """What a line is called: a data set as printed, or the value of another field with its name."""
+    """Return the legend of a line: a data set as printed, or the value of another field with its name."""
     return data.title(str(line)) if figure.lines == "dataset" else f"{line} {figure.lines.replace('_', ' ')}"
 
 

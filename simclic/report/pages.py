@@ -3,20 +3,19 @@
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
-from simclic import files
 from simclic.data import PAPER
 from simclic.data import title as data_title
 from simclic.experiment import Exhibit, Figure, Suite, Table
-from simclic.report import claims, formats
+from simclic.report import claims
 from simclic.report.cell_keys import ASSUMED_SIZES, measure_cells, read_printed_cells
 from simclic.report.choices import choices
 from simclic.report.figures import BARS_NOTE, compute_points, draw_figure, format_line_label
 from simclic.report.findings import findings
+from simclic.report.formats import SOURCE, STYLE, Site, comparison_to_csv
 from simclic.report.gaps import failed, reasons
 from simclic.report.noise import ONE_SEED
 from simclic.report.printed_vs_ours import (
@@ -29,91 +28,84 @@ from simclic.report.printed_vs_ours import (
     list_departures,
 )
 from simclic.report.results import Results
-from simclic.report.run_pages import write_run_pages as run_pages
-from simclic.report.site import Site, check_source
-from simclic.report.tables import build_sheet
+from simclic.report.run_pages import write_run_pages
+from simclic.report.tables import Failures, build_sheet
 from simclic.report.time_spent import summarise_time_spent
 
-NOTHING: Mapping[str, str] = MappingProxyType({})
-HONEST_NOTE = (
-    "Marked: the best entry of each column, and every one that is not distinguishable from it. Printed numbers are compared as "
-    "two proportions of the images they were measured on, ours in pairs, image by image and seed by seed; p < .05 counts, and "
+SUPPORTED_NOTE = (
+    "Marked: the best entry of each column and every entry that is not distinguishable from it (p < .05). Printed numbers are "
+    "compared as two proportions of the images they were measured on, ours in pairs, image by image and seed by seed; "
     f"{ONE_SEED}. Of SimCLIC's printed rows {ASSUMED_SIZES}."
 )
 
 
 @dataclass
 class ExhibitPage:
-    """An exhibit as it stands on its page."""
+    """What the page of an exhibit shows. available: how many of the requested results there are. table, supported: HTML."""
 
     exhibit: Exhibit
-    told: list[str]
-    there: int  # results, of those asked
-    asked: int
+    reasons: list[str]
+    available: int = 0
+    requested: int = 0
     files: list[str] = field(default_factory=list)
-    table: str = ""  # HTML, escaped
-    honest: str = ""
-    beside: list[PrintedVsOurs] = field(default_factory=list)
+    table: str = ""
+    supported: str = ""
+    comparisons: list[PrintedVsOurs] = field(default_factory=list)
     points: list[dict[Hashable, Any]] = field(default_factory=list)
+    printed: str = ""  # the page of the paper's own rows, where none of their columns is ours
 
     @property
     def counts(self) -> dict[str, int]:
         """How many printed numbers have which verdict."""
-        return count_verdicts(self.beside)
+        return count_verdicts(self.comparisons)
 
 
 def format_headline(suites: Sequence[Suite]) -> str:
-    """What a folder of exhibits is called."""
+    """Return the title of a folder of exhibits."""
     return suites[0].title if len(suites) == 1 else "SimCLIC: the paper's tables and figures"
 
 
-def write_pages(
-    suites: Sequence[Suite], results: Results, folder: Path, source: Path, others: Mapping[str, str] = NOTHING
-) -> tuple[Path, list[str]]:
-    """Write everything of these suites into one folder. Returns index.html, and what is wrong with result files.
+def write_pages(suites: Sequence[Suite], results: Results, folder: Path, others: Mapping[str, str]) -> tuple[Path, list[str]]:
+    """Write everything of these suites into one folder. Return index.html, and what is wrong with result files.
 
-    others: the pages of other folders and what they are called, to be linked.
-    Raises InputError if the source tree with baselines/ and reports/ is not there.
+    others: the pages of other folders and their titles, to be linked.
     """
-    check_source(source)
     order = sorted(((e, s) for s in suites for e in s.exhibits), key=lambda pair: _sort_key(pair[0]))
-    title = format_headline(suites)
-    site = Site(title, [exhibit for exhibit, _ in order], folder, source)
-    shown = [_write_exhibit(exhibit, f"simclic run {suite.path}", results, site) for exhibit, suite in order]
-    for item in shown:
-        site.write_page(
-            f"{item.exhibit.name}.html",
-            "exhibit.html.j2",
-            title=_format_title(item.exhibit),
-            item=item,
-            rule=VERDICT_RULE,
-            note=HONEST_NOTE,
-        )
-    tables = [s.exhibit for s in shown if s.table]
-    files.write_bytes(folder / "tables.tex", _document(site, tables).encode())
+    exhibits = [exhibit for exhibit, _ in order]
+    site = Site(format_headline(suites), exhibits, folder)
+    items = [_write_exhibit(exhibit, f"simclic run {suite.path}", results, site) for exhibit, suite in order]
+    tables = [item.exhibit for item in items if item.table]
+    document = site.text.get_template("document.tex.j2").render(title=site.title, tables=tables)
+    site.write_file("tables.tex", document.encode())
 
     jobs = [job for suite in suites for job in suite.jobs]
-    asked = results.frame_of(jobs)
-    problems, good = list(dict.fromkeys(asked.loc[asked["problem"] != "", "problem"])), asked[asked["problem"] == ""]
-    judged = claims.judged(read_printed_cells(source / "baselines"), measure_cells([e for e, _ in order], results))
-    settings = {row.claim.name: describe_departures([e for e, _ in order if e.paper in row.claim.exhibits]) for row in judged}
-    notes = {"one_seed": ONE_SEED, "assumed": ASSUMED_SIZES}
-    site.write_page("claims.html", "claims.html.j2", title="The paper's claims", claims=judged, settings=settings, **notes)
-    site.write_page("choices.html", "choices.html.j2", title="Where the paper is silent or contradicts itself",
-               choices=choices(suites, results))  # fmt: skip
-    encoders = run_pages(good, [e for e, _ in order], results, site)
-    titles = list(dict.fromkeys(job.protocol.title for job in jobs if job.protocol))
-    site.write_page("encoders.html", "encoders.html.j2", title="Encoders", encoders=encoders, protocols=titles,
-               spent=summarise_time_spent(suites, results))  # fmt: skip
-    learned = [p for e, _ in order if isinstance(e, Table) and e.columns == "dataset" for p in findings(e, results)]
-    values = {"exhibits": shown, "verdicts": VERDICTS, "claims": judged, "settings": settings, "findings": learned}
-    more = {"problems": problems, "provenance": summarise_provenance(good), "others": others}
-    path = site.write_page("index.html", "index.html.j2", title=title, **values, **more)
+    frame = results.frame_of(jobs)
+    problems, good = list(dict.fromkeys(frame.loc[frame["problem"] != "", "problem"])), frame[frame["problem"] == ""]
+    judged = claims.judged(read_printed_cells(SOURCE / "baselines"), measure_cells(exhibits, results))
+    settings = {row.claim.name: describe_departures([e for e in exhibits if e.paper in row.claim.exhibits]) for row in judged}
+    site.write_page(
+        "claims.html", "claims.html.j2", title="The paper's claims", claims=judged, settings=settings, one_seed=ONE_SEED,
+        assumed=ASSUMED_SIZES,
+    )  # fmt: skip
+    site.write_page(
+        "choices.html", "choices.html.j2", title="Where the paper is silent or contradicts itself",
+        choices=choices(suites, results),
+    )  # fmt: skip
+    site.write_page(
+        "encoders.html", "encoders.html.j2", title="Encoders", encoders=write_run_pages(good, exhibits, results, site),
+        protocols=list(dict.fromkeys(job.protocol.title for job in jobs if job.protocol)),
+        spent=summarise_time_spent(suites, results),
+    )  # fmt: skip
+    path = site.write_page(
+        "index.html", "index.html.j2", title=site.title, exhibits=items, verdicts=VERDICTS, claims=judged, settings=settings,
+        findings=[f for e in exhibits if isinstance(e, Table) and e.columns == "dataset" for f in findings(e, results)],
+        problems=problems, provenance=summarise_provenance(good), others=others,
+    )  # fmt: skip
     return path, problems
 
 
 def describe_departures(exhibits: Sequence[Exhibit]) -> str:
-    """In what the training of these exhibits' Runs is not the paper's; nothing if it is."""
+    """Return how the training of these exhibits' Runs differs from the paper's; empty if it does not."""
     departures: dict[str, None] = {}
     for exhibit in exhibits:
         axes = (exhibit.x, exhibit.lines) if isinstance(exhibit, Figure) else ("perturbation", getattr(exhibit, "columns", ""))
@@ -126,49 +118,54 @@ def describe_departures(exhibits: Sequence[Exhibit]) -> str:
 
 
 def summarise_provenance(frame: pd.DataFrame) -> dict[str, list[str]]:
-    """What computed these results: devices, threads, commits, data, versions."""
+    """Return what computed these results: devices, threads, commits, data, versions."""
     versions = sorted({f"{k} {v}" for row in frame["versions"] for k, v in row.items()})
     values = {k: sorted({str(v) for v in frame[k]}) for k in ("device", "threads", "commit", "data")}
     return {"results": [f"{len(frame):,}"], **values, "versions": versions}
 
 
-def _format_title(exhibit: Exhibit) -> str:
-    return f"{exhibit.title}. {exhibit.caption}"
-
-
 def _sort_key(exhibit: Exhibit) -> tuple[bool, bool, str]:
-    """Where an exhibit stands: the paper's tables, its figures, then one's own in the order of their declaration."""
+    """Sort the paper's tables before its figures before one's own, which stay in the order of their declaration."""
     return (not exhibit.paper, bool(exhibit.paper) and isinstance(exhibit, Figure), exhibit.paper)
 
 
-def _document(site: Site, tables: Sequence[Exhibit]) -> str:
-    return str(site.text.get_template("document.tex.j2").render(title=site.title, tables=list(tables)))
-
-
 def _write_exhibit(exhibit: Exhibit, command: str, results: Results, site: Site) -> ExhibitPage:
-    """Write the files of an exhibit; what stands on its page."""
+    """Write the files and the page of an exhibit. command: what would fill its empty cells."""
     failures = failed(exhibit, results.runs)
-    notes = reasons(exhibit, results, failures, command)
-    item = ExhibitPage(exhibit, notes, len(results.rows_of(exhibit.jobs)), len(exhibit.jobs))
+    item = ExhibitPage(
+        exhibit, reasons(exhibit, results, failures, command), len(results.rows_of(exhibit.jobs)), len(exhibit.jobs)
+    )
     if isinstance(exhibit, Figure):
-        drawn = compute_points(exhibit, results)
+        points = compute_points(exhibit, results)
         item.exhibit = replace(exhibit, notes=(*exhibit.notes, BARS_NOTE))
-        item.files = draw_figure(exhibit, drawn, site.folder, site.source / "reports" / "simclic.mplstyle")
-        item.points = [{**row, "line": format_line_label(exhibit, row["line"])} for row in drawn.to_dict("records")]
-        return item
-    assert isinstance(exhibit, Table)
-    sheet = build_sheet(exhibit, results, site.source / "baselines", failures)
-    item.told = [*notes, *sheet.remarks]
-    item.table, item.files = formats.write_sheet(sheet, exhibit.name, item.told, site.folder, site.html, site.text)
-    if any(group.rivals != "none" for _, groups in sheet.blocks for group in groups):
-        honest = sheet.with_supported_marks()
-        item.honest, more = formats.write_sheet(
-            honest, f"{exhibit.name}-honest", [HONEST_NOTE, *item.told], site.folder, site.html, site.text
-        )
-        item.files += more
-    item.beside = compare_with_printed(exhibit, results, site.source / "baselines", failures)
-    if item.beside:
-        name = f"{exhibit.name}-beside.csv"
-        files.write_bytes(site.folder / name, formats.comparison_to_csv(item.beside).encode())
-        item.files.append(name)
+        item.files = draw_figure(exhibit, points, site.folder, STYLE)
+        item.points = [{**row, "line": format_line_label(exhibit, row["line"])} for row in points.to_dict("records")]
+    elif isinstance(exhibit, Table):
+        _write_table(item, exhibit, results, failures, site)
+    _write_exhibit_page(item, f"{exhibit.title}. {exhibit.caption}", exhibit.name, site)
     return item
+
+
+def _write_table(item: ExhibitPage, table: Table, results: Results, failures: Failures, site: Site) -> None:
+    """Write a table, the same with supported marks, the printed numbers beside ours, and the paper's rows if they are apart."""
+    sheet = build_sheet(table, results, SOURCE / "baselines", failures)
+    item.reasons += sheet.remarks
+    item.table, item.files = site.render_sheet(sheet), site.write_sheet(sheet, table.name, item.reasons)
+    if any(group.rivals != "none" for _, groups in sheet.blocks for group in groups):
+        supported, stem = sheet.with_supported_marks(), f"{table.name}-honest"
+        item.supported = site.render_sheet(supported, stem)
+        item.files += site.write_sheet(supported, stem, [SUPPORTED_NOTE, *item.reasons])
+    item.comparisons = compare_with_printed(table, results, SOURCE / "baselines", failures)
+    if item.comparisons:
+        item.files.append(f"{table.name}-beside.csv")
+        site.write_file(item.files[-1], comparison_to_csv(item.comparisons).encode())
+    if sheet.apart:
+        item.printed = f"{table.name}-printed"
+        printed = build_sheet(replace(table, runs=()), results, SOURCE / "baselines")
+        _write_exhibit_page(
+            ExhibitPage(table, [], table=site.render_sheet(printed)), f"{table.title} as the paper prints it", item.printed, site
+        )
+
+
+def _write_exhibit_page(item: ExhibitPage, title: str, stem: str, site: Site) -> None:
+    site.write_page(f"{stem}.html", "exhibit.html.j2", title=title, item=item, rule=VERDICT_RULE, note=SUPPORTED_NOTE)

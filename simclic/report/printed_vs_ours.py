@@ -1,4 +1,4 @@
-"""Every printed number beside what was run for it: stored, reproduced, difference, a verdict and its rule."""
+"""Every printed number beside what was run for it: stored, ours, difference, a verdict and its rule."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from simclic.data import PAPER, title
 from simclic.experiment import Finetune, Job, Linear, Protocol, Run, Table
-from simclic.experiment.baselines import AS_STORED, METHODS, OWN_INPUT
-from simclic.report.cell_keys import ASSUMED_SIZES, Key, group_by_key, read_printed_cells, read_provenance
+from simclic.experiment.baselines import METHODS, OWN_INPUT
+from simclic.report.cell_keys import ASSUMED_SIZES, PRINTED_ROWS, Key, group_by_key, read_printed_cells, read_provenance
 from simclic.report.noise import Difference, Measured, against
 from simclic.report.results import Results, keep_same_data
 from simclic.report.tables import DASH, Failures
@@ -18,30 +18,25 @@ VERDICTS: tuple[Verdict, ...] = ("reproduced", "differs", "not comparable", "not
 
 VERDICT_RULE = (
     "Reproduced: the difference is within the tolerance. The tolerance of a cell is the half width of the 95 % interval of that "
-    "difference: it follows from the number of test images on either side and, where several seeds were run, from their spread, "
-    "which also stands for that of the printed number, one seed's. With one seed it is the images' alone, and so too small. Two "
-    "numbers on the same test images are taken as if on different ones, which is generous. Of the cells compared, one in twenty "
-    "would differ by chance. Not comparable: what was run is not what the printed number says of itself, and why; the "
-    "difference is shown all the same. benchmarks/as_printed.py runs what SimCLIC's own rows can be compared with. "
+    "difference. It follows from the number of test images on either side and, if several seeds were run, from their spread, "
+    "which is also taken as the spread of the printed number. With one seed it follows from the images alone and is too small. "
+    "Two numbers on the same test images are treated as independent, which makes the tolerance too large. By chance, one in "
+    "twenty compared cells would differ. Not comparable: our run measures something else than the printed number; the reason "
+    "and the difference are shown. benchmarks/as_printed.py runs what SimCLIC's own rows can be compared with. "
     f"Of these rows {ASSUMED_SIZES}."
 )
 
 # What the paper says of SimCLIC's training and evaluation; every other field is a choice where it is silent (see choices).
-STATED = ("backbone", "image_size", "perturbation", "epochs", "batch_size", "base_lr", "momentum", "weight_decay", "predictor",
-        "similarity", "stop_gradient")  # fmt: skip
-FIELD_WORDS = {"backbone": "other backbone", "image_size": "other image size", "base_lr": "other learning rate"}
-PRINTED_ROWS = {
-    stored: METHODS[name.removesuffix("-as-stored")] for name, stored in AS_STORED.items()
-}  # row of ours -> printed row
-FLAWED_LIST = "Caltech101"  # the one data set whose list behind the cited rows is another
+STATED = (
+    "backbone", "image_size", "perturbation", "epochs", "batch_size", "base_lr", "momentum", "weight_decay", "predictor",
+    "similarity", "stop_gradient",
+)  # fmt: skip
+FIELD_WORDS = {"base_lr": "learning rate"}
 
 
 @dataclass(frozen=True)
 class PrintedVsOurs:
-    """One printed number. less: ours less theirs, nothing where there are no two numbers.
-
-    here: what was run for it, in words. stage: linear or finetune.
-    """
+    """One printed number and what was run for it. ours: its mean and spread as text. stage: linear or finetune."""
 
     protocol: str
     row: str
@@ -49,7 +44,7 @@ class PrintedVsOurs:
     stored: str
     verdict: Verdict
     why: str = ""
-    here: str = DASH
+    ours: str = DASH
     ours_minus_printed: Difference | None = None
     runs: tuple[str, ...] = ()
     images: int = 0
@@ -57,93 +52,81 @@ class PrintedVsOurs:
 
     @property
     def difference(self) -> str:
-        """In points, with its sign."""
+        """Ours minus printed, in points with a sign."""
         return f"{self.ours_minus_printed.points:+.2f}" if self.ours_minus_printed else DASH
 
     @property
     def tolerance(self) -> str:
-        """In points; what chance alone would let the difference reach."""
-        return (
-            f"{self.ours_minus_printed.within:.2f}"
-            if self.ours_minus_printed and self.verdict in ("reproduced", "differs")
-            else DASH
-        )
+        """What chance alone would let the difference reach, in points."""
+        compared = self.ours_minus_printed and self.verdict in ("reproduced", "differs")
+        return f"{self.ours_minus_printed.within:.2f}" if self.ours_minus_printed and compared else DASH
 
 
 def compare_with_printed(table: Table, results: Results, baselines: Path, failures: Failures) -> list[PrintedVsOurs]:
-    """One per number that the paper prints in this table and protocol, and per data set that stands in for another."""
+    """Return one comparison per printed number of this table and protocol, and per data set that replaces a printed one."""
     if isinstance(table.columns, tuple):
         return list(_compare_details(table, baselines))
-    said = [row for row in read_provenance(baselines) if f"table{row['table']}" == table.paper and row["metric"]]
-    known = read_printed_cells(baselines)
+    rows = [row for row in read_provenance(baselines) if f"table{row['table']}" == table.paper and row["metric"]]
+    printed = read_printed_cells(baselines)
     comparisons = []
     for protocol in table.protocols:
         jobs = group_by_key(table, [job for job in table.jobs if job.protocol == protocol])
-        for row in (row for row in said if row["protocol"] == protocol.stage):
-            place = _printed_key(row)
-            keys = [k for k in jobs if _is_counterpart(k, place, table)]
-            comparisons += [_compare_number(row, known[place], k, jobs[k], results, failures) for k in keys]
-            if not keys:
-                where = (protocol.title, row["row"], place.dataset, row["printed"])
+        for row in (row for row in rows if row["protocol"] == protocol.stage):
+            key = Key(f"table{row['table']}", row["protocol"], _printed_dataset(row), row["row"])
+            # Tables 4-6 may have been moved to another data set than CIFAR10; Table 2 has a column for each.
+            ours = [k for k in jobs if PRINTED_ROWS.get(str(k.at), k.at) == key.at
+                    and (k.dataset == key.dataset or table.columns != "dataset")]  # fmt: skip
+            comparisons += [_compare_number(row, printed[key], k, jobs[k], results, failures) for k in ours]
+            if not ours:
+                where = (protocol.title, row["row"], key.dataset, row["printed"])
                 comparisons.append(PrintedVsOurs(*where, "not run", _explain_no_run(row), stage=protocol.stage))
     return comparisons
 
 
-def count_verdicts(cells: Sequence[PrintedVsOurs]) -> dict[str, int]:
-    """How many printed numbers have which verdict; one with two protocols beside it counts once, by the first that compares."""
-    verdicts_by_number: dict[tuple[str, str, str], list[Verdict]] = {}
-    for cell in cells:
-        place = (PRINTED_ROWS.get(cell.row, cell.row), cell.column, cell.stage)
-        verdicts_by_number.setdefault(place, []).append(cell.verdict)
+def count_verdicts(comparisons: Sequence[PrintedVsOurs]) -> dict[str, int]:
+    """Count printed numbers by verdict. One that was run under two protocols counts once, by the first that compares."""
+    verdicts: dict[tuple[str, str, str], list[Verdict]] = {}
+    for cell in comparisons:
+        verdicts.setdefault((PRINTED_ROWS.get(cell.row, cell.row), cell.column, cell.stage), []).append(cell.verdict)
     rank = {"reproduced": 0, "differs": 0, "not comparable": 1, "not run": 2}
-    best = [min(verdicts, key=lambda v: rank[v]) for verdicts in verdicts_by_number.values()]
+    best = [min(group, key=lambda v: rank[v]) for group in verdicts.values()]
     return {verdict: best.count(verdict) for verdict in VERDICTS}
 
 
-def _printed_key(row: Mapping[str, str]) -> Key:
-    dataset = row["column"] if row["table"] == "2" else "CIFAR10"
-    return Key(f"table{row['table']}", row["protocol"], dataset, row["row"])
-
-
-def _is_counterpart(ours: Key, theirs: Key, table: Table) -> bool:
-    """Is a cell of ours there for this printed number? Tables 4-6 may have been moved to another data set than CIFAR10."""
-    same = PRINTED_ROWS.get(str(ours.at), ours.at) == theirs.at
-    return same and (ours.dataset == theirs.dataset or table.columns != "dataset")
+def _printed_dataset(row: Mapping[str, str]) -> str:
+    return row["column"] if row["table"] == "2" else "CIFAR10"
 
 
 def _explain_no_run(row: Mapping[str, str]) -> str:
     if row["column"] == "ImageNet":
         return "ImageNet is not among the data sets"
     ours = row["row"].startswith("SimCLIC") or row["table"] != "2"
-    return "no run of this exhibit is meant for it" + ("" if ours else "; benchmarks/baselines.py measures it again")
+    return "this exhibit does not run it" + ("" if ours else "; benchmarks/baselines.py measures it again")
 
 
 def _compare_number(
-    row: Mapping[str, str], stored: Measured, ours: Key, jobs: list[Job], results: Results, failures: Failures
+    row: Mapping[str, str], stored: Measured, key: Key, jobs: list[Job], results: Results, failures: Failures
 ) -> PrintedVsOurs:
     run, protocol = jobs[0].run, jobs[0].protocol
     assert protocol is not None  # an exhibit shows results
-    label = str(ours.at) if row["table"] == "2" else row["row"]
-    place = (protocol.title, label, ours.dataset, row["printed"])
-    ours_measured, rows = results.measure_jobs(jobs), keep_same_data(results.rows_of(jobs))
-    if ours_measured is None:
-        failure_reasons = [failures[job.run.name] for job in jobs if job.run.name in failures]
-        return PrintedVsOurs(
-            *place, "not run", failure_reasons[0] if failure_reasons else "no result is there yet", stage=protocol.stage
-        )
-    less = against(ours_measured, stored)
-    apart = explain_not_comparable(run, protocol, row, str(rows[0]["metric"]))
-    verdict: Verdict = "not comparable" if apart else "differs" if less.clear else "reproduced"
-    spread = f" ± {ours_measured.deviation:.2f}" if len(ours_measured.seeds) > 1 else ""
-    names = tuple(str(r["name"]) for r in rows)
+    where = (protocol.title, str(key.at) if row["table"] == "2" else row["row"], key.dataset, row["printed"])
+    measured, rows = results.measure_jobs(jobs), keep_same_data(results.rows_of(jobs))
+    if measured is None:
+        why = next((failures[job.run.name] for job in jobs if job.run.name in failures), "there is no result yet")
+        return PrintedVsOurs(*where, "not run", why, stage=protocol.stage)
+    difference = against(measured, stored)
+    departures = explain_not_comparable(run, protocol, row, str(rows[0]["metric"]))
+    verdict: Verdict = "not comparable" if departures else "differs" if difference.clear else "reproduced"
+    spread = f" ± {measured.deviation:.2f}" if len(measured.seeds) > 1 else ""
     return PrintedVsOurs(
-        *place, verdict, "; ".join(apart), f"{ours_measured.value:.2f}{spread}", less, names, ours_measured.images, protocol.stage
-    )
+        *where, verdict, "; ".join(departures), f"{measured.value:.2f}{spread}", difference,
+        tuple(str(r["name"]) for r in rows), measured.images, protocol.stage,
+    )  # fmt: skip
 
 
 def explain_not_comparable(run: Run, protocol: Protocol, row: Mapping[str, str], metric: str) -> list[str]:
-    """Why an error of ours is no measurement of what a printed number measures; nothing if it is."""
-    dataset = row["column"] if row["table"] == "2" else "CIFAR10"
+    """Return why an error of ours cannot be compared with a printed number; empty if it can."""
+    dataset = _printed_dataset(row)
     same = run.dataset in PAPER and title(run.dataset) == dataset
     departures = [] if same else [f"other data set ({title(run.dataset)} for {dataset})"]
     if not departures and metric != row["metric"]:
@@ -156,7 +139,7 @@ def explain_not_comparable(run: Run, protocol: Protocol, row: Mapping[str, str],
 
 
 def _departures_from_simclic(run: Run, protocol: Protocol, row: Mapping[str, str]) -> Iterator[str]:
-    """Against SimCLIC's own rows, which are scored on what the paper calls a validation set."""
+    """Yield departures from SimCLIC's own rows, which are scored on what the paper calls a validation set."""
     if run.split != "paper":
         yield f"other split (scored on test, {run.split}; the paper scores on its validation set)"
     if run.init != "random":
@@ -167,19 +150,19 @@ def _departures_from_simclic(run: Run, protocol: Protocol, row: Mapping[str, str
 
 
 def list_departures(run: Run, names: Iterable[str] = STATED) -> Iterator[str]:
-    """In which of these fields a Run is not as the paper says of SimCLIC."""
+    """Yield in which of these fields a Run is not as the paper says of SimCLIC."""
     usual = Run()
     for name in names:
         value, theirs = getattr(run, name), getattr(usual, name)
         if value != theirs:
-            yield f"{FIELD_WORDS.get(name, 'other ' + name.replace('_', ' '))} ({value} for {theirs})"
+            yield f"other {FIELD_WORDS.get(name, name.replace('_', ' '))} ({value} for {theirs})"
 
 
 def _departures_from_cited(run: Run, protocol: Protocol, method: str, dataset: str) -> Iterator[str]:
-    """Against the 13 cited rows, which Ericsson et al. measured."""
+    """Yield departures from the 13 cited rows, which Ericsson et al. measured."""
     if run.split != "ericsson":
         yield f"other split ({run.split})"
-    elif dataset == FLAWED_LIST:
+    elif dataset == "Caltech101":
         yield "other split (their list was drawn with replacement)"
     if method in PRINTED_ROWS.values() and not run.init.endswith("-as-stored"):
         yield "other start (padded as its authors do; the stored row is not)"
@@ -195,7 +178,7 @@ def _departures_from_cited(run: Run, protocol: Protocol, method: str, dataset: s
 
 
 def _protocol_departures(protocol: Protocol, free: tuple[str, ...]) -> Iterator[str]:
-    """Which fields of a protocol are not as the paper says. free: those on which it is silent."""
+    """Yield the fields of a protocol that are not as the paper says. free: those on which it is silent."""
     silent = (*free, "decay_over_lr", "augment", "eval_resize", "batch_norm", "precision")
     usual: Linear | Finetune = type(protocol)()
     differ = {k: v for k, v in protocol.values.items() if k not in silent and v != getattr(usual, k)}
@@ -204,7 +187,7 @@ def _protocol_departures(protocol: Protocol, free: tuple[str, ...]) -> Iterator[
 
 
 def _compare_details(table: Table, baselines: Path) -> Iterator[PrintedVsOurs]:
-    """Table 3's row of SimCLIC: the words are equal or not."""
+    """Yield the cells of Table 3's row of SimCLIC: their words are equal or not."""
     import csv
 
     path = baselines / f"{table.paper}.csv"

@@ -11,13 +11,15 @@ from matplotlib import pyplot as plt
 from matplotlib.patches import Rectangle
 
 from simclic.report.finetune_grid import build_grid_table
+from simclic.report.formats import STYLE, check_source
 
 
-def draw_result(result: dict[str, Any], title: str, stem: Path, style: Path) -> list[Path]:
-    """Write stem.svg and stem.png. Returns their paths."""
+def draw_result(result: dict[str, Any], title: str, stem: Path) -> list[Path]:
+    """Write stem.svg and stem.png, a probe's error against l2 or a fine-tuning grid. Return their paths."""
+    check_source()
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png")]
     draw = _draw_grid if result["stage"] == "finetune" else _draw_probe
-    with plt.style.context(style), mpl.rc_context({"svg.hashsalt": stem.name}):
+    with plt.style.context(STYLE), mpl.rc_context({"svg.hashsalt": stem.name}):
         canvas = draw(result, title)
         canvas.savefig(paths[0], metadata={"Date": None})
         canvas.savefig(paths[1], metadata={"Software": None})
@@ -27,7 +29,7 @@ def draw_result(result: dict[str, Any], title: str, stem: Path, style: Path) -> 
 
 def _draw_probe(result: dict[str, Any], title: str) -> Any:
     """Validation error against l2, and what was chosen; values that did not converge are open circles."""
-    canvas, ax = plt.subplots(figsize=(5.6, 3.4))
+    canvas, ax = plt.subplots(figsize=(6.8, 4.2))
     curve, chosen, error = sorted(result["curve"], key=lambda row: row["l2"]), result["chosen"], result["error"]
     dot: dict[str, Any] = {"marker": "o", "markersize": 3.5, "color": "C0"}
     ax.plot([row["l2"] for row in curve], [row["error"] for row in curve], label="validation", **dot)
@@ -49,12 +51,12 @@ def _draw_grid(result: dict[str, Any], title: str) -> Any:
     """Error on val under each learning rate and weight decay. Every cell has its number, so that nothing hangs on colours."""
     grid = build_grid_table(result)
     wide, high = len(grid.decays), len(grid.rows)
-    canvas, ax = plt.subplots(figsize=(1.6 + 0.72 * wide, 1.7 + 0.42 * high))
+    canvas, ax = plt.subplots(figsize=(1.8 + 0.9 * wide, 1.9 + 0.5 * high))
     shades = [[float("nan") if c.heat is None else c.heat for c in cells] for _, cells in grid.rows]
     ax.imshow(shades, cmap="Blues", vmin=0, vmax=1.6, aspect="auto")  # the darkest still lets black digits be read
     for y, (_, cells) in enumerate(grid.rows):
         for x, c in enumerate(cells):
-            ax.text(x, y, c.text, ha="center", va="center", fontsize=7, fontweight="bold" if c.chosen else "normal")
+            ax.text(x, y, c.text, ha="center", va="center", fontsize=11, fontweight="bold" if c.chosen else "normal")
             if c.chosen:
                 ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, linewidth=2, zorder=3))
     ax.set_xticks(range(wide), grid.decays)

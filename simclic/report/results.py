@@ -1,4 +1,4 @@
-"""All results under a folder, found by their job; and what several seeds of one cell measured together."""
+"""All results under a folder by job, and the mean error over the seeds of a cell."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 class Results:
-    """All results that lie under `runs`, with an index. frame, rows: see simclic.store.results and rows."""
+    """All results under `runs`. all, frame: see rows and results of simclic.store.results."""
 
     def __init__(self, runs: Path) -> None:
         self.runs = runs
@@ -29,33 +29,30 @@ class Results:
 
     @property
     def good_rows(self) -> list[Row]:
-        """The rows of files that can be trusted."""
+        """The rows whose file is intact."""
         return [row for row in self.all if not row["problem"]]
 
     def frame_of(self, jobs: Jobs) -> pd.DataFrame:
-        """The rows that these jobs ask for, in the order of the table."""
-        asked = {self._at.get(job.name) for job in jobs}
-        return self.frame.iloc[sorted(i for i in asked if i is not None)]
+        """Return the rows of these jobs, in the order of the frame."""
+        return self.frame.iloc[sorted({self._at[job.name] for job in jobs if job.name in self._at})]
 
     def rows_of(self, jobs: Jobs) -> list[Row]:
-        """The same as dictionaries, in the order of the jobs; without those whose file cannot be trusted."""
-        indices = (self._at.get(job.name) for job in dict.fromkeys(jobs))
-        return [self.all[i] for i in indices if i is not None and not self.all[i]["problem"]]
+        """Return the rows of these jobs as dictionaries, in the order of the jobs, without those whose file is damaged."""
+        rows = [self.all[self._at[job.name]] for job in dict.fromkeys(jobs) if job.name in self._at]
+        return [row for row in rows if not row["problem"]]
 
     def measure_jobs(self, jobs: Jobs) -> Measured | None:
-        """The mean error over the seeds of one cell; None if there is none. Only what most were measured on counts."""
+        """Return the mean error over the seeds of one cell, or None without results. See keep_same_data."""
         return self.measure_rows(self.rows_of(jobs))
 
     def measure_rows(self, rows: Sequence[Row]) -> Measured | None:
-        """The same of rows."""
+        """Return the mean error over these rows, or None if there are none. See keep_same_data."""
         if not (rows := keep_same_data(rows)):
             return None
-        seeds = {
-            None if row["backbone"] == "pixels" else int(row["seed"]): self._contributions(
-                row["name"], row["protocol"], row["metric"]
-            )
-            for row in rows
-        }
+        seeds = {}
+        for row in rows:
+            seed = None if row["backbone"] == "pixels" else int(row["seed"])
+            seeds[seed] = self._contributions(row["name"], row["protocol"], row["metric"])
         value = float(np.mean([row["error"] for row in rows]))
         return Measured(value, int(rows[0]["sizes"]["test"]), seeds, str(rows[0]["data"]))
 
@@ -64,9 +61,9 @@ class Results:
 
 
 def keep_same_data(rows: Sequence[Row]) -> Sequence[Row]:
-    """Those rows that were measured on the same data as most of them: numbers from different data are never averaged.
+    """Return the rows measured on the same data as most of them: numbers from different data are never averaged.
 
-    Where two are as many, that of the lowest seed.
+    Of two equally frequent data the one of the lowest seed is taken.
     """
     digests = [row["data"] for row in sorted(rows, key=lambda row: (row["seed"], row["name"]))]
     return [row for row in rows if row["data"] == max(digests, key=digests.count)]

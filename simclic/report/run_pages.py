@@ -11,8 +11,8 @@ import pandas as pd
 from simclic import files
 from simclic.experiment import Exhibit, Run
 from simclic.report.finetune_grid import build_grid_table
+from simclic.report.formats import Site
 from simclic.report.results import Results
-from simclic.report.site import Site
 from simclic.store.run_folder import RunFolder
 
 CURVES = {

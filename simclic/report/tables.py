@@ -1,6 +1,7 @@
-"""A Table and the results -> a Sheet: rows of cells with the paper's marks, or with marks that the test images support."""
+"""Build a Sheet from a Table and results: cells with the paper's marks, or with marks that the test images support."""
 
 import math
+import statistics
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +12,9 @@ import pandas as pd
 
 from simclic.data import PAPER, title
 from simclic.experiment import Exhibit, Job, Table
-from simclic.experiment.baselines import AS_STORED, IMPORTED, METHODS
+from simclic.experiment.baselines import IMPORTED
 from simclic.report.added_methods import AddedMethod, read_added_methods
-from simclic.report.cell_keys import Cells, Key, read_printed_cells
+from simclic.report.cell_keys import PRINTED_ROWS, Cells, Key, read_printed_cells
 from simclic.report.noise import Measured, difference, shown
 from simclic.report.results import Results, keep_same_data
 from simclic.store.run_files import DIVERGED
@@ -26,7 +27,7 @@ NO_FAILURES: Failures = MappingProxyType({})
 
 @dataclass
 class Cell:
-    """One value. mark: best, second or nothing. runs: the names of the Runs behind it. measure: what is known of its noise."""
+    """One value. mark: "best", "second" or "". runs: names of the Runs behind it. measure: its noise, if known."""
 
     text: str = DASH
     value: float = math.nan
@@ -57,21 +58,30 @@ class Group:
 
 @dataclass
 class Sheet:
-    """A table ready to be printed: blocks of groups of rows, one block per protocol."""
+    """A table ready to be printed: blocks of groups of rows, one block per stage or protocol."""
 
     exhibit: Exhibit
     corner: str
     header: list[str]
     blocks: list[tuple[str, list[Group]]]
     remarks: tuple[str, ...] = ()  # what explains its dashes
+    apart: bool = False  # whether the paper's rows are left out, as no column is common
 
     def with_supported_marks(self) -> Self:
-        """The same with every entry marked that is not distinguishable from the best of its column and group."""
-        return replace(self, blocks=[(title, _mark_supported_groups(groups)) for title, groups in self.blocks])
+        """Return the sheet with every entry marked that is not distinguishable from the best of its column and group."""
+        blocks = []
+        for heading, groups in self.blocks:
+            marked = []
+            for before, group in zip([None, *groups], groups, strict=False):
+                above = before.rows if before and group.rivals == "before" else []
+                rows = group.rows if group.rivals == "none" else mark_supported([*above, *group.rows])[len(above) :]
+                marked.append(replace(group, rows=rows))
+            blocks.append((heading, marked))
+        return replace(self, blocks=blocks)
 
 
 def build_sheet(table: Table, results: Results, baselines: Path, failures: Failures = NO_FAILURES) -> Sheet:
-    """Stored numbers as printed, and below them what was run here. failures: by the name of a Run, why it failed."""
+    """Return printed numbers and below them our results. failures: name of a Run -> why it failed."""
     path = baselines / f"{table.paper}.csv"
     stored = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()
     if isinstance(table.columns, tuple):
@@ -93,99 +103,114 @@ def mark_best(rows: Sequence[Row]) -> None:
 
 
 def mark_supported(rows: Sequence[Row]) -> list[Row]:
-    """The rows with every entry marked best that is not distinguishable from the best of its column, see simclic.report.noise.
+    """Return the rows with every entry marked best that is not distinguishable from the best of its column (see noise).
 
-    One whose noise is not known shares the mark only if it is the best, or equal to it in print.
+    An entry of unknown noise shares the mark only if it equals the best in print.
     """
     columns = [_mark_supported_column(column) for column in zip(*(row.cells for row in rows), strict=True)]
     return [Row(row.label, list(cells)) for row, cells in zip(rows, zip(*columns, strict=True), strict=True)]
 
 
-def _mark_supported_groups(groups: Sequence[Group]) -> list[Group]:
-    marked_groups = []
-    for before, group in zip([None, *groups], groups, strict=False):
-        rows = group.rows
-        if group.rivals != "none":
-            above = before.rows if before and group.rivals == "before" else []
-            rows = mark_supported([*above, *rows])[len(above) :]
-        marked_groups.append(replace(group, rows=rows))
-    return marked_groups
-
-
 def _mark_supported_column(column: Sequence[Cell]) -> list[Cell]:
-    known = [cell for cell in column if math.isfinite(cell.value)]
-    if not known:
+    best = min((cell for cell in column if math.isfinite(cell.value)), key=lambda cell: cell.value, default=None)
+    if best is None:
         return list(column)
-    best = min(known, key=lambda cell: cell.value)
-    top = best.measure()
-
-    def like(cell: Cell) -> bool:
-        if round(cell.value, 2) == round(best.value, 2):
-            return True
-        mine = cell.measure() if math.isfinite(cell.value) else None
-        less = difference(mine, top) if mine and top else None
-        return less is not None and not less.clear and not math.isnan(less.p)
-
-    return [replace(cell, mark="best" if like(cell) else "") for cell in column]
-
-
-def summarise_errors(errors: Sequence[float], reasons: Sequence[str] = ()) -> Cell:
-    """The mean error over seeds, with its standard deviation if there are several. reasons: why Runs of this cell failed."""
-    if not errors:
-        return Cell("diverged") if any(DIVERGED in reason for reason in reasons) else Cell()
-    series = pd.Series(errors)
-    spread = f" ± {series.std():.2f}" if len(errors) > 1 else ""
-    return Cell(f"{series.mean():.2f}{spread}", float(series.mean()))
+    best_measured, marked = best.measure(), []
+    for cell in column:
+        shared = round(cell.value, 2) == round(best.value, 2)
+        if not shared and math.isfinite(cell.value) and best_measured and (measured := cell.measure()):
+            gap = difference(measured, best_measured)
+            shared = gap is not None and not gap.clear and not math.isnan(gap.p)
+        marked.append(replace(cell, mark="best" if shared else ""))
+    return marked
 
 
 def _build_cell(results: Results, jobs: Sequence[Job], failures: Failures) -> Cell:
+    """Return the mean error over seeds, with the standard deviation of several."""
     rows = keep_same_data(results.rows_of(jobs))
-    cell = summarise_errors([row["error"] for row in rows], [failures[job.run.name] for job in jobs if job.run.name in failures])
-    return replace(cell, runs=tuple(str(row["name"]) for row in rows), measure=lambda: results.measure_jobs(jobs))
+    if not rows:
+        return Cell("diverged" if any(DIVERGED in failures.get(job.run.name, "") for job in jobs) else DASH)
+    errors = [row["error"] for row in rows]
+    spread = f" ± {statistics.stdev(errors):.2f}" if len(errors) > 1 else ""
+    names = tuple(str(row["name"]) for row in rows)
+    mean = statistics.fmean(errors)
+    return Cell(f"{mean:.2f}{spread}", mean, runs=names, measure=lambda: results.measure_jobs(jobs))
 
 
 def _build_dataset_sheet(table: Table, results: Results, stored: pd.DataFrame, failures: Failures, baselines: Path) -> Sheet:
-    """Table 2: the paper's rows, those that were added, then ours, for each protocol; where those stand that the paper does not
-    print, and in what ours differ from theirs. Columns: the data sets of the paper and any other."""
-    names = {title(name): name for name in PAPER}  # as printed -> data set
-    theirs = [c for c in stored.columns if c not in ("protocol", "method", "value")]
-    asked = list(dict.fromkeys(run.dataset for run in table.runs))
-    ours = [name for name in asked if title(name) not in theirs or name not in PAPER]
-    columns = ours + [names.get(text, text) for text in theirs]
-    header, blocks, known = [title(name) for name in ours] + theirs, [], read_printed_cells(baselines)
-    taken = {*IMPORTED.values(), *(stored["method"] if theirs else ())}
-    new, split = read_added_methods(baselines / "methods", theirs, taken) if theirs else [], {run.split for run in table.runs}
-    for protocol in table.protocols:
-        rows = stored[stored["protocol"] == protocol.stage].to_dict("records")
-        places = [[Key("table2", protocol.stage, c, r["method"]) for c in theirs] for r in rows]
+    """Table 2: a block per stage with the paper's rows, added methods, ours under each protocol, and how ours compare.
+
+    Columns: our data sets that the paper does not print, then the paper's. If none is common, only ours are shown.
+    """
+    datasets = list(dict.fromkeys(run.dataset for run in table.runs))
+    ours = [name for name in datasets if name not in PAPER or title(name) not in stored]
+    theirs = [column for column in stored.columns if column not in ("protocol", "method", "value")]
+    apart = bool(theirs and datasets and ours == datasets)
+    names = ", ".join(map(title, datasets))
+    remarks = []
+    if apart:
+        theirs, remarks = [], [f"The paper prints no number for {names}. Its own rows are in baselines/table2.csv."]
+    elif theirs and datasets:
+        remarks = [f"Other dashes: the paper prints no number there, or this exhibit does not run it. It runs {names}."]
+    methods = read_added_methods(baselines / "methods", theirs, {*IMPORTED.values(), *stored["method"]}) if theirs else []
+    known, to_name = read_printed_cells(baselines), {title(name): name for name in PAPER}
+    blocks = []
+    for stage in dict.fromkeys(protocol.stage for protocol in table.protocols):
         paper_rows = [
-            Row(r["method"], [Cell()] * len(ours) + [_build_printed_cell(r[k.dataset], known.get(k)) for k in keys])
-            for r, keys in zip(rows, places, strict=True)
-        ]
-        jobs: dict[str, dict[str, list[Job]]] = {}
-        for job in table.jobs:
+            Row(r["method"], [Cell()] * len(ours) + [
+                _build_printed_cell(r[column], known.get(Key("table2", stage, column, r["method"]))) for column in theirs
+            ])
+            for r in (stored[stored["protocol"] == stage].to_dict("records") if theirs else ())
+        ]  # fmt: skip
+        added_rows = [_build_added_row(method, stage, len(ours), theirs) for method in methods if stage in method.rows]
+        mark_best([*paper_rows, *added_rows])  # added rows as if the paper had them
+        mark_best(paper_rows)  # the paper's as the paper has them
+        jobs = [job for job in table.jobs if job.stage == stage]
+        columns = ours + [to_name.get(text, text) for text in theirs]
+        our_groups = _build_our_groups(jobs, columns, results, failures)
+        comparisons = _build_comparison_groups(
+            our_groups, paper_rows, added_rows, {run.split for run in table.runs} == {"ericsson"}
+        )
+        groups = [Group("As printed in the paper", paper_rows), Group("Added", added_rows, "before"), *our_groups, *comparisons]
+        titles = [protocol.title for protocol in table.protocols if protocol.stage == stage]
+        heading = titles[0] if len(titles) == 1 else titles[0].partition(", ")[0]
+        blocks.append((heading, [group for group in groups if group.rows]))
+    header = [title(name) for name in ours] + theirs
+    return Sheet(table, "", header, blocks, (*remarks, *(f"Added: {method.note}." for method in methods)), apart)
+
+
+def _build_our_groups(jobs: Sequence[Job], columns: Sequence[str], results: Results, failures: Failures) -> list[Group]:
+    """A group per protocol of one stage, with a row per method and a cell per data set."""
+    groups = []
+    protocols = dict.fromkeys(job.protocol for job in jobs if job.protocol)
+    for protocol in protocols:
+        cells: dict[str, dict[str, list[Job]]] = {}
+        for job in jobs:
             if job.protocol == protocol:
-                jobs.setdefault(job.run.label, {}).setdefault(job.run.dataset, []).append(job)
-        our_rows = [Row(m, [_build_cell(results, those.get(n, []), failures) for n in columns]) for m, those in jobs.items()]
-        added_rows = [
-            _build_added_row(method, protocol.stage, len(ours), theirs) for method in new if protocol.stage in method.rows
+                cells.setdefault(job.run.label, {}).setdefault(job.run.dataset, []).append(job)
+        rows = [Row(m, [_build_cell(results, row.get(name, []), failures) for name in columns]) for m, row in cells.items()]
+        mark_best(rows)
+        variant = protocol.title.partition(", ")[2] if len(protocols) > 1 else ""  # "as published"
+        groups.append(Group(f"Run here{variant and ', '}{variant}", rows))
+    return groups
+
+
+def _build_comparison_groups(ours: Sequence[Group], paper: Sequence[Row], added: Sequence[Row], on_test: bool) -> list[Group]:
+    """The ranks of rows that the paper does not print, and our numbers less the printed ones, for each group of ours.
+
+    on_test: whether ours were scored on the same test images as the printed rows, which ranks need.
+    """
+    groups, labels = [], {row.label for row in paper}
+    for i, group in enumerate(ours):
+        unprinted = [*(() if i else added), *(row for row in group.rows if on_test and row.label not in labels)]
+        variant = group.title.removeprefix("Run here")
+        groups += [
+            Group(
+                f"Rank among the printed rows, p against the best of them{variant}", _build_rank_rows(unprinted, paper), "none"
+            ),
+            Group(f"Run here less printed{variant}", _build_difference_rows(group.rows, paper), "none"),
         ]
-        mark_best([*paper_rows, *added_rows])  # those that were added, as if the paper had them
-        mark_best(paper_rows)  # the others as the paper has them
-        mark_best(our_rows)
-        labels = {row.label for row in paper_rows}
-        unprinted = [*added_rows, *(row for row in our_rows if row.label not in labels and split == {"ericsson"})]
-        groups = [
-            Group("As printed in the paper", paper_rows),
-            Group("Added", added_rows, "before"),
-            Group("Run here", our_rows),
-            Group("Rank among the printed rows, p against the best of them", _build_rank_rows(unprinted, paper_rows), "none"),
-            Group("Run here less printed", _build_difference_rows(our_rows, paper_rows), "none"),
-        ]
-        blocks.append((protocol.title, [group for group in groups if group.rows]))
-    remark = "A dash without another reason: the paper prints no number there, or nothing is asked to run there but"
-    remarks = (f"{remark} {', '.join(title(name) for name in asked)}.",) if theirs else ()
-    return Sheet(table, "", header, blocks, (*remarks, *(f"Added: {method.note}." for method in new)))
+    return groups
 
 
 def _build_added_row(method: AddedMethod, stage: str, before: int, columns: Sequence[str]) -> Row:
@@ -195,20 +220,16 @@ def _build_added_row(method: AddedMethod, stage: str, before: int, columns: Sequ
 
 
 def _build_rank_rows(rows: Sequence[Row], paper: Sequence[Row]) -> list[Row]:
-    """Where rows that the paper does not print stand among those that it does; rows without a number are left out."""
-    ranked_rows = []
-    for row in rows:
-        columns = zip(row.cells, zip(*(r.cells for r in paper), strict=True), strict=True) if paper else ()
-        texts = [format_rank(cell, theirs) for cell, theirs in columns]
-        if any(texts):
-            ranked_rows.append(Row(row.label, [Cell(text or DASH) for text in texts]))
-    return ranked_rows
+    """Rank rows that the paper does not print among those that it does; rows without a number are left out."""
+    printed = list(zip(*(row.cells for row in paper), strict=True))
+    ranks = {row.label: list(map(format_rank, row.cells, printed)) for row in rows}
+    return [Row(label, [Cell(text or DASH) for text in texts]) for label, texts in ranks.items() if any(texts)]
 
 
 def format_rank(cell: Cell, others: Sequence[Cell]) -> str:
-    """The rank of an error among others, ties sharing the better one, and the p-value against the best of them: "3 of 17, p .04".
+    """Return the rank of an error among others (ties share the better rank) and p against the best: "3 of 17, p .04".
 
-    The other may be the better. No p-value where noise is not known; for mean per class and mAP it is a rough measure.
+    p is two-sided. It is left out where noise is unknown, and is approximate for mean per class and mAP.
     """
     known = sorted((other for other in others if math.isfinite(other.value)), key=lambda other: other.value)
     if not known or not math.isfinite(cell.value):
@@ -220,22 +241,19 @@ def format_rank(cell: Cell, others: Sequence[Cell]) -> str:
 
 
 def _build_difference_rows(our_rows: Sequence[Row], paper: Sequence[Row]) -> list[Row]:
-    """Ours less theirs, for rows of one name, where both have a number."""
-    difference_rows, theirs = [], {row.label: row for row in paper}
-    for name, stored in AS_STORED.items():
-        if (own := METHODS[name.removesuffix("-as-stored")]) in theirs:
-            theirs[stored] = theirs[own]
+    """Return ours minus printed for rows of the same name, where both have a number."""
+    printed, rows = {row.label: row for row in paper}, []
     for row in our_rows:
-        if row.label in theirs:
-            pairs = zip(row.cells, theirs[row.label].cells, strict=True)
-            less = [ours.value - round(printed.value, 2) for ours, printed in pairs]
-            if any(map(math.isfinite, less)):
-                difference_rows.append(Row(row.label, [Cell(f"{v:+.2f}") if math.isfinite(v) else Cell() for v in less]))
-    return difference_rows
+        theirs = printed.get(PRINTED_ROWS.get(row.label, row.label))
+        pairs = zip(row.cells, theirs.cells, strict=True) if theirs else ()
+        points = [ours.value - round(cell.value, 2) for ours, cell in pairs]
+        if any(map(math.isfinite, points)):
+            rows.append(Row(row.label, [Cell(f"{v:+.2f}") if math.isfinite(v) else Cell() for v in points]))
+    return rows
 
 
 def _build_ablation_sheet(table: Table, results: Results, stored: pd.DataFrame, failures: Failures, known: Cells) -> Sheet:
-    """Tables 4-6: one row from the paper, which has linear evaluation only, and one per data set of ours."""
+    """Build Tables 4-6: one row from the paper, which has linear evaluation only, and one per data set of ours."""
     assert isinstance(table.columns, str)
     values: list[Hashable] = list(dict.fromkeys(getattr(run, table.columns) for run in table.runs))
     header = [table.labels.get(v, str(v)) for v in values]
@@ -256,20 +274,20 @@ def _build_ablation_sheet(table: Table, results: Results, stored: pd.DataFrame, 
 
 
 def _build_detail_sheet(table: Table, stored: pd.DataFrame) -> Sheet:
-    """Table 3: what the papers report, and what the Runs themselves say."""
-    header = [table.labels.get(c, c) for c in table.columns]
+    """Build Table 3: what the papers report, and the fields of our Runs."""
+    header = [table.labels.get(column, column) for column in table.columns]
     paper = [Row(r["method"], [_build_detail_cell(r[c]) for c in table.columns]) for _, r in stored.iterrows()]
-    here = [Row(run.title, [_build_detail_cell(getattr(run, c)) for c in table.columns]) for run in table.runs]
-    return Sheet(table, "Method", header, [("", _build_unranked_groups(paper, here))])
+    our_rows = [Row(run.title, [_build_detail_cell(getattr(run, c)) for c in table.columns]) for run in table.runs]
+    return Sheet(table, "Method", header, [("", _build_unranked_groups(paper, our_rows))])
 
 
 def _select_table(stored: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """The stored numbers, or none of them if they are of another table than this one."""
+    """Return the stored numbers, or none if their columns are those of another table."""
     return stored if set(columns) <= set(stored.columns) else pd.DataFrame(columns=list(dict.fromkeys(["value", *columns])))
 
 
 def _build_unranked_groups(paper: list[Row], our_rows: list[Row]) -> list[Group]:
-    """Rows of one data set each, or of facts: nothing in a column of them is in competition."""
+    """Return groups whose columns are not compared: rows of different data sets, or of facts."""
     titled = (Group("As printed in the paper", paper, "none"), Group("Run here", our_rows, "none"))
     return [g for g in titled if g.rows]
 

@@ -1,4 +1,4 @@
-"""What results took, beside what a plan would have said before any of them was there."""
+"""The time that results took, beside the time that a plan would have predicted without them."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -18,7 +18,7 @@ STAGES = {"pretrain": "Pre-training", "linear": "Linear evaluation", "finetune":
 
 @dataclass
 class TimeSpent:
-    """One stage on one kind of device. planned, took: seconds of one process, all jobs together. sources: of what was planned."""
+    """One stage on one kind of device. planned, took: total seconds of one process. sources: of the plan's prices."""
 
     stage: str
     device: str
@@ -29,20 +29,20 @@ class TimeSpent:
 
     @property
     def words(self) -> tuple[str, str, str, str]:
-        """Planned, where that is from, what it took, and planned over that."""
+        """Planned time, its source, time taken, and their ratio, as text."""
         ratio = f"{self.planned / self.took:.2f}" if self.took else "–"
         return format_seconds(self.planned), ", ".join(sorted(self.sources)), format_seconds(self.took), ratio
 
 
 def summarise_time_spent(suites: Iterable[Suite], results: Results) -> list[TimeSpent]:
-    """By stage and device, everything that is there of what these exhibits ask for. Features are not in the price of a probe."""
+    """Return a line per stage and device over all results of these exhibits. A probe's price excludes feature extraction."""
     lines: dict[tuple[str, str], TimeSpent] = {}
     prices: dict[str, Prices] = {}
     for job, record in _iter_records(dict.fromkeys(job for suite in suites for job in suite.jobs), results):
         device, seconds = str(record.get("device")), record.get("seconds")
         if seconds and device not in prices:
             prices[device] = prices_on(results.runs, device)
-        with suppress(InputError):  # a folder of images that is elsewhere: how many there are is not known here
+        with suppress(InputError):  # the size of a folder of images that lies elsewhere is unknown
             if seconds:
                 price = prices[device].base_price(job.run, job.protocol)
                 line = lines.setdefault((job.stage, device), TimeSpent(STAGES[job.stage], device))
