@@ -111,7 +111,7 @@ def test_numbers_that_are_none_of_the_test_images_are_ranked_without_a_p_value(t
     found = sheet(tmp_path / "out/table2.csv")
     where = "Rank among the printed rows, p against the best of them"
     assert found["Linear evaluation", where, "Mine"]["CIFAR10"] == "3 of 17"
-    assert "validation, so without p-values" in (tmp_path / "out/table2.md").read_text()
+    assert "validation, without p-values" in (tmp_path / "out/table2.md").read_text()
     honest = sheet(tmp_path / "out/table2-honest.csv")
     assert honest["Linear evaluation", "Added", "Mine"]["CIFAR10"] == "5.98"
     assert "**5.98**" not in next(r for r in (tmp_path / "out/table2-honest.md").read_text().splitlines() if "Mine" in r)

@@ -14,25 +14,25 @@ from simclic.report.tables import Cell, build_sheet, format_rank
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (("# source: Doe 2026, Table 3\n", ""), "says no source; add a line '# source: ...'"),
-        (("CIFAR10", "CIFAR-10"), "mine.csv:5: 'CIFAR-10' is no column of Table 2"),
-        (("protocol,", "stage,"), "mine.csv:5: its first column is not protocol"),
-        (("5.98", "105.98"), "mine.csv:6: CIFAR10='105.98' is no error in percent, 0 to 100"),
-        (("5.98", "1_0"), "mine.csv:6: CIFAR10='1_0' is no error in percent"),
-        (("Flowers", "CIFAR10"), "mine.csv:5: has a column twice"),
-        (("# split: test", "# split: test\n# split: val"), "says one thing twice"),
-        (("5.98", "nan"), "mine.csv:6: CIFAR10='nan' is no error in percent"),
-        (("finetune", "tuned"), "mine.csv:7: is no row of linear or finetune"),
-        (("5.98,", "5.98"), "mine.csv:6: is no row of linear or finetune with 3 values"),
-        (("5.98", "100.01"), "mine.csv:6: CIFAR10='100.01' is no error in percent, 0 to 100"),
-        (("5.98", "5\u066b98"), "mine.csv:6: CIFAR10='5\u066b98' is no error in percent"),
-        (("5.98", "\u0665.98"), "mine.csv:6: CIFAR10='\u0665.98' is no error in percent"),
-        (("5.98", "-5.98"), "mine.csv:6: CIFAR10='-5.98' is no error in percent"),
-        (("finetune,,2.00,3.00", "finetune,,,"), "mine.csv:7: holds no number; leave the row out"),
-        (("finetune,,2.00,3.00", "linear,,2.00,3.00"), "mine.csv:7: is no row of linear or finetune"),
+        (("# source: Doe 2026, Table 3\n", ""), "source is missing; add a line '# source: ...'"),
+        (("CIFAR10", "CIFAR-10"), "mine.csv:5: 'CIFAR-10' is not a column of Table 2"),
+        (("protocol,", "stage,"), "mine.csv:5: the first column is not protocol"),
+        (("5.98", "105.98"), "mine.csv:6: CIFAR10='105.98' is not an error in percent, 0 to 100"),
+        (("5.98", "1_0"), "mine.csv:6: CIFAR10='1_0' is not an error in percent"),
+        (("Flowers", "CIFAR10"), "mine.csv:5: a column occurs twice"),
+        (("# split: test", "# split: test\n# split: val"), "a '# key: value' line occurs twice"),
+        (("5.98", "nan"), "mine.csv:6: CIFAR10='nan' is not an error in percent"),
+        (("finetune", "tuned"), "mine.csv:7: expected linear or finetune"),
+        (("5.98,", "5.98"), "mine.csv:6: expected linear or finetune, each once, followed by 3 values"),
+        (("5.98", "100.01"), "mine.csv:6: CIFAR10='100.01' is not an error in percent, 0 to 100"),
+        (("5.98", "5\u066b98"), "mine.csv:6: CIFAR10='5\u066b98' is not an error in percent"),
+        (("5.98", "\u0665.98"), "mine.csv:6: CIFAR10='\u0665.98' is not an error in percent"),
+        (("5.98", "-5.98"), "mine.csv:6: CIFAR10='-5.98' is not an error in percent"),
+        (("finetune,,2.00,3.00", "finetune,,,"), "mine.csv:7: holds no number; remove the row"),
+        (("finetune,,2.00,3.00", "linear,,2.00,3.00"), "mine.csv:7: expected linear or finetune"),
         (("45.40,5.98,", "0.4540,0.0598,0.1"), "mine.csv:6: are these fractions? errors are in percent: 5.98, not 0.0598"),
-        (("linear,45.40,5.98,\nfinetune,,2.00,3.00\n", ""), "mine.csv:5: has a column twice, or no row below it"),
-        (("# method: Mine", "# method:"), "says no method; add a line '# method: ...'"),
+        (("linear,45.40,5.98,\nfinetune,,2.00,3.00\n", ""), "mine.csv:5: no row follows"),
+        (("# method: Mine", "# method:"), "method is missing; add a line '# method: ...'"),
     ],
 )
 def test_a_file_of_numbers_that_is_wrong_is_one_line(tmp_path, change, told):
@@ -64,7 +64,7 @@ def test_methods_come_in_the_order_of_their_files_and_each_name_once(tmp_path):
     (tmp_path / ".mine.csv.swp").write_text("an editor's")
     assert [m.name for m in added_methods.read_added_methods(tmp_path, COLUMNS)] == ["The alpha", "The mine", "The zeta"]
     assert added_methods.read_added_methods(tmp_path / "nothing", COLUMNS) == []
-    with pytest.raises(InputError, match=r"mine\.csv: the table has a row 'The mine' already; call this method otherwise"):
+    with pytest.raises(InputError, match=r"mine\.csv: the table has a row 'The mine' already; give this method another name"):
         added_methods.read_added_methods(tmp_path, COLUMNS, ["The mine"])
     (tmp_path / "zeta.csv").write_text(NUMBERS.replace("Mine", "The alpha"))
     with pytest.raises(InputError, match=r"zeta\.csv: the table has a row 'The alpha' already"):
@@ -74,7 +74,7 @@ def test_methods_come_in_the_order_of_their_files_and_each_name_once(tmp_path):
 @pytest.mark.parametrize("name", ["mine.CSV", "mine.txt", "more.csv/"])
 def test_what_is_no_file_of_a_method_is_not_passed_over(name, tmp_path):
     (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).write_text(NUMBERS)
-    with pytest.raises(InputError, match=re.escape(f"{tmp_path / name}: is no file of a method; they end with .csv")):
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path / name}: is not a .csv file")):
         added_methods.read_added_methods(tmp_path, COLUMNS)
 
 

@@ -292,7 +292,7 @@ def test_a_probe_shows_what_was_chosen_and_what_did_not_converge(tmp_path):
     rows = ((1.0, 10.0, True), (100.0, 20.0, True), (0.01, 30.0, False))
     curve = [dict(zip(("l2", "error", "converged"), row, strict=True)) for row in rows]
     rewrite(path, curve=curve, chosen={"l2": 1.0, "val_error": 10.0})
-    panel, middle = build_probe_panel("t", path), f"{WIDTH // 2}.0"
+    panel, middle = build_probe_panel("t", read_json(path)), f"{WIDTH // 2}.0"
     assert panel["points"] == f"0.0,0.0 {middle},{HEIGHT}.0 {WIDTH}.0,{HEIGHT // 2}.0"
     assert (panel["chosen"], panel["open"]) == ([middle, f"{HEIGHT}.0"], [["0.0", "0.0"]])
     page = run_page(tmp_path).read_text()

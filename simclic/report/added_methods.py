@@ -1,4 +1,4 @@
-"""Rows that Table 2 can have beside the paper's: new methods from a file of numbers."""
+"""Rows added to Table 2: new methods, each from a file of numbers."""
 
 import csv
 import re
@@ -11,16 +11,16 @@ from simclic.errors import InputError
 from simclic.report.noise import Measured
 
 REQUIRED_KEYS = ("method", "source", "pretrained_on", "split")
-MIN_NUMBERS = 3  # numbers in a row that are not all 1 % and less by chance
+MIN_NUMBERS = 3  # so many errors are not all below 1 % by chance
 IMAGENET = 50_000  # its validation images, on which the column of that name is measured
 TEST_IMAGES = {title(name): FACTS[name].sizes[2] for name in PAPER} | {"ImageNet": IMAGENET}
 
 
 @dataclass(frozen=True)
 class AddedMethod:
-    """A method from baselines/methods/*.csv. rows: protocol -> column as printed in Table 2 -> error in percent, as text.
+    """A method from baselines/methods/*.csv. rows: protocol -> printed column of Table 2 -> error in percent, as text.
 
-    tested: were these measured on the test images, so that chance can be told apart?
+    tested: whether these are errors on the test images, whose number is known.
     """
 
     name: str
@@ -29,77 +29,87 @@ class AddedMethod:
     tested: bool
 
     def to_measured(self, text: str, column: str) -> Measured | None:
-        """What is known of a number's noise; None if on how many images it was measured is not."""
+        """Return a number with its number of images, or None if that is unknown."""
         return Measured(float(text), TEST_IMAGES[column]) if text and self.tested else None
 
 
 def read_added_methods(folder: Path, columns: Sequence[str], taken: Collection[str] = ()) -> list[AddedMethod]:
-    """The methods in a folder, by file name. taken: names of rows that are there already.
+    """Return the methods in a folder, by file name. taken: names of rows that the table has already.
 
-    Raises InputError for a file that is not as it should be, or no .csv, or of a method whose name is taken.
+    Raises InputError for a file that is not .csv or is malformed, and for a name that is taken.
     """
     methods: dict[str, AddedMethod] = {}
     for path in sorted(p for p in folder.glob("*") if not p.name.startswith(".")):
         if path.suffix != ".csv" or not path.is_file():
-            raise InputError(f"{path}: is no file of a method; they end with .csv, and nothing else lies there")
+            raise InputError(f"{path}: is not a .csv file; keep only .csv files of methods in this folder")
         method = read_added_method(path, columns)
         if method.name in methods or method.name in taken:
-            raise InputError(f"{path}: the table has a row {method.name!r} already; call this method otherwise")
+            raise InputError(f"{path}: the table has a row {method.name!r} already; give this method another name")
         methods[method.name] = method
     return list(methods.values())
 
 
 def read_added_method(path: Path, columns: Sequence[str]) -> AddedMethod:
-    """A method's file: lines `# key: value` for where the numbers come from, then protocol and columns as Table 2 prints them.
+    """Read a method: lines `# key: value` that say where its numbers come from, then protocol and columns as in Table 2.
 
-    Raises InputError, naming the line, unless every key of NEEDED is there and every number is a percentage.
+    Raises InputError, naming the line, unless every key of REQUIRED_KEYS is there and every number is a percentage.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as e:
         raise InputError(f"{path}: cannot be read ({e})") from e
-    head = [line[1:].split(":", 1) for line in lines if line.startswith("#") and ":" in line]
-    facts = {key.strip(): value.strip() for key, value in head}
-    if len(facts) < len(head):
-        raise InputError(f"{path}: says one thing twice; each '# key: value' stands once")
-    for key in REQUIRED_KEYS:
-        if not facts.get(key):
-            raise InputError(f"{path}: says no {key}; add a line '# {key}: ...'")
-    rows: dict[str, dict[str, str]] = {}
+    facts = _read_facts(path, lines)
     body = [(n, line) for n, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
     if not body:
         raise InputError(f"{path}: holds no numbers; its first row is protocol,{','.join(columns[:3])},...")
     header = _split_row(path, *body[0])
-    if len(set(header)) < len(header) or len(body) == 1:
-        raise InputError(f"{path}:{body[0][0]}: has a column twice, or no row below it; each stands once, and a row is needed")
-    if header[0] != "protocol" or (odd := [name for name in header[1:] if name not in columns]):
-        what = f"{odd[0]!r} is no column of Table 2" if header[0] == "protocol" else "its first column is not protocol"
-        raise InputError(f"{path}:{body[0][0]}: {what}; they are protocol, {', '.join(columns)}")
+    where = f"{path}:{body[0][0]}"
+    if len(set(header)) < len(header):
+        raise InputError(f"{where}: a column occurs twice; name each column once")
+    if header[0] != "protocol" or (unknown := [name for name in header[1:] if name not in columns]):
+        what = f"{unknown[0]!r} is not a column of Table 2" if header[0] == "protocol" else "the first column is not protocol"
+        raise InputError(f"{where}: {what}; the columns are protocol, {', '.join(columns)}")
+    if len(body) == 1:
+        raise InputError(f"{where}: no row follows; add one that starts with linear or finetune")
+    rows: dict[str, dict[str, str]] = {}
     for n, line in body[1:]:
-        values = _split_row(path, n, line)
-        if len(values) != len(header) or values[0] not in ("linear", "finetune") or values[0] in rows:
-            raise InputError(f"{path}:{n}: is no row of linear or finetune with {len(header) - 1} values, each protocol once")
-        for name, value in zip(header[1:], values[1:], strict=True):
-            if value and not _is_percentage(value):
-                raise InputError(f"{path}:{n}: {name}={value!r} is no error in percent, 0 to 100")
-        numbers = [float(value) for value in values[1:] if value]
-        if not numbers:
-            raise InputError(f"{path}:{n}: holds no number; leave the row out")
-        if len(numbers) >= MIN_NUMBERS and max(numbers) <= 1:
-            raise InputError(f"{path}:{n}: are these fractions? errors are in percent: 5.98, not 0.0598")
-        rows[values[0]] = dict(zip(header[1:], values[1:], strict=True))
+        protocol, *values = _split_row(path, n, line)
+        if len(values) != len(header) - 1 or protocol not in ("linear", "finetune") or protocol in rows:
+            raise InputError(f"{path}:{n}: expected linear or finetune, each once, followed by {len(header) - 1} values")
+        rows[protocol] = dict(zip(header[1:], values, strict=True))
+        _check_errors(f"{path}:{n}", rows[protocol])
     tested = facts["split"] == "test"
-    unknown = "" if tested else ", so without p-values: how many images these are is not known"
-    note = f"{facts['method']}: {facts['source']}; pre-trained on {facts['pretrained_on']}; {facts['split']}{unknown}"
+    unknown_images = "" if tested else ", without p-values, as the number of images is unknown"
+    note = f"{facts['method']}: {facts['source']}; pre-trained on {facts['pretrained_on']}; {facts['split']}{unknown_images}"
     return AddedMethod(facts["method"], note, rows, tested)
+
+
+def _read_facts(path: Path, lines: Sequence[str]) -> dict[str, str]:
+    """Return the values of the lines `# key: value`."""
+    pairs = [line[1:].split(":", 1) for line in lines if line.startswith("#") and ":" in line]
+    facts = {key.strip(): value.strip() for key, value in pairs}
+    if len(facts) < len(pairs):
+        raise InputError(f"{path}: a '# key: value' line occurs twice; keep one of each")
+    for key in REQUIRED_KEYS:
+        if not facts.get(key):
+            raise InputError(f"{path}: {key} is missing; add a line '# {key}: ...'")
+    return facts
 
 
 def _split_row(path: Path, n: int, line: str) -> list[str]:
     try:
         return [value.strip() for value in next(csv.reader([line]))]
     except csv.Error as e:
-        raise InputError(f"{path}:{n}: is no row of a CSV file ({e})") from e
+        raise InputError(f"{path}:{n}: is not a row of a CSV file ({e})") from e
 
 
-def _is_percentage(text: str) -> bool:
-    return bool(re.fullmatch(r"[0-9]{1,3}(\.[0-9]+)?", text)) and float(text) <= 100
+def _check_errors(where: str, row: Mapping[str, str]) -> None:
+    """Raise InputError unless the values are errors in percent, or empty where there is none."""
+    for name, value in row.items():
+        if value and not (re.fullmatch(r"[0-9]{1,3}(\.[0-9]+)?", value) and float(value) <= 100):
+            raise InputError(f"{where}: {name}={value!r} is not an error in percent, 0 to 100")
+    numbers = [float(value) for value in row.values() if value]
+    if not numbers:
+        raise InputError(f"{where}: holds no number; remove the row")
+    if len(numbers) >= MIN_NUMBERS and max(numbers) <= 1:
+        raise InputError(f"{where}: are these fractions? errors are in percent: 5.98, not 0.0598")

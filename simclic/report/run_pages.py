@@ -1,4 +1,4 @@
-"""A page per encoder: how its training went, epoch by epoch, what it is, and what became of it."""
+"""A page per encoder: its training curves, its fields, and its results."""
 
 import math
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ CURVES = {
     "loss": "loss", "probe": "error of a cheap probe (%)", "rank": "effective rank of z", "spread": "spread of z",
     "lr": "learning rate",
 }  # fmt: skip
-NOT_WATCHED = (*CURVES, "epoch", "rank_of", "images/s")  # whatever else a row of the log holds, its method watches
-WIDTH, HEIGHT = 260, 110  # of a panel's frame
+NOT_WATCHED = (*CURVES, "epoch", "rank_of", "images/s")  # any other float in the log is something that its method watches
+WIDTH, HEIGHT = 260, 110  # of the frame of a panel
 
 
 def write_run_pages(frame: pd.DataFrame, exhibits: Sequence[Exhibit], results: Results, site: Site) -> list[dict[str, Any]]:
@@ -28,7 +28,11 @@ def write_run_pages(frame: pd.DataFrame, exhibits: Sequence[Exhibit], results: R
 
     Returns a row for each: name, last epoch, seconds, errors, and whether it collapsed.
     """
-    rows, stands, kin = [], _list_exhibits_by_run(exhibits), _find_other_seeds(frame)
+    rows, other_seeds = [], _find_other_seeds(frame)
+    pages: dict[str, list[tuple[str, str]]] = {}  # name of a Run -> the pages and titles of its exhibits
+    for exhibit in exhibits:
+        for run_name in dict.fromkeys(job.run.name for job in exhibit.jobs):
+            pages.setdefault(run_name, []).append((f"{exhibit.name}.html", exhibit.title))
     for name, group in frame.groupby("name", sort=True):
         folder, broken = RunFolder(results.runs, str(name)), ""
         try:
@@ -36,47 +40,39 @@ def write_run_pages(frame: pd.DataFrame, exhibits: Sequence[Exhibit], results: R
             run = (folder.run_record() or {}).get("run", {})
         except files.Broken as e:
             record, run, broken = {}, {}, str(e)
-        group = group.sort_values(["stage", "title"], ascending=[False, True])
-        measured = group.to_dict("records")
+        measured = group.sort_values(["stage", "title"], ascending=[False, True]).to_dict("records")
         row = {
             "name": name, "last": record.get("last", {}), "seconds": record.get("seconds"),
             "collapsed": record.get("collapsed", ""), "errors": {r["title"]: r["error"] for r in measured},
         }  # fmt: skip
-        linear = [r for r in measured if r["stage"] == "linear"]
-        tuned = [r for r in measured if r["stage"] == "finetune"]
+        curves = [(r["stage"], r["title"], files.read_json(Path(r["path"]), verify=False) or {}) for r in measured]
         site.write_page(
             f"runs/{name}.html", "run.html.j2", title=str(name), row=row, run=run, record=record, results=measured, broken=broken,
             panels=build_curve_panels(folder.log_rows()), size=(WIDTH, HEIGHT),
-            probes=[panel for r in linear if (panel := build_probe_panel(r["title"], Path(r["path"])))],
-            heats=[read_grid(r["title"], Path(r["path"])) for r in tuned],
-            stands=stands.get(str(name), []), seeds=kin.get(str(name), []),
+            probes=[build_probe_panel(title, r) for stage, title, r in curves if stage == "linear" and r["curve"]],
+            grids=[
+                {"title": title, "table": build_grid_table(r), "steps": r["protocol"]["steps"], "metric": r["metric"]}
+                for stage, title, r in curves if stage == "finetune"
+            ],
+            exhibits=pages.get(str(name), []), seeds=other_seeds.get(str(name), []),
         )  # fmt: skip
         rows.append(row)
     return rows
 
 
-def _list_exhibits_by_run(exhibits: Sequence[Exhibit]) -> dict[str, list[tuple[str, str]]]:
-    """By the name of a Run, the exhibits in which it stands: page and title."""
-    pages_by_run: dict[str, list[tuple[str, str]]] = {}
-    for exhibit in exhibits:
-        for run in dict.fromkeys(job.run for job in exhibit.jobs):
-            pages_by_run.setdefault(run.name, []).append((f"{exhibit.name}.html", exhibit.title))
-    return pages_by_run
-
-
 def _find_other_seeds(frame: pd.DataFrame) -> dict[str, list[tuple[int, str]]]:
-    """By the name of a Run, the others that differ from it in their seed alone: seed and name."""
-    alike: dict[tuple[Any, ...], dict[str, int]] = {}
+    """Return, by the name of a Run, seed and name of the others that differ from it in their seed alone."""
+    groups: dict[tuple[str, ...], list[tuple[int, str]]] = {}
     names = [f.name for f in fields(Run) if f.name != "seed"]
     for row in frame.drop_duplicates("name").to_dict("records"):
-        alike.setdefault(tuple(str(row[n]) for n in names), {})[str(row["name"])] = int(row["seed"])
-    return {n: sorted((s, m) for m, s in those.items() if m != n) for those in alike.values() for n in those if len(those) > 1}
+        groups.setdefault(tuple(str(row[n]) for n in names), []).append((int(row["seed"]), str(row["name"])))
+    return {name: sorted(pair for pair in group if pair[1] != name) for group in groups.values() for _, name in group}
 
 
 def build_curve_panels(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A panel per curve: title, points of a line in a frame of WIDTH x HEIGHT, and what its edges stand for.
+    """Return a panel per curve: title, points of a line in a frame of WIDTH x HEIGHT, and what its edges stand for.
 
-    A figure of matplotlib takes half a second each; hundreds of runs would make a report of seconds one of minutes.
+    Drawn as SVG by the page: matplotlib takes half a second per figure, which is minutes for hundreds of runs.
     """
     panels = []
     watched = {key: key for key, value in log[-1].items() if key not in NOT_WATCHED and isinstance(value, float)} if log else {}
@@ -91,33 +87,23 @@ def build_curve_panels(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return panels
 
 
-def build_probe_panel(title: str, path: Path) -> dict[str, Any] | None:
-    """The panel of a linear probe: validation error against l2, the value that was chosen, and those that did not converge."""
-    result = files.read_json(path, verify=False) or {}
+def build_probe_panel(title: str, result: dict[str, Any]) -> dict[str, Any]:
+    """Return the panel of a linear probe: validation error against l2, the chosen l2, and those that did not converge."""
     curve = sorted(result["curve"], key=lambda row: row["l2"])
-    if not curve:
-        return None
     low, high = (math.log10(curve[i]["l2"]) for i in (0, -1))
-    panel = _build_panel(
-        title, [(math.log10(row["l2"]) - low) / (high - low or 1) for row in curve], [row["error"] for row in curve]
-    )
-    rows = list(zip(curve, panel["points"].split(), strict=True))
+    xs = [(math.log10(row["l2"]) - low) / (high - low or 1) for row in curve]
+    panel = _build_panel(title, xs, [row["error"] for row in curve])
+    points = [(row, point.split(",")) for row, point in zip(curve, panel["points"].split(), strict=True)]
     chosen = result["chosen"]["l2"]
     return panel | {
         "left": f"{curve[0]['l2']:.0e}", "right": f"l2 = {curve[-1]['l2']:.0e}", "l2": f"{chosen:.3g}",
-        "chosen": next((p.split(",") for row, p in rows if row["l2"] == chosen), None),
-        "open": [p.split(",") for row, p in rows if row.get("converged") is False],
+        "chosen": next((point for row, point in points if row["l2"] == chosen), None),
+        "open": [point for row, point in points if row.get("converged") is False],
     }  # fmt: skip
 
 
-def read_grid(title: str, path: Path) -> dict[str, Any]:
-    """The heat map of a fine-tuning grid, as a table whose cells are shaded."""
-    result = files.read_json(path, verify=False) or {}
-    return {"title": title, "heat": build_grid_table(result), "steps": result["protocol"]["steps"], "metric": result["metric"]}
-
-
 def _build_panel(title: str, xs: Sequence[float], values: Sequence[float]) -> dict[str, Any]:
-    """A curve in its frame. xs: from 0, the left edge, to 1."""
+    """Return a curve in its frame. xs: from 0, the left edge, to 1."""
     low, high = min(values), max(values)
     ys = [HEIGHT * (1 - (value - low) / (high - low or 1)) for value in values]
     points = " ".join(f"{WIDTH * x:.1f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
