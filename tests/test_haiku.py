@@ -429,7 +429,7 @@ def test_refuses_other_files(tmp_path):
         refused(path)
     with zipfile.ZipFile(path, "w") as z:
         z.writestr("archive/data.pkl", pickles[0])
-    assert "no whole pickle" in refused(path) or "no pickle" in refused(path)
+    assert "not a complete pickle" in refused(path) or "not a pickle" in refused(path)
 
 
 def test_names_what_the_system_says(tmp_path, monkeypatch):

@@ -156,7 +156,7 @@ def test_a_cut_an_odd_and_a_hostile_file_are_refused(name, tmp_path, capsys):
     assert not (tmp_path / "executed").exists()
     torch.save(official.contents(name, official.light()), file, _use_new_zipfile_serialization=False)
     file.write_bytes(file.read_bytes()[:-3000])
-    assert "is no file of weights" in refused(name, file, runs, capsys)
+    assert "is not a file of weights" in refused(name, file, runs, capsys)
 
 
 def test_simclr_s_variables_are_all_used_or_dropped(tmp_path, capsys, monkeypatch):
@@ -284,7 +284,7 @@ def swav_refuses(content, file, place, capsys):
 def test_what_no_training_leaves_is_refused(key, value, told):
     wanted = {k: v for k, v in torchvision.models.resnet50().state_dict().items() if not k.startswith("fc.")}
     published.check_trained_resnet50("swav", Path("x"), official.light(), wanted)
-    with pytest.raises(InputError, match=rf"^x: is no ResNet-50 as SwAV publishes it: {re.escape(key)} {told}$"):
+    with pytest.raises(InputError, match=rf"^x: is not SwAV's ResNet-50: {re.escape(key)} {told}$"):
         published.check_trained_resnet50("swav", Path("x"), official.light() | {key: value}, wanted)
     scales = {k: torch.full_like(v, float(k.endswith("weight"))) for k, v in wanted.items() if v.ndim == 1 and "running" not in k}
     published.check_trained_resnet50("swav", Path("x"), official.light() | dict(list(scales.items())[1:]), wanted)

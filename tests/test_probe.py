@@ -85,7 +85,7 @@ def test_weights_or_images_that_have_changed_are_not_passed_off_as_the_old_ones(
     assert main(words()) == 1
     captured = capfd.readouterr()
     (line,) = [line for line in captured.err.splitlines() if line.startswith("error: ")]
-    assert line.startswith("error: init='./w.pth': is another file than the one that")
+    assert line.startswith("error: init='./w.pth': is not the file that")
     assert "test error" not in captured.out
 
 
@@ -110,10 +110,10 @@ def test_weights_that_do_not_fit_are_one_line(place, capfd):
             words("r18.pth", backbone="resnet34"),
             "init='./r18.pth' does not fit backbone='resnet34': layer1.2.bn1.bias is missing",
         ),
-        (words("evil.pth"), "init='evil.pth': is no file of weights"),
-        (words("short.pth"), "init='short.pth': is no file of weights"),
-        (words("sparse.pth"), "init='sparse.pth': conv1.weight is no ordinary tensor of real numbers"),
-        (words("complex.pth"), "init='complex.pth': conv1.weight is no ordinary tensor of real numbers"),
+        (words("evil.pth"), "init='evil.pth': is not a file of weights"),
+        (words("short.pth"), "init='short.pth': is not a file of weights"),
+        (words("sparse.pth"), "init='sparse.pth': conv1.weight is not a dense tensor of real numbers"),
+        (words("complex.pth"), "init='complex.pth': conv1.weight is not a dense tensor of real numbers"),
         (words(backbone="resnet99"), "backbone='resnet99' is no timm model"),
     ):
         assert main(given) == 1

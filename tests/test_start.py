@@ -66,13 +66,13 @@ def test_a_file_that_became_another_is_no_number_any_more(measured, tmp_path):
     assert {state for state, _ in states.values()} == {"done"}
     assert float(text) > 0
     torch.save(state(2), "mine.pth")
-    told = f"init='./mine.pth': is another file than the one that {runs / measured.name} started from; move that folder away"
+    told = f"init='./mine.pth': is not the file that {runs / measured.name} started from; move that folder away"
     states, text = looked(measured, runs)
     assert set(states.values()) == {("broken", told)}
     assert text == "–"
     (problem,) = store.results(runs)["problem"]
     assert problem == told
-    with pytest.raises(InputError, match="is another file than the one that"):
+    with pytest.raises(InputError, match="is not the file that"):
         work(measured, runs)
     torch.save(state(1), "mine.pth")
     assert {state for state, _ in looked(measured, runs)[0].values()} == {"done"}
@@ -142,7 +142,7 @@ def test_a_card_that_is_none_is_refused(change, told, tmp_path):
 
 
 def test_a_card_of_a_resnet_s_padding_on_another_network_is_refused():
-    with pytest.raises(InputError, match="padding='same' is that of a ResNet, which this backbone is not"):
+    with pytest.raises(InputError, match="padding='same' needs a ResNet, which this backbone is not"):
         card.pad(timm.create_model("test_vit", num_classes=0), "same")
 
 

@@ -78,8 +78,8 @@ def test_what_does_not_fit_is_one_line(published):
         state | wrong, "layer1.0.bn1.bias is not finite, nor are 3 others|layer1.0.bn1.weight is not finite, nor are 3 others"
     )
     refused(state, "does not fit backbone='resnet34': .* and .* more", "resnet34")
-    refused([1, 2], "holds no tensors by name")
-    refused({0: torch.ones(1)}, "holds no tensors by name")
+    refused([1, 2], "is not a dict of named tensors")
+    refused({0: torch.ones(1)}, "is not a dict of tensors under torchvision")
     refused({}, "bn1.bias is missing; bn1.running_mean is missing; .* more$")
     refused({".odd": torch.ones(1), "": torch.ones(1)}, " is left over; .odd is left over; ")
     refused({"model": state, "optimizer": {}}, "under torchvision's or timm's keys; save one of model, optimizer alone$")
@@ -87,13 +87,13 @@ def test_what_does_not_fit_is_one_line(published):
     refused(parallel, "; save it without 'module.', with which all its keys begin$")
     refused({f"a.b.{k}": v for k, v in state.items()}, "; save it without 'a.b.', with which all its keys begin$")
     refused({k: v for k, v in parallel.items() if "conv1" not in k}, r"conv1.weight is missing and \d+ more$|\d more$")
-    refused(PosixPath("executed"), "is no file of weights")
+    refused(PosixPath("executed"), "is not a file of weights")
     (place / "bad.pth").write_bytes(b"")
     refused(None, "bad.pth': is empty")
     (place / "bad.pth").write_bytes(b"<html>")
-    refused(None, "is no file of weights")
+    refused(None, "is not a file of weights")
     (place / "bad.safetensors").write_bytes(b"<html>")
-    with pytest.raises(InputError, match="is no file of weights"):
+    with pytest.raises(InputError, match="is not a file of weights"):
         weights.load_init(str(place / "bad.safetensors"), "resnet18", timm.create_model("resnet18", num_classes=0))
     f = timm.create_model("resnet18", num_classes=0)
     torch.save(f.state_dict(), place / "same.pth")
@@ -105,7 +105,7 @@ def test_names_that_timm_does_not_have_or_cannot_get_are_one_line():
     f = timm.create_model("resnet18", num_classes=0)
     with pytest.raises(InputError, match=r"init='resnet18.a9': timm has no such weights; it has resnet18\."):
         weights.load_init("resnet18.a9", "resnet18", f)
-    with pytest.raises(InputError, match="weights by name are those of the same backbone"):
+    with pytest.raises(InputError, match="a timm name must be of the same backbone"):
         weights.load_init("resnet50.a1_in1k", "resnet18", f)
 
 
@@ -130,7 +130,7 @@ def test_timms_weights_come_from_its_cache(published, tmp_path):
         [sys.executable, "-c", SCRIPT], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     ) as process:
         process.stdin.write("start\n")
-        assert process.stdout.readline().startswith("init='resnet18.a1_in1k': cannot be had (")
+        assert process.stdout.readline().startswith("init='resnet18.a1_in1k': cannot be downloaded (")
         (hub / "refs").mkdir(parents=True)
         (hub / "refs/main").write_text(commit)
         (hub / "snapshots" / commit).mkdir(parents=True)
@@ -157,5 +157,5 @@ def test_a_run_starts_from_a_file_trained_or_as_it_is(published, digits, tmp_pat
     record = read_json(tmp_path / run.name / "pretrain.json")
     assert record["init_dropped"] == ["fc.bias", "fc.weight"]
     (place / "resnet18.pth").write_bytes((place / "outer.pt").read_bytes())
-    with pytest.raises(InputError, match=r"is another file than the one that .* started from"):
+    with pytest.raises(InputError, match=r"is not the file that .* started from"):
         pretrain.pretrain(run, digits, tmp_path, torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""What weights say of themselves: where they come from, which input they expect, how their network pads."""
+"""The card in a file of weights: where they come from, which input they expect, how their network pads."""
 
 import json
 import math
@@ -17,10 +17,11 @@ PADDINGS = ("symmetric", "same", "same-pool")
 
 @dataclass(frozen=True)
 class Card:
-    """method: as Table 2 calls it. source: where its authors publish it. sha256: of the file that was imported. mean, std: of the
-    input, three channels each. padding: "symmetric" as torchvision's, "same" as TensorFlow's SAME in every strided layer,
-    "same-pool" in the max-pool alone. top_1: linear accuracy on ImageNet in percent, as its authors report it. dropped: keys that
-    were left out.
+    """The origin and the input of imported weights.
+
+    method: its name in Table 2. source: where its authors publish the file. sha256: of that file. mean, std: of the input, per
+    channel. padding: "symmetric" as in torchvision, "same" as TensorFlow's SAME in every strided layer, "same-pool" in the
+    max-pool alone. top_1: linear accuracy on ImageNet in percent, reported by its authors. dropped: keys that were left out.
     """
 
     method: str
@@ -34,12 +35,12 @@ class Card:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """As it stands in a safetensors file."""
+        """The card as metadata of a safetensors file."""
         return {KEY: json.dumps(asdict(self))}
 
 
 def read_card(path: Path) -> Card | None:
-    """The card in a safetensors file; None if it has none. Raises InputError if it is not whole."""
+    """Return the card in a safetensors file, or None if it has none. Raises InputError if the file or card is damaged."""
     if path.suffix != ".safetensors":
         return None
     try:
@@ -47,13 +48,13 @@ def read_card(path: Path) -> Card | None:
             text = (file.metadata() or {}).get(KEY)
         return None if text is None else parse_card(json.loads(text))
     except (SafetensorError, OSError) as e:
-        raise InputError(f"{path}: is no file of weights ({e})") from e
+        raise InputError(f"{path}: is not a file of weights ({e})") from e
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as e:
         raise InputError(f"{path}: its card cannot be read ({e}); import it again") from e
 
 
 def parse_card(values: dict[str, Any]) -> Card:
-    """A card from what JSON holds. Raises ValueError, TypeError or KeyError if it is none."""
+    """Return the card of these JSON values. Raises ValueError, TypeError or KeyError if they are not a card."""
     mean, std = (tuple(float(v) for v in values[name]) for name in ("mean", "std"))
     numbers = all(math.isfinite(v) for v in (*mean, *std)) and all(v > 0 for v in std)
     if len(mean) != 3 or len(std) != 3 or not numbers or values["padding"] not in PADDINGS:
@@ -62,14 +63,14 @@ def parse_card(values: dict[str, Any]) -> Card:
 
 
 def pad(f: nn.Module, padding: str) -> None:
-    """Let a timm ResNet pad as `padding` says: other layers over the same parameters. Raises InputError for another network."""
+    """Replace the padding layers of a timm ResNet, keeping its parameters. Raises InputError for another network."""
     if padding == "symmetric":
         return
     from timm.layers import Conv2dSame  # type: ignore[attr-defined]
     from timm.layers.pool2d_same import MaxPool2dSame
 
     if not isinstance(getattr(f, "maxpool", None), nn.MaxPool2d):
-        raise InputError(f"padding={padding!r} is that of a ResNet, which this backbone is not")
+        raise InputError(f"padding={padding!r} needs a ResNet, which this backbone is not")
     f.maxpool = MaxPool2dSame(3, 2)
     if padding == "same-pool":
         return

@@ -1,6 +1,6 @@
-"""BYOL's checkpoint, a pickle by dill of JAX arrays in haiku's dicts, read without any of them: nothing in it is executed.
+"""A reader of BYOL's checkpoint, a dill pickle of JAX arrays in haiku dicts, that needs none of them and executes no code.
 
-The opcodes of protocol 2 are followed here; the few functions that such a file calls are replaced by what they mean.
+It interprets the opcodes of pickle protocol 2; the few functions that such a file calls are replaced by their meaning.
 """
 
 import re
@@ -33,7 +33,7 @@ KNOWN_GLOBALS = re.compile(
 )
 DTYPES = {code: np.dtype(code).newbyteorder("<") for code in ("f2", "f4", "f8", "i4", "i8", "u1", "u4", "b1")}
 TAKEN_VALUES = {"APPEND": 1, "SETITEM": 2, "REDUCE": 2, "NEWOBJ": 2, "BUILD": 2, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-TAKEN_VALUES |= {"APPENDS": 0, "SETITEMS": 0, "TUPLE": 0}  # values off the stack; 0: those behind the last mark
+TAKEN_VALUES |= {"APPENDS": 0, "SETITEMS": 0, "TUPLE": 0}  # values taken off the stack; 0: those above the last mark
 NEW_VALUES: dict[str, Any] = {
     "NONE": None,
     "NEWTRUE": True,
@@ -42,16 +42,14 @@ NEW_VALUES: dict[str, Any] = {
     "EMPTY_LIST": [],
     "EMPTY_DICT": {},
 }
-MAX_VALUES, MAX_DEPTH = (
-    2**20,
-    16,
-)  # opcodes, or values, of a file: the published one should have some 30,000; containers in one another
+MAX_VALUES = 2**20  # opcodes, or values, of a file; the published file has some 30,000
+MAX_DEPTH = 16  # of nested containers
 WAY_OUT = "the file is damaged or of another kind; fetch it again"
 
 
 @dataclass(frozen=True)
 class _Global:
-    """What a file names: a function; "module", "fields" (a class of named ones) or "dtype", with which. It is never looked up."""
+    """A name in the file: a function, or "module", "fields" (a named tuple) or "dtype" with arguments. It is never imported."""
 
     name: str
     arguments: tuple[Any, ...] = ()
@@ -59,15 +57,15 @@ class _Global:
 
 @dataclass
 class _Array:
-    values: NDArray[Any] | None = None  # come by BUILD
+    values: NDArray[Any] | None = None  # set by BUILD
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The checkpoint as dicts, lists and arrays: experiment_state (its five parts), step (int), rng.
+    """Return the checkpoint as dicts, lists and arrays: experiment_state (its five parts), step (int), rng.
 
     online_params, target_params, online_state, target_state: {module: {name: array}}, with haiku's names and shapes.
-    Raises InputError if the file cannot be read, is not whole, or names a function that no such checkpoint needs. The
-    format has no checksum: a number that changed inside an array goes unseen.
+    Raises InputError if the file cannot be read, is damaged, or names a function that no such checkpoint needs. The format has
+    no checksum: a changed number inside an array cannot be detected.
     """
     try:
         if not path.is_file():
@@ -78,8 +76,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: {e}") from e
     except OSError as e:
         raise InputError(f"{path}: cannot be read ({e.strerror}); name the .pkl file of BYOL's checkpoint") from e
-    except (ValueError, LookupError, DeprecationWarning) as e:  # of genops, which may warn of a text; of the stack and memo
-        raise InputError(f"{path}: is no whole pickle of protocol 2; {WAY_OUT}") from e
+    except (ValueError, LookupError, DeprecationWarning) as e:  # of genops, the stack and the memo
+        raise InputError(f"{path}: is not a complete pickle of protocol 2; {WAY_OUT}") from e
 
 
 def _require(condition: bool, problem: str) -> None:
@@ -90,7 +88,7 @@ def _require(condition: bool, problem: str) -> None:
 def _check_structure(content: Any) -> dict[str, Any]:
     match content:
         case {"experiment_state": dict(state), "step": int() | np.ndarray() as step, "rng": np.ndarray() as rng}:
-            _require(np.shape(step) == () and np.asarray(step).dtype.kind in "iu", "has a step that is no whole number")
+            _require(np.shape(step) == () and np.asarray(step).dtype.kind in "iu", "has a step that is not an integer")
             _require((*state,) == STATE, "has other parts than online_params to opt_state")
             for modules in (state[part] for part in STATE[:-1]):
                 inner = list(modules.values()) if isinstance(modules, dict) else [None]
@@ -101,7 +99,7 @@ def _check_structure(content: Any) -> dict[str, Any]:
 
 
 class _Reader:
-    """On the stack are only texts, numbers, bool, None, bytearray, list, tuple, dict by text, and the two classes above."""
+    """Reads one pickle. Its stack holds only text, numbers, bool, None, bytearray, list, tuple, dict, _Global and _Array."""
 
     def __init__(self, raw: mmap):
         self.raw, self.bytes_left, self.values_left = raw, len(raw), MAX_VALUES
@@ -112,7 +110,7 @@ class _Reader:
         for step, (op, arg, _) in enumerate(genops(cast(Any, self.raw))):
             _require(
                 step < MAX_VALUES and (step > 0 or arg == 2),
-                f"has over {MAX_VALUES} opcodes" if step else "is no pickle of protocol 2",
+                f"has over {MAX_VALUES} opcodes" if step else "is not a pickle of protocol 2",
             )
             taken: list[Any] = []
             if op.name in TAKEN_VALUES:
@@ -146,7 +144,7 @@ class _Reader:
         return self._to_plain(stack[0], MAX_DEPTH)
 
     def _call_known(self, f: Any, args: Any) -> Any:
-        _require(isinstance(f, _Global) and isinstance(args, tuple) and len(args) <= 16, "calls what is no function")
+        _require(isinstance(f, _Global) and isinstance(args, tuple) and len(args) <= 16, "calls a value that is not a function")
         match (f.name, *args):
             case ("fields", *values) if len(values) == len(f.arguments):
                 return dict(zip(f.arguments, values, strict=True))
@@ -180,7 +178,7 @@ class _Reader:
         raise InputError(f"calls {f.name} as no checkpoint of BYOL's does; nothing in the file was executed; {WAY_OUT}")
 
     def _to_plain(self, value: Any, depth: int) -> Any:
-        """Without the two classes, and without what contains itself."""
+        """Return the value with arrays for _Array. Raises InputError for a _Global, or a value that contains itself."""
         self.values_left -= 1
         _require(
             self.values_left >= 0 and depth > 0, f"has over {MAX_VALUES} values, or over {MAX_DEPTH} containers in one another"

@@ -1,4 +1,4 @@
-"""Where an encoder begins if not with random weights, and whether that is still the file it was."""
+"""The file that an encoder starts from, and whether it is still the same file."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,25 +12,24 @@ from simclic.files import Broken
 
 
 def locate_init(init: str, runs: Path) -> Path | None:
-    """Where a starting point lies that is a file, named by its path or by the method it was imported as; None for others."""
+    """Return the file that init names, by its path or by the method it was imported as; None if init is not a file."""
     if init in IMPORTED:
         return imported(runs, init)
     return Path(init).expanduser() if is_file(init) else None
 
 
 def check_init_unchanged(init: str, record: Mapping[str, Any], folder: Path) -> None:
-    """Raise Broken if the file to start from is another one by now than what is recorded of it in a Run's folder.
+    """Raise Broken if the file of init has another SHA-256 than the record of the Run in `folder`.
 
-    A file that is gone, or not ours to read, is none that has changed: what it held is in the encoder.
+    A missing or unreadable file is not an error: its content is in the encoder.
     """
     path, recorded_sha256 = locate_init(init, folder.parent), record.get("init_sha256")
     if path and recorded_sha256 and hash_file(path) not in ("", recorded_sha256):
-        raise Broken(f"init={init!r}: is another file than the one that {folder} started from; move that folder away")
+        raise Broken(f"init={init!r}: is not the file that {folder} started from; move that folder away")
 
 
 def hash_file(path: Path) -> str:
-    """The SHA-256 of a file, read once as long as it is the same file, since every result of a Run asks for it; nothing if it
-    cannot be read."""
+    """Return the SHA-256 of a file, cached until the file changes; an empty text if it cannot be read."""
     try:
         stat = path.stat()
         return _hash_content(path, (stat.st_ino, stat.st_mtime_ns, stat.st_size))

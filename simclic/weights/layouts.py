@@ -1,4 +1,4 @@
-"""A table of facts: how the files of the 13 methods are laid out, what input they expect, and what they are known to reach."""
+"""Facts about the files of the 13 methods: their layout, the input they expect, and the accuracy their authors report."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,16 +22,16 @@ JIGSAW = {"fc2.weight": (128, 1152), "fc2.bias": (128,)}
 
 
 def add_prefix(prefix: str, shapes: Shapes) -> dict[str, tuple[int | None, ...]]:
-    """The same shapes below a prefix."""
+    """Return the same shapes with a prefix before their names."""
     return {f"{prefix}{name}": shape for name, shape in shapes.items()}
 
 
 @dataclass(frozen=True)
 class TorchLayout:
-    """A file of PyTorch's. outer: the key that holds the state dict, "" for the file itself. prefix: of the backbone's keys.
+    """A PyTorch file. outer: the key of the state dict, "" for the file itself. prefix: of the backbone's keys.
 
-    heads: keys that are no backbone's and have to be there. extra: a pattern of further keys that may be there. md5: first
-    digits of the published file's MD5. others: those of files of the same method that are not Table 2's, and which they are.
+    heads: keys outside the backbone that must be there. extra: a pattern of further keys that may be there. md5: first digits of
+    the published file's MD5. others: the same of the method's other files, each with a description.
     """
 
     outer: str
@@ -46,7 +46,7 @@ class TorchLayout:
 
 @dataclass(frozen=True)
 class TensorFlowLayout:
-    """A checkpoint of TensorFlow's: variables in the order in which they were made. heads, extra: as for Torch."""
+    """A TensorFlow checkpoint, its variables numbered in order of creation. heads, extra: as in TorchLayout."""
 
     heads: Shapes
     extra: str
@@ -56,7 +56,7 @@ class TensorFlowLayout:
 
 @dataclass(frozen=True)
 class HaikuLayout:
-    """BYOL's pickle of haiku's parameters and state."""
+    """BYOL's pickle of haiku parameters and state."""
 
     normal: tuple[Any, Any] = IMAGENET_NORMALISATION
     padding: str = "same"
@@ -66,19 +66,19 @@ Layout = TorchLayout | TensorFlowLayout | HaikuLayout
 
 
 def moco_layout(head: Shapes, md5: str = "", *others: tuple[str, str]) -> TorchLayout:
-    """As MoCo and PCL save: queue and momentum encoder may be there, in published files they are not."""
+    """Return the layout of MoCo and PCL. Queue and momentum encoder may be there; published files lack them."""
     extra = r"module\.(queue|queue_ptr|encoder_k\..*)"
     return TorchLayout("state_dict", "module.encoder_q.", add_prefix("module.encoder_q.fc.", head), extra, md5, others)
 
 
 def pycontrast_layout(head: Shapes, jigsaw: Shapes | None = None) -> TorchLayout:
-    """As PyContrast saves: a head, and one for the pieces of a jigsaw."""
+    """Return the layout of PyContrast: a head, and perhaps one for the pieces of a jigsaw."""
     pieces = add_prefix("module.head_jig.", add_prefix("fc1.", jigsaw) | JIGSAW) if jigsaw else {}
     return TorchLayout("model", "module.encoder.", add_prefix("module.head.", head) | pieces, r"module\.jigsaw\..*")
 
 
 def swav_layout(prototypes: Shapes, extra: str = "$^", projection: Shapes = PROJECTION) -> TorchLayout:
-    """As SwAV's code saves, or its state dict alone."""
+    """Return the layout of SwAV's code: its checkpoint or the state dict alone."""
     heads = add_prefix("module.projection_head.", projection) | add_prefix("module.prototypes", prototypes)
     return TorchLayout("", "module.", heads, extra, normal=SWAV_NORMALISATION)
 

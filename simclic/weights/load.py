@@ -1,4 +1,4 @@
-"""Backbones as bytes: what was trained here out, and what was trained elsewhere in, under torchvision's and timm's key names."""
+"""Backbones to and from bytes, and weights to start from, under torchvision's and timm's key names."""
 
 import hashlib
 import io
@@ -20,26 +20,26 @@ from simclic.weights import card
 from simclic.weights.card import Card
 from simclic.weights.init_weights import locate_init
 
-HEADS = ("fc.", "head.", "classifier.")  # what classifies, and is left out
+HEADS = ("fc.", "head.", "classifier.")  # classifiers, which are left out
 
 
 def serialise_backbone(backbone: nn.Module) -> bytes:
-    """The backbone's parameters and buffers, in safetensors' format."""
+    """Return the backbone's parameters and buffers in safetensors format."""
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in backbone.state_dict().items()})
 
 
 def deserialise_backbone(payload: bytes, backbone: nn.Module) -> nn.Module:
-    """Load what `pack` wrote into a backbone of the same kind; every key is used, every shape matches. Returns it."""
+    """Load such bytes into a backbone with the same keys and shapes; return it."""
     backbone.load_state_dict(load(payload))
     return backbone
 
 
 def load_init(init: str, name: str, backbone: nn.Module, runs: Path = files.RUNS) -> dict[str, Any]:
-    """Load a starting point into a backbone: a file, what `simclic import` made, or trained weights of timm by name and tag.
+    """Load init into a backbone: a file, weights imported by `simclic import`, or trained weights of timm by name and tag.
 
-    name: the backbone's own name in timm. runs: beside which imported weights lie. Every key is used or recorded as left out,
-    every shape matches, weights change, and the backbone pads as its card says. Returns what is recorded: SHA-256 of what was
-    loaded, the keys left out, padding, and the input's normalisation if a card says so. Raises InputError otherwise.
+    name: the backbone's name in timm. runs: the folder of imported weights. Every key is used or recorded as left out, every
+    shape must match, at least one weight must change, and the padding of the card is applied. Returns the record: SHA-256 of what was
+    loaded, the keys left out, padding, and the normalisation of the card. Raises InputError if init does not fit.
     """
     path = locate_init(init, runs)
     init_card = card.read_card(path) if path and path.is_file() else None
@@ -47,14 +47,12 @@ def load_init(init: str, name: str, backbone: nn.Module, runs: Path = files.RUNS
     wanted = backbone.state_dict()
     dropped = sorted(k for k in loaded if k not in wanted and k.startswith(HEADS))
     if problems := list_misfits({k: v for k, v in loaded.items() if k not in dropped}, wanted):
-        raise InputError(
-            f"init={init!r} does not fit backbone={name!r}: {format_first(problems)}{_suggest_prefix(loaded, wanted)}"
-        )
+        advice = _suggest_prefix(loaded, wanted)
+        raise InputError(f"init={init!r} does not fit backbone={name!r}: {format_first(problems)}{advice}")
     if nonfinite := [k for k in wanted if k in loaded and not bool(loaded[k].isfinite().all())]:
-        raise InputError(
-            f"init={init!r}: {nonfinite[0]} is not finite{f', nor are {len(nonfinite) - 1} others' if nonfinite[1:] else ''}"
-        )
-    used = {k: loaded[k].to(v) for k, v in wanted.items() if k in loaded}  # its type, and its device
+        others = f", nor are {len(nonfinite) - 1} others" if nonfinite[1:] else ""
+        raise InputError(f"init={init!r}: {nonfinite[0]} is not finite{others}")
+    used = {k: loaded[k].to(v) for k, v in wanted.items() if k in loaded}  # same dtype and device
     if all(torch.equal(wanted[k], v) for k, v in used.items()):
         raise InputError(f"init={init!r} holds exactly the random weights that are there already; it is no starting point")
     backbone.load_state_dict(wanted | used)
@@ -66,7 +64,7 @@ def load_init(init: str, name: str, backbone: nn.Module, runs: Path = files.RUNS
 
 
 def list_misfits(loaded: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    """In which keys and shapes a state dict is not the one that is wanted; a norm's count of batches may be missing."""
+    """Return how keys and shapes differ from those wanted. A norm's num_batches_tracked may be missing."""
     problems = [f"{k} is left over" for k in sorted(loaded.keys() - wanted.keys())]
     problems += [f"{k} is missing" for k in sorted(wanted.keys() - loaded.keys()) if not k.endswith("num_batches_tracked")]
     misshapen = [k for k in sorted(loaded.keys() & wanted.keys()) if loaded[k].shape != wanted[k].shape]
@@ -74,7 +72,7 @@ def list_misfits(loaded: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> 
 
 
 def _suggest_prefix(loaded: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
-    """The way out where all keys would fit but for what they begin with, or nothing."""
+    """Return the advice to remove a prefix if all keys would then fit, or an empty text."""
     columns = takewhile(lambda column: len(set(column)) == 1, zip(*(k.split(".") for k in loaded), strict=False))
     prefix = "".join(f"{column[0]}." for column in columns)
     stripped = {k.removeprefix(prefix): v for k, v in loaded.items() if not k.removeprefix(prefix).startswith(HEADS)}
@@ -83,12 +81,12 @@ def _suggest_prefix(loaded: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) 
 
 
 def format_first(problems: list[str], separator: str = "; ") -> str:
-    """The first three of what is odd, and how many more there are."""
+    """Return the first three problems and how many more there are."""
     return separator.join(problems[:3]) + (f" and {len(problems) - 3:,} more" if len(problems) > 3 else "")
 
 
 def read_normalisation(init: str, runs: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and deviation of the input that a starting point expects, if its card says so. Raises InputError if it is gone."""
+    """Return mean and deviation of the input from the card of init, or None. Raises InputError if the file is missing."""
     path = locate_init(init, runs)
     if path and not path.is_file():
         raise InputError(not_imported(runs, init) or f"init={init!r}: cannot be read (No such file or directory)")
@@ -105,8 +103,8 @@ def write_imported(
 ) -> Path:
     """Write an imported backbone with its card, for Runs that start from `name`. Returns the path.
 
-    users: names the Runs that started from a file of this name with another SHA-256. Raises InputError if there are any, or if it
-    cannot be written.
+    find_users: returns the Runs that started from a file of this name with another SHA-256. Raises InputError if there are any,
+    or if the file cannot be written.
     """
     path, payload = imported(runs, name), save({k: v.contiguous() for k, v in tensors.items()}, weights_card.metadata)
     if others := find_users(hashlib.sha256(payload).hexdigest()):
@@ -122,8 +120,9 @@ def write_imported(
 
 
 def read_tensors(path: Path) -> tuple[bytes, Any]:
-    """A file's bytes and what they hold, of safetensors' format or PyTorch's. Nothing in it is executed: safetensors cannot, and
-    torch reads tensors, numbers and INERT alone. Raises InputError for anything else.
+    """Return the bytes of a safetensors or PyTorch file, and its content. Raises InputError for any other file.
+
+    No code in it is executed: safetensors holds none, and torch reads only tensors, numbers and INERT.
     """
     try:
         payload = path.read_bytes()
@@ -139,11 +138,11 @@ def read_tensors(path: Path) -> tuple[bytes, Any]:
     except OSError as e:
         raise InputError(f"{path}: cannot be read ({e.strerror})") from e
     except pickle.UnpicklingError as e:
-        raise InputError(f"{path}: is no file of weights (not a whole one of tensors alone, and nothing else is read)") from e
-    except Exception as e:  # bytes that are something else make these readers raise almost anything
-        raise InputError(f"{path}: is no file of weights ({(str(e).splitlines() or [type(e).__name__])[0][:160]})") from e
+        raise InputError(f"{path}: is not a file of weights (it is damaged, or holds more than tensors)") from e
+    except Exception as e:  # on other bytes these readers raise almost anything
+        raise InputError(f"{path}: is not a file of weights ({(str(e).splitlines() or [type(e).__name__])[0][:160]})") from e
     if not isinstance(content, dict):
-        raise InputError(f"{path}: holds no tensors by name")
+        raise InputError(f"{path}: is not a dict of named tensors")
     for name, tensor in content.items():
         if isinstance(tensor, Tensor):
             check_ordinary(path, str(name), tensor)
@@ -151,13 +150,13 @@ def read_tensors(path: Path) -> tuple[bytes, Any]:
 
 
 def check_ordinary(path: Path, name: str, tensor: Tensor) -> None:
-    """Raise InputError for a tensor that is not simply an array of real numbers."""
+    """Raise InputError for a tensor that is not a dense array of real numbers."""
     if tensor.layout != torch.strided or tensor.is_meta or tensor.is_complex() or tensor.is_quantized:
-        raise InputError(f"{path}: {name} is no ordinary tensor of real numbers")
+        raise InputError(f"{path}: {name} is not a dense tensor of real numbers")
 
 
 class _Inert:
-    """What stands for options of a command line and numbers of numpy's in a file of PyTorch's: nothing is made of them."""
+    """Stands for command-line options and numpy numbers in a PyTorch file, whose content is ignored."""
 
     def __init__(self, *given: Any):
         pass
@@ -182,8 +181,8 @@ def _from_file(init: str, path: Path) -> tuple[str, dict[str, Tensor]]:
         content = content["state_dict"]
     if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
         nested = [str(k) for k, v in content.items() if isinstance(v, dict)]
-        way = f"; save one of {', '.join(nested)} alone" if nested else ""
-        raise InputError(f"init={init!r}: holds no tensors by name, under torchvision's or timm's keys{way}")
+        way_out = f"; save one of {', '.join(nested)} alone" if nested else ""
+        raise InputError(f"init={init!r}: is not a dict of tensors under torchvision's or timm's keys{way_out}")
     for name, tensor in content.items():
         check_ordinary(Path(init), name, tensor)
     return hashlib.sha256(payload).hexdigest(), content
@@ -193,13 +192,15 @@ def _from_timm(init: str, name: str) -> tuple[str, dict[str, Tensor]]:
     import timm
 
     if init.split(".")[0] != name:
-        raise InputError(f"init={init!r} with backbone={name!r}: weights by name are those of the same backbone")
+        raise InputError(f"init={init!r} with backbone={name!r}: a timm name must be of the same backbone")
     if init not in timm.list_pretrained(f"{name}*"):
         known = ", ".join(timm.list_pretrained(f"{name}.*")[:6]) or "none"
-        raise InputError(f"init={init!r}: timm has no such weights; it has {known}; a file of your own is named by its path")
+        raise InputError(f"init={init!r}: timm has no such weights; it has {known}; name a file of your own by its path")
     try:
         state = timm.create_model(init, pretrained=True, num_classes=0).state_dict()
     except (OSError, RuntimeError, ValueError) as e:
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0][:160]
-        raise InputError(f"init={init!r}: cannot be had ({reason}); download it where there is a network, or name a file") from e
+        raise InputError(
+            f"init={init!r}: cannot be downloaded ({reason}); download it where there is a network, or name a file"
+        ) from e
     return hashlib.sha256(b"".join(v.cpu().numpy().tobytes() for v in state.values())).hexdigest(), state

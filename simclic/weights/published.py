@@ -1,8 +1,7 @@
-"""The 13 methods of Table 2: how their authors' ResNet-50 files look inside, and what of them is the backbone.
+"""The 13 methods of Table 2: the conversion of their authors' ResNet-50 files into backbones.
 
-Every key of a file is used or named as dropped. Methods whose files are laid out alike (MoCo and PCL of one version) cannot be
-told apart by their keys, but MoCo's are known by their MD5. How many prototypes SeLa v2 has nobody published: SwAV's and
-DeepCluster v2's files would pass as its own.
+Every key of a file is used or named as dropped. MoCo and PCL of one version have the same keys; MoCo's files are recognised by
+their MD5. The number of prototypes of SeLa v2 is unpublished, so SwAV's and DeepCluster v2's files would pass as SeLa's.
 """
 
 import hashlib
@@ -27,10 +26,10 @@ NORMS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "movi
 
 
 def convert_checkpoint(name: str, path: Path, wanted: Tensors) -> tuple[Tensors, Card]:
-    """A method's file as a backbone under torchvision's key names, and its card.
+    """Return the backbone in a method's file under torchvision's key names, and its card.
 
-    wanted: the state dict of an untrained ResNet-50. Every key of the file is used or named as dropped, every shape is as it
-    should be, and every weight is another than in `wanted`. Raises InputError otherwise, naming the first few keys.
+    wanted: the state dict of an untrained ResNet-50. Every key of the file must be used or known as dropped, every shape must
+    match, and every weight must differ from `wanted`. Raises InputError otherwise, naming the first few keys.
     """
     layout = LAYOUTS[name]
     if isinstance(layout, TorchLayout):
@@ -45,20 +44,19 @@ def convert_checkpoint(name: str, path: Path, wanted: Tensors) -> tuple[Tensors,
 
 
 def check_trained_resnet50(name: str, path: Path, backbone: Tensors, wanted: Tensors) -> None:
-    """Raise InputError unless these are all weights of a trained ResNet-50."""
+    """Raise InputError unless these are all weights of a trained ResNet-50. wanted: those of an untrained one."""
     problems = list_misfits(backbone, wanted)
-    shared_keys = [
-        k for k in sorted(backbone.keys() & wanted.keys()) if backbone[k].shape == wanted[k].shape and backbone[k].ndim
-    ]
-    problems += [f"{k} {why}" for k in shared_keys if (why := _explain_untrained(k, backbone[k], wanted[k]))]
-    scales = [k for k in shared_keys if backbone[k].ndim == 1 and k.endswith((".weight", ".bias"))]
+    shared = sorted(backbone.keys() & wanted.keys())
+    shared = [k for k in shared if backbone[k].shape == wanted[k].shape and backbone[k].ndim]
+    problems += [f"{k} {why}" for k in shared if (why := _explain_untrained(k, backbone[k], wanted[k]))]
+    scales = [k for k in shared if backbone[k].ndim == 1 and k.endswith((".weight", ".bias"))]
     if scales and all(bool((backbone[k] == float(k.endswith(".weight"))).all()) for k in scales):
         problems.append("no norm's weight or bias was ever trained")
     _raise_if_any(name, path, problems)
 
 
 def _explain_untrained(key: str, tensor: Tensor, fresh: Tensor) -> str:
-    """Why these are no weights or statistics of a trained network, or nothing. fresh: of one that was not trained."""
+    """Return why a tensor is not that of a trained network, or an empty text. fresh: the tensor of an untrained one."""
     kind = key.rpartition(".")[2]
     if not tensor.is_floating_point():
         return f"is of {tensor.dtype}"
@@ -68,15 +66,14 @@ def _explain_untrained(key: str, tensor: Tensor, fresh: Tensor) -> str:
         return "is negative"
     if tensor.ndim == 4 and tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all()):
         return "is one number throughout"
-    unseen = {"running_mean": 0.0, "running_var": 1.0}.get(kind)  # what no image has passed
-    as_it_was = (
-        bool((tensor == unseen).all()) if unseen is not None else tensor.ndim == 4 and torch.equal(tensor.to(fresh), fresh)
-    )
-    return "was never trained" if as_it_was else ""
+    initial = {"running_mean": 0.0, "running_var": 1.0}.get(kind)
+    if (initial is not None and bool((tensor == initial).all())) or (tensor.ndim == 4 and torch.equal(tensor.to(fresh), fresh)):
+        return "was never trained"
+    return ""
 
 
 def read_torch(name: str, layout: TorchLayout, path: Path) -> tuple[Tensors, list[str], str]:
-    """Backbone, dropped keys and SHA-256 of a file of PyTorch's; nothing in it is executed."""
+    """Return backbone, dropped keys and SHA-256 of a PyTorch file. No code in it is executed."""
     payload, whole = read_tensors(path)
     digest = hashlib.md5(payload, usedforsecurity=False).hexdigest()
     for other, other_layout in LAYOUTS.items():
@@ -93,7 +90,7 @@ def read_torch(name: str, layout: TorchLayout, path: Path) -> tuple[Tensors, lis
         if not isinstance(whole.get(outer), dict):
             raise InputError(f"{path}: has no {outer!r}, which {METHODS[name]}'s file has; is it another method's?")
         state, outer_keys = whole[outer], [k for k in whole if k != outer]
-    problems = [f"{k} is no tensor of a kind that weights are of" for k, v in state.items() if not _is_weight_tensor(k, v)]
+    problems = [f"{k} is not a dense tensor of numbers" for k, v in state.items() if not _is_weight_tensor(k, v)]
     _raise_if_any(name, path, problems)
     heads, rest = _split_heads(name, path, state, layout.heads, layout.extra)
     unknown_keys = [k for k in rest if not k.startswith(layout.prefix)]
@@ -103,14 +100,14 @@ def read_torch(name: str, layout: TorchLayout, path: Path) -> tuple[Tensors, lis
 
 
 def _is_weight_tensor(key: Any, value: Any) -> bool:
-    """Is this a tensor by name, dense, in this machine's memory, of floating point or a counter?"""
+    """Return whether this is a named dense tensor, with data, of floating point or int64 (a counter)."""
     if not isinstance(key, str) or not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
         return False
     return value.dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64)
 
 
 def read_tensorflow(name: str, layout: TensorFlowLayout, path: Path) -> tuple[Tensors, list[str], str]:
-    """Backbone, dropped variables and SHA-256 of a checkpoint of TensorFlow's: convolutions and norms by their number."""
+    """Return backbone, dropped variables and SHA-256 of a TensorFlow checkpoint, whose layers are numbered."""
     arrays = tensorflow.read_checkpoint(path)
     heads, rest = _split_heads(name, path, {k: torch.from_numpy(v) for k, v in arrays.items()}, layout.heads, layout.extra)
     names = dict[str, str]()
@@ -122,7 +119,7 @@ def read_tensorflow(name: str, layout: TensorFlowLayout, path: Path) -> tuple[Te
 
 
 def read_haiku(path: Path) -> tuple[Tensors, list[str], str]:
-    """Backbone, dropped entries and SHA-256 of BYOL's pickle."""
+    """Return backbone, dropped entries and SHA-256 of BYOL's pickle."""
     whole = haiku.read_checkpoint(path)
     state = whole.get("experiment_state")
     parts = [state.get(part) if isinstance(state, dict) else None for part in ("online_params", "online_state")]
@@ -147,7 +144,7 @@ def read_haiku(path: Path) -> tuple[Tensors, list[str], str]:
 
 
 def _rename_keys(name: str, path: Path, values: Tensors, names: Mapping[str, str]) -> Tensors:
-    """Tensors under torchvision's names. names: of each key; convolutions turn from (height, width, in, out) into its order."""
+    """Return tensors under torchvision's names, kernels permuted from (height, width, in, out). names: of each key."""
     problems = [f"{key} is left over" for key in values if key not in names]
     kernels = {key for key in values if key.endswith(("/kernel", "/w"))}
     problems += [f"{k} is {tuple(values[k].shape)}, no kernel of a convolution" for k in kernels if values[k].ndim != 4]
@@ -156,8 +153,10 @@ def _rename_keys(name: str, path: Path, values: Tensors, names: Mapping[str, str
 
 
 def list_layers() -> list[tuple[str, str]]:
-    """torchvision's names of ResNet-50's 53 convolutions and their norms, in the order in which TensorFlow's code makes them: in
-    each block that has one the shortcut first."""
+    """Return torchvision's names of ResNet-50's 53 convolutions and their norms, in the order of TensorFlow's code.
+
+    In a block with a shortcut, the shortcut comes first.
+    """
     pairs = [("conv1", "bn1")]
     for stage, blocks in enumerate((3, 4, 6, 3), 1):
         for block in range(blocks):
@@ -169,7 +168,7 @@ def list_layers() -> list[tuple[str, str]]:
 
 
 def haiku_names() -> dict[str, str]:
-    """torchvision's name of every parameter and moving average of haiku's ResNet-50."""
+    """Return torchvision's name for every parameter and moving average of haiku's ResNet-50."""
     names = {}
     for conv, norm in list_layers():
         place, theirs, normed = "", "initial_conv", "initial_batchnorm"
@@ -187,7 +186,7 @@ def haiku_names() -> dict[str, str]:
 
 
 def _split_heads(name: str, path: Path, state: Tensors, heads: Shapes, extra: str) -> tuple[list[str], Tensors]:
-    """The keys that are no backbone's, and the rest. Raises InputError if a head is missing or of another shape."""
+    """Return the keys outside the backbone, and the rest. Raises InputError if a head is missing or of another shape."""
     problems = []
     for key, shape in heads.items():
         if key not in state:
@@ -208,4 +207,4 @@ def _hash_arrays(arrays: Mapping[str, Any]) -> str:
 
 def _raise_if_any(name: str, path: Path, problems: list[str]) -> None:
     if problems:
-        raise InputError(f"{path}: is no ResNet-50 as {METHODS[name]} publishes it: {format_first(problems)}")
+        raise InputError(f"{path}: is not {METHODS[name]}'s ResNet-50: {format_first(problems)}")

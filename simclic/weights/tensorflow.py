@@ -1,6 +1,6 @@
-"""TensorFlow's V2 checkpoints, read without TensorFlow: every tensor's CRC-32C is checked, and nothing is run.
+"""A reader of TensorFlow's V2 checkpoints without TensorFlow, which checks the CRC-32C of every tensor.
 
-PREFIX.index is a table as LevelDB's: names, each with a BundleEntryProto (tensorflow/core/protobuf/tensor_bundle.proto).
+PREFIX.index is a LevelDB table: names, each with a BundleEntryProto (tensorflow/core/protobuf/tensor_bundle.proto).
 """
 
 import re
@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from simclic.errors import InputError
 
 MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
-MAX_INDEX_BYTES = (
-    2**26
-)  # bytes of an index, and of its blocks and names: names share beginnings, so a small file could hold endless ones
+MAX_INDEX_BYTES = 2**26  # of an index, and of its blocks and names, whose shared beginnings could expand without limit
 DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 4: "u1", 9: "<i8", 10: "?", 14: "<u2", 19: "<f2"}  # 14 is bfloat16, which numpy lacks
 NON_NUMERIC = (0, 7, 20, 21)  # nothing said, strings, resources, variants
 Entry = tuple[int, int, int, int, str, list[int]]  # a tensor's data file, offset, size in bytes, CRC-32C, dtype and shape
@@ -29,10 +27,10 @@ for _ in range(32):  # each byte of a word, times x^32 modulo the polynomial of 
 
 
 def read_checkpoint(prefix: Path) -> dict[str, NDArray[Any]]:
-    """Every dense tensor by its variable's name: float64, float32, float16, int64, int32, uint8, bool; bfloat16 as float32.
+    """Return every dense tensor by its variable's name: float64, 32 or 16, int64 or 32, uint8, bool; bfloat16 as float32.
 
-    prefix: PREFIX, PREFIX.index, a PREFIX.data-*, or a folder with one checkpoint. Strings and the like are left out.
-    Raises InputError if a file is missing, damaged or not such a checkpoint, or if a variable was saved in slices.
+    prefix: PREFIX, PREFIX.index, a PREFIX.data-*, or a folder with one checkpoint. Strings, resources and variants are left out.
+    Raises InputError if a file is missing, damaged or of another kind, or if a variable was saved in slices.
     """
     with _prefix_errors(prefix):
         index = _find_index(prefix)
@@ -66,7 +64,7 @@ def _require(condition: bool, problem: str, way_out: str = "the file is damaged 
 
 
 def _find_index(path: Path) -> Path:
-    """The .index file that a path stands for."""
+    """Return the .index file of a checkpoint."""
     if path.is_dir():
         indexes = sorted(path.glob("*.index"))
         _require(len(indexes) == 1, f"has {len(indexes)} checkpoints (*.index), not one", "name the .index file to read")
@@ -75,7 +73,7 @@ def _find_index(path: Path) -> Path:
 
 
 def _read_entries(index: Path) -> tuple[int, dict[str, Entry]]:
-    """The number of data files, and the entry of every tensor of numbers."""
+    """Return the number of data files, and the entry of every numeric tensor."""
     raw = index.read_bytes() if index.stat().st_size <= MAX_INDEX_BYTES else b""
     _require(len(raw) >= 48 and raw[-8:] == MAGIC, "does not end as an index does")
     rows = _iterate_table(raw)
@@ -90,7 +88,7 @@ def _read_entries(index: Path) -> tuple[int, dict[str, Entry]]:
 
 
 def _parse_entry(key: bytes, raw: bytes) -> Entry | None:
-    """A variable's BundleEntryProto, its size that of its dtype and shape; None if it holds no numbers."""
+    """Return a variable's BundleEntryProto, or None if it is not numeric. Its size must match its dtype and shape."""
     numbers = {tag: number for tag, number, _ in _parse_fields(raw)}
     _require(0x3A not in numbers, f"has {key!r:.100} in slices", "save it without a partitioner")
     dims = [dim for tag, _, shape in _parse_fields(raw) if tag == 0x12 for t, _, dim in _parse_fields(shape) if t == 0x12]
@@ -107,7 +105,7 @@ def _parse_entry(key: bytes, raw: bytes) -> Entry | None:
 
 
 def _parse_fields(raw: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """A protobuf message's fields: tag (8 * number + wire type), number or length, content."""
+    """Yield a protobuf message's fields: tag (8 * number + wire type), number or length, content."""
     at = 0
     while at < len(raw):
         tag, at = _parse_varints(raw, at, 1)
@@ -120,7 +118,7 @@ def _parse_fields(raw: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _parse_varints(raw: bytes, at: int, count: int) -> list[int]:
-    """Numbers of at most ten bytes that stand from a place on, and the place where they end."""
+    """Return `count` varints of at most ten bytes from a position on, and the position after them."""
     m = re.compile(rb"([\x80-\xff]{0,9}[\x00-\x7f])" * count).match(raw, at)
     if m is None:
         raise InputError("has a number that does not end; it is damaged, fetch it again")
@@ -128,9 +126,9 @@ def _parse_varints(raw: bytes, at: int, count: int) -> list[int]:
 
 
 def _iterate_table(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The rows of all blocks; the end of the file says where the list of blocks stands."""
+    """Yield the rows of all blocks. The end of the file holds the position of the list of blocks."""
     meta, n, offset, size, _ = _parse_varints(raw[-48:-8], 0, 4)
-    next(_iterate_block(raw, meta, n), None)  # TensorFlow leaves this block empty; its CRC-32C is checked
+    next(_iterate_block(raw, meta, n), None)  # an empty block; its CRC-32C is checked
     held = 0
     for _, handle in _iterate_block(raw, offset, size):
         offset, size, _ = _parse_varints(handle, 0, 2)
@@ -141,7 +139,7 @@ def _iterate_table(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _iterate_block(raw: bytes, at: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values of a block, its CRC-32C checked; a key leaves out the bytes that it shares with the one before."""
+    """Yield keys and values of a block after checking its CRC-32C. A key omits the bytes shared with the previous key."""
     end = at + size
     _require(size >= 4 and end + 5 <= len(raw), "has a block that does not end")
     crc = _masked_crc32c(np.frombuffer(raw, np.uint8)[at : end + 1])
@@ -156,8 +154,8 @@ def _iterate_block(raw: bytes, at: int, size: int) -> Iterator[tuple[bytes, byte
 
 
 def _masked_crc32c(raw: NDArray[np.uint8]) -> int:
-    """The CRC-32C of bytes, rotated and with a constant added, as TensorFlow stores it."""
-    # A remainder over GF(2): a word moves right by a product and is added to the one there. Pairs become words until one is left.
+    """Return the CRC-32C of bytes, masked (rotated, plus a constant) as TensorFlow stores it."""
+    # A remainder over GF(2): multiplying a word by x^32 shifts it; pairs of words are combined until one remains.
     word = np.array([0x641F6454], np.uint32)  # times x^32 it is the register's first value, 0xFFFFFFFF
     for piece in (raw[at : at + 2**22] for at in range(0, len(raw), 2**22)):
         word = np.concatenate([np.zeros(-len(piece) % 4, np.uint8), word.view(np.uint8), piece]).view(np.uint32)
