@@ -53,7 +53,7 @@ def test_a_backbone_that_timm_does_not_know(here):
     (here / "table2.py").write_text(EXHIBIT.replace("test_resnet", "test_resnett"))
     done = subprocess.run([sys.executable, "-m", "simclic", "run", "table2.py"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: backbone='test_resnett' is no timm model; did you mean test_resnet or ")
+    assert done.stderr.startswith("error: backbone='test_resnett' is not a timm model; did you mean test_resnet or ")
     assert done.stderr.endswith("? (3 runs)\n")
     assert done.stderr.count("\n") == 1
 

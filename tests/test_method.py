@@ -182,11 +182,11 @@ def test_any_timm_backbone_by_name(name, size):
 def test_mistakes_are_told():
     with pytest.raises(InputError, match="images=0 with perturbation='history': it keeps one row per image"):
         SimCLIC(tiny(perturbation="history"), 0, Small())
-    with pytest.raises(InputError, match="say which image each row is"):
+    with pytest.raises(InputError, match="pass the image of each row"):
         model(images=3, perturbation="history").perturb(torch.zeros(2, 32), None)
-    with pytest.raises(InputError, match=r"backbone='resnet50.a1_in1k': a tag names trained weights; say 'resnet50'"):
+    with pytest.raises(InputError, match=r"backbone='resnet50.a1_in1k': a tag names trained weights; use 'resnet50'"):
         build_backbone(Run(backbone="resnet50.a1_in1k"))
-    with pytest.raises(InputError, match="backbone='resnet51' is no timm model; did you mean resnet"):
+    with pytest.raises(InputError, match="backbone='resnet51' is not a timm model; did you mean resnet"):
         build_backbone(Run(backbone="resnet51"))
 
 

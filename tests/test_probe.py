@@ -114,7 +114,7 @@ def test_weights_that_do_not_fit_are_one_line(place, capfd):
         (words("short.pth"), "init='short.pth': is not a file of weights"),
         (words("sparse.pth"), "init='sparse.pth': conv1.weight is not a dense tensor of real numbers"),
         (words("complex.pth"), "init='complex.pth': conv1.weight is not a dense tensor of real numbers"),
-        (words(backbone="resnet99"), "backbone='resnet99' is no timm model"),
+        (words(backbone="resnet99"), "backbone='resnet99' is not a timm model"),
     ):
         assert main(given) == 1
         error = capfd.readouterr().err

@@ -9,7 +9,7 @@ from simclic.experiment import Run
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """The words after `simclic export`."""
+    """Declare the arguments of `simclic export`."""
     parser.set_defaults(verb=export_weights)
     parser.add_argument("run", metavar="RUN", help="the name of its folder, or the first letters of it")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to (RUN.safetensors here)")
@@ -17,7 +17,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def export_weights(arguments: argparse.Namespace) -> int:
-    """Write the weights with a card, and say how they are loaded."""
+    """Write the weights with a card, and print how to load them."""
     from simclic.store.run_folder import RunFolder
 
     path = found(arguments.runs, arguments.run)
@@ -27,10 +27,10 @@ def export_weights(arguments: argparse.Namespace) -> int:
         raise InputError(f"{path}: has no trained backbone yet")
     run = Run.parse(values["run"])
     if run.backbone == "pixels":
-        raise InputError(f"{run.name}: raw pixels have no weights")
+        raise InputError(f"{run.name}: raw pixels have no weights to export")
     out = arguments.out or Path(f"{run.name}.safetensors")
     if out.suffix != ".safetensors":
-        raise InputError(f"--out {out}: is no .safetensors")
+        raise InputError(f"--out {out}: does not end in .safetensors")
     from safetensors.torch import save
 
     from simclic import data, files

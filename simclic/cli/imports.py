@@ -11,7 +11,7 @@ from simclic.experiment.baselines import AS_STORED, METHODS, imported
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """The words after `simclic import`."""
+    """Declare the arguments of `simclic import`."""
     parser.set_defaults(verb=import_weights)
     parser.add_argument("name", metavar="NAME", help=f"one of {', '.join(METHODS)}")
     parser.add_argument("file", type=Path, metavar="FILE", help="as its authors publish it, or a TensorFlow checkpoint's prefix")
@@ -21,11 +21,11 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def import_weights(arguments: argparse.Namespace) -> int:
-    """Convert, check, write, and say what was used and what was left out."""
+    """Convert, check and write the weights; print which keys were used and which left out."""
     name, file = arguments.name, arguments.file
     if name not in METHODS:
-        way = "a file under torchvision's or timm's keys needs no import"
-        raise InputError(f"{name!r} is not one of {', '.join(METHODS)}; {way}")
+        way_out = "a file under torchvision's or timm's keys needs no import"
+        raise InputError(f"{name!r} is not one of {', '.join(METHODS)}; {way_out}")
     as_stored = f"{name}-as-stored"
     if arguments.as_stored and as_stored not in AS_STORED:
         raise InputError(f"--as-stored with {name!r}: its stored row was padded as the method pads; leave it out")

@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 FIRST, LAST = ("loss", "probe", "rank", "spread"), ("lr", "images/s")
 HIDDEN = ("epoch", "rank_of")
-REFRESH_SECONDS = 5  # seconds between looks
+REFRESH_SECONDS = 5
 UNKNOWN_RUN = "no run of this version"
 BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """The words after `simclic watch`."""
+    """Declare the arguments of `simclic watch`."""
     parser.set_defaults(verb=watch)
     parser.add_argument("run", metavar="RUN", help="a folder below runs/, or the beginning of its name")
     runs(parser)
 
 
 def watch(arguments: argparse.Namespace) -> int:
-    """On a terminal, until the training has ended or Ctrl-C; elsewhere once."""
+    """Draw until the training ends or Ctrl-C on a terminal; elsewhere draw once."""
     from rich.console import Console
     from rich.live import Live
 
@@ -56,7 +56,7 @@ def state_word(folder: RunFolder) -> str:
 
 
 def draw_curves(folder: RunFolder, width: int, state: str) -> "Group":
-    """Return a line per curve: its name, its course, its last value. state: of the training, in words."""
+    """Return a line per curve: its name, a sparkline, its last value. state: of the training, in words."""
     from rich.console import Group
     from rich.text import Text
 
@@ -71,7 +71,7 @@ def draw_curves(folder: RunFolder, width: int, state: str) -> "Group":
 
 
 def sparkline(values: list[float], width: int) -> str:
-    """Values as a row of blocks, lowest to highest; neighbours are averaged where there are more than `width`."""
+    """Return values as a row of blocks, lowest to highest. More than `width` values are averaged to that many."""
     count = min(width, len(values))
     bins = [values[i * len(values) // count : (i + 1) * len(values) // count] for i in range(count)]
     means = [sum(b) / len(b) for b in bins]

@@ -1,4 +1,4 @@
-"""simclic probe and simclic finetune: one result of any encoder, given as a file of weights; a table, a picture, a file."""
+"""simclic probe and simclic finetune: evaluate an encoder from a file of weights; print a table, write a picture and a file."""
 
 import argparse
 import json
@@ -18,7 +18,7 @@ BAR_WIDTH = 16  # characters, so that the table fits into 80
 
 
 def add_probe(parser: argparse.ArgumentParser) -> None:
-    """The words after `simclic probe`: they declare a Run that trains nothing, and how it is probed."""
+    """Declare the arguments of `simclic probe`."""
     _add_arguments(parser, run_probe)
     parser.add_argument("--solver", default="converged", metavar="NAME", help="converged or as-published (%(default)s)")
     text = "float32 or bf16, the backbone's precision (%(default)s)"
@@ -26,7 +26,7 @@ def add_probe(parser: argparse.ArgumentParser) -> None:
 
 
 def add_finetune(parser: argparse.ArgumentParser) -> None:
-    """The words after `simclic finetune`: they declare a Run that trains nothing, and how it is fine-tuned."""
+    """Declare the arguments of `simclic finetune`."""
     _add_arguments(parser, run_finetune)
     parser.add_argument("--steps", type=int, default=5000, metavar="N", help="of each setting (%(default)s)")
     parser.add_argument("--augment", default="crop+flip", metavar="NAME", help="crop+flip or none (%(default)s)")
@@ -49,18 +49,18 @@ def _add_arguments(parser: argparse.ArgumentParser, verb: Any) -> None:
 
 
 def run_probe(arguments: argparse.Namespace) -> int:
-    """Compute the probe if it is not there, then show it: the curve, strongest l2 first, and the test error."""
+    """Compute the probe unless it is stored, then print its curve, strongest l2 first, and the test error."""
     return _show_result(arguments, Linear(solver=arguments.solver, features=arguments.features), _fill_curve_table)
 
 
 def run_finetune(arguments: argparse.Namespace) -> int:
-    """Compute the fine-tuning if it is not there, then show it: the grid, and the test error."""
+    """Compute the fine-tuning unless it is stored, then print its grid and the test error."""
     protocol = Finetune(steps=arguments.steps, augment=arguments.augment, precision=arguments.precision)
     return _show_result(arguments, protocol, _fill_grid_table, How.of(arguments))
 
 
 def _declare_run(arguments: argparse.Namespace) -> Run:
-    """The Run that the words declare. Raises InputError if there is no such file, or for a bad value."""
+    """Return the Run of these arguments, which trains nothing. Raises InputError for a missing file or a bad value."""
     weights = arguments.weights
     if Path(weights).expanduser().is_file():
         weights = weights if "/" in weights else f"./{weights}"  # a path, whatever it ends with
@@ -75,7 +75,7 @@ def _declare_run(arguments: argparse.Namespace) -> Run:
 
 
 def _show_result(arguments: argparse.Namespace, protocol: Protocol, fill: Any, options: How = USUAL) -> int:
-    """Compute a result if it is not there, then show it: as JSON, or as a table that `fill` fills, and in words."""
+    """Compute a result unless it is stored, then print it: as JSON, or as a table that `fill` fills, and sentences."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -92,7 +92,7 @@ def _show_result(arguments: argparse.Namespace, protocol: Protocol, fill: Any, o
     picture_folder = arguments.out / protocol.stage.replace("linear", "probe")
     files.writable(picture_folder, "--out")
     console: Console = Console(stderr=arguments.json)
-    # What is there is not computed again, but weights and data are looked at: they may be others by now.
+    # A stored result is not computed again, but weights and data are checked: the files may have changed.
     outcome = run_locally([Job(run, protocol)], WorkerOptions(arguments.runs, arguments.data, options), console)
     if outcome.signal:
         return stopped(outcome.signal)
@@ -118,7 +118,7 @@ def _show_result(arguments: argparse.Namespace, protocol: Protocol, fill: Any, o
 
 
 def _fill_curve_table(table: "Table", result: dict[str, Any]) -> list[str]:
-    """Fill a table with the errors on val by l2. Returns how the test error came about, and whether all fits converged."""
+    """Fill a table with the errors on val by l2. Return sentences: where the test error is from, and which fits stopped early."""
     curve, chosen = sorted(result["curve"], key=lambda row: -row["l2"]), result["chosen"]["l2"]
     for i, column in enumerate(("l2", "error on val (%)", "", "iterations", "gap", "")):
         table.add_column(column, justify="right" if i in (0, 1, 3, 4) else "left")
@@ -130,12 +130,12 @@ def _fill_curve_table(table: "Table", result: dict[str, Any]) -> list[str]:
         style = "bold" if row["l2"] == chosen else None
         table.add_row(f"{row['l2']:.2e}", f"{row['error']:.2f}", bar, f"{row['iterations']}", gap, " ".join(marks), style=style)
     among = "" if result["chosen"]["converged"] else ", the refit among them,"
-    stopped = f"{result['unconverged']} of {len(curve) + 1} fits{among} were stopped before they had converged"
+    stopped = f"{result['unconverged']} of {len(curve) + 1} fits{among} stopped before they converged"
     return [f"after a refit on train + val at l2 = {chosen:.3g}", *([stopped] if result["unconverged"] else [])]
 
 
 def _fill_grid_table(table: "Table", result: dict[str, Any]) -> list[str]:
-    """Fill a table with the errors on val by learning rate and decay. Returns how the test error came about."""
+    """Fill a table with the errors on val by learning rate and decay. Return where the test error is from."""
     from simclic.report.finetune_grid import build_grid_table, format_short
 
     grid, chosen = build_grid_table(result), result["chosen"]

@@ -1,4 +1,4 @@
-"""The backbone f that a Run names, from timm, or raw pixels in its place."""
+"""The backbone f of a Run: from timm, or raw pixels in its place."""
 
 from difflib import get_close_matches
 
@@ -9,29 +9,26 @@ from simclic.experiment import Run
 
 
 def build_backbone(run: Run) -> nn.Module:
-    """The backbone that `run` names, randomly initialised from the global seed: (B, 3, S, S) images to (B, width).
+    """Return the backbone that `run` names, randomly initialised from the global seed: (B, 3, S, S) images to (B, width).
 
     Raises InputError if timm does not know it.
     """
     if run.backbone == "pixels":
         return Pixels(run.image_size)
-    import timm  # slow to import, and not needed by whoever brings a backbone of their own
+    import timm  # slow to import, and not needed with a backbone of one's own
 
     if "." in run.backbone:
-        raise InputError(f"backbone={run.backbone!r}: a tag names trained weights; say {run.backbone.split('.')[0]!r}")
+        raise InputError(f"backbone={run.backbone!r}: a tag names trained weights; use {run.backbone.split('.')[0]!r}")
     if not timm.is_model(run.backbone):
-        similar_names = get_close_matches(run.backbone, timm.list_models(), 3, 0.4)
-        raise InputError(
-            f"backbone={run.backbone!r} is no timm model"
-            + (f"; did you mean {' or '.join(similar_names)}?" if similar_names else "")
-        )
+        similar = " or ".join(get_close_matches(run.backbone, timm.list_models(), 3, 0.4))
+        raise InputError(f"backbone={run.backbone!r} is not a timm model" + (f"; did you mean {similar}?" if similar else ""))
     config = timm.get_pretrained_cfg(run.backbone)
-    options = {"img_size": run.image_size} if config and config.fixed_input_size else {}  # such a model must be told
+    options = {"img_size": run.image_size} if config and config.fixed_input_size else {}  # such models need the size
     return timm.create_model(run.backbone, pretrained=False, num_classes=0, **options)  # type: ignore[arg-type]
 
 
 def feature_width(f: nn.Module) -> int:
-    """The length d of what a backbone returns, (B, d). Where timm has a layer before the classifier, it is that one's."""
+    """Return the width of a backbone's output, (B, width), after timm's layer before the classifier if there is one."""
     return int(getattr(f, "head_hidden_size", None) or f.num_features)  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""What every method is: its networks, the views that it wants, its loss, and what of a step is watched.
+"""The interface of a method: its networks, its views, its loss, and what is logged of a step.
 
 A method is one file of this folder, named as in `Run(method=...)`. It holds one subclass of `Method`, declared by `@method(...)`,
 which planning and reports read without importing torch.
@@ -20,10 +20,10 @@ Generator = torch.Generator | None
 
 @dataclass(frozen=True)
 class Step:
-    """What one forward pass gives.
+    """The result of one forward pass.
 
-    loss: () to minimise. z: (B, d) vectors that the loss compares; their spread and rank are watched. features: (B, width),
-    the backbone's, which the cheap probe reads. watched: further numbers of this step by name, () each.
+    loss: () to minimise. z: (B, d) vectors that the loss compares; their spread and rank are logged. features: (B, width) of the
+    backbone, for the cheap probe. watched: further quantities to log, by name, () each.
     """
 
     loss: Tensor
@@ -33,9 +33,9 @@ class Step:
 
 
 class Method(nn.Module):
-    """A method, to be trained by any loop; all that it keeps between steps is in its state_dict.
+    """A method that any loop can train. Whatever it keeps between steps is in its state_dict.
 
-    run: the settings. images: how many images there are. f: any module with `num_features` in place of the Run's backbone.
+    run: the settings. images: the number of images. f: any module with `num_features` in place of the Run's backbone.
     """
 
     watched: ClassVar[tuple[str, ...]] = ()  # names of Step.watched, in the order of the log
@@ -47,7 +47,7 @@ class Method(nn.Module):
         self.width, self.d = feature_width(self.backbone), run.projector_dim  # lengths of the backbone's vectors and of z
 
     def views(self, pixels: Tensor, images: Images, generator: torch.Generator) -> Any:
-        """Return what `forward` wants of a batch: here the images as they are, (B, 3, S, S) normalised.
+        """Return the input of `forward` for a batch: here the images as they are, (B, 3, S, S) normalised.
 
         pixels: (B, 3, H, W) uint8 as stored. images: their size S and normalisation. generator: of the CPU, for every draw.
         """
@@ -58,20 +58,19 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return what is learned. A group with fixed_lr=True keeps the first learning rate, the others follow the cosine."""
+        """Return the parameters to train. A group with fixed_lr=True keeps the first learning rate, others follow the cosine."""
         return [{"params": [p for p in self.parameters() if p.requires_grad], "fixed_lr": False}]
 
     def before_epoch(self, epoch: int) -> None:
         """Prepare for an epoch, before its first step. epoch: 0 for the first."""
 
     def after_step(self, step: int) -> None:
-        """Follow the optimiser's step, as a momentum encoder or a queue does. step: 0 for the first."""
+        """Update after the optimiser's step, as a momentum encoder or a queue does. step: 0 for the first."""
 
 
 def build_method(run: Run, images: int = 0) -> Method:
     """Return the Run's method with random weights. images: how many the data set has."""
     module = import_module(f"simclic.methods.{run.method}")
-    (method_class,) = (
-        v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Method) and v.__module__ == module.__name__
-    )
+    classes = (v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__)
+    (method_class,) = (c for c in classes if issubclass(c, Method))
     return method_class(run, images)

@@ -4,9 +4,9 @@ from torch import nn
 
 
 def build_projector(width: int, d: int) -> nn.Sequential:
-    """Three layers, batch norm on each including the output (Section 3.4): (B, width) to (B, d).
+    """Return three layers, batch norm on each including the output (Section 3.4): (B, width) to (B, d).
 
-    The last batch norm has no affine part and the linear layers no bias, which that norm would cancel: SimSiam's choice.
+    As in SimSiam, the last batch norm has no affine part, and the linear layers no bias, which the norms would cancel.
     """
     return nn.Sequential(
         nn.Linear(width, d, bias=False), nn.BatchNorm1d(d), nn.ReLU(inplace=True),
@@ -16,7 +16,7 @@ def build_projector(width: int, d: int) -> nn.Sequential:
 
 
 def build_predictor(kind: str, d: int, hidden: int) -> nn.Module:
-    """h: (B, d) to (B, d). Two layers, batch norm on each but the output (Section 3.4), or an ablation of Table 4."""
+    """Return h: (B, d) to (B, d). Two layers, batch norm on the first (Section 3.4), or an ablation of Table 4."""
     if kind == "none":
         return nn.Identity()
     if kind == "1-layer":

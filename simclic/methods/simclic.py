@@ -78,8 +78,8 @@ class SimCLIC(Method):
         model = SimCLIC(Run(perturbation="noise", eps=0.2), images=len(dataset))
         loss = model(x, index).loss
 
-    run: the method's settings; its defaults are the paper's. images: how many images there are, a row of the history for
-    each (only "history" needs it). f: any module with `num_features` in place of the backbone that `run` names.
+    run: the method's settings; its defaults are the paper's. images: the number of images, each of which has a row of the
+    history (only "history" needs it). f: any module with `num_features` in place of the backbone that `run` names.
     """
 
     watched = ("cos(z, g(z))",)
@@ -96,7 +96,7 @@ class SimCLIC(Method):
         if run.perturbation == "history":
             rows = images if run.history_of == "image" else run.batch_size
             if rows < 1:
-                raise InputError("images=0 with perturbation='history': it keeps one row per image; say images=len(dataset)")
+                raise InputError("images=0 with perturbation='history': it keeps one row per image; pass images=len(dataset)")
             self.register_buffer("z_before", torch.zeros(rows, self.d))
             self.register_buffer("seen", torch.zeros(rows, dtype=torch.bool))
 
@@ -104,7 +104,7 @@ class SimCLIC(Method):
         """Loss of a batch (Eq. 6; Algorithm 1, lines 2-5).
 
         x: (B, 3, S, S) images. index: (B,) which image each one is, in [0, images); only "history" reads it.
-        generator: where the draws of g come from, on the device of x; the global one if None.
+        generator: of the draws of g, on the device of x; the global one if None.
         """
         features = self.backbone(x)  # (B, width)
         z = self.projector(features)  # (B, d), z_i = z_j
@@ -119,7 +119,7 @@ class SimCLIC(Method):
         return Step(loss, z, features, {"cos(z, g(z))": turned})  # type: ignore[arg-type]
 
     def perturb(self, z: Tensor, index: Tensor | None, generator: Generator = None) -> tuple[Tensor, Tensor]:
-        """Two draws of g (Section 3.2), and the history moves on to z. z: (B, d). Returns two (B, d)."""
+        """Return two draws of g (Section 3.2), (B, d) each, and store z in the history. z: (B, d)."""
         if self.run.perturbation == "history":
             z_tilde = self.g(z, self.strength, self._recall_history(z, index))
             return z_tilde, z_tilde  # nothing is drawn: both are equal
@@ -128,11 +128,11 @@ class SimCLIC(Method):
         return self.g(z, self.strength, generator=generator), self.g(z, self.strength, generator=generator)
 
     def _recall_history(self, z: Tensor, index: Tensor | None) -> Tensor:
-        """z^{t-1} for each row of z (B, d), and z itself where there is none yet; z takes its place."""
+        """Return z^{t-1} for each row of z (B, d), or z itself at its first visit; store z in its place."""
         if self.run.history_of == "iteration":
             index = torch.arange(len(z), device=z.device)
         if index is None:
-            raise InputError("index=None with perturbation='history': say which image each row is")
+            raise InputError("index=None with perturbation='history': pass the image of each row")
         before = torch.where(self.seen[index, None], self.z_before[index], z.detach().float())
         if self.training:
             self.z_before[index] = z.detach().float()
@@ -140,7 +140,7 @@ class SimCLIC(Method):
         return before
 
     def _read_strength(self) -> float:
-        """tau, p or eps, whichever g takes."""
+        """Return tau, p or eps, whichever g takes."""
         name = PERTURBATIONS[self.run.perturbation].strength
         value = getattr(self.run, name) if name else 0.0
         return 1 - value if self.run.perturbation == "dropout" and self.run.bernoulli == "keep" else value

@@ -1,7 +1,6 @@
-"""Augmented views, a batch at a time on the device that computes: each a function of the generator's seed alone.
+"""Augmented views of a batch, computed on its device, which depend on the generator's seed alone.
 
-Views are cut from the decoded square images that a training reads anyway; of an image that is whole in a file, so far, only
-that square is seen.
+Views are cropped from the stored square images; the parts of an original image outside its square are never seen.
 """
 
 import math
@@ -77,12 +76,12 @@ def draw_crops(count: int, recipe: ViewRecipe, generator: torch.Generator) -> Te
 
 
 def draw_uniform(bounds: tuple[float, float], shape: int | tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Return numbers that are uniform between two bounds."""
+    """Return uniform random numbers between two bounds."""
     return bounds[0] + (bounds[1] - bounds[0]) * torch.rand(shape, generator=generator)
 
 
 def draw_subset(count: int, p: float, generator: torch.Generator) -> Tensor:
-    """Return the indices, on the CPU, of those of `count` images that an event of probability p meets."""
+    """Return the indices, on the CPU, of a random subset of `count` images, each with probability p."""
     return (torch.rand(count, generator=generator) < p).nonzero()[:, 0]
 
 

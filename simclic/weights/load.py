@@ -38,8 +38,8 @@ def load_init(init: str, name: str, backbone: nn.Module, runs: Path = files.RUNS
     """Load init into a backbone: a file, weights imported by `simclic import`, or trained weights of timm by name and tag.
 
     name: the backbone's name in timm. runs: the folder of imported weights. Every key is used or recorded as left out, every
-    shape must match, at least one weight must change, and the padding of the card is applied. Returns the record: SHA-256 of what was
-    loaded, the keys left out, padding, and the normalisation of the card. Raises InputError if init does not fit.
+    shape must match, at least one weight must change, and the card's padding is applied. Returns the record: SHA-256 of what was
+    loaded, the keys left out, padding, and the card's normalisation. Raises InputError if init does not fit.
     """
     path = locate_init(init, runs)
     init_card = card.read_card(path) if path and path.is_file() else None
