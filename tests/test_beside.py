@@ -18,7 +18,7 @@ from simclic.experiment.baselines import METHODS
 from simclic.experiment.exhibit import PAPER_EXHIBITS
 from simclic.report import render
 from simclic.report.cell_keys import read_provenance
-from simclic.report.choices import choices
+from simclic.report.choices import list_choices
 from simclic.report.formats import comparison_to_csv
 from simclic.report.noise import Measured
 from simclic.report.printed_vs_ours import STATED, VERDICT_RULE, compare_with_printed, count_verdicts, explain_not_comparable
@@ -370,13 +370,13 @@ def test_another_choice_shows_what_it_changes(tmp_path):
     for run in other:
         measure(tmp_path, run, Linear(), 9 + run.seed / 10)
     suite = Suite("", "", (Table(paper="table2", caption="", runs=runs),), "x.py")
-    rows = {row["question"]: row for row in choices([suite], Results(tmp_path))}
+    rows = {row["question"]: row for row in list_choices([suite], Results(tmp_path))}
     (change,) = rows["What g perturbs"]["changes"]
     assert (change.where, change.choice, change.other) == ("CIFAR10, SimCLIC (noise), linear", "perturbs z", "perturbs p")
     assert (change.error, change.other_error) == ("6.10", "9.10")
     assert change.less.startswith("+3.00 ± ")
     assert [q for q, row in rows.items() if row["changes"]] == ["What g perturbs"]
-    unasked = {row["question"]: row for row in choices([Suite("", "", (), "x.py")], Results(tmp_path))}
+    unasked = {row["question"]: row for row in list_choices([Suite("", "", (), "x.py")], Results(tmp_path))}
     assert not unasked["What g perturbs"]["changes"]  # these exhibits show neither
 
 

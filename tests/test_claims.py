@@ -12,7 +12,7 @@ from simclic.data import PAPER, title
 from simclic.experiment.baselines import METHODS
 from simclic.experiment.exhibit import PAPER_EXHIBITS
 from simclic.report.cell_keys import Key, job_key, measure_cells, read_printed_cells
-from simclic.report.claims import CLAIMS, judged
+from simclic.report.claims import CLAIMS, judge_claims
 from simclic.report.noise import Measured
 from simclic.report.results import Results
 from simclic.store.run_folder import RunFolder
@@ -176,7 +176,7 @@ CASES = {
 @pytest.mark.parametrize("name", NAMED)
 def test_every_claim_can_hold_fail_and_stay_undecided(name, seed):
     *cases, _ = CASES[name]
-    found = [NAMED[name].on(cells(errors, seed), STORED) for errors in cases]
+    found = [NAMED[name].judge_cells(cells(errors, seed), STORED) for errors in cases]
     assert [f.verdict for f in found] == ["holds", "fails", "undecided"], [f.evidence for f in found]
     assert all(any(c.isdigit() for c in f.evidence[0]) for f in found)
 
@@ -187,7 +187,7 @@ def test_without_its_numbers_a_claim_is_not_judged_but_says_what_it_needs(name):
     lacking = [{}, {key: error for key, error in holds.items() if few(key)}]
     lacking += [{k: e for k, e in holds.items() if k.exhibit != exhibit} for exhibit in NAMED[name].exhibits]
     for errors in lacking:
-        found = NAMED[name].on(cells(errors), STORED)
+        found = NAMED[name].judge_cells(cells(errors), STORED)
         assert (len(errors) < len(holds), found.verdict) == (True, "not run"), found
         assert all("needs" in line for line in found.evidence)
 
@@ -213,7 +213,7 @@ def test_a_claim_can_be_judged_exactly_where_its_judge_gives_a_verdict(name):
         errors = {place: STORED[place].value if place in STORED else rng.uniform(5, 60) for place in chosen}
         numbers = {place: Measured(error, IMAGES) for place, error in errors.items()}
         printed_here = STORED if draw % 3 else {}
-        verdict = claim.on(numbers, printed_here).verdict
+        verdict = claim.judge_cells(numbers, printed_here).verdict
         assert claim.can_be_judged(numbers, printed_here) == (verdict != "not run"), (sorted(numbers, key=repr), verdict)
         seen.add(verdict != "not run")
     assert seen == {True, False}
@@ -242,7 +242,7 @@ BY_ITS_OWN_NUMBERS = {
 
 
 def test_the_papers_own_numbers_are_judged_as_by_hand():
-    found = judged(STORED, {})
+    found = judge_claims(STORED, {})
     assert [j.claim for j in found] == list(CLAIMS)
     assert {j.claim.name: j.printed.verdict for j in found if j.printed.verdict != "not printed"} == BY_ITS_OWN_NUMBERS
     assert {j.ours.verdict for j in found} == {"not run"}
@@ -250,16 +250,19 @@ def test_the_papers_own_numbers_are_judged_as_by_hand():
     assert figures == set(NAMED) - set(BY_ITS_OWN_NUMBERS)
     by_name = {j.claim.name: j.printed.evidence for j in found}
     assert by_name["lowest-on-cifar10"] == (
-        "CIFAR10: SimCLIC (noise) 5.92, rank 1 of 14, within noise 1 to 3",
-        "against DeepCluster v2, 5.98: -0.06 ± 0.32, p .85",
+        "CIFAR10: SimCLIC (noise) 5.92, rank 1 of 14 (ranks 1 to 3 possible within noise)",
+        "SimCLIC (noise) vs DeepCluster v2 (5.98): -0.06 ± 0.32 (p = .85): no difference detected",
     )
     assert "99.0 ± 0.3 % of what was learned is lost" in by_name["frozen-predictor-falls-to-chance"][0]
-    assert by_name["deepcluster-and-swav-lead"][0].startswith("DeepCluster v2: best on 6 of 11, beyond noise on 0")
-    assert by_name["eps-matters-less-than-p"] == ("the paper prints no numbers of Figures 5 and 6",)
+    assert by_name["deepcluster-and-swav-lead"][0].startswith("DeepCluster v2: best on 6 of 11, certain within noise on 0")
+    assert by_name["eps-matters-less-than-p"] == ("the paper prints no numbers for Figures 5 and 6",)
 
 
 def test_without_baselines_the_tables_are_not_run_and_the_figures_not_printed():
-    assert {("Table" in j.claim.place, j.printed.verdict) for j in judged({}, {})} == {(True, "not run"), (False, "not printed")}
+    assert {("Table" in j.claim.place, j.printed.verdict) for j in judge_claims({}, {})} == {
+        (True, "not run"),
+        (False, "not printed"),
+    }
 
 
 def test_the_counts_are_those_of_the_papers_marks():
@@ -284,11 +287,11 @@ def test_where_it_fails_on_one_data_set_it_fails_and_one_without_numbers_is_only
         [{k: e for k, e in c.items() if k.dataset == d} for c in (holds, fails, undecided)] for d in ("CIFAR10", "Digits")
     )
     for first, second, verdict in ((0, 1, "fails"), (1, 0, "fails"), (0, 2, "undecided"), (2, 1, "fails"), (0, 0, "holds")):
-        found = NAMED[name].on(cells(cifar[first] | digits[second]), STORED)
+        found = NAMED[name].judge_cells(cells(cifar[first] | digits[second]), STORED)
         assert found.verdict == verdict
         assert [line.split(":")[0] for line in found.evidence] == ["CIFAR10", "Digits"]
     some = cells(cifar[0] | {k: e for k, e in digits[0].items() if few(k)})
-    found = NAMED[name].on(some, STORED)
+    found = NAMED[name].judge_cells(some, STORED)
     assert found.verdict == "holds"
     assert found.evidence[1].startswith("Digits: needs ")
 
@@ -297,35 +300,35 @@ def test_a_claim_on_two_data_sets_needs_both_unless_it_fails():
     claim = NAMED["second-on-cifar10-and-flowers"]
     for errors, verdict in ((second(5, 10, 20), "not run"), (second(5, 30, 20), "fails")):
         alone = {k: e for k, e in errors.items() if k.dataset == "Flowers"}
-        found = claim.on(cells(alone), STORED)
+        found = claim.judge_cells(cells(alone), STORED)
         assert found.verdict == verdict
         assert found.evidence[0] == "CIFAR10: needs SimCLIC (history) of Table 2, fine-tuned"
 
 
 def test_clearly_first_is_not_second_and_clearly_third_neither():
     claim = NAMED["second-on-cifar10-and-flowers"]
-    assert claim.on(cells(second(10, 5, 20)), STORED).verdict == "fails"
+    assert claim.judge_cells(cells(second(10, 5, 20)), STORED).verdict == "fails"
     third = second(5, 10, 20) | dict.fromkeys((Key("table2", "finetune", d, "SwAV") for d in ("CIFAR10", "Flowers")), 5.2)
-    assert claim.on(cells(third), STORED).verdict == "fails"
+    assert claim.judge_cells(cells(third), STORED).verdict == "fails"
 
 
 def test_rivals_stand_as_printed_until_they_are_run_again():
     claim, ours = NAMED["lowest-on-cifar10"], three(5, 5.5, 6)
-    found = claim.on(cells(ours), STORED)
+    found = claim.judge_cells(cells(ours), STORED)
     assert found.verdict == "holds"
-    assert "against DeepCluster v2, 5.98 as printed: " in found.evidence[1]
-    again = claim.on(cells(ours | {Key("table2", "linear", "CIFAR10", "SwAV"): 3.0}), STORED)
+    assert " vs DeepCluster v2 (5.98, as printed): " in found.evidence[1]
+    again = claim.judge_cells(cells(ours | {Key("table2", "linear", "CIFAR10", "SwAV"): 3.0}), STORED)
     assert again.verdict == "fails"
-    assert "against SwAV, 3.00: " in again.evidence[1]
-    counted = NAMED["deepcluster-and-swav-lead"].on(cells(leaders(0)), STORED)
-    assert counted.evidence[-1] == "154 of 176 errors as printed"
+    assert " vs SwAV (3.00): " in again.evidence[1]
+    counted = NAMED["deepcluster-and-swav-lead"].judge_cells(cells(leaders(0)), STORED)
+    assert counted.evidence[-1] == "154 of 176 errors are the printed ones"
 
 
 def test_perturbations_that_differ_to_and_fro_are_not_alike():
     to, fro = three(20, 24, 26, datasets=["CIFAR10"]), three(26, 24, 20, datasets=["Digits"])
-    found = NAMED["history-and-noise-alike"].on(cells(to | fro), STORED)
+    found = NAMED["history-and-noise-alike"].judge_cells(cells(to | fro), STORED)
     assert found.verdict == "fails"
-    assert "history less noise +0.00" in found.evidence[0]
+    assert "Noise vs history, linear evaluation, mean over 2 data sets: +0.00" in found.evidence[0]
 
 
 def test_predictions_of_the_same_images_are_paired():
@@ -336,7 +339,7 @@ def test_predictions_of_the_same_images_are_paired():
     for data in ("same", ""):
         made = {error: Measured(error, IMAGES, {0: w}, data) for error, w in wrong.items()}
         keys = [Key("table4", "linear", "CIFAR10", at) for at in ("2-layer MLP", "1-layer MLP")]
-        found[data] = NAMED["two-layers-beat-one"].on(dict(zip(keys, made.values(), strict=True)), STORED).verdict
+        found[data] = NAMED["two-layers-beat-one"].judge_cells(dict(zip(keys, made.values(), strict=True)), STORED).verdict
     assert found == {"same": "holds", "": "undecided"}
 
 
@@ -344,21 +347,24 @@ def test_runs_without_a_common_seed_cannot_be_compared():
     found = cells(layers(6, 9))
     keys = [key for key in found if key.at == "1-layer MLP"]
     found |= {key: Measured(9.0, IMAGES, {7: found[key].seeds[0]}, key.dataset) for key in keys}
-    judgement = NAMED["two-layers-beat-one"].on(found, STORED)
+    judgement = NAMED["two-layers-beat-one"].judge_cells(found, STORED)
     assert judgement.verdict == "not run"
     assert judgement.evidence[0].startswith("CIFAR10: needs results of one seed")
 
 
 def test_a_folder_of_images_has_no_known_chance():
-    found = NAMED["no-predictor-falls-to-chance"].on(
+    found = NAMED["no-predictor-falls-to-chance"].judge_cells(
         cells(column("table4", {"No predictor": 90, "2-layer MLP": 6}, ["birds"])), {}
     )
-    assert (found.verdict, found.evidence) == ("not run", ("birds: needs the number of classes, which is not known here",))
+    assert (found.verdict, found.evidence) == (
+        "not run",
+        ("birds: needs the number of classes, which is unknown for this data set",),
+    )
 
 
 def on(name, errors):
     """The verdict of one claim on errors of ours."""
-    return NAMED[name].on(cells(errors), STORED).verdict
+    return NAMED[name].judge_cells(cells(errors), STORED).verdict
 
 
 @pytest.mark.parametrize(
@@ -397,7 +403,10 @@ def test_an_error_that_falls_more_and_more_slowly_does_not_rise():
 def test_with_one_interval_beyond_a_quarter_the_one_before_is_its_measure(errors, verdict):
     found = column("figure5", dict(zip((0.1, 0.2, 0.25, 0.4), errors, strict=True)))
     assert on("faster-beyond-a-quarter", found) == verdict
-    assert "slope from 0.25 less slope from 0.2" in NAMED["faster-beyond-a-quarter"].on(cells(found), STORED).evidence[1]
+    assert (
+        "slope from p 0.25 vs slope from p 0.2, "
+        in NAMED["faster-beyond-a-quarter"].judge_cells(cells(found), STORED).evidence[1]
+    )
 
 
 def test_perturbations_are_alike_beside_a_dropout_that_is_better_too():
@@ -413,7 +422,7 @@ def test_one_of_many_data_sets_must_tell_more_than_chance_among_many():
 
 
 def test_ranks_are_those_of_printed_errors():
-    found = NAMED["lowest-on-cifar10"].on(cells(three(6.5, 6.5, 5.984)), STORED)
+    found = NAMED["lowest-on-cifar10"].judge_cells(cells(three(6.5, 6.5, 5.984)), STORED)
     assert "rank 1 of 14" in found.evidence[0]
 
 
@@ -424,7 +433,7 @@ def test_only_common_seeds_tell_what_is_clearly_worse():
     for tau, errors in made.items():
         seeds = {seed: 100.0 * rng.permutation(np.arange(IMAGES) < error * IMAGES / 100) for seed, error in errors.items()}
         found[Key("figure4", "linear", "CIFAR10", tau)] = Measured(float(np.mean([*errors.values()])), IMAGES, seeds, "d")
-    assert NAMED["tau-too-large"].on(found, STORED).verdict == "undecided"
+    assert NAMED["tau-too-large"].judge_cells(found, STORED).verdict == "undecided"
 
 
 # Where something is picked after the fact: the lowest of a grid, a range, the data set that tells most.
@@ -446,7 +455,7 @@ def test_chance_alone_seldom_decides(name):
     for _ in range(draws):
         seeds = [{0: 100.0 * (rng.random(400) < 0.2)} for _ in keys]
         made = [Measured(float(s[0].mean()), 400, s, "d") for s in seeds]
-        verdicts.append(NAMED[name].on(dict(zip(keys, made, strict=True)), STORED).verdict)
+        verdicts.append(NAMED[name].judge_cells(dict(zip(keys, made, strict=True)), STORED).verdict)
     assert set(verdicts) <= {"holds", "fails", "undecided"}
     assert draws - verdicts.count("undecided") <= 0.05 * draws + 2 * (0.05 * 0.95 * draws) ** 0.5, verdicts
 
@@ -465,7 +474,7 @@ def test_results_on_disk_are_judged(tmp_path, linear):
         RunFolder(tmp_path, run).write_result(
             protocol, (record, truth, scores), data="d1", seed=run.seed, device="cpu", threads=1
         )
-    found = {j.claim.name: j.ours for j in judged(STORED, measure_cells([table], Results(tmp_path)))}
+    found = {j.claim.name: j.ours for j in judge_claims(STORED, measure_cells([table], Results(tmp_path)))}
     names = ("no-predictor-falls-to-chance", "frozen-predictor-falls-to-chance", "two-layers-beat-one")
     assert [found[name].verdict for name in names] == ["holds"] * 3, found
     assert found["two-layers-beat-one"].evidence[0].startswith("Digits: 2-layer MLP ")

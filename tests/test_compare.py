@@ -12,8 +12,8 @@ from conftest import tiny
 
 from simclic import InputError, Linear, Run, files
 from simclic.__main__ import main
-from simclic.report.compare import compare, holm
-from simclic.report.sides import sides
+from simclic.report.compare import compare_sides, correct_holm
+from simclic.report.sides import read_sides
 from simclic.store.run_folder import RunFolder
 
 N = 400
@@ -46,7 +46,7 @@ def write(runs, run=None, wrong=range(40), shift=0.0, **told):
 
 
 def found(a="a", b="b", runs="runs"):
-    return compare(*sides(str(a), str(b), files.Path(runs)))
+    return compare_sides(*read_sides(str(a), str(b), files.Path(runs)))
 
 
 def words(a="a", b="b"):
@@ -69,7 +69,7 @@ def test_a_copy_is_identical_and_its_predictions_are_not_even_read(tmp_path, cap
     code, out, err = told(capsys, "a", "b")
     assert (code, err) == (0, "")
     assert "A: 3 results, a (commit aaaaaaaaaaaa, torch 2.11.0, cpu)" in out
-    assert "alike: commit, versions, device, threads" in out
+    assert "equal in A and B: commit, versions, device, threads" in out
     assert "1 cell compared: 0 changed, 0 perhaps, 0 within noise, 1 identical" in out
 
 
@@ -109,7 +109,7 @@ def test_a_clear_change_is_told_in_either_direction(tmp_path, capsys, before, af
     code, out, _ = told(capsys, "a", "b")
     assert code == 1
     assert f"{points:+.2f} ± 1.50  < .001" in out
-    assert "with one seed, what another seed would have changed is not counted" in out
+    assert "with one seed, variation between seeds is unknown" in out
 
 
 def test_seeds_that_disagree_about_a_change_are_noise(tmp_path):
@@ -123,9 +123,9 @@ def test_seeds_that_disagree_about_a_change_are_noise(tmp_path):
 
 
 def test_holms_correction():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.6, 0.7]) == [1.0, 1.0]
-    assert holm([]) == []
+    assert correct_holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert correct_holm([0.6, 0.7]) == [1.0, 1.0]
+    assert correct_holm([]) == []
 
 
 def test_one_small_p_among_many_is_perhaps_and_alone_is_changed(tmp_path, capsys):
@@ -174,7 +174,7 @@ def test_one_seed_on_other_data_is_left_out_and_told(tmp_path, capsys):
         write(tmp_path / "a", tiny(seed=seed))
         write(tmp_path / "b", tiny(seed=seed), data="d2" if seed == 1 else "d1")
     cell = found().cells[0]
-    assert (cell.word, cell.seeds, cell.left) == ("identical", (0, 2), {1: "other data"})
+    assert (cell.word, cell.seeds, cell.left_out) == ("identical", (0, 2), {1: "other data"})
     assert "seed 1, other data" in told(capsys, "a", "b")[1]
 
 
@@ -189,7 +189,7 @@ def test_seeds_and_cells_that_one_side_has_alone(tmp_path, capsys):
     write(tmp_path / "b", tiny(eps=0.4, seed=2))
     assert words() == {"identical": 1, "not compared": 1, "only in A": 1, "only in B": 1}
     cell = found().cells[0]
-    assert (cell.seeds, cell.left, cell.a, cell.b) == ((0,), {1: "only in A", 2: "only in B"}, 10, 10)
+    assert (cell.seeds, cell.left_out, cell.a, cell.b) == ((0,), {1: "only in A", 2: "only in B"}, 10, 10)
     code, out, _ = told(capsys, "a", "b")
     assert code == 0
     assert "1 not compared, 1 only in A, 1 only in B" in out
@@ -210,7 +210,7 @@ def test_the_same_predictions_with_another_error_are_a_change_of_the_metric(tmp_
     write(tmp_path / "b", error=12.0)
     code, out, _ = told(capsys, "a", "b")
     assert code == 1
-    assert "the errors differ by +2.00, their predictions by +0.00: the metric is computed otherwise" in out
+    assert "the errors differ by +2.00, their predictions by +0.00: the metric is computed differently" in out
 
 
 @pytest.mark.parametrize("harm", ["half", "altered", "no predictions", "no run.json"])
@@ -240,8 +240,8 @@ def test_what_is_another_on_the_other_side_stands_at_the_top(tmp_path, capsys, m
     at(monkeypatch, "b" * 12, torch="2.12.0")
     write(tmp_path / "b", device="NVIDIA H100")
     out = told(capsys, "a", "b")[1]
-    assert "not alike: commit aaaaaaaaaaaa → bbbbbbbbbbbb; device cpu → NVIDIA H100; torch 2.11.0 → 2.12.0\n" in out
-    assert out.index("not alike") < out.index("compared")
+    assert "differs between A and B: commit aaaaaaaaaaaa → bbbbbbbbbbbb; device cpu → NVIDIA H100; torch 2.11.0 → 2.12.0\n" in out
+    assert out.index("differs between A and B") < out.index("compared")
 
 
 def test_text_from_files_is_printed_as_it_is(tmp_path, capsys, monkeypatch):
@@ -370,7 +370,7 @@ def test_a_broken_file_counts_for_its_commit_or_if_that_is_not_known_for_each(co
     path.write_text("{")
     code, out, _ = told(capsys, "main~1", "main~1")
     assert code == 1
-    assert "(of which commit is not known)" in out
+    assert "(its commit is unknown)" in out
 
 
 def test_every_mistake_is_one_line(commits, tmp_path, capsys):
@@ -381,8 +381,8 @@ def test_every_mistake_is_one_line(commits, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     single = next((tmp_path / "runs/new").iterdir())
     there = [f"{commit} (1)" for commit in (first, f"{second}+", second)]
-    with_changes = "; say v2+ for what was measured with uncommitted changes\n"
-    without = "; say main~2 for what was measured without uncommitted changes\n"
+    with_changes = "; use v2+ for what was measured with uncommitted changes\n"
+    without = "; use main~2 for what was measured without uncommitted changes\n"
     for given, *expected in (
         (
             ("nowhere", "main"),
@@ -417,7 +417,7 @@ def test_an_abbreviation_that_may_be_two_commits_is_a_mistake(tmp_path, capsys, 
         write(tmp_path / "runs" / commit)
     assert found("abcdef1", "abcdef2").cells[0].word == "identical"
     code, _, err = told(capsys, "abcdef", "abcdef2")
-    assert (code, err) == (2, "error: abcdef: may be any of abcdef111111, abcdef222222; say more of it\n")
+    assert (code, err) == (2, "error: abcdef: matches several commits: abcdef111111, abcdef222222; give more characters\n")
 
 
 def test_an_image_or_two_say_nothing(tmp_path, monkeypatch):
@@ -425,5 +425,5 @@ def test_an_image_or_two_say_nothing(tmp_path, monkeypatch):
         monkeypatch.setattr(f"{__name__}.N", 1)
         write(tmp_path / side, wrong=(), shift=shift)
     cell = found().cells[0]
-    assert (cell.word, cell.why) == ("not compared", "too few images to tell")
+    assert (cell.word, cell.why) == ("not compared", "too few images to test")
     assert math.isnan(cell.adjusted)

@@ -170,7 +170,7 @@ def proposed(runs, share, claims, place):
     made = plan(exhibits, place, place)
     told = plan_cost.price_plan(made, place, place, CPU)
     whole = told.device_hours(told.seconds)
-    return budget.propose(whole * share, exhibits, made, told, claims), whole
+    return budget.propose_budget(whole * share, exhibits, made, told, claims), whole
 
 
 def test_a_budget_goes_to_what_decides_most_for_an_hour_and_drops_nothing_silently(tmp_path):

@@ -28,7 +28,7 @@ def test_the_papers_tables_compile_and_show_their_numbers_and_notes(tmp_path, la
     for title in ("Table 2:", "Table 3: Training details", "Table 4: Effect of predictor", "Table 5:", "Table 6:"):
         assert title in text
     assert "SimCLIC is pre-trained on the target data set alone" in text
-    assert "4 of 4 results are not there yet" in text
+    assert "4 of 4 results are missing" in text
 
 
 def test_results_of_several_seeds_ranks_and_failures_fit_the_page_too(tmp_path, latex):

@@ -12,7 +12,15 @@ from stored import publish
 from simclic import Linear, Run
 from simclic.data.metrics import METRICS
 from simclic.experiment import Job
-from simclic.report.noise import Difference, Measured, against, contrast, contributions, difference, shown
+from simclic.report.noise import (
+    Difference,
+    Measured,
+    compute_contrast,
+    compute_contributions,
+    compute_difference,
+    format_p,
+    subtract_printed,
+)
 from simclic.report.results import Results
 
 
@@ -24,10 +32,10 @@ def of(seeds, data="d"):
 
 def test_p_values_of_printed_numbers_are_those_of_two_proportions():
     for a, b, n, m, p in ((5.92, 5.98, 10000, 10000, ".86"), (4.51, 4.54, 6149, 6149, ".94"), (10, 20, 10000, 10000, "< .001")):
-        assert shown(difference(Measured(a, n), Measured(b, m)).p) == p
-    assert difference(Measured(0, 1000), Measured(0, 1000)).p == 1.0
-    assert not difference(Measured(0, 1000), Measured(0.1, 1000)).clear  # one image in a thousand decides nothing
-    assert (shown(0.04), shown(1.0), shown(0.0004)) == (".04", "1.0", "< .001")
+        assert format_p(compute_difference(Measured(a, n), Measured(b, m)).p) == p
+    assert compute_difference(Measured(0, 1000), Measured(0, 1000)).p == 1.0
+    assert not compute_difference(Measured(0, 1000), Measured(0.1, 1000)).clear  # one image in a thousand decides nothing
+    assert (format_p(0.04), format_p(1.0), format_p(0.0004)) == (".04", "1.0", "< .001")
 
 
 def test_a_difference_is_judged_against_its_error_in_both_directions():
@@ -35,15 +43,15 @@ def test_a_difference_is_judged_against_its_error_in_both_directions():
     easy = {seed: rng.random(400) < 0.1 for seed in range(3)}
     hard = {seed: rng.random(400) < 0.3 for seed in range(3)}
     like = {seed: rng.random(400) < 0.1 for seed in range(3)}
-    assert difference(of(easy), of(hard)).verdict == "clearly better than"
-    assert difference(of(hard), of(easy)).verdict == "clearly worse than"
-    assert difference(of(easy), of(like)).verdict == "not distinguishable from"
+    assert compute_difference(of(easy), of(hard)).verdict == "clearly better than"
+    assert compute_difference(of(hard), of(easy)).verdict == "clearly worse than"
+    assert compute_difference(of(easy), of(like)).verdict == "not distinguishable from"
 
 
 def test_one_seed_is_the_paired_test_of_the_textbook():
     rng = np.random.default_rng(1)
     a, b = rng.random(400) < 0.1, rng.random(400) < 0.13
-    found = difference(of({0: a}), of({0: b}))
+    found = compute_difference(of({0: a}), of({0: b}))
     told = stats.ttest_rel(100.0 * a, 100.0 * b)
     assert found.points == pytest.approx(100 * (a.mean() - b.mean()))
     assert found.p == pytest.approx(told.pvalue)
@@ -54,15 +62,15 @@ def test_what_is_paired_tells_more_apart_than_what_is_not():
     rng = np.random.default_rng(2)
     hard = rng.random(2000) < 0.3
     a, b = hard & (rng.random(2000) < 0.95), hard
-    assert difference(of({0: a}), of({0: b})).clear
-    assert not difference(of({0: a}), of({0: b}, data="other images")).clear
+    assert compute_difference(of({0: a}), of({0: b})).clear
+    assert not compute_difference(of({0: a}), of({0: b}, data="other images")).clear
 
 
 def test_only_equal_seeds_are_paired_and_raw_pixels_with_each():
     wrong = {seed: np.arange(100) < 10 * (seed + 1) for seed in range(3)}
-    assert difference(of({0: wrong[0], 2: wrong[2]}), of({0: wrong[0], 1: wrong[1]})).points == 0  # seed 0 alone
-    assert difference(of({0: wrong[0]}), of({1: wrong[1]})) is None
-    assert difference(of({0: wrong[0], 2: wrong[2]}), of({None: wrong[0]})).points == pytest.approx(10)
+    assert compute_difference(of({0: wrong[0], 2: wrong[2]}), of({0: wrong[0], 1: wrong[1]})).points == 0  # seed 0 alone
+    assert compute_difference(of({0: wrong[0]}), of({1: wrong[1]})) is None
+    assert compute_difference(of({0: wrong[0], 2: wrong[2]}), of({None: wrong[0]})).points == pytest.approx(10)
 
 
 @pytest.mark.parametrize("metric", list(METRICS))
@@ -72,12 +80,12 @@ def test_contributions_have_the_error_as_their_mean(metric):
     scores = rng.normal(size=(300, 7)) + 2 * np.eye(7)[truth] * rng.random((300, 1))
     if metric == "11-point mAP":
         truth = (rng.random((300, 7)) < 0.2).astype(int) - (rng.random((300, 7)) < 0.05)
-    assert contributions(truth, scores, metric).mean() == pytest.approx(METRICS[metric](truth, scores))
+    assert compute_contributions(truth, scores, metric).mean() == pytest.approx(METRICS[metric](truth, scores))
 
 
 def test_a_contrast_over_data_sets_adds_what_is_independent():
     m = [Measured(e, n) for e, n in ((10, 1000), (12, 1000), (30, 500), (28, 500))]
-    found = contrast([(0.5, m[0]), (-0.5, m[1]), (0.5, m[2]), (-0.5, m[3])])
+    found = compute_contrast([(0.5, m[0]), (-0.5, m[1]), (0.5, m[2]), (-0.5, m[3])])
     assert found.points == pytest.approx(0)
     assert found.error == pytest.approx(0.5 * math.sqrt(sum(x.by_images for x in m)))
 
@@ -85,8 +93,8 @@ def test_a_contrast_over_data_sets_adds_what_is_independent():
 def test_the_spread_of_our_seeds_stands_for_that_of_a_printed_number():
     rng = np.random.default_rng(4)
     ours = of({seed: rng.random(5000) < rate for seed, rate in enumerate((0.08, 0.10, 0.12))})
-    one = against(of({0: ours.seeds[1] > 0}), Measured(13.5, 5000))
-    several = against(ours, Measured(13.5, 5000))
+    one = subtract_printed(of({0: ours.seeds[1] > 0}), Measured(13.5, 5000))
+    several = subtract_printed(ours, Measured(13.5, 5000))
     assert one.clear  # test images alone
     assert not several.clear  # such seeds reach that far
     assert several.error**2 == pytest.approx(ours.by_images + Measured(13.5, 5000).by_images + ours.deviation**2 * 4 / 3)
@@ -98,14 +106,14 @@ def test_equal_error_rates_are_told_apart_as_often_as_promised():
     told = 0
     for _ in range(400):
         seeds = [{s: rng.random(500) < 0.2 + rng.normal() * 0.03 for s in range(3)} for _ in range(2)]
-        told += difference(of(seeds[0]), of(seeds[1])).clear
+        told += compute_difference(of(seeds[0]), of(seeds[1])).clear
     assert told <= 400 * 0.08  # .05 and what chance adds to it
     assert Difference(0.0, 0.0).p == 1.0
     assert Difference(0.1, 0.0).clear
 
 
 def test_an_error_of_nothing_is_never_certain():
-    assert not difference(Measured(0, 1000), Measured(0.4, 1000)).clear  # with no spread at 0 % it would be
+    assert not compute_difference(Measured(0, 1000), Measured(0.4, 1000)).clear  # with no spread at 0 % it would be
     for k in (1, 2, 3):
         none = of({seed: np.zeros(1000) for seed in range(k)})
         assert none.by_images == pytest.approx(Measured(0, 1000).by_images / k)
@@ -123,7 +131,7 @@ def test_without_pairs_images_and_seeds_of_either_side_add_up():
     rng = np.random.default_rng(6)
     wide = of({seed: rng.random(1000) < 0.1 + 0.2 * seed for seed in range(3)})
     narrow = of({seed: rng.random(1000) < 0.2 for seed in range(3)}, "other images")
-    found = difference(wide, narrow)
+    found = compute_difference(wide, narrow)
     assert found.error**2 == pytest.approx(sum(m.by_images + m.deviation**2 / 3 for m in (wide, narrow)))
     assert 2 < found.freedom < 2.1  # after Welch: the three seeds of the first dominate
 
@@ -131,7 +139,7 @@ def test_without_pairs_images_and_seeds_of_either_side_add_up():
 @pytest.mark.parametrize("errors", [(10, 13), (10, 13, 11)])
 def test_where_images_do_not_matter_seeds_are_the_paired_test_of_the_textbook(errors):
     spread, none = ({seed: np.full(100, e) for seed, e in enumerate(those)} for those in (errors, [9.0] * len(errors)))
-    found = difference(Measured(float(np.mean(errors)), 100, spread, "d"), Measured(9.0, 100, none, "d"))
+    found = compute_difference(Measured(float(np.mean(errors)), 100, spread, "d"), Measured(9.0, 100, none, "d"))
     told = stats.ttest_rel(errors, [9.0] * len(errors))
     assert found.p == pytest.approx(told.pvalue)
     assert found.within == pytest.approx(told.confidence_interval().high - found.points)
@@ -141,19 +149,19 @@ def test_what_few_seeds_dominate_has_hardly_more_degrees_of_freedom_than_seeds_l
     rng = np.random.default_rng(7)
     for k in (2, 3, 5):
         wide = of({seed: rng.random(2000) < 0.1 + 0.1 * seed for seed in range(k)})
-        found = difference(wide, of({seed: rng.random(2000) < 0.1 for seed in range(k)}))
+        found = compute_difference(wide, of({seed: rng.random(2000) < 0.1 for seed in range(k)}))
         assert k - 1 <= found.freedom < (k - 1) * 1.1
         assert k > 2 or found.freedom == 1  # of two, Welch's would be too many
 
 
 def test_numbers_of_different_length_are_not_paired():
     images, classes = of({0: np.arange(400) < 40}), of({0: np.arange(20) < 3})  # VOC2007: a contribution per class
-    assert difference(images, classes) == difference(images, replace(classes, data="other images"))
+    assert compute_difference(images, classes) == compute_difference(images, replace(classes, data="other images"))
 
 
 def test_a_class_that_no_image_shows_does_not_count():
     truth, scores = np.array([0, 0, 2, 2, 2, 4]), np.eye(6)[[0, 2, 2, 0, 0, 5]]  # neither 1, 3 nor 5 is there
-    assert contributions(truth, scores, "mean per class").mean() == pytest.approx((50 + 200 / 3 + 100) / 3)
+    assert compute_contributions(truth, scores, "mean per class").mean() == pytest.approx((50 + 200 / 3 + 100) / 3)
 
 
 def test_what_most_seeds_were_measured_on_counts_and_in_a_tie_the_lowest_seed(tmp_path):
@@ -172,4 +180,4 @@ def test_raw_pixels_are_paired_with_whatever_seed_there_is(tmp_path):
     results = Results(tmp_path)
     ours, control = (results.measure_jobs([Job(run, Linear())]) for run in (tiny(seed=1), pixels))
     assert set(control.seeds) == {None}
-    assert difference(ours, control).points == 0
+    assert compute_difference(ours, control).points == 0

@@ -16,9 +16,9 @@ from simclic.experiment import Suite
 from simclic.files import read_json, write_json
 from simclic.report import figures, render
 from simclic.report.cell_keys import measure_cells
-from simclic.report.choices import MOST, choices
+from simclic.report.choices import MOST, list_choices
 from simclic.report.figures import compute_points, draw_figure
-from simclic.report.findings import findings
+from simclic.report.findings import list_findings
 from simclic.report.results import Results
 from simclic.report.run_pages import HEIGHT, WIDTH, build_curve_panels, build_probe_panel
 from simclic.store.run_folder import RunFolder
@@ -219,7 +219,7 @@ def test_the_sentences_are_those_that_the_errors_support(tmp_path, untrained, id
     runs = (UNTRAINED, tiny(perturbation="none"), tiny(), tiny(perturbation="history"), PIXELS)
     for run, error in zip(runs, (untrained, identity, noise, history, pixels), strict=True):
         measure(tmp_path, run, Linear(), error, images=1000)
-    (found,) = findings(table(*runs), Results(tmp_path))
+    (found,) = list_findings(table(*runs), Results(tmp_path))
     assert {name for name, words in SENTENCES.items() if words in found.sentences} == said
 
 
@@ -227,7 +227,7 @@ def test_what_was_measured_on_other_data_is_left_out_of_what_was_learned(tmp_pat
     runs = (UNTRAINED, tiny(), tiny(perturbation="history"))
     for run, error, data in zip(runs, (50, 40, 10), ("d1", "d1", "d2"), strict=True):
         measure(tmp_path, run, Linear(), error, images=1000, data=data)
-    (found,) = findings(table(*runs), Results(tmp_path))
+    (found,) = list_findings(table(*runs), Results(tmp_path))
     assert [row[0] for row in found.rows] == ["SimCLIC (noise)", "Untrained backbone"]
     assert "history" not in found.sentences
     assert found.basis.endswith("Left out, since measured on other data: SimCLIC (history).")
@@ -235,7 +235,7 @@ def test_what_was_measured_on_other_data_is_left_out_of_what_was_learned(tmp_pat
 
 def question(name, root, *exhibits):
     """The row of one open question."""
-    (row,) = [r for r in choices([Suite("", "", exhibits, "x.py")], Results(root)) if r["question"] == name]
+    (row,) = [r for r in list_choices([Suite("", "", exhibits, "x.py")], Results(root)) if r["question"] == name]
     return row
 
 

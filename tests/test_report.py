@@ -16,7 +16,7 @@ from simclic import Figure, Finetune, Linear, Run, Table, grid, load, report
 from simclic.experiment import Suite
 from simclic.files import read_json, write_json
 from simclic.report import render
-from simclic.report.choices import choices
+from simclic.report.choices import list_choices
 from simclic.report.figures import compute_points
 from simclic.report.results import Results
 from simclic.report.tables import Cell, Row, build_sheet, mark_best
@@ -52,7 +52,7 @@ def test_nothing_run_yet_still_renders_all_nine_with_reasons(tmp_path):
     for n, number in ((2, "55.86"), (3, "4096"), (4, "90.17"), (5, "91.04"), (6, "10.69")):
         for kind in ("html", "md", "tex", "csv"):
             assert number in (tmp_path / f"out/table{n}.{kind}").read_text()
-    assert "4 of 4 results are not there yet; simclic run" in (tmp_path / "out/table4.html").read_text()
+    assert "4 of 4 results are missing; simclic run" in (tmp_path / "out/table4.html").read_text()
     table = (tmp_path / "out/table2.md").read_text()
     assert "| SimCLIC (noise) | – | 55.86 | 11.92 |" in table
 
@@ -156,7 +156,9 @@ def test_the_first_paragraph_says_whether_anything_was_learned(tmp_path, ours, s
 
 
 def test_every_open_question_names_its_field_and_default():
-    rows = {row["question"]: row["choice"] for row in choices([load(ROOT / "benchmarks/digits.py")], Results(ROOT / "nowhere"))}
+    rows = {
+        row["question"]: row["choice"] for row in list_choices([load(ROOT / "benchmarks/digits.py")], Results(ROOT / "nowhere"))
+    }
     assert rows["What g perturbs"] == "perturbs = z"
     assert rows["τ, p, ε"].startswith("tau = 0.3, 0.1, 0.2, 0.6; p = 0.25, ")
     assert rows["Augmentation in fine-tuning"] == "augment = none (default crop+flip)"
@@ -183,7 +185,7 @@ def test_numbers_from_different_data_never_meet_unremarked(tmp_path):
     assert "different data" not in (tmp_path / "out/table2.md").read_text()
     publish(tmp_path / "runs", runs[2], linear, data="d2", truth=(0, 1, 1))  # an image more: cannot even be paired
     render([suite], tmp_path / "runs", tmp_path / "out")
-    told = "Digits, split ericsson: numbers from different data stand here and do not compare ("
+    told = "Digits, split ericsson: these results are from different data and do not compare ("
     for kind in ("md", "html", "tex"):
         assert told in (tmp_path / f"out/table2.{kind}").read_text().replace("\\", "")
     assert "d2: SimCLIC (history)" in (tmp_path / "out/table2.html").read_text()

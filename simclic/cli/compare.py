@@ -31,14 +31,14 @@ mistake."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """The words after `simclic compare`."""
+    """Declare the arguments of `simclic compare`."""
     parser.set_defaults(verb=compare)
     parser.epilog = MORE
     parser.add_argument("a", metavar="A", help="a folder of results such as runs/, or a commit: a hash, a tag, main~3")
-    parser.add_argument("b", metavar="B", help="what is compared with it, likewise")
+    parser.add_argument("b", metavar="B", help="a second folder or commit, compared with A")
     runs(parser)
     parser.add_argument("--all", action="store_true", help="list every cell, not only those that changed")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 
 def compare(arguments: argparse.Namespace) -> int:
@@ -46,129 +46,139 @@ def compare(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from simclic.report import compare as comparing
-    from simclic.report.sides import sides
+    from simclic.report.sides import read_sides
 
-    found = comparing.compare(*sides(arguments.a, arguments.b, arguments.runs))
+    comparison = comparing.compare_sides(*read_sides(arguments.a, arguments.b, arguments.runs))
     if arguments.json:
-        print(json.dumps(as_json(found), indent=1, allow_nan=False))
+        print(json.dumps(as_json(comparison), indent=1, allow_nan=False))
     else:
-        Console().print(drawn(found, arguments.all), soft_wrap=True)
-    return int(bool(found.counts[comparing.CHANGED] or found.broken or not found.compared))
+        Console().print(draw_comparison(comparison, arguments.all), soft_wrap=True)
+    return int(bool(comparison.counts[comparing.CHANGED] or comparison.broken or not comparison.compared))
 
 
-def as_json(found: "Comparison") -> dict[str, Any]:
+def as_json(comparison: "Comparison") -> dict[str, Any]:
     """For programs: both sides, what they were not made alike in, counts, every cell, and what is broken."""
-    sides = {"a": found.a, "b": found.b}
+    sides = {"a": comparison.a, "b": comparison.b}
     return {
         **{k: {"name": s.name, "results": len(s.results), "provenance": s.provenance} for k, s in sides.items()},
-        "differs": {name: {"a": a, "b": b} for name, (a, b) in found.differs.items()},
-        "counts": found.counts | {"broken": len(found.broken)}, "tested": found.tested,
-        "cells": [_cell_json(cell) for cell in found.cells],
-        "broken": [{"side": side, "problem": problem} for problem, side in found.broken.items()],
+        "differs": {name: {"a": a, "b": b} for name, (a, b) in comparison.differs.items()},
+        "counts": comparison.counts | {"broken": len(comparison.broken)}, "tested": comparison.tested,
+        "cells": [_cell_json(cell) for cell in comparison.cells],
+        "broken": [{"side": side, "problem": problem} for problem, side in comparison.broken.items()],
     }  # fmt: skip
 
 
 def _cell_json(cell: "Cell") -> dict[str, Any]:
     d = cell.difference
     tested = {} if d is None else {
-        "points": d.points, "standard_error": d.error, "freedom": _finite(d.freedom), "p": _finite(d.p), "p_holm": cell.adjusted
+        "points": d.points, "standard_error": d.error, "freedom": _if_finite(d.freedom), "p": _if_finite(d.p),
+        "p_holm": cell.adjusted
     }  # fmt: skip
     return {
         "word": cell.word, "method": cell.run.label, "run": {k: v for k, v in cell.run.values.items() if k != "seed"},
         "stage": cell.protocol.stage, "protocol": cell.protocol.values, "seeds": cell.seeds,
-        "left_out": [{"seed": seed, "why": why} for seed, why in cell.left.items()],
-        "a": _finite(cell.a), "b": _finite(cell.b), **tested, "why": cell.why,
+        "left_out": [{"seed": seed, "why": why} for seed, why in cell.left_out.items()],
+        "a": _if_finite(cell.a), "b": _if_finite(cell.b), **tested, "why": cell.why,
     }  # fmt: skip
 
 
-def _finite(value: float) -> float | None:
+def _if_finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def drawn(found: "Comparison", every: bool = False) -> "Group":
+def draw_comparison(comparison: "Comparison", every: bool = False) -> "Group":
     """What the sides are, a table of what changed (or of every cell), then counts, what was left out, and what is broken."""
     from rich.console import Group
 
     from simclic.report.compare import CHANGED, PERHAPS
 
-    rows = [cell for cell in found.cells if every or cell.word in (CHANGED, PERHAPS)]
-    parts: list[object] = [_text(line) for line in _head(found)]
+    rows = [cell for cell in comparison.cells if every or cell.word in (CHANGED, PERHAPS)]
+    parts: list[object] = [_plain_text(line) for line in _describe_sides(comparison)]
     if rows:
-        first, *others = map(_fields, rows)
+        first, *others = map(_differing_fields, rows)
         shared = {k: v for k, v in first.items() if all(k in fields and fields[k] == v for fields in others)}
-        parts += [_text(f"each cell: {_values(shared)}")] if shared else []
-        parts += [_table(rows, shared), _text(
-            f"changed: p < .05 after Holm's correction over the {count_noun(found.tested, 'cell')} that were tested; "
-            "perhaps: without it"
+        parts += [_plain_text(f"each cell: {_format_fields(shared)}")] if shared else []
+        parts += [_draw_table(rows, shared), _plain_text(
+            f"changed: p < .05 after Holm's correction over the {count_noun(comparison.tested, 'cell')} that were tested; "
+            "perhaps: p < .05 only without the correction"
         )]  # fmt: skip
         if any(len(cell.seeds) == 1 and cell.difference for cell in rows):
-            parts.append(_text("with one seed, what another seed would have changed is not counted: a second tells more"))
-    parts += [_text(line) for line in _counts(found)]
-    odd = [f"{cell.word}: {_place(cell)}: {cell.why}" for cell in found.cells if cell.why]
-    left = [f"{_place(c)}: seed {seed}, {why}" for c in found.cells if c.seeds for seed, why in c.left.items()]
-    parts += _listed("to be looked at", odd) + _listed("left out of the pairs", left)
-    parts += _listed("broken, and never a number", [f"{side}: {problem}" for problem, side in found.broken.items()], "bold red")
+            parts.append(_plain_text("with one seed, variation between seeds is unknown; run a second seed to include it"))
+    parts += [_plain_text(line) for line in _describe_counts(comparison)]
+    odd = [f"{cell.word}: {_name_cell_and_protocol(cell)}: {cell.why}" for cell in comparison.cells if cell.why]
+    left_out = [
+        f"{_name_cell_and_protocol(c)}: seed {seed}, {why}"
+        for c in comparison.cells
+        if c.seeds
+        for seed, why in c.left_out.items()
+    ]
+    parts += _list_lines("needs your attention", odd) + _list_lines("seeds not compared", left_out)
+    parts += _list_lines(
+        "broken files, ignored", [f"{side}: {problem}" for problem, side in comparison.broken.items()], "bold red"
+    )
     return Group(*parts)  # type: ignore[arg-type]
 
 
-def _head(found: "Comparison") -> list[str]:
+def _describe_sides(comparison: "Comparison") -> list[str]:
     """Which results are compared, and what is another there: the likely cause of a change."""
-    lines = [f"{letter}: {_side(side)}" for letter, side in (("A", found.a), ("B", found.b))]
-    if found.a.results == found.b.results:
+    lines = [f"{letter}: {_describe_side(side)}" for letter, side in (("A", comparison.a), ("B", comparison.b))]
+    if comparison.a.results == comparison.b.results:
         return [*lines, "A and B are the same results"]
-    if differs := [f"{name} {_few(a)} → {_few(b)}" for name, (a, b) in found.differs.items()]:
-        return [*lines, f"not alike: {'; '.join(differs)}"]
-    dirty = any(commit.endswith("+") for commit in found.a.provenance.get("commit", []))
-    may = " (+: with uncommitted changes, which may be others)" if dirty else ""
-    return [*lines, f"alike: commit, versions, device, threads{may}"]
+    if differs := [f"{name} {_join_few(a)} → {_join_few(b)}" for name, (a, b) in comparison.differs.items()]:
+        return [*lines, f"differs between A and B: {'; '.join(differs)}"]
+    dirty = any(commit.endswith("+") for commit in comparison.a.provenance.get("commit", []))
+    may = " (+: with uncommitted changes, which may differ)" if dirty else ""
+    return [*lines, f"equal in A and B: commit, versions, device, threads{may}"]
 
 
-def _side(side: "Side") -> str:
+def _describe_side(side: "Side") -> str:
     known = side.provenance
-    what = [f"{name} {_few(known[name])}" for name in ("commit", "torch") if name in known] + [_few(known.get("device", []))]
+    what = [f"{name} {_join_few(known[name])}" for name in ("commit", "torch") if name in known] + [
+        _join_few(known.get("device", []))
+    ]
     return f"{count_noun(len(side.results), 'result')}, {side.name}" + (f" ({', '.join(what)})" if side.results else "")
 
 
-def _few(values: list[str]) -> str:
+def _join_few(values: list[str]) -> str:
     more = f" and {len(values) - FEW} more" if len(values) > FEW else ""
     return ", ".join(values[:FEW]) + more or DASH
 
 
-def _table(rows: "list[Cell]", shared: Fields) -> "Table":
+def _draw_table(rows: "list[Cell]", shared: Fields) -> "Table":
     """Two lines for each cell, the second for its protocol. shared: fields that all of them share, told elsewhere."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from simclic.report.noise import shown
+    from simclic.report.noise import format_p
 
     table = Table("", "cell, and protocol", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.columns[1].overflow = "fold"
     for header in ("seeds", "A", "B", "B - A", "p"):
         table.add_column(header, justify="right", no_wrap=True)
     for cell in rows:
-        name = _text(_name(cell, shared)).append("\n").append(_text(_protocol(cell)))
+        name = _plain_text(_name_cell(cell, shared)).append("\n").append(_plain_text(_name_protocol(cell)))
         errors = (f"{error:.2f}" if math.isfinite(error) else DASH for error in (cell.a, cell.b))
         d = cell.difference
-        test = (f"{d.points:+.2f} ± {d.error:.2f}", shown(d.p)) if d else (DASH, DASH)
-        table.add_row(_text(cell.word, STYLES.get(cell.word, "")), name, f"{len(cell.seeds)}", *errors, *test)
+        test = (f"{d.points:+.2f} ± {d.error:.2f}", format_p(d.p)) if d else (DASH, DASH)
+        table.add_row(_plain_text(cell.word, STYLES.get(cell.word, "")), name, f"{len(cell.seeds)}", *errors, *test)
     return table
 
 
-def _place(cell: "Cell") -> str:
-    """A cell and its protocol in one line."""
-    return f"{_name(cell, {})}, {_protocol(cell)}"
+def _name_cell_and_protocol(cell: "Cell") -> str:
+    """Return a cell and its protocol in one line."""
+    return f"{_name_cell(cell, {})}, {_name_protocol(cell)}"
 
 
-def _name(cell: "Cell", shared: Fields) -> str:
+def _name_cell(cell: "Cell", shared: Fields) -> str:
     """Data set, method, and the fields that differ from their defaults, without those that are told elsewhere."""
     from simclic.data import FACTS
 
     name = cell.run.dataset
-    differ = _values({k: v for k, v in _fields(cell).items() if k not in shared})
+    differ = _format_fields({k: v for k, v in _differing_fields(cell).items() if k not in shared})
     return ", ".join(filter(None, (FACTS[name].title if name in FACTS else name, cell.run.label, differ)))
 
 
-def _fields(cell: "Cell") -> Fields:
+def _differing_fields(cell: "Cell") -> Fields:
     """What differs from the defaults and is not in the method's name."""
     run = cell.run
     said = {"dataset", "perturbation", "seed"} | ({"epochs"} if run.epochs == 0 else set())
@@ -176,31 +186,31 @@ def _fields(cell: "Cell") -> Fields:
     return {name: value for name, value in run.differing.items() if name not in said}
 
 
-def _protocol(cell: "Cell") -> str:
-    differ = _values({k: v for k, v in cell.protocol.differing.items() if k != "solver"})  # the title says that
+def _name_protocol(cell: "Cell") -> str:
+    differ = _format_fields({k: v for k, v in cell.protocol.differing.items() if k != "solver"})  # the title says that
     return ", ".join(filter(None, (cell.protocol.title, differ)))
 
 
-def _values(fields: Fields) -> str:
+def _format_fields(fields: Fields) -> str:
     return ", ".join(f"{name} {value}" for name, value in fields.items())
 
 
-def _counts(found: "Comparison") -> list[str]:
+def _describe_counts(comparison: "Comparison") -> list[str]:
     from simclic.report.compare import APART, COMPARED, ONLY_A, ONLY_B
 
     first, others = (
-        ", ".join(f"{found.counts[word]:,} {word}" for word in words) for words in (COMPARED, (APART, ONLY_A, ONLY_B))
+        ", ".join(f"{comparison.counts[word]:,} {word}" for word in words) for words in (COMPARED, (APART, ONLY_A, ONLY_B))
     )
-    return [f"{count_noun(found.compared, 'cell')} compared: {first}", f"{others}; broken files: {len(found.broken):,}"]
+    return [f"{count_noun(comparison.compared, 'cell')} compared: {first}", f"{others}; broken files: {len(comparison.broken):,}"]
 
 
-def _listed(title: str, lines: list[str], style: str = "bold") -> "list[Text]":
-    more = [_text(f"  and {len(lines) - MOST:,} more: --json")] if len(lines) > MOST else []
-    return [_text(title, style), *(_text(f"  {line}") for line in lines[:MOST]), *more] if lines else []
+def _list_lines(title: str, lines: list[str], style: str = "bold") -> "list[Text]":
+    more = [_plain_text(f"  and {len(lines) - MOST:,} more; see all with --json")] if len(lines) > MOST else []
+    return [_plain_text(title, style), *(_plain_text(f"  {line}") for line in lines[:MOST]), *more] if lines else []
 
 
-def _text(text: str, style: str = "") -> "Text":
-    """As it is, not as markup."""
+def _plain_text(text: str, style: str = "") -> "Text":
+    """Return text that rich does not read as markup."""
     from rich.text import Text
 
     return Text(terminal_safe(text), style=style)

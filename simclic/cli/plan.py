@@ -89,11 +89,11 @@ def _propose_within(arguments: argparse.Namespace, suites: "list[Suite]", job_pl
     """Print what fits into a budget and which claims it decides."""
     from rich.table import Column, Table
 
-    from simclic.report.budget import propose
+    from simclic.report.budget import propose_budget
 
     target, unit, total = costs.target, costs.target.unit, 0.0
     limit = parse_budget(arguments.within, unit)
-    proposal = propose(limit, suites, job_plan, costs)
+    proposal = propose_budget(limit, suites, job_plan, costs)
     if arguments.json:
         steps = [{"parts": [str(p) for p in s.parts], "hours": s.hours, "claims": sorted(s.claims)} for s in proposal.steps]
         out = [{"part": str(part), "hours": None if math.isnan(hours) else hours} for part, hours in proposal.out]

@@ -68,7 +68,7 @@ def list_parts(suites: Iterable[Suite]) -> list[Part]:
     return [Part(*place[:3], frozenset(names), place[3]) for place, names in jobs.items()]
 
 
-def propose(limit: float, suites: Sequence[Suite], plan: Plan, bill: PlanCost, claims: Sequence[Claim] = CLAIMS) -> Budget:
+def propose_budget(limit: float, suites: Sequence[Suite], plan: Plan, bill: PlanCost, claims: Sequence[Claim] = CLAIMS) -> Budget:
     """Propose parts while they fit into `limit` device hours.
 
     First whatever lets most claims be judged for an hour: one part, two, or all of a claim's exhibits. Then, of what decides no
@@ -82,12 +82,12 @@ def propose(limit: float, suites: Sequence[Suite], plan: Plan, bill: PlanCost, c
     def hours(option: Iterable[Part]) -> float:
         return bill.hours_of(plan.jobs[name] for name in frozenset().union(*(part.jobs for part in option)) - done)
 
-    budget.open = judge.open(done)
-    options = list(dict.fromkeys(option for claim in claims for option in judge.options(claim, priced, done)))
+    budget.open = judge.list_open_claims(done)
+    options = list(dict.fromkeys(option for claim in claims for option in judge.find_options(claim, priced, done)))
     while rated := [
         (len(gained) / max(cost, 1e-9), option, cost, gained)
         for option in options
-        if (gained := budget.open - judge.open(done.union(*(part.jobs for part in option))))
+        if (gained := budget.open - judge.list_open_claims(done.union(*(part.jobs for part in option))))
         and (cost := hours(option)) <= limit - budget.hours
     ]:
         _, option, cost, gained = max(rated, key=lambda one: (round(one[0], 6), len(one[3]), -len(one[1])))
@@ -113,22 +113,22 @@ class _Judge:
             for job in exhibit.judged:
                 self.places.setdefault(job.name, []).append(job_key(exhibit, job))
 
-    def open(self, jobs: Collection[str]) -> frozenset[str]:
+    def list_open_claims(self, jobs: Collection[str]) -> frozenset[str]:
         """Return the names of the claims that cannot be judged once these jobs are done."""
-        places = self._places(jobs)
+        places = self._find_places(jobs)
         return frozenset(claim.name for claim in self.claims if not claim.can_be_judged(places, self.printed))
 
-    def options(self, claim: Claim, parts: Sequence[Part], done: frozenset[str]) -> Iterator[tuple[Part, ...]]:
+    def find_options(self, claim: Claim, parts: Sequence[Part], done: frozenset[str]) -> Iterator[tuple[Part, ...]]:
         """Yield the smallest sets of parts that let a claim be judged: single ones if they do, else pairs, else all."""
         own = [part for part in parts if part.stem in claim.exhibits]
         for options in ([(part,) for part in own], list(combinations(own, 2)), [tuple(own)]):
-            enough = [option for option in options if self._enough(claim, done.union(*(part.jobs for part in option)))]
+            enough = [option for option in options if self._can_judge(claim, done.union(*(part.jobs for part in option)))]
             if enough:
                 yield from enough
                 return
 
-    def _enough(self, claim: Claim, jobs: Collection[str]) -> bool:
-        return claim.can_be_judged(self._places(jobs), self.printed)
+    def _can_judge(self, claim: Claim, jobs: Collection[str]) -> bool:
+        return claim.can_be_judged(self._find_places(jobs), self.printed)
 
-    def _places(self, jobs: Iterable[str]) -> set[Key]:
+    def _find_places(self, jobs: Iterable[str]) -> set[Key]:
         return {place for job in jobs for place in self.places.get(job, ())}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from simclic.data import title
 from simclic.experiment import Finetune, Linear, Run, Suite, knobs
-from simclic.report.noise import Measured, difference, shown
+from simclic.report.noise import Measured, compute_difference, format_p
 from simclic.report.results import Results, Row
 
 
@@ -40,7 +40,7 @@ FIXED = (
 )
 
 
-def questions() -> list[Question]:
+def list_questions() -> list[Question]:
     """Return what the fields of Run and of the protocols declare to be open, then what no field decides."""
     declared = [item for spec in (Run, Linear, Finetune) for item in knobs(spec).items()]
     return [Question(k.question, k.paper, (name, *k.also), k.why) for name, k in declared if k.question] + list(FIXED)
@@ -49,10 +49,10 @@ def questions() -> list[Question]:
 def questions_guide() -> str:
     """Return the questions as a table in Markdown, as benchmarks/README.md shows it."""
     rows = [("question", "the paper", "default here, and why", "field")]
-    for q in questions():
-        default = ", ".join(str(_default(name)) for name in q.names)
+    for q in list_questions():
+        default = ", ".join(str(_get_default(name)) for name in q.names)
         rows.append((q.question, q.paper, f"{default}: {q.why}" if default else q.why, ", ".join(f"`{n}`" for n in q.names)))
-    return _markdown(rows)
+    return _format_markdown(rows)
 
 
 def fields_guide(spec: type) -> str:
@@ -68,10 +68,10 @@ def fields_guide(spec: type) -> str:
             else f"{knob.low:g} to below {knob.below:g}"
         )
         rows.append((f"`{name}`", str(knob.default), knob.what, ", ".join(knob.choices) or span))
-    return _markdown(rows)
+    return _format_markdown(rows)
 
 
-def _markdown(rows: Sequence[tuple[str, ...]]) -> str:
+def _format_markdown(rows: Sequence[tuple[str, ...]]) -> str:
     lines = [rows[0], ("---",) * len(rows[0]), *rows[1:]]
     return "\n".join("| " + " | ".join(text.replace("|", r"\|") for text in row) + " |" for row in lines)
 
@@ -91,23 +91,23 @@ class Change(NamedTuple):
     less: str
 
 
-def choices(suites: Sequence[Suite], results: Results) -> list[dict[str, Any]]:
+def list_choices(suites: Sequence[Suite], results: Results) -> list[dict[str, Any]]:
     """One row per question: question, paper, choice (the values that these exhibits use), why, and what other choices
     change where there are runs with them, in whatever exhibit."""
     jobs = [job for suite in suites for job in suite.jobs]
     specs = [spec for job in jobs for spec in (job.run, job.protocol) if spec]
-    cells = _cells(results)
+    cells = _group_cells(results)
     asked = {job.name for job in jobs}
     rows = []
-    for q in questions():
-        told = []
+    for q in list_questions():
+        values_used = []
         for name in q.names:
             used = {getattr(s, name, None) for s in specs if name not in s.unread} - {None}
-            told.append(f"{name} = {_in_force(name, used)}")
-        found = [] if set(q.names) & set(SWEPT) else changes(q.names, cells, asked)
+            values_used.append(f"{name} = {_format_values(name, used)}")
+        effects = [] if set(q.names) & set(SWEPT) else list_changes(q.names, cells, asked)
         rows.append({
-            "question": q.question, "paper": q.paper, "choice": "; ".join(told) or "fixed", "why": q.why,
-            "changes": found[:MOST], "more": len(found[MOST:]),
+            "question": q.question, "paper": q.paper, "choice": "; ".join(values_used) or "fixed", "why": q.why,
+            "changes": effects[:MOST], "more": len(effects[MOST:]),
         })  # fmt: skip
     return rows
 
@@ -127,7 +127,7 @@ class _Cell:
         return found
 
 
-def changes(names: Sequence[str], cells: Sequence[_Cell], asked: set[str]) -> list[Change]:
+def list_changes(names: Sequence[str], cells: Sequence[_Cell], asked: set[str]) -> list[Change]:
     """Each cell that these exhibits show, beside cells that differ from it in nothing but these fields."""
     if not names or not cells:
         return []
@@ -136,47 +136,49 @@ def changes(names: Sequence[str], cells: Sequence[_Cell], asked: set[str]) -> li
         if "init" not in names or cell.fields["epochs"]:  # published encoders are no other start of ours
             rest = tuple((k, v) for k, v in cell.fields.items() if k.rpartition(".")[2] not in names)
             alike.setdefault(rest, []).append(cell)
-    found = []
+    list_of_changes = []
     for group in (g for g in alike.values() if len(g) > 1):
-        first, *others = sorted(group, key=lambda c: (not _shown(c, asked), _strangeness(c, names)))
-        if _shown(first, asked):
-            found += [change for other in others if (change := _change(first, other))]
-    return found
+        first, *others = sorted(group, key=lambda c: (not _is_shown(c, asked), _count_departures(c, names)))
+        if _is_shown(first, asked):
+            list_of_changes += [change for other in others if (change := _describe_change(first, other))]
+    return list_of_changes
 
 
-def _cells(results: Results) -> list[_Cell]:
-    names, found = [f.name for f in fields(Run) if f.name != "seed"], dict[tuple[Any, ...], _Cell]()
+def _group_cells(results: Results) -> list[_Cell]:
+    names, by_fields = [f.name for f in fields(Run) if f.name != "seed"], dict[tuple[Any, ...], _Cell]()
     for row in results.good_rows:
         values = {n: row[n] for n in names} | {f"{row['stage']}.{k}": v for k, v in row["how"].items()}
-        found.setdefault(tuple(values.items()), _Cell(values, [], results)).rows.append(row)
-    return list(found.values())
+        by_fields.setdefault(tuple(values.items()), _Cell(values, [], results)).rows.append(row)
+    return list(by_fields.values())
 
 
-def _shown(cell: _Cell, asked: set[str]) -> bool:
+def _is_shown(cell: _Cell, asked: set[str]) -> bool:
     return any(f"{row['name']}/{row['protocol']}" in asked for row in cell.rows)
 
 
-def _strangeness(cell: _Cell, names: Sequence[str]) -> int:
+def _count_departures(cell: _Cell, names: Sequence[str]) -> int:
     """In how many of these fields a cell differs from their defaults."""
-    return sum(v not in (_default(k.rpartition(".")[2]), None) for k, v in cell.fields.items() if k.rpartition(".")[2] in names)
+    return sum(
+        v not in (_get_default(k.rpartition(".")[2]), None) for k, v in cell.fields.items() if k.rpartition(".")[2] in names
+    )
 
 
-def _change(one: _Cell, other: _Cell) -> Change | None:
-    differ = [k for k, v in one.fields.items() if other.fields.get(k, v) != v]
-    if not differ or (less := difference(other.measured, one.measured)) is None:
+def _describe_change(cell: _Cell, other: _Cell) -> Change | None:
+    differ = [k for k, v in cell.fields.items() if other.fields.get(k, v) != v]
+    if not differ or (change := compute_difference(other.measured, cell.measured)) is None:
         return None
-    said = [", ".join(f"{k.rpartition('.')[2]} {c.fields[k]}" for k in differ) for c in (one, other)]
-    row = one.rows[0]
+    said = [", ".join(f"{k.rpartition('.')[2]} {c.fields[k]}" for k in differ) for c in (cell, other)]
+    row = cell.rows[0]
     return Change(
         f"{title(row['dataset'])}, {row['label']}, {'linear' if row['stage'] == 'linear' else 'fine-tuned'}",
-        said[0], f"{one.measured.value:.2f}", said[1], f"{other.measured.value:.2f}",
-        f"{less.points:+.2f} ± {less.error:.2f}, p {shown(less.p)}",
+        said[0], f"{cell.measured.value:.2f}", said[1], f"{other.measured.value:.2f}",
+        f"{change.points:+.2f} ± {change.error:.2f}, p {format_p(change.p)}",
     )  # fmt: skip
 
 
-def _in_force(name: str, used: set[Any]) -> str:
+def _format_values(name: str, used: set[Any]) -> str:
     """The values that are used, the default first; what it is if nothing uses it."""
-    default = _default(name)
+    default = _get_default(name)
     if not used:
         return f"{default}, which nothing here reads"
     first = [default] if default in used else []
@@ -184,5 +186,5 @@ def _in_force(name: str, used: set[Any]) -> str:
     return values if first else f"{values} (default {default})"
 
 
-def _default(name: str) -> Any:
+def _get_default(name: str) -> Any:
     return next(knobs(spec)[name].default for spec in (Run, Linear, Finetune) if name in knobs(spec))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from simclic.experiment import Protocol, Run
-from simclic.report.noise import LEVEL, Difference, Measured, contributions, difference
+from simclic.report.noise import LEVEL, Difference, Measured, compute_contributions, compute_difference
 from simclic.report.sides import Result, Seed, Side
 from simclic.store.run_folder import RunFolder
 
@@ -25,7 +25,7 @@ ROUNDING = 0.01  # points by which an error may differ from that of its predicti
 
 @dataclass(frozen=True)
 class Cell:
-    """One experiment under one protocol, on both sides. word: one of WORDS. seeds: those compared; left: the others, and why.
+    """One experiment under one protocol, on both sides. word: one of WORDS. seeds: those compared; left_out: the others, and why.
 
     a, b: mean errors in percent over these seeds, nan where there is none. difference: B less A, paired over images and seeds.
     adjusted: its p-value after Holm. why: it was not compared; or the errors differ otherwise than the predictions do.
@@ -35,7 +35,7 @@ class Cell:
     protocol: Protocol
     word: str
     seeds: tuple[Seed, ...] = ()
-    left: dict[Seed, str] = field(default_factory=dict)
+    left_out: dict[Seed, str] = field(default_factory=dict)
     a: float = math.nan
     b: float = math.nan
     difference: Difference | None = None
@@ -43,7 +43,7 @@ class Cell:
     why: str = ""
 
     @property
-    def size(self) -> float:
+    def standard_errors(self) -> float:
         """How large the change is, in standard errors."""
         if self.difference is None or self.why:
             return math.inf if self.word == CHANGED else 0.0
@@ -62,8 +62,8 @@ class Comparison:
     @property
     def counts(self) -> dict[str, int]:
         """How many cells are what, for all of WORDS."""
-        found = Counter(cell.word for cell in self.cells)
-        return {word: found[word] for word in WORDS}
+        counts = Counter(cell.word for cell in self.cells)
+        return {word: counts[word] for word in WORDS}
 
     @property
     def compared(self) -> int:
@@ -87,76 +87,78 @@ class Comparison:
         """In what the sides were not made alike: commit, device, threads or version -> its values in A and in B."""
         a, b = self.a.provenance, self.b.provenance
         pairs = {name: (a.get(name, []), b.get(name, [])) for name in {**a, **b}}
-        return {name: those for name, those in pairs.items() if set(those[0]) != set(those[1])}
+        return {name: values for name, values in pairs.items() if set(values[0]) != set(values[1])}
 
 
-def compare(a: Side, b: Side) -> Comparison:
+def compare_sides(a: Side, b: Side) -> Comparison:
     """Every cell of either side, and what has become of it."""
     cells: dict[tuple[object, ...], tuple[dict[Seed, Result], dict[Seed, Result]]] = {}
     for i, side in enumerate((a, b)):
         for result in side.results:
             cells.setdefault(result.cell, ({}, {}))[i][result.seed] = result
-    judged = _judged([_cell(*pair) for pair in cells.values()])
-    return Comparison(a, b, tuple(sorted(judged, key=lambda cell: (WORDS.index(cell.word), -cell.size))))
+    judged = _assign_words([_compare_seeds(*pair) for pair in cells.values()])
+    return Comparison(a, b, tuple(sorted(judged, key=lambda cell: (WORDS.index(cell.word), -cell.standard_errors))))
 
 
-def _cell(a: dict[Seed, Result], b: dict[Seed, Result]) -> Cell:
+def _compare_seeds(a: dict[Seed, Result], b: dict[Seed, Result]) -> Cell:
     """A cell, its word left empty if it has to be judged together with the others."""
     some = next(iter((a or b).values()))
-    cell = Cell(some.run, some.protocol, "", a=_error(a.values()), b=_error(b.values()))
+    cell = Cell(some.run, some.protocol, "", a=_mean_error(a.values()), b=_mean_error(b.values()))
     if not a or not b:
         return replace(cell, word=ONLY_A if a else ONLY_B, seeds=tuple(a or b))
-    left = {seed: ONLY_A for seed in a if seed not in b} | {seed: ONLY_B for seed in b if seed not in a}
+    left_out = {seed: ONLY_A for seed in a if seed not in b} | {seed: ONLY_B for seed in b if seed not in a}
     bases = Counter(a[seed].basis for seed in a if seed in b and a[seed].basis == b[seed].basis).most_common(1)
     seeds = [seed for seed in a if seed in b and bases and a[seed].basis == b[seed].basis == bases[0][0]]
-    left |= {seed: _other(a[seed], b[seed]) for seed in a if seed in b and seed not in seeds}
+    left_out |= {seed: _explain_mismatch(a[seed], b[seed]) for seed in a if seed in b and seed not in seeds}
     if not seeds:
-        whys = sorted({why for why in left.values() if why not in (ONLY_A, ONLY_B)})
-        return replace(cell, word=APART, left=left, why=", ".join(whys) or "no seed in common")
+        whys = sorted({why for why in left_out.values() if why not in (ONLY_A, ONLY_B)})
+        return replace(cell, word=APART, left_out=left_out, why=", ".join(whys) or "no seed in common")
     pairs = [(a[seed], b[seed]) for seed in seeds]
     first, second = ([pair[i] for pair in pairs] for i in (0, 1))
-    cell = replace(cell, seeds=tuple(seeds), left=left, a=_error(first), b=_error(second))
+    cell = replace(cell, seeds=tuple(seeds), left_out=left_out, a=_mean_error(first), b=_mean_error(second))
     if all(one.bits == other.bits for one, other in pairs):
         return replace(cell, word=IDENTICAL)
-    return _tested(cell, first, second)
+    return _compute_change(cell, first, second)
 
 
-def _tested(cell: Cell, a: Sequence[Result], b: Sequence[Result]) -> Cell:
-    found = difference(_measured(b), _measured(a))
-    if found is None or math.isnan(found.p):
-        return replace(cell, word=APART, why="too few images to tell")
+def _compute_change(cell: Cell, a: Sequence[Result], b: Sequence[Result]) -> Cell:
+    change = compute_difference(_measure_seeds(b), _measure_seeds(a))
+    if change is None or math.isnan(change.p):
+        return replace(cell, word=APART, why="too few images to test")
     recorded = cell.b - cell.a
-    if abs(recorded - found.points) > ROUNDING:
-        why = f"the errors differ by {recorded:+.2f}, their predictions by {found.points:+.2f}: the metric is computed otherwise"
-        return replace(cell, difference=found, why=why)
-    return replace(cell, difference=found)
+    if abs(recorded - change.points) > ROUNDING:
+        why = (
+            f"the errors differ by {recorded:+.2f}, their predictions by {change.points:+.2f}: the metric is computed differently"
+        )
+        return replace(cell, difference=change, why=why)
+    return replace(cell, difference=change)
 
 
-def _measured(results: Sequence[Result]) -> Measured:
+def _measure_seeds(results: Sequence[Result]) -> Measured:
     """What several seeds measured on the same images."""
     seeds = {}
     for result in results:
         truth, scores = RunFolder(result.path.parents[1], result.run).read_predictions(result.protocol.name)
-        seeds[result.seed] = contributions(truth, scores, result.told["metric"])
-    return Measured(_error(results), len(next(iter(seeds.values()))), seeds, results[0].told["data"])
+        seeds[result.seed] = compute_contributions(truth, scores, result.values["metric"])
+    return Measured(_mean_error(results), len(next(iter(seeds.values()))), seeds, results[0].values["data"])
 
 
-def _error(results: Iterable[Result]) -> float:
-    errors = [result.told["error"] for result in results]
+def _mean_error(results: Iterable[Result]) -> float:
+    errors = [result.values["error"] for result in results]
     return float(np.mean(errors)) if errors else math.nan
 
 
-def _other(a: Result, b: Result) -> str:
+def _explain_mismatch(a: Result, b: Result) -> str:
     """Why two results of one seed are not compared."""
     if a.basis == b.basis:
-        return "other data or metric than most seeds"
-    return "other data" if a.told["data"] != b.told["data"] else f"other metric: {a.told['metric']}, {b.told['metric']}"
+        return "measured on other data or with another metric than most seeds"
+    return "other data" if a.values["data"] != b.values["data"] else f"other metric: {a.values['metric']}, {b.values['metric']}"
 
 
-def _judged(cells: Iterable[Cell]) -> Iterator[Cell]:
+def _assign_words(cells: Iterable[Cell]) -> Iterator[Cell]:
     """The cells with their words: changed if p survives Holm, or if the metric changed; perhaps if p < .05 without it."""
     cells = list(cells)
-    adjusted = iter(holm([cell.difference.p for cell in cells if cell.difference]))
+    adjusted = iter(correct_holm([cell.difference.p for cell in cells if cell.difference]))
     for cell in cells:
         if not cell.difference:
             yield cell
@@ -166,13 +168,13 @@ def _judged(cells: Iterable[Cell]) -> Iterator[Cell]:
         yield replace(cell, word=word, adjusted=p)
 
 
-def holm(ps: Sequence[float]) -> list[float]:
+def correct_holm(ps: Sequence[float]) -> list[float]:
     """p-values corrected for how many there are, in the same order: those below .05 keep the chance of any error below .05.
 
     Holm, A simple sequentially rejective multiple test procedure, 1979.
     """
-    found, highest = [0.0] * len(ps), 0.0
+    corrected, highest = [0.0] * len(ps), 0.0
     for rank, i in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
         highest = max(highest, min(1.0, (len(ps) - rank) * ps[i]))
-        found[i] = highest
-    return found
+        corrected[i] = highest
+    return corrected

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from simclic import data
 from simclic.experiment import Linear, Table
-from simclic.report.noise import Measured, difference
+from simclic.report.noise import Measured, compute_difference
 from simclic.report.results import Results
 
 UNTRAINED, IDENTITY, PIXELS = CONTROLS = ("Untrained backbone", "SimCLIC (no perturbation)", "Raw pixels")
@@ -30,9 +30,9 @@ class Finding:
     rows: list[tuple[str, str, list[str]]]
 
 
-def findings(table: Table, results: Results) -> list[Finding]:
+def list_findings(table: Table, results: Results) -> list[Finding]:
     """One per data set of Table 2 that has results of SimCLIC under linear evaluation; one for all that lack the control."""
-    told, untold = [], list[str]()
+    stated, without_control = [], list[str]()
     linear = [p for p in table.protocols if isinstance(p, Linear)][:1]
     for dataset in dict.fromkeys(run.dataset for run in table.runs):
         jobs = [job for job in table.jobs if job.protocol in linear and job.run.dataset == dataset]
@@ -40,63 +40,67 @@ def findings(table: Table, results: Results) -> list[Finding]:
         every = {label: results.measure_jobs([job for job in jobs if job.run.label == label]) for label in labels}
         digests = [m.data for m in every.values() if m]
         most = max(digests, key=digests.count, default="")  # other images cannot be paired with these
-        found = {method: m for method, m in every.items() if m and m.data == most}
-        if any(_ours(m) for m in found) and UNTRAINED not in found:
-            untold.append(data.title(dataset))
-        elif any(_ours(m) for m in found):
+        errors = {method: m for method, m in every.items() if m and m.data == most}
+        if any(_is_ours(m) for m in errors) and UNTRAINED not in errors:
+            without_control.append(data.title(dataset))
+        elif any(_is_ours(m) for m in errors):
             others = [method for method, m in every.items() if m and m.data != most]
             apart = f" Left out, since measured on other data: {', '.join(others)}." if others else ""
-            told.append(_finding(data.title(dataset), found, apart))
-    if untold:
+            stated.append(_describe_dataset(data.title(dataset), errors, apart))
+    if without_control:
         unknown = "the untrained backbone has not been run, so nothing can be said of what SimCLIC learns."
-        told.append(Finding(f"{', '.join(untold)}: {unknown}", "", [], []))
-    return told
+        stated.append(Finding(f"{', '.join(without_control)}: {unknown}", "", [], []))
+    return stated
 
 
-def _finding(title: str, found: Cells, apart: str) -> Finding:
+def _describe_dataset(title: str, errors: Cells, apart: str) -> Finding:
     """What was learned, then the numbers it rests on, best first."""
-    ours, first = [m for m in found if _ours(m)], next(iter(found.values()))
-    controls = [c for c in CONTROLS if c in found]
+    ours, first = [m for m in errors if _is_ours(m)], next(iter(errors.values()))
+    controls = [c for c in CONTROLS if c in errors]
     rows = []
-    for m in sorted(found, key=lambda m: found[m].value):
-        less = [str(difference(found[m], found[c]) or "–") if m != c else "" for c in controls]
-        rows.append((m, f"{found[m].value:.1f}", less))
-    seeds = max(len(m.seeds) for m in found.values())
+    for m in sorted(errors, key=lambda m: errors[m].value):
+        less = [str(compute_difference(errors[m], errors[c]) or "–") if m != c else "" for c in controls]
+        rows.append((m, f"{errors[m].value:.1f}", less))
+    seeds = max(len(m.seeds) for m in errors.values())
     over = f"{seeds} seed{'s' * (seeds > 1)} and {first.images:,} images"
     basis = f"{title}, linear evaluation: mean error in percent over {over}. {RULE}{apart}"
-    return Finding(" ".join(_learned(title, ours, found)), basis, controls, rows)
+    return Finding(" ".join(_describe_learning(title, ours, errors)), basis, controls, rows)
 
 
-def _learned(title: str, ours: list[str], found: Cells) -> list[str]:
+def _describe_learning(title: str, ours: list[str], errors: Cells) -> list[str]:
     """The first sentences: is SimCLIC better than the controls?"""
-    better = _clearly("better", ours, found, UNTRAINED)
+    better = _select_clear("better", ours, errors, UNTRAINED)
     if not better:
         return [f"{title}: that SimCLIC learns anything is not shown: with no perturbation is it clearly better than untrained."]
-    told = [f"{title}: SimCLIC learns something: with {_and(better)} it is clearly better than the untrained backbone."]
-    if IDENTITY in found:
-        worth = _clearly("better", ours, found, IDENTITY)
-        harm = _clearly("worse", ours, found, IDENTITY)
+    sentences = [
+        f"{title}: SimCLIC learns something: with {_join_methods(better)} it is clearly better than the untrained backbone."
+    ]
+    if IDENTITY in errors:
+        worth = _select_clear("better", ours, errors, IDENTITY)
+        harm = _select_clear("worse", ours, errors, IDENTITY)
         if harm:
-            told.append(f"With {_and(harm)} it is clearly worse than without any perturbation.")
+            sentences.append(f"With {_join_methods(harm)} it is clearly worse than without any perturbation.")
         if worth:
-            told.append(f"Perturbing is worth something: with {_and(worth)} it is clearly better than without any perturbation.")
+            sentences.append(
+                f"Perturbing is worth something: with {_join_methods(worth)} it is clearly better than without any perturbation."
+            )
         elif len(harm) < len(ours):
-            told.append("That perturbing is worth anything is not shown: no perturbation is clearly better than none.")
-    if PIXELS in found and len(_clearly("worse", ours, found, PIXELS)) == len(ours):
-        told.append("Raw pixels are clearly better than SimCLIC with any of them.")
-    return told
+            sentences.append("That perturbing is worth anything is not shown: no perturbation is clearly better than none.")
+    if PIXELS in errors and len(_select_clear("worse", ours, errors, PIXELS)) == len(ours):
+        sentences.append("Raw pixels are clearly better than SimCLIC with any of them.")
+    return sentences
 
 
-def _clearly(what: str, ours: list[str], found: Cells, control: str) -> list[str]:
-    told = {m: difference(found[m], found[control]) for m in ours}
-    return [m for m, less in told.items() if less and less.verdict == f"clearly {what} than"]
+def _select_clear(what: str, ours: list[str], errors: Cells, control: str) -> list[str]:
+    differences = {m: compute_difference(errors[m], errors[control]) for m in ours}
+    return [m for m, less in differences.items() if less and less.verdict == f"clearly {what} than"]
 
 
-def _ours(method: str) -> bool:
+def _is_ours(method: str) -> bool:
     return method.startswith("SimCLIC") and method not in CONTROLS
 
 
-def _and(methods: list[str]) -> str:
+def _join_methods(methods: list[str]) -> str:
     names = [_short(m) for m in methods]
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 

@@ -24,8 +24,9 @@ ONE_SEED = "with one seed, what another seed would have changed is not counted, 
 class Measured:
     """An error in percent, and what is known of how it came about.
 
-    images: how many it was measured on. seeds: per seed (n,) contributions whose mean is the error, see `contributions`; nothing
-    for a number that was only printed. data: those with one digest were measured on the same images and can be paired.
+    images: how many it was measured on. seeds: per seed (n,) contributions whose mean is the error, see
+    `compute_contributions`; empty for a number that was only printed. data: digest of the images;
+    errors with the same digest can be paired.
     """
 
     value: float
@@ -85,14 +86,14 @@ class Difference:
         return f"{self.points:+.1f} ± {self.error:.1f}"
 
 
-def contributions(truth: np.ndarray, scores: np.ndarray, metric: str) -> np.ndarray:
+def compute_contributions(truth: np.ndarray, scores: np.ndarray, metric: str) -> np.ndarray:
     """What each image contributes to an error: (n,) whose mean is the error in percent; under mAP each class, (K,).
 
     truth: (N,) int, or (N, K) with several classes per image. scores: (N, K). metric: a key of simclic.metrics.METRICS.
     """
     if metric == "11-point mAP":
-        shown = np.flatnonzero((truth == 1).any(axis=0))
-        return np.array([METRICS[metric](truth[:, [k]], scores[:, [k]]) for k in shown])
+        shown_classes = np.flatnonzero((truth == 1).any(axis=0))
+        return np.array([METRICS[metric](truth[:, [k]], scores[:, [k]]) for k in shown_classes])
     wrong = 100.0 * (scores.argmax(axis=1) != truth)
     if metric == "mean per class":
         counts = np.bincount(truth)
@@ -100,7 +101,7 @@ def contributions(truth: np.ndarray, scores: np.ndarray, metric: str) -> np.ndar
     return wrong
 
 
-def contrast(terms: Sequence[tuple[float, Measured]]) -> Difference | None:
+def compute_contrast(terms: Sequence[tuple[float, Measured]]) -> Difference | None:
     """The weighted sum of errors and what chance does to it; weights 1 and -1 give a difference.
 
     Terms measured on the same images are paired over images and seeds, and seeds that one of them lacks are left out; what has
@@ -115,15 +116,15 @@ def contrast(terms: Sequence[tuple[float, Measured]]) -> Difference | None:
         else:
             alone.append((weight, m))
     parts = []  # points, variances with their degrees of freedom
-    for those in together.values():
-        if len(those) == 1:
-            alone += those
-        elif (found := _paired(those)) is None:
+    for terms_of_data in together.values():
+        if len(terms_of_data) == 1:
+            alone += terms_of_data
+        elif (part := _sum_paired(terms_of_data)) is None:
             return None
         else:
-            parts.append(found)
-    parts += [_single(weight, m) for weight, m in alone]
-    variances = [v for _, those in parts for v in those if v[0] > 0 or math.isnan(v[0])]
+            parts.append(part)
+    parts += [_weigh_single(weight, m) for weight, m in alone]
+    variances = [v for _, terms_of_data in parts for v in terms_of_data if v[0] > 0 or math.isnan(v[0])]
     variance, spread = sum(v for v, _ in variances), sum(v * v / freedom for v, freedom in variances)
     freedom = variance**2 / spread if spread else math.inf
     freedom = min(
@@ -132,28 +133,28 @@ def contrast(terms: Sequence[tuple[float, Measured]]) -> Difference | None:
     return Difference(sum(p for p, _ in parts), math.sqrt(variance), freedom)
 
 
-def difference(first: Measured, second: Measured) -> Difference | None:
+def compute_difference(first: Measured, second: Measured) -> Difference | None:
     """The error of the first less that of the second; None if they share no seed."""
-    return contrast([(1, first), (-1, second)])
+    return compute_contrast([(1, first), (-1, second)])
 
 
-def against(here: Measured, printed: Measured) -> Difference:
+def subtract_printed(measured: Measured, printed: Measured) -> Difference:
     """An error of ours less a printed one. That is one seed's: what a seed changes is taken from ours, if there are several."""
-    found = contrast([(1, here), (-1, printed)])
-    assert found is not None  # nothing is paired
-    seeds, k = here.deviation**2, len(here.seeds)
+    contrasted = compute_contrast([(1, measured), (-1, printed)])
+    assert contrasted is not None  # nothing is paired
+    seeds, k = measured.deviation**2, len(measured.seeds)
     if not seeds:
-        return found
-    images = here.by_images + printed.by_images
+        return contrasted
+    images = measured.by_images + printed.by_images
     variance = images + seeds * (1 + 1 / k)
     freedom = (k - 1) * variance**2 / (seeds * (1 + 1 / k)) ** 2
-    return Difference(found.points, math.sqrt(variance), 1.0 if k == 2 and images < variance / 2 else freedom)
+    return Difference(contrasted.points, math.sqrt(variance), 1.0 if k == 2 and images < variance / 2 else freedom)
 
 
 Part = tuple[float, list[tuple[float, float]]]
 
 
-def _paired(terms: Sequence[tuple[float, Measured]]) -> Part | None:
+def _sum_paired(terms: Sequence[tuple[float, Measured]]) -> Part | None:
     """Points, and the variances from images and from seeds, of a weighted sum over the same images."""
     seeded = [set(m.seeds) for _, m in terms if set(m.seeds) != {None}]
     common = set.intersection(*seeded) if seeded else {None}
@@ -170,13 +171,13 @@ def _paired(terms: Sequence[tuple[float, Measured]]) -> Part | None:
     return float(sums.mean()), variances
 
 
-def _single(weight: float, m: Measured) -> Part:
+def _weigh_single(weight: float, m: Measured) -> Part:
     variances = [(weight**2 * m.by_images, math.inf)]
     if len(m.seeds) > 1:
         variances.append((weight**2 * m.deviation**2 / len(m.seeds), len(m.seeds) - 1.0))
     return weight * m.value, variances
 
 
-def shown(p: float) -> str:
+def format_p(p: float) -> str:
     """A p-value in two digits: .04, 1.0, < .001."""
     return "< .001" if p < 0.001 else "1.0" if p >= 0.995 else f"{p:.2g}".lstrip("0")

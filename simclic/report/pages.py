@@ -12,11 +12,11 @@ from simclic.data import title as data_title
 from simclic.experiment import Exhibit, Figure, Suite, Table
 from simclic.report import claims
 from simclic.report.cell_keys import ASSUMED_SIZES, measure_cells, read_printed_cells
-from simclic.report.choices import choices
+from simclic.report.choices import list_choices
 from simclic.report.figures import BARS_NOTE, compute_points, draw_figure, format_line_label
-from simclic.report.findings import findings
+from simclic.report.findings import list_findings
 from simclic.report.formats import SOURCE, STYLE, Site, comparison_to_csv
-from simclic.report.gaps import failed, reasons
+from simclic.report.gaps import find_failures, list_notes
 from simclic.report.noise import ONE_SEED
 from simclic.report.printed_vs_ours import (
     STATED,
@@ -81,7 +81,7 @@ def write_pages(suites: Sequence[Suite], results: Results, folder: Path, others:
     jobs = [job for suite in suites for job in suite.jobs]
     frame = results.frame_of(jobs)
     problems, good = list(dict.fromkeys(frame.loc[frame["problem"] != "", "problem"])), frame[frame["problem"] == ""]
-    judged = claims.judged(read_printed_cells(SOURCE / "baselines"), measure_cells(exhibits, results))
+    judged = claims.judge_claims(read_printed_cells(SOURCE / "baselines"), measure_cells(exhibits, results))
     settings = {row.claim.name: describe_departures([e for e in exhibits if e.paper in row.claim.exhibits]) for row in judged}
     site.write_page(
         "claims.html", "claims.html.j2", title="The paper's claims", claims=judged, settings=settings, one_seed=ONE_SEED,
@@ -89,7 +89,7 @@ def write_pages(suites: Sequence[Suite], results: Results, folder: Path, others:
     )  # fmt: skip
     site.write_page(
         "choices.html", "choices.html.j2", title="Where the paper is silent or contradicts itself",
-        choices=choices(suites, results),
+        choices=list_choices(suites, results),
     )  # fmt: skip
     site.write_page(
         "encoders.html", "encoders.html.j2", title="Encoders", encoders=write_run_pages(good, exhibits, results, site),
@@ -98,7 +98,7 @@ def write_pages(suites: Sequence[Suite], results: Results, folder: Path, others:
     )  # fmt: skip
     path = site.write_page(
         "index.html", "index.html.j2", title=site.title, exhibits=items, verdicts=VERDICTS, claims=judged, settings=settings,
-        findings=[f for e in exhibits if isinstance(e, Table) and e.columns == "dataset" for f in findings(e, results)],
+        findings=[f for e in exhibits if isinstance(e, Table) and e.columns == "dataset" for f in list_findings(e, results)],
         problems=problems, provenance=summarise_provenance(good), others=others,
     )  # fmt: skip
     return path, problems
@@ -131,9 +131,9 @@ def _sort_key(exhibit: Exhibit) -> tuple[bool, bool, str]:
 
 def _write_exhibit(exhibit: Exhibit, command: str, results: Results, site: Site) -> ExhibitPage:
     """Write the files and the page of an exhibit. command: what would fill its empty cells."""
-    failures = failed(exhibit, results.runs)
+    failures = find_failures(exhibit, results.runs)
     item = ExhibitPage(
-        exhibit, reasons(exhibit, results, failures, command), len(results.rows_of(exhibit.jobs)), len(exhibit.jobs)
+        exhibit, list_notes(exhibit, results, failures, command), len(results.rows_of(exhibit.jobs)), len(exhibit.jobs)
     )
     if isinstance(exhibit, Figure):
         points = compute_points(exhibit, results)

@@ -9,7 +9,7 @@ from simclic.data import PAPER, title
 from simclic.experiment import Finetune, Job, Linear, Protocol, Run, Table
 from simclic.experiment.baselines import METHODS, OWN_INPUT
 from simclic.report.cell_keys import ASSUMED_SIZES, PRINTED_ROWS, Key, group_by_key, read_printed_cells, read_provenance
-from simclic.report.noise import Difference, Measured, against
+from simclic.report.noise import Difference, Measured, subtract_printed
 from simclic.report.results import Results, keep_same_data
 from simclic.report.tables import DASH, Failures
 
@@ -114,7 +114,7 @@ def _compare_number(
     if measured is None:
         why = next((failures[job.run.name] for job in jobs if job.run.name in failures), "there is no result yet")
         return PrintedVsOurs(*where, "not run", why, stage=protocol.stage)
-    difference = against(measured, stored)
+    difference = subtract_printed(measured, stored)
     departures = explain_not_comparable(run, protocol, row, str(rows[0]["metric"]))
     verdict: Verdict = "not comparable" if departures else "differs" if difference.clear else "reproduced"
     spread = f" ± {measured.deviation:.2f}" if len(measured.seeds) > 1 else ""

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from simclic.experiment import Job
-from simclic.report.noise import Measured, contributions
+from simclic.report.noise import Measured, compute_contributions
 from simclic.store import results as store
 from simclic.store.run_folder import RunFolder
 
@@ -57,7 +57,7 @@ class Results:
         return Measured(value, int(rows[0]["sizes"]["test"]), seeds, str(rows[0]["data"]))
 
     def _read_contributions(self, name: str, protocol: str, metric: str) -> np.ndarray:
-        return contributions(*RunFolder(self.runs, name).read_predictions(protocol), metric)
+        return compute_contributions(*RunFolder(self.runs, name).read_predictions(protocol), metric)
 
 
 def keep_same_data(rows: Sequence[Row]) -> Sequence[Row]:

@@ -16,7 +16,7 @@ from simclic.experiment import PROTOCOLS, Protocol, Run
 from simclic.store.run_folder import RunFolder
 from simclic.text import terminal_safe
 
-TOLD = ("error", "metric", "data", "device", "threads", "versions", "commit", "predictions_sha256")
+FIELDS = ("error", "metric", "data", "device", "threads", "versions", "commit", "predictions_sha256")
 MOST = 6  # commits that an error names
 
 Seed = int | None  # raw pixels have none
@@ -24,12 +24,12 @@ Seed = int | None  # raw pixels have none
 
 @dataclass(frozen=True)
 class Result:
-    """What a result file says, without its curve. told: its fields of TOLD."""
+    """What a result file says, without its curve. values: its fields of FIELDS."""
 
     path: Path
     run: Run
     protocol: Protocol
-    told: dict[str, Any]
+    values: dict[str, Any]
 
     @property
     def seed(self) -> Seed:
@@ -44,12 +44,12 @@ class Result:
     @property
     def basis(self) -> tuple[str, str]:
         """What has to be equal if two errors are to be compared: the data's digest and the metric."""
-        return self.told["data"], self.told["metric"]
+        return self.values["data"], self.values["metric"]
 
     @property
     def bits(self) -> tuple[str, float]:
         """Equal if nothing at all differs in what was found."""
-        return self.told["predictions_sha256"], self.told["error"]
+        return self.values["predictions_sha256"], self.values["error"]
 
 
 @dataclass(frozen=True)
@@ -63,37 +63,43 @@ class Side:
     @property
     def provenance(self) -> dict[str, list[str]]:
         """What it was measured with and on, the most frequent value first: commit, device, threads and each version."""
-        found: dict[str, Counter[str]] = {}
-        for told in (result.told for result in self.results):
-            for name, value in ({k: told[k] for k in ("commit", "device", "threads")} | told["versions"]).items():
-                found.setdefault(name, Counter())[str(value)] += 1
-        return {name: [value for value, _ in values.most_common()] for name, values in found.items()}
+        counters: dict[str, Counter[str]] = {}
+        for fields in (result.values for result in self.results):
+            for name, value in ({k: fields[k] for k in ("commit", "device", "threads")} | fields["versions"]).items():
+                counters.setdefault(name, Counter())[str(value)] += 1
+        return {name: [value for value, _ in values.most_common()] for name, values in counters.items()}
 
 
-def sides(first: str, second: str, runs: Path) -> tuple[Side, Side]:
+def read_sides(first: str, second: str, runs: Path) -> tuple[Side, Side]:
     """What two words mean: a folder of results, else a commit, whose results lie anywhere below `runs`.
 
     A commit is anything that git resolves here, or as results record it. With a + behind it: what was measured while files
     differed from it, and nothing else. Raises InputError if a word means nothing, or nothing was measured there.
     """
-    measured = {} if all(map(os.path.isdir, (first, second))) else _commits(runs)
-    a, b = (_of_folder(Path(word)) if os.path.isdir(word) else _of_commit(word, measured, runs) for word in (first, second))
+    measured = {} if all(map(os.path.isdir, (first, second))) else _group_by_commit(runs)
+    a, b = (_read_folder(Path(word)) if os.path.isdir(word) else _read_commit(word, measured, runs) for word in (first, second))
     same = os.path.isdir(first) and os.path.isdir(second) and os.path.samefile(first, second)
     return a, replace(a, name=second) if same else b
 
 
-def _of_folder(folder: Path) -> Side:
+def _read_folder(folder: Path) -> Side:
     with files.readable():
-        paths = [path for inner in sorted(folder.iterdir()) if inner.is_dir() for path in sorted(inner.iterdir()) if _named(path)]
+        paths = [
+            path
+            for inner in sorted(folder.iterdir())
+            if inner.is_dir()
+            for path in sorted(inner.iterdir())
+            if _is_result_name(path)
+        ]
     if not paths:
         near = (path for depth in ("", "*/*/", "*/*/*/", "*/*/*/*/") for path in folder.absolute().glob(f"{depth}*.json"))
-        there = next((f"; there are in {terminal_safe(path.parents[1])}" for path in near if _named(path)), "")
+        there = next((f"; there are in {terminal_safe(path.parents[1])}" for path in near if _is_result_name(path)), "")
         raise InputError(f"{folder}: holds no results, which are called RUN/linear-*.json or RUN/finetune-*.json{there}")
-    return Side(str(folder), *_read(paths))
+    return Side(str(folder), *_read_results(paths))
 
 
-def _of_commit(word: str, measured: dict[str, list[Path]], runs: Path) -> Side:
-    results, broken = _read([path for commit in _meant(word, measured, runs) for path in measured[commit]])
+def _read_commit(word: str, measured: dict[str, list[Path]], runs: Path) -> Side:
+    results, broken = _read_results([path for commit in _find_commits(word, measured, runs) for path in measured[commit]])
     first: dict[tuple[str, str], Result] = {}
     for result in results:
         known = first.setdefault((result.run.name, result.protocol.name), result)
@@ -102,38 +108,38 @@ def _of_commit(word: str, measured: dict[str, list[Path]], runs: Path) -> Side:
                 f"{word}: was measured more than once, and not to the same bits, in {known.path} and {result.path}; "
                 "name the folder instead of the commit, or a narrower --runs DIR"
             )
-    _, unknown = _read(measured.get("", []))
-    return Side(word, tuple(first.values()), (*broken, *(f"{problem} (of which commit is not known)" for problem in unknown)))
+    _, unknown = _read_results(measured.get("", []))
+    return Side(word, tuple(first.values()), (*broken, *(f"{problem} (its commit is unknown)" for problem in unknown)))
 
 
-def _meant(word: str, measured: dict[str, list[Path]], runs: Path) -> list[str]:
+def _find_commits(word: str, measured: dict[str, list[Path]], runs: Path) -> list[str]:
     """The commits, as results record them, that a word means."""
     if word and word in measured:  # such as "unknown", outside git
         return [word]
     base, dirty = word.removesuffix("+"), word.endswith("+")
-    full = _resolved(base)
+    full = _resolve_commit(base)
     asked = full or base.lower()
     alike = [c for c in measured if re.fullmatch("[0-9a-f]{7,40}[+]?", c) and _begins(c.rstrip("+"), asked)]
-    found = sorted(c for c in alike if c.endswith("+") == dirty)
+    matching = sorted(c for c in alike if c.endswith("+") == dirty)
     many = [f"{terminal_safe(commit)} ({len(paths):,})" for commit, paths in measured.items() if commit]
     more = f" and {len(many) - MOST} more" if len(many) > MOST else ""
     there = f"results below {runs} are of {', '.join(many[:MOST])}{more}" if many else f"there are no results below {runs}"
     if not full and not alike:
         raise InputError(f"{word!r} is neither a folder nor a commit that git knows here; {there}")
-    if not full and len({c[:12] for c in found}) > 1:
-        raise InputError(f"{word}: may be any of {', '.join(found)}; say more of it")
-    if not found:
+    if not full and len({c[:12] for c in matching}) > 1:
+        raise InputError(f"{word}: matches several commits: {', '.join(matching)}; give more characters")
+    if not matching:
         other, changes = base + "+" * (not dirty), "without" if dirty else "with"
-        way = f"; say {other} for what was measured {changes} uncommitted changes" if alike else ""
+        way = f"; use {other} for what was measured {changes} uncommitted changes" if alike else ""
         raise InputError(f"{word}: nothing was measured at {(full[:12] or base) + '+' * dirty}; {there}{way}")
-    return found
+    return matching
 
 
 def _begins(recorded: str, asked: str) -> bool:
     return asked.startswith(recorded) or (len(asked) >= 4 and recorded.startswith(asked))
 
 
-def _resolved(word: str) -> str:
+def _resolve_commit(word: str) -> str:
     """The full hash of a commit that git knows in this folder's repository, or nothing."""
     command = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options"]
     try:
@@ -144,19 +150,19 @@ def _resolved(word: str) -> str:
     return word
 
 
-def _commits(runs: Path) -> dict[str, list[Path]]:
+def _group_by_commit(runs: Path) -> dict[str, list[Path]]:
     """Every result file below a folder by the commit it says, or by nothing if it says none."""
-    found: dict[str, list[Path]] = {}
-    for path in _files(runs):
+    by_commit: dict[str, list[Path]] = {}
+    for path in _list_result_files(runs):
         try:
             commit = json.loads(path.read_bytes())["commit"]
         except (OSError, ValueError, KeyError, TypeError):
             commit = ""
-        found.setdefault(commit if isinstance(commit, str) else "", []).append(path)
-    return found
+        by_commit.setdefault(commit if isinstance(commit, str) else "", []).append(path)
+    return by_commit
 
 
-def _files(root: Path) -> Iterator[Path]:
+def _list_result_files(root: Path) -> Iterator[Path]:
     """Every result file below a folder, in order; each folder once, however many links lead to it; hidden ones are no results."""
     seen = set()
     for place, folders, names in os.walk(root, followlinks=True, onerror=_unreadable):
@@ -165,7 +171,7 @@ def _files(root: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (path for name in sorted(names) if _named(path := Path(place, name)))
+        yield from (path for name in sorted(names) if _is_result_name(path := Path(place, name)))
 
 
 def _unreadable(e: OSError) -> None:
@@ -173,18 +179,18 @@ def _unreadable(e: OSError) -> None:
         raise InputError(f"{e.filename}: cannot be read ({e.strerror})") from e
 
 
-def _named(path: Path) -> bool:
+def _is_result_name(path: Path) -> bool:
     """Is a file called as results are?"""
     return path.suffix == ".json" and path.name.split("-")[0] in PROTOCOLS
 
 
-def _read(paths: Iterable[Path]) -> tuple[tuple[Result, ...], tuple[str, ...]]:
+def _read_results(paths: Iterable[Path]) -> tuple[tuple[Result, ...], tuple[str, ...]]:
     """The results in these files, and why others are none."""
     results, broken = [], []
     for path in paths:
         try:
-            run, protocol, found = RunFolder(path.parents[1], path.parent.name).read_any_result(path)
-            results.append(Result(path, run, protocol, {name: found[name] for name in TOLD}))
+            run, protocol, values = RunFolder(path.parents[1], path.parent.name).read_any_result(path)
+            results.append(Result(path, run, protocol, {name: values[name] for name in FIELDS}))
         except InputError as e:
             broken.append(str(e))
     return tuple(results), tuple(broken)

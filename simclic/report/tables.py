@@ -15,7 +15,7 @@ from simclic.experiment import Exhibit, Job, Table
 from simclic.experiment.baselines import IMPORTED
 from simclic.report.added_methods import AddedMethod, read_added_methods
 from simclic.report.cell_keys import PRINTED_ROWS, Cells, Key, read_printed_cells
-from simclic.report.noise import Measured, difference, shown
+from simclic.report.noise import Measured, compute_difference, format_p
 from simclic.report.results import Results, keep_same_data
 from simclic.store.run_files import DIVERGED
 
@@ -119,7 +119,7 @@ def _mark_supported_column(column: Sequence[Cell]) -> list[Cell]:
     for cell in column:
         shared = round(cell.value, 2) == round(best.value, 2)
         if not shared and math.isfinite(cell.value) and best_measured and (measured := cell.measure()):
-            gap = difference(measured, best_measured)
+            gap = compute_difference(measured, best_measured)
             shared = gap is not None and not gap.clear and not math.isnan(gap.p)
         marked.append(replace(cell, mark="best" if shared else ""))
     return marked
@@ -236,8 +236,8 @@ def format_rank(cell: Cell, others: Sequence[Cell]) -> str:
         return ""
     rank = 1 + sum(round(other.value, 2) < round(cell.value, 2) for other in known)
     mine, best = cell.measure(), known[0].measure()
-    less = difference(mine, best) if mine and best else None
-    return f"{rank} of {len(known) + 1}" + (f", p {shown(less.p)}" if less else "")
+    less = compute_difference(mine, best) if mine and best else None
+    return f"{rank} of {len(known) + 1}" + (f", p {format_p(less.p)}" if less else "")
 
 
 def _build_difference_rows(our_rows: Sequence[Row], paper: Sequence[Row]) -> list[Row]:

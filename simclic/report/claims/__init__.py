@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from simclic.report.cell_keys import Cells
 from simclic.report.claims import ablations, strengths, table2
-from simclic.report.claims.verdicts import Claim, Judgement, Verdict, titles
+from simclic.report.claims.verdicts import Claim, Judgement, Verdict, name_exhibits
 
-__all__ = ["CLAIMS", "Claim", "Judged", "Judgement", "Verdict", "judged"]
+__all__ = ["CLAIMS", "Claim", "Judged", "Judgement", "Verdict", "judge_claims"]
 
 CLAIMS: tuple[Claim, ...] = (*table2.CLAIMS, *strengths.CLAIMS, *ablations.CLAIMS)  # in the order of the paper
 
@@ -21,13 +21,13 @@ class Judged:
     ours: Judgement
 
 
-def judged(printed: Cells, ours: Cells, claims: Iterable[Claim] = CLAIMS) -> list[Judged]:
-    """Every claim with both judgements. printed, ours: see simclic.report.cell_keys."""
-    return [Judged(claim, _printed(claim, printed), claim.on(ours, printed)) for claim in claims]
+def judge_claims(printed: Cells, ours: Cells, claims: Iterable[Claim] = CLAIMS) -> list[Judged]:
+    """Return every claim with both judgements. printed, ours: see simclic.report.cell_keys."""
+    return [Judged(claim, _judge_printed(claim, printed), claim.judge_cells(ours, printed)) for claim in claims]
 
 
-def _printed(claim: Claim, printed: Cells) -> Judgement:
-    found = claim.on(printed, printed)
-    if found.verdict == "not run" and claim.exhibits[0].startswith("figure"):
-        return Judgement("not printed", (f"the paper prints no numbers of {titles(claim.exhibits)}",))
-    return found
+def _judge_printed(claim: Claim, printed: Cells) -> Judgement:
+    judgement = claim.judge_cells(printed, printed)
+    if judgement.verdict == "not run" and claim.exhibits[0].startswith("figure"):
+        return Judgement("not printed", (f"the paper prints no numbers for {name_exhibits(claim.exhibits)}",))
+    return judgement

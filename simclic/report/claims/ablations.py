@@ -5,7 +5,18 @@ from dataclasses import replace
 
 from simclic.report.cell_keys import Cells
 from simclic.report.claims.needs import Need, need_columns, need_one
-from simclic.report.claims.verdicts import Claim, Judgement, Missing, Row, each, less, of, sign, told, worst
+from simclic.report.claims.verdicts import (
+    Claim,
+    Judgement,
+    Missing,
+    Row,
+    combine_verdicts,
+    format_difference,
+    judge_below_zero,
+    judge_each,
+    subtract_errors,
+    weigh_errors,
+)
 from simclic.report.noise import Difference
 
 LOST = 0.95  # the share of what the working model learned that must be gone to say that a model fell to chance
@@ -13,7 +24,7 @@ LOST = 0.95  # the share of what the working model learned that must be gone to 
 Judge = Callable[[Cells, Cells], Judgement]
 
 
-def collapses(table: str, broken: str, working: str) -> Judge:
+def claim_collapse(table: str, broken: str, working: str) -> Judge:
     """That a model falls to chance: it lost at least LOST of what the working one learned, which is how far that is below chance.
 
     A model can be a little better than chance beyond noise, as 89.16 % on 12,000 images of 10 classes, and still have lost 99 %
@@ -21,62 +32,62 @@ def collapses(table: str, broken: str, working: str) -> Judge:
     """
 
     def judge(row: Row) -> Judgement:
-        learned, lost = sign(_beyond_chance(row, working)), sign(_beyond_lost(row, broken, working, -1))
+        learned, lost = judge_below_zero(_beyond_chance(row, working)), judge_below_zero(_beyond_lost(row, broken, working, -1))
         if learned != "holds":
-            line = f"{working} {row[working].value:.2f} is itself not clearly better than chance, {_chance(row):.2f}"
+            line = f"{working} ({row[working].value:.2f}) is itself not clearly better than chance ({_chance_error(row):.2f})"
             return Judgement("undecided", (line,))
-        return Judgement(lost, (_lost(row, broken, working),))
+        return Judgement(lost, (_format_lost_share(row, broken, working),))
 
-    return lambda cells, printed: each(cells, table, ["linear"], judge)
+    return lambda cells, printed: judge_each(cells, table, ["linear"], judge)
 
 
-def converges(table: str, model: str, working: str) -> Judge:
-    """That a model does not fall to chance: it is better than chance, and lost less than LOST, see `collapses`."""
+def claim_convergence(table: str, model: str, working: str) -> Judge:
+    """That a model does not fall to chance: it is better than chance, and lost less than LOST, see `claim_collapse`."""
 
     def judge(row: Row) -> Judgement:
-        verdicts = [sign(_beyond_lost(row, model, working, 1)), sign(_beyond_chance(row, model))]
-        return Judgement(worst(verdicts), (_lost(row, model, working),))
+        verdicts = [judge_below_zero(_beyond_lost(row, model, working, 1)), judge_below_zero(_beyond_chance(row, model))]
+        return Judgement(combine_verdicts(verdicts), (_format_lost_share(row, model, working),))
 
-    return lambda cells, printed: each(cells, table, ["linear"], judge)
+    return lambda cells, printed: judge_each(cells, table, ["linear"], judge)
 
 
-def _chance(row: Row) -> float:
+def _chance_error(row: Row) -> float:
     return 100 * (1 - 1 / row.classes)
 
 
 def _beyond_chance(row: Row, model: str) -> Difference:
     """The error less that of chance."""
-    d = of((1, row[model]))
-    return replace(d, points=d.points - _chance(row))
+    d = weigh_errors((1, row[model]))
+    return replace(d, points=d.points - _chance_error(row))
 
 
 def _beyond_lost(row: Row, model: str, working: str, side: int) -> Difference:
     """The error less that at which LOST is lost, times side."""
-    d = of((side, row[model]), (-side * (1 - LOST), row[working]))
-    return replace(d, points=d.points - side * LOST * _chance(row))
+    d = weigh_errors((side, row[model]), (-side * (1 - LOST), row[working]))
+    return replace(d, points=d.points - side * LOST * _chance_error(row))
 
 
-def _lost(row: Row, model: str, working: str) -> str:
-    errors = f"{model} {row[model].value:.2f}, {working} {row[working].value:.2f}, chance {_chance(row):.2f}"
-    learned = _chance(row) - row[working].value
+def _format_lost_share(row: Row, model: str, working: str) -> str:
+    errors = f"{model} {row[model].value:.2f}, {working} {row[working].value:.2f}, chance {_chance_error(row):.2f}"
+    learned = _chance_error(row) - row[working].value
     if learned <= 0:
-        return f"{errors}: nothing was learned that could be lost"
-    share = 1 - (_chance(row) - row[model].value) / learned
-    error = of((1, row[model]), (share - 1, row[working])).error / learned  # to first order
+        return f"{errors}: the working model learned nothing that could be lost"
+    share = 1 - (_chance_error(row) - row[model].value) / learned
+    error = weigh_errors((1, row[model]), (share - 1, row[working])).error / learned  # to first order
     return f"{errors}: {100 * share:.1f} ± {100 * error:.1f} % of what was learned is lost"
 
 
-def better(table: str, first: str, second: str) -> Judge:
-    """That the error of the first is below that of the second."""
+def claim_better(table: str, first: str, second: str) -> Judge:
+    """Return the judge of the claim that the first has a lower error than the second."""
 
     def judge(row: Row) -> Judgement:
-        d = less(row[first], row[second])
-        return Judgement(sign(d), (f"{first} {row[first].value:.2f}, {second} {row[second].value:.2f}; {told(d)}",))
+        d = subtract_errors(row[first], row[second])
+        return Judgement(judge_below_zero(d), (f"{first} vs {second}, linear evaluation: {format_difference(d)}",))
 
-    return lambda cells, printed: each(cells, table, ["linear"], judge)
+    return lambda cells, printed: judge_each(cells, table, ["linear"], judge)
 
 
-def larger_helps(axis: int) -> Judge:
+def claim_larger_helps(axis: int) -> Judge:
     """That the largest batch has a lower error than the smallest, on the mean of the epochs (axis 1); or the reverse (axis 0).
 
     The values between are not judged: neither whether each step helps nor whether it would be so beyond the range.
@@ -88,18 +99,22 @@ def larger_helps(axis: int) -> Judge:
         least, most = ({at[1 - axis]: m for at, m in row.items() if at[axis] == end} for end in (values[0], values[-1]))
         common = sorted(other for other in most if other in least)
         if len(values) < 2 or not common:
-            raise Missing(f"needs two values of {names[axis]} at one of {names[1 - axis]} in Figure 7")
-        d = of(*((side / len(common), end[other]) for side, end in ((1, most), (-1, least)) for other in common))
+            raise Missing(f"needs results for two values of {names[axis]} at the same {names[1 - axis]} in Figure 7")
+        d = weigh_errors(*((side / len(common), end[other]) for side, end in ((1, most), (-1, least)) for other in common))
         over = ", ".join(f"{other:g}" for other in common)
         return Judgement(
-            sign(d), (f"{names[axis]} {values[-1]:g} less {values[0]:g}, mean over {names[1 - axis]} {over}: {told(d)}",)
+            judge_below_zero(d),
+            (
+                f"{names[axis]} {values[-1]:g} vs {values[0]:g}, linear evaluation, mean over {names[1 - axis]} {over}: "
+                f"{format_difference(d)}",
+            ),
         )
 
-    return lambda cells, printed: each(cells, "figure7", ["linear"], judge)
+    return lambda cells, printed: judge_each(cells, "figure7", ["linear"], judge)
 
 
 def need_ends(axis: int) -> Need:
-    """Return the need of `larger_helps`: a data set with both ends of one axis at a common value of the other."""
+    """Return the need of `claim_larger_helps`: a data set with both ends of one axis at a common value of the other."""
 
     def enough(at: Set[tuple[float, float]]) -> bool:
         low, high = ({point[1 - axis] for point in at if point[axis] == end(p[axis] for p in at)} for end in (min, max))
@@ -111,43 +126,44 @@ def need_ends(axis: int) -> Need:
 CLAIMS = (
     Claim(
         "no-predictor-falls-to-chance", "5.1", ("table4",),
-        "Without a predictor the encoder learns next to nothing.", collapses("table4", "No predictor", "2-layer MLP"),
+        "Without a predictor the encoder learns next to nothing.", claim_collapse("table4", "No predictor", "2-layer MLP"),
         need_columns("table4", "No predictor", "2-layer MLP", chance=True),
     ),
     Claim(
         "frozen-predictor-falls-to-chance", "5.1", ("table4",),
         "With a predictor that stays as it was initialised the encoder learns next to nothing.",
-        collapses("table4", "Fixed random init", "2-layer MLP"),
+        claim_collapse("table4", "Fixed random init", "2-layer MLP"),
         need_columns("table4", "Fixed random init", "2-layer MLP", chance=True),
     ),
     Claim(
         "two-layers-beat-one", "5.1", ("table4",),
-        "A predictor of two layers leaves fewer errors than one of one layer.", better("table4", "2-layer MLP", "1-layer MLP"),
+        "A predictor of two layers leaves fewer errors than one of one layer.",
+        claim_better("table4", "2-layer MLP", "1-layer MLP"),
         need_columns("table4", "2-layer MLP", "1-layer MLP"),
     ),
     Claim(
         "no-stop-gradient-falls-to-chance", "5.2", ("table5",),
         "Where gradients flow into the target as well, the encoder learns next to nothing.",
-        collapses("table5", "Without stop-gradient", "With stop-gradient"),
+        claim_collapse("table5", "Without stop-gradient", "With stop-gradient"),
         need_columns("table5", "Without stop-gradient", "With stop-gradient", chance=True),
     ),
     Claim(
         "larger-batches-help", "5.3", ("figure7",),
-        "The largest batch leaves fewer errors than the smallest.", larger_helps(1), need_ends(1),
+        "The largest batch leaves fewer errors than the smallest.", claim_larger_helps(1), need_ends(1),
     ),
     Claim(
         "more-epochs-help", "5.3", ("figure7",),
-        "The longest training leaves fewer errors than the shortest.", larger_helps(0), need_ends(0),
+        "The longest training leaves fewer errors than the shortest.", claim_larger_helps(0), need_ends(0),
     ),
     Claim(
         "cross-entropy-worse", "5.4", ("table6",),
-        "Cosine similarity leaves fewer errors than cross-entropy.", better("table6", "Cosine", "Cross-entropy"),
+        "Cosine similarity leaves fewer errors than cross-entropy.", claim_better("table6", "Cosine", "Cross-entropy"),
         need_columns("table6", "Cosine", "Cross-entropy"),
     ),
     Claim(
         "cross-entropy-converges", "5.4", ("table6",),
         "With cross-entropy the encoder still learns: it does not fall to chance.",
-        converges("table6", "Cross-entropy", "Cosine"),
+        claim_convergence("table6", "Cross-entropy", "Cosine"),
         need_columns("table6", "Cross-entropy", "Cosine", chance=True),
     ),
 )  # fmt: skip

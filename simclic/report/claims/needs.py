@@ -12,7 +12,7 @@ CLASSES = {facts.title: facts.classes for facts in FACTS.values()}
 STAGES = {"linear": "linear", "finetune": "fine-tuned"}
 
 
-def points(places: Iterable[Key], exhibit: str, stage: str) -> dict[str, set[Any]]:
+def group_points(places: Iterable[Key], exhibit: str, stage: str) -> dict[str, set[Any]]:
     """Return where an exhibit has numbers under one protocol: by data set, the `at` (see Key) of each."""
     by_dataset: dict[str, set[Any]] = {}
     for place in places:
@@ -23,15 +23,15 @@ def points(places: Iterable[Key], exhibit: str, stage: str) -> dict[str, set[Any
 
 def need_one(exhibit: str, stages: Iterable[str], enough: Callable[[Set[Any]], bool]) -> Need:
     """Return the need of a claim judged on each data set alone (see `each`): a data set whose points are enough."""
-    return lambda places, printed: any(enough(at) for stage in stages for at in points(places, exhibit, stage).values())
+    return lambda places, printed: any(enough(at) for stage in stages for at in group_points(places, exhibit, stage).values())
 
 
 def need_columns(table: str, first: str, second: str, chance: bool = False) -> Need:
     """Return the need of a claim about two columns: a data set that has both. chance: and a known number of classes."""
 
     def need(places: Collection[Key], printed: Collection[Key]) -> bool:
-        found = points(places, table, "linear")
-        return any({first, second} <= at for dataset, at in found.items() if not chance or dataset in CLASSES)
+        by_dataset = group_points(places, table, "linear")
+        return any({first, second} <= at for dataset, at in by_dataset.items() if not chance or dataset in CLASSES)
 
     return need
 
@@ -40,7 +40,7 @@ def need_rows(stage: str, datasets: Iterable[str], again: Collection[str], metho
     """Return the need of a claim on all of these data sets: rows run `again` here, and these methods run here or printed."""
 
     def need(places: Collection[Key], printed: Collection[Key]) -> bool:
-        own, old = points(places, "table2", stage), points(printed, "table2", stage)
+        own, old = group_points(places, "table2", stage), group_points(printed, "table2", stage)
         return all(own.get(name, set()) >= {*again} and own[name] | old.get(name, set()) >= {*methods} for name in datasets)
 
     return need
@@ -50,7 +50,7 @@ def need_both(exhibit: str, enough: Callable[[Set[float], Set[float]], bool]) ->
     """Return the need of a claim on both protocols: a data set whose linear and fine-tuned points are enough."""
 
     def need(places: Collection[Key], printed: Collection[Key]) -> bool:
-        linear, tuned = (points(places, exhibit, stage) for stage in STAGES)
+        linear, tuned = (group_points(places, exhibit, stage) for stage in STAGES)
         return any(enough(at, tuned[dataset]) for dataset, at in linear.items() if dataset in tuned)
 
     return need
@@ -60,7 +60,7 @@ def need_smaller(other: str) -> Need:
     """Return the need of `smaller_range`: a data set with several points of both figures under one protocol."""
 
     def need(places: Collection[Key], printed: Collection[Key]) -> bool:
-        pairs = [(points(places, "figure6", stage), points(places, other, stage)) for stage in STAGES]
+        pairs = [(group_points(places, "figure6", stage), group_points(places, other, stage)) for stage in STAGES]
         return any(len(at) > 1 and len(theirs.get(dataset, ())) > 1 for eps, theirs in pairs for dataset, at in eps.items())
 
     return need

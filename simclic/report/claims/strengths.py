@@ -5,25 +5,25 @@ from functools import partial
 from itertools import combinations
 
 from simclic.report.cell_keys import Cells, Key
-from simclic.report.claims.needs import CLASSES, STAGES, need_both, need_one, need_smaller, points
+from simclic.report.claims.needs import CLASSES, STAGES, group_points, need_both, need_one, need_smaller
 from simclic.report.claims.verdicts import (
     Claim,
     Judgement,
     Missing,
     Row,
     Verdict,
-    attempt,
-    best,
-    each,
-    less,
-    of,
-    row,
-    rows,
-    sign,
-    title,
-    together,
-    told,
-    worst,
+    combine_judgements,
+    combine_verdicts,
+    find_best,
+    format_difference,
+    judge_below_zero,
+    judge_each,
+    judge_place,
+    name_exhibit,
+    select_row,
+    select_rows,
+    subtract_errors,
+    weigh_errors,
 )
 from simclic.report.noise import Difference
 
@@ -32,37 +32,41 @@ CLOSE = 1e-9  # two values of x that differ by less are one
 TENTH = 0.1  # slopes are in points per 0.1 of x
 
 
-def finetuned_below_linear(cells: Cells, printed: Cells) -> Judgement:
-    """At every tau that has both, fine-tuning makes fewer errors than linear evaluation. Fails if it is clearly more at one."""
-    return both("figure4", cells, _below)
+def judge_finetuned_below_linear(cells: Cells, printed: Cells) -> Judgement:
+    """Judge that fine-tuning has the lower error at every tau that has both. Fails if it is clearly higher at one."""
+    return judge_both_stages("figure4", cells, _judge_finetuned_below)
 
 
-def _below(linear: Row, tuned: Row) -> Judgement:
+def _judge_finetuned_below(linear: Row, tuned: Row) -> Judgement:
     taus = sorted(tau for tau in linear if tau in tuned)
     if not taus:
         raise Missing("needs one tau of Figure 4 both linear and fine-tuned")
-    apart = {tau: less(tuned[tau], linear[tau]) for tau in taus}
+    apart = {tau: subtract_errors(tuned[tau], linear[tau]) for tau in taus}
     lines = ", ".join(f"{tau:g}: {apart[tau].points:+.2f} ± {apart[tau].error:.2f}" for tau in taus)
-    return Judgement(worst(map(sign, apart.values())), (f"fine-tuned less linear at tau {lines}",))
+    return Judgement(
+        combine_verdicts(map(judge_below_zero, apart.values())), (f"Fine-tuning vs linear evaluation at tau {lines}",)
+    )
 
 
-def more_classes(cells: Cells, printed: Cells) -> Judgement:
+def judge_more_classes(cells: Cells, printed: Cells) -> Judgement:
     """With more classes the best tau is never smaller, and with the most classes it is larger than with the fewest.
 
     The best tau of a data set is any that is not clearly worse than the lowest, see `best`. Holds if it is so whichever of
     them are taken; fails if for some two data sets it is the other way round whichever are taken.
     """
-    found = {stage: rows(cells, "figure4", stage) for stage in STAGES}
-    if not any(found.values()):
-        raise Missing("needs Figure 4, of which nothing is there")
-    return together([attempt(STAGES[stage], partial(_ordered, those)) for stage, those in found.items() if those])
+    by_stage = {stage: select_rows(cells, "figure4", stage) for stage in STAGES}
+    if not any(by_stage.values()):
+        raise Missing("needs results of Figure 4; there are none")
+    return combine_judgements(
+        [judge_place(STAGES[stage], partial(_judge_order, stage_rows)) for stage, stage_rows in by_stage.items() if stage_rows]
+    )
 
 
-def _ordered(those: Mapping[str, Row]) -> Judgement:
-    known = sorted(those.values(), key=lambda row: row.classes)
+def _judge_order(stage_rows: Mapping[str, Row]) -> Judgement:
+    known = sorted(stage_rows.values(), key=lambda row: row.classes)
     if known[0].classes == known[-1].classes:
-        raise Missing(f"needs data sets with different numbers of classes in Figure 4; there is {', '.join(those)}")
-    among = {row.dataset: best(row) for row in known}
+        raise Missing(f"needs data sets with different numbers of classes in Figure 4; there is {', '.join(stage_rows)}")
+    among = {row.dataset: find_best(row) for row in known}
     pairs = [(a, b, among[a.dataset][1], among[b.dataset][1]) for a, b in combinations(known, 2) if a.classes < b.classes]
     ends = [(few, many) for a, b, few, many in pairs if (a.classes, b.classes) == (known[0].classes, known[-1].classes)]
     verdict: Verdict = "undecided"
@@ -70,115 +74,120 @@ def _ordered(those: Mapping[str, Row]) -> Judgement:
         verdict = "fails"
     elif all(max(few) <= min(many) for _, _, few, many in pairs) and all(max(few) < min(many) for few, many in ends):
         verdict = "holds"
-    lines = [f"{r.dataset} ({r.classes} classes) {_lowest(among[r.dataset])}" for r in known]
+    lines = [f"{r.dataset} ({r.classes} classes) {_format_best(among[r.dataset])}" for r in known]
     return Judgement(verdict, ("lowest error at tau, " + "; ".join(lines),))
 
 
-def _lowest(found: tuple[float, Sequence[float]]) -> str:
-    """The x of the lowest error and those that may as well be it: "0.3 (within noise 0.2, 0.3)"."""
-    return f"{found[0]:g} (within noise {', '.join(f'{x:g}' for x in found[1])})"
+def _format_best(best: tuple[float, Sequence[float]]) -> str:
+    """The x of the lowest error and those that may as well be it: "0.3 (not clearly higher at 0.2, 0.3)"."""
+    return f"{best[0]:g} (not clearly higher at {', '.join(f'{x:g}' for x in best[1])})"
 
 
-def end_is_worse(name: str, end: int) -> Callable[[Row], Judgement]:
+def claim_end_is_worse(name: str, end: int) -> Callable[[Row], Judgement]:
     """That one end of a grid, 0 or -1, is clearly worse than its best; it fails if that is clearly better than all others.
 
     See `best`.
     """
 
     def judge(row: Row) -> Judgement:
-        lowest, among = best(row)
+        lowest, among = find_best(row)
         x = row.grid[end]
         verdict: Verdict = "holds" if x not in among else "fails" if among == [x] else "undecided"
-        line = f"lowest error at {name} {_lowest((lowest, among))}"
+        line = f"lowest error at {name} {_format_best((lowest, among))}"
         if lowest != x:
-            line += f"; {x:g} less {lowest:g}: {told(less(row[x], row[lowest]), len(row) - 1)}"
+            line += f"; {name} {x:g} vs {lowest:g}: {format_difference(subtract_errors(row[x], row[lowest]), len(row) - 1)}"
         return Judgement(verdict, (line,))
 
     return judge
 
 
-def best_near_a_quarter(row: Row) -> Judgement:
+def judge_best_near_quarter(row: Row) -> Judgement:
     """The lowest error is at a p within NEAR, and both ends of the grid are clearly worse.
 
     Fails if every p within NEAR is clearly worse than the lowest, see `best`.
     """
     low, high = row.grid[0], row.grid[-1]
-    near = [p for p in row.grid if _near(p)]
+    near = [p for p in row.grid if _is_near_peak(p)]
     if not near or low in near or high in near:
-        raise Missing(f"needs p within {NEAR[0]} to {NEAR[1]} and on either side of it; there is {low:g} to {high:g}")
-    lowest, among = best(row)
+        raise Missing(f"needs p within {NEAR[0]} to {NEAR[1]} and on either side of it; the results cover {low:g} to {high:g}")
+    lowest, among = find_best(row)
     verdict: Verdict = "undecided"
     if not set(near) & set(among):
         verdict = "fails"
     elif lowest in near and low not in among and high not in among:
         verdict = "holds"
     peak = min(near, key=lambda p: row[p].value)
-    ends = "; ".join(f"{p:g} less {peak:g}: {told(less(row[p], row[peak]), len(row) - 1)}" for p in (low, high))
-    return Judgement(verdict, (f"lowest error at p {_lowest((lowest, among))}; {ends}",))
+    ends = "; ".join(
+        f"p {p:g} vs {peak:g}: {format_difference(subtract_errors(row[p], row[peak]), len(row) - 1)}" for p in (low, high)
+    )
+    return Judgement(verdict, (f"lowest error at p {_format_best((lowest, among))}; {ends}",))
 
 
-def faster_and_faster(row: Row) -> Judgement:
+def judge_faster_beyond_quarter(row: Row) -> Judgement:
     """From PEAK to the largest p the error rises, and it rises more steeply in the last interval than in the first.
 
     If there is but one interval beyond PEAK, the one that ends there takes the place of the first.
     """
-    after = [p for p in row.grid if p >= _peak(row)]
+    after = [p for p in row.grid if p >= _find_peak(row)]
     steps = list(zip(row.grid, row.grid[1:], strict=False))
     if len(after) < 2 or len(steps) < 2:
         raise Missing(f"needs p beyond {PEAK} and two intervals; there is {', '.join(f'{p:g}' for p in row.grid)}")
     first, last = steps[-max(len(after) - 1, 2)], steps[-1]
-    rise, bend = less(row[after[0]], row[after[-1]]), _bend(row, last, first)
-    line = f"{after[-1]:g} less {after[0]:g}: {told(less(row[after[-1]], row[after[0]]))}"
-    slopes = f"slope from {last[0]:g} less slope from {first[0]:g}: {told(_bend(row, first, last))} per {TENTH}"
-    return Judgement(worst([sign(rise), sign(bend)]), (line, slopes))
+    rise, bend = subtract_errors(row[after[0]], row[after[-1]]), _subtract_slopes(row, last, first)
+    line = f"p {after[-1]:g} vs {after[0]:g}: {format_difference(subtract_errors(row[after[-1]], row[after[0]]))}"
+    steeper = format_difference(_subtract_slopes(row, first, last))
+    slopes = f"slope from p {last[0]:g} vs slope from p {first[0]:g}, per {TENTH}: {steeper}"
+    return Judgement(combine_verdicts([judge_below_zero(rise), judge_below_zero(bend)]), (line, slopes))
 
 
-def _peak(row: Row) -> float:
-    """The p of the grid that is nearest to PEAK. Raises Missing if none is near it."""
-    found = min(row.grid, key=lambda p: abs(p - PEAK))
-    if not _near(found):
+def _find_peak(row: Row) -> float:
+    """Return the p of the grid that is nearest to PEAK. Raises Missing if none is near it."""
+    peak = min(row.grid, key=lambda p: abs(p - PEAK))
+    if not _is_near_peak(peak):
         raise Missing(f"needs p of about {PEAK}; there is {', '.join(f'{p:g}' for p in row.grid)}")
-    return found
+    return peak
 
 
-def _near(p: float) -> bool:
+def _is_near_peak(p: float) -> bool:
     return NEAR[0] - CLOSE <= p <= NEAR[1] + CLOSE
 
 
-def _bend(row: Row, a: tuple[float, float], b: tuple[float, float]) -> Difference:
-    """The slope in interval b less that in interval a, points per TENTH."""
+def _subtract_slopes(row: Row, a: tuple[float, float], b: tuple[float, float]) -> Difference:
+    """Return the slope in interval b minus that in interval a, in points per TENTH."""
     weights: dict[float, float] = {}
-    for side, (left, right) in ((-1, a), (1, b)):
-        for way, x in ((-1, left), (1, right)):
-            weights[x] = weights.get(x, 0.0) + side * way * TENTH / (right - left)
-    return of(*((weight, row[x]) for x, weight in weights.items()))
+    for side, (start, right) in ((-1, a), (1, b)):
+        for way, x in ((-1, start), (1, right)):
+            weights[x] = weights.get(x, 0.0) + side * way * TENTH / (right - start)
+    return weigh_errors(*((weight, row[x]) for x, weight in weights.items()))
 
 
-def gap_widens(cells: Cells, printed: Cells) -> Judgement:
-    """Linear less fine-tuned is larger at the largest p than at PEAK."""
-    return both("figure5", cells, _widens)
+def judge_gap_widens(cells: Cells, printed: Cells) -> Judgement:
+    """Judge that linear minus fine-tuned error is larger at the largest p than at PEAK."""
+    return judge_both_stages("figure5", cells, _judge_gap)
 
 
-def _widens(linear: Row, tuned: Row) -> Judgement:
-    peak, last = _peak(linear), linear.grid[-1]
+def _judge_gap(linear: Row, tuned: Row) -> Judgement:
+    peak, last = _find_peak(linear), linear.grid[-1]
     if peak == last:
         raise Missing(f"needs p beyond {PEAK}")
-    near, far = less(linear[peak], tuned[peak]), less(linear[last], tuned[last])
-    d = of((1, linear[peak]), (-1, tuned[peak]), (-1, linear[last]), (1, tuned[last]))
+    near, far = subtract_errors(linear[peak], tuned[peak]), subtract_errors(linear[last], tuned[last])
+    d = weigh_errors((1, linear[peak]), (-1, tuned[peak]), (-1, linear[last]), (1, tuned[last]))
     gaps = f"{peak:g}: {near.points:+.2f} ± {near.error:.2f}, at {last:g}: {far.points:+.2f} ± {far.error:.2f}"
-    return Judgement(sign(d), (f"linear less fine-tuned at p {gaps}; the former less the latter {told(d)}",))
+    return Judgement(
+        judge_below_zero(d), (f"Linear evaluation minus fine-tuning at p {gaps}; first gap vs second: {format_difference(d)}",)
+    )
 
 
-def both(exhibit: str, cells: Cells, judge: Callable[[Row, Row], Judgement]) -> Judgement:
-    """Judged on every data set of a figure, given its rows under linear evaluation and fine-tuning."""
+def judge_both_stages(exhibit: str, cells: Cells, judge: Callable[[Row, Row], Judgement]) -> Judgement:
+    """Judge every data set of a figure by its rows under linear evaluation and fine-tuning."""
     datasets = dict.fromkeys(key.dataset for key in cells if key.exhibit == exhibit)
     if not datasets:
-        raise Missing(f"needs {title(exhibit)}, of which nothing is there")
-    pairs = {d: [row(cells, exhibit, stage, d) for stage in STAGES] for d in datasets}
-    return together([attempt(d, partial(judge, *pair)) for d, pair in pairs.items()])
+        raise Missing(f"needs results of {name_exhibit(exhibit)}; there are none")
+    pairs = {d: [select_row(cells, exhibit, stage, d) for stage in STAGES] for d in datasets}
+    return combine_judgements([judge_place(d, partial(judge, *pair)) for d, pair in pairs.items()])
 
 
-def smaller_range(other: str) -> Callable[[Cells, Cells], Judgement]:
+def claim_smaller_range(other: str) -> Callable[[Cells, Cells], Judgement]:
     """That eps (Figure 6) matters less than what another figure varies: the error has a smaller range over its grid.
 
     The range, the highest error less the lowest, grows with noise, as both are picked after the fact; it does so on either side
@@ -187,44 +196,50 @@ def smaller_range(other: str) -> Callable[[Cells, Cells], Judgement]:
     """
 
     def judge(cells: Cells, printed: Cells) -> Judgement:
-        return each(cells, "figure6", STAGES, lambda eps: _smaller(eps, row(cells, other, eps.stage, eps.dataset)))
+        return judge_each(
+            cells, "figure6", STAGES, lambda eps: _judge_smaller_range(eps, select_row(cells, other, eps.stage, eps.dataset))
+        )
 
     return judge
 
 
-def _smaller(eps: Row, other: Row) -> Judgement:
-    (low, high), (least, most) = (_range(row) for row in (eps, other))
-    d = of((1, eps[high]), (-1, eps[low]), (-1, other[most]), (1, other[least]))
+def _judge_smaller_range(eps: Row, other: Row) -> Judgement:
+    (low, high), (least, most) = (_find_range(row) for row in (eps, other))
+    d = weigh_errors((1, eps[high]), (-1, eps[low]), (-1, other[most]), (1, other[least]))
     own, theirs = eps[high].value - eps[low].value, other[most].value - other[least].value
-    return Judgement(sign(d), (f"range {own:.2f} over eps, {theirs:.2f} in {title(other.exhibit)}; {told(d)}",))
+    return Judgement(
+        judge_below_zero(d),
+        (f"range of errors over eps ({own:.2f}) vs in {name_exhibit(other.exhibit)} ({theirs:.2f}): {format_difference(d)}",),
+    )
 
 
-def _range(row: Row) -> tuple[float, float]:
-    """Where the error is lowest and where it is highest."""
+def _find_range(row: Row) -> tuple[float, float]:
+    """Return the x of the lowest and of the highest error."""
     return min(row.grid, key=lambda x: row[x].value), max(row.grid, key=lambda x: row[x].value)
 
 
-def several(at: Set[float]) -> bool:
+def has_several(at: Set[float]) -> bool:
     """Return whether a curve has several points."""
     return len(at) > 1
 
 
 def around_a_quarter(at: Set[float]) -> bool:
     """Return whether a curve has a p within NEAR, and one on either side of it."""
-    return len(at) > 2 and any(map(_near, at)) and not _near(min(at)) and not _near(max(at))
+    return len(at) > 2 and any(map(_is_near_peak, at)) and not _is_near_peak(min(at)) and not _is_near_peak(max(at))
 
 
 def beyond_a_quarter(at: Set[float], intervals: int = 1) -> bool:
     """Return whether a curve has so many intervals, and a p beyond the one nearest to PEAK, which is within NEAR."""
     nearest = min(sorted(at), key=lambda p: abs(p - PEAK), default=0.0)
-    return len(at) > intervals and _near(nearest) and nearest < max(at)
+    return len(at) > intervals and _is_near_peak(nearest) and nearest < max(at)
 
 
 def need_classes(places: Collection[Key], printed: Collection[Key]) -> bool:
     """Return whether Figure 4 has curves of data sets with different, known numbers of classes, and no others."""
-    found = [points(places, "figure4", stage) for stage in STAGES]
+    by_stage = [group_points(places, "figure4", stage) for stage in STAGES]
     return any(
-        len({CLASSES.get(name) for name in p}) > 1 and CLASSES.keys() >= p.keys() and all(map(several, p.values())) for p in found
+        len({CLASSES.get(name) for name in p}) > 1 and CLASSES.keys() >= p.keys() and all(map(has_several, p.values()))
+        for p in by_stage
     )
 
 
@@ -236,50 +251,50 @@ def _both_ends(linear: Set[float], tuned: Set[float]) -> bool:
 CLAIMS = (
     Claim(
         "finetuned-below-linear", "4.3", ("figure4",),
-        "Whatever tau is, fine-tuning leaves fewer errors than linear evaluation.", finetuned_below_linear,
+        "Whatever tau is, fine-tuning leaves fewer errors than linear evaluation.", judge_finetuned_below_linear,
         need_both("figure4", lambda linear, tuned: bool(linear & tuned)),
     ),
     Claim(
         "more-classes-larger-tau", "4.3", ("figure4",),
-        "The best tau is larger where there are more classes to tell apart.", more_classes, need_classes,
+        "The best tau is larger where there are more classes to tell apart.", judge_more_classes, need_classes,
     ),
     Claim(
         "tau-too-large", "4.3", ("figure4",),
         "Tau can be too large: the error is higher again at the end of its range.",
-        lambda cells, printed: each(cells, "figure4", STAGES, end_is_worse("tau", -1)),
-        need_one("figure4", STAGES, several),
+        lambda cells, printed: judge_each(cells, "figure4", STAGES, claim_end_is_worse("tau", -1)),
+        need_one("figure4", STAGES, has_several),
     ),
     Claim(
         "best-p-near-a-quarter", "4.3", ("figure5",),
         "The error is lowest for a p of about 0.25, and higher for much smaller and much larger ones.",
-        lambda cells, printed: each(cells, "figure5", STAGES, best_near_a_quarter),
+        lambda cells, printed: judge_each(cells, "figure5", STAGES, judge_best_near_quarter),
         need_one("figure5", STAGES, around_a_quarter),
     ),
     Claim(
         "faster-beyond-a-quarter", "4.3", ("figure5",),
         "Beyond 0.25 each further step of p costs more than the one before.",
-        lambda cells, printed: each(cells, "figure5", STAGES, faster_and_faster),
+        lambda cells, printed: judge_each(cells, "figure5", STAGES, judge_faster_beyond_quarter),
         need_one("figure5", STAGES, partial(beyond_a_quarter, intervals=2)),
     ),
     Claim(
         "gap-widens-with-p", "4.3", ("figure5",),
-        "Fine-tuning gains more over linear evaluation when p is large than when it is 0.25.", gap_widens,
+        "Fine-tuning gains more over linear evaluation when p is large than when it is 0.25.", judge_gap_widens,
         need_both("figure5", _both_ends),
     ),
     Claim(
         "some-size-of-noise-helps", "4.3", ("figure6",),
         "Noise of some size is better than next to none.",
-        lambda cells, printed: each(cells, "figure6", STAGES, end_is_worse("eps", 0)),
-        need_one("figure6", STAGES, several),
+        lambda cells, printed: judge_each(cells, "figure6", STAGES, claim_end_is_worse("eps", 0)),
+        need_one("figure6", STAGES, has_several),
     ),
     Claim(
         "eps-matters-less-than-tau", "4.3", ("figure4", "figure6"),
-        "The size of the noise changes the error less than tau does.", smaller_range("figure4"),
+        "The size of the noise changes the error less than tau does.", claim_smaller_range("figure4"),
         need_smaller("figure4"),
     ),
     Claim(
         "eps-matters-less-than-p", "4.3", ("figure5", "figure6"),
-        "The size of the noise changes the error less than p does.", smaller_range("figure5"),
+        "The size of the noise changes the error less than p does.", claim_smaller_range("figure5"),
         need_smaller("figure5"),
     ),
 )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from simclic.report.cell_keys import Cells, Key
 from simclic.report.claims.needs import CLASSES, STAGES, Need
-from simclic.report.noise import LEVEL, Difference, Measured, contrast, difference, shown
+from simclic.report.noise import LEVEL, Difference, Measured, compute_contrast, compute_difference, format_p
 
 # As claimed, beyond noise; within noise; the other way, beyond noise; for want of numbers; a figure that is printed without any.
 Verdict = Literal["holds", "undecided", "fails", "not run", "not printed"]
@@ -39,18 +39,18 @@ class Claim:
 
     @property
     def place(self) -> str:
-        """Where the paper says so: "Section 4.3, Figure 4"."""
-        return f"Section {self.section}, {titles(self.exhibits)}"
+        """Return where the paper says so: "Section 4.3, Figure 4"."""
+        return f"Section {self.section}, {name_exhibits(self.exhibits)}"
 
-    def on(self, cells: Cells, printed: Cells) -> Judgement:
-        """The claim judged; "not run", with what it needs, if numbers are missing."""
+    def judge_cells(self, cells: Cells, printed: Cells) -> Judgement:
+        """Return the verdict on these numbers, or "not run" and what is missing."""
         try:
             return self.judge(cells, printed)
         except Missing as e:
             return Judgement("not run", (str(e),))
 
     def can_be_judged(self, places: Collection[Key], printed: Collection[Key]) -> bool:
-        """Return whether `on` gives a verdict once there are numbers at these places. A seed in common is taken for granted."""
+        """Return whether `judge_cells` gives a verdict once these places have numbers, assuming a common seed."""
         return self.need(places, printed)
 
 
@@ -66,56 +66,56 @@ class Row(dict[Any, Measured]):
         self.exhibit, self.stage, self.dataset = exhibit, stage, dataset
 
     def __missing__(self, at: Any) -> Measured:
-        raise Missing(f"needs {at} of {title(self.exhibit)}, {STAGES[self.stage]}")
+        raise Missing(f"needs {at} of {name_exhibit(self.exhibit)}, {STAGES[self.stage]}")
 
     @property
     def classes(self) -> int:
         """How many classes the data set has. Raises Missing for a folder of images: its name does not tell."""
         if self.dataset not in CLASSES:
-            raise Missing("needs the number of classes, which is not known here")
+            raise Missing("needs the number of classes, which is unknown for this data set")
         return CLASSES[self.dataset]
 
     @property
     def grid(self) -> list[float]:
         """The values of x in order. Raises Missing unless there are several."""
         if len(self) < 2:
-            raise Missing(f"needs several points of {title(self.exhibit)}, {STAGES[self.stage]}")
+            raise Missing(f"needs several points of {name_exhibit(self.exhibit)}, {STAGES[self.stage]}")
         return sorted(self)
 
 
-def rows(cells: Cells, exhibit: str, stage: str) -> dict[str, Row]:
-    """What an exhibit shows under one protocol, by data set."""
-    found: dict[str, Row] = {}
+def select_rows(cells: Cells, exhibit: str, stage: str) -> dict[str, Row]:
+    """Return the errors of an exhibit under one protocol, by data set."""
+    by_dataset: dict[str, Row] = {}
     for key, measured in cells.items():
         if (key.exhibit, key.stage) == (exhibit, stage):
-            found.setdefault(key.dataset, Row(*key[:3]))[key.at] = measured
-    return found
+            by_dataset.setdefault(key.dataset, Row(*key[:3]))[key.at] = measured
+    return by_dataset
 
 
-def row(cells: Cells, exhibit: str, stage: str, dataset: str) -> Row:
-    """What an exhibit shows on one data set under one protocol; it may be nothing."""
-    return rows(cells, exhibit, stage).get(dataset, Row(exhibit, stage, dataset))
+def select_row(cells: Cells, exhibit: str, stage: str, dataset: str) -> Row:
+    """Return the errors of an exhibit on one data set under one protocol; the row may be empty."""
+    return select_rows(cells, exhibit, stage).get(dataset, Row(exhibit, stage, dataset))
 
 
-def each(cells: Cells, exhibit: str, stages: Collection[str], judge: Callable[[Row], Judgement]) -> Judgement:
-    """Judged on every data set that there is, under every one of these protocols that there is; see `together`."""
-    found = [row for stage in stages for row in rows(cells, exhibit, stage).values()]
-    if not found:
-        raise Missing(f"needs {title(exhibit)}, of which nothing is there")
-    places = [row.dataset + (f", {STAGES[row.stage]}" if len(stages) > 1 else "") for row in found]
-    return together([attempt(place, partial(judge, row)) for place, row in zip(places, found, strict=True)])
+def judge_each(cells: Cells, exhibit: str, stages: Collection[str], judge: Callable[[Row], Judgement]) -> Judgement:
+    """Judge a claim on every data set and protocol that has results; see `combine_judgements`."""
+    dataset_rows = [row for stage in stages for row in select_rows(cells, exhibit, stage).values()]
+    if not dataset_rows:
+        raise Missing(f"needs results of {name_exhibit(exhibit)}; there are none")
+    places = [row.dataset + (f", {STAGES[row.stage]}" if len(stages) > 1 else "") for row in dataset_rows]
+    return combine_judgements([judge_place(place, partial(judge, row)) for place, row in zip(places, dataset_rows, strict=True)])
 
 
-def attempt(place: str, judge: Callable[[], Judgement]) -> Judgement:
-    """What is judged at one place, which is put before its evidence; "not run" if it lacks numbers."""
+def judge_place(place: str, judge: Callable[[], Judgement]) -> Judgement:
+    """Judge one data set and put its name before the evidence; "not run" if numbers are missing."""
     try:
-        found = judge()
+        judgement = judge()
     except Missing as e:
-        found = Judgement("not run", (str(e),))
-    return Judgement(found.verdict, (f"{place}: {found.evidence[0]}", *found.evidence[1:]))
+        judgement = Judgement("not run", (str(e),))
+    return Judgement(judgement.verdict, (f"{place}: {judgement.evidence[0]}", *judgement.evidence[1:]))
 
 
-def together(parts: Sequence[Judgement], needs_all: bool = False) -> Judgement:
+def combine_judgements(parts: Sequence[Judgement], needs_all: bool = False) -> Judgement:
     """Fails if it fails anywhere, else undecided if it is so anywhere, else holds.
 
     No test is corrected for how many places there are. Where numbers are missing nothing is decided, but said; needs_all: then
@@ -124,36 +124,36 @@ def together(parts: Sequence[Judgement], needs_all: bool = False) -> Judgement:
     order: tuple[Verdict, ...] = ("fails", "undecided", "holds", "not run")
     if needs_all:
         order = ("fails", "not run", "undecided", "holds")
-    found = {part.verdict for part in parts}
-    return Judgement(next(v for v in order if v in found), tuple(line for part in parts for line in part.evidence))
+    verdicts = {part.verdict for part in parts}
+    return Judgement(next(v for v in order if v in verdicts), tuple(line for part in parts for line in part.evidence))
 
 
-def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """The verdict on several things that are claimed at once."""
-    return together([Judgement(verdict, ()) for verdict in verdicts]).verdict
+def combine_verdicts(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the verdict on several statements that must all hold."""
+    return combine_judgements([Judgement(verdict, ()) for verdict in verdicts]).verdict
 
 
-def sign(d: Difference) -> Verdict:
-    """Of a claim that a difference is below zero."""
+def judge_below_zero(d: Difference) -> Verdict:
+    """Return the verdict on the claim that a difference is below zero."""
     if not d.clear:
         return "undecided"
     return "holds" if d.points < 0 else "fails"
 
 
-def of(*terms: tuple[float, Measured]) -> Difference:
-    """The weighted sum of errors, see noise.contrast. Raises Missing if they have no seed in common."""
-    found = contrast(terms)
-    if found is None:
-        raise Missing("needs results of one seed: those that are there have none in common")
-    return found
+def weigh_errors(*terms: tuple[float, Measured]) -> Difference:
+    """Return the weighted sum of errors, see noise.contrast. Raises Missing if they have no seed in common."""
+    weighted = compute_contrast(terms)
+    if weighted is None:
+        raise Missing("needs results of one seed in common; the existing results share no seed")
+    return weighted
 
 
-def less(first: Measured, second: Measured) -> Difference:
-    """The error of the first less that of the second. Raises Missing if they have no seed in common."""
-    return of((1, first), (-1, second))
+def subtract_errors(first: Measured, second: Measured) -> Difference:
+    """Return the error of the first minus that of the second. Raises Missing if they have no seed in common."""
+    return weigh_errors((1, first), (-1, second))
 
 
-def best(row: Row) -> tuple[float, list[float]]:
+def find_best(row: Row) -> tuple[float, list[float]]:
     """The x of the lowest error in a figure, and in order every x that may as well have it: not clearly worse than the lowest.
 
     As the lowest is picked after the fact, each p-value is multiplied by the number of others (Bonferroni).
@@ -161,22 +161,28 @@ def best(row: Row) -> tuple[float, list[float]]:
     lowest = min(row.grid, key=lambda x: row[x].value)
 
     def clearly_worse(x: float) -> bool:
-        d = difference(row[x], row[lowest])
+        d = compute_difference(row[x], row[lowest])
         return d is not None and d.points > 0 and d.p * (len(row) - 1) < LEVEL
 
     return lowest, [x for x in row.grid if not clearly_worse(x)]
 
 
-def told(d: Difference, times: int = 1) -> str:
-    """A difference as evidence shows it: "-0.06 ± 0.32, p .85". times: what its p-value was multiplied by when it was judged."""
-    return f"{d.points:+.2f} ± {d.error:.2f}, p {shown(d.p)}" + (f" times {times}" if times > 1 else "")
+def format_difference(d: Difference, times: int = 1) -> str:
+    """Return a difference and its meaning: "-0.06 ± 0.32 (p = .85): no difference detected".
+
+    times: the number of comparisons that the p-value is corrected for.
+    """
+    p = min(d.p * times, 1.0)  # nan stays nan
+    corrected = f", corrected for {times} comparisons" if times > 1 else ""
+    outcome = "no difference detected" if not p < LEVEL else "clearly lower" if d.points < 0 else "clearly higher"
+    return f"{d.points:+.2f} ± {d.error:.2f} (p {'' if p < 0.001 else '= '}{format_p(p)}{corrected}): {outcome}"
 
 
-def title(exhibit: str) -> str:
-    """What the paper calls an exhibit: table2 is Table 2."""
+def name_exhibit(exhibit: str) -> str:
+    """Return the paper's name of an exhibit: table2 is Table 2."""
     return f"{exhibit[:-1].capitalize()} {exhibit[-1]}"
 
 
-def titles(exhibits: Sequence[str]) -> str:
-    """What the paper calls one exhibit, or several figures: Figures 4 and 6."""
-    return title(exhibits[0]) if len(exhibits) == 1 else f"Figures {' and '.join(name[-1] for name in exhibits)}"
+def name_exhibits(exhibits: Sequence[str]) -> str:
+    """Return the paper's name of one exhibit, or of several figures: Figures 4 and 6."""
+    return name_exhibit(exhibits[0]) if len(exhibits) == 1 else f"Figures {' and '.join(name[-1] for name in exhibits)}"
