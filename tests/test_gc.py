@@ -69,7 +69,7 @@ with claimed(Path(sys.argv[1]), sys.argv[2]):
 """
 
 
-def age(*paths, seconds=2 * deletable.DAY):
+def age(*paths, seconds=2 * 86_400):
     """Let files and folders have been written long ago."""
     for path in (p for top in paths for p in (*sorted(top.rglob("*"), reverse=True), top)):
         os.utime(path, (time.time() - seconds,) * 2, follow_symlinks=False)
@@ -276,9 +276,9 @@ def test_what_was_written_a_moment_ago_stays(here):
         path.parent.mkdir(exist_ok=True)
         path.write_text("half")
     assert "left-overs" not in found()
-    age(folder / ".checkpoint.0123abcd", seconds=deletable.TEN_MINUTES - 60)
+    age(folder / ".checkpoint.0123abcd", seconds=600 - 60)
     assert "left-overs" not in found()
-    age(folder / ".checkpoint.0123abcd", seconds=deletable.TEN_MINUTES + 60)
+    age(folder / ".checkpoint.0123abcd", seconds=600 + 60)
     assert found()["left-overs"] == [f"runs/{folder.name}/.checkpoint.0123abcd"]
 
 
@@ -379,7 +379,7 @@ def test_a_run_that_became_a_link_between_listing_and_deleting_stays(here, tmp_p
     kept = stamps(tmp_path / "moved")
     gone = garbage.delete_items(chosen, suites, Path("runs"), Path("data"))
     assert stamps(tmp_path / "moved") == kept
-    assert f"runs/{folder.name}: is a link by now" in gone.skipped
+    assert f"runs/{folder.name}: has become a link" in gone.skipped
 
 
 def test_unknown_files_stay_and_so_do_their_folders(here, told):
@@ -688,7 +688,7 @@ def test_without_a_terminal_it_only_lists(here, told):
     littered(here)
     before = stamps(here / "runs")
     code, out, _ = told("table2.py", "--runs-too")
-    assert (code, out.splitlines()[-1]) == (0, "nothing was deleted: this is no terminal to ask on; say --yes")
+    assert (code, out.splitlines()[-1]) == (0, "nothing was deleted: there is no terminal to ask on; add --yes")
     assert stamps(here / "runs") == before
 
 
@@ -699,7 +699,7 @@ def test_json_lists_and_deletes_nothing(here, told):
     made = json.loads(out)
     assert code == 0
     assert stamps(here / "runs") == before
-    assert [k["kind"] for k in made["kinds"]] == list(deletable.KINDS)
+    assert [k["kind"] for k in made["kinds"]] == list(deletable.Kind)
     assert made["total"]["bytes"] == made["safe"]["bytes"] == sum(k["bytes"] for k in made["kinds"]) > 0
     assert all(k["bytes"] == sum(item["bytes"] for item in k["items"]) for k in made["kinds"])
 

@@ -121,7 +121,7 @@ def stopped(one, minutes):
     """What becomes of a task that USR2 reaches after so many minutes."""
     state = task.TaskReport(one)
     state.began -= 60 * minutes
-    return task._stop(signal.SIGUSR2, state, Path("runs"), one.jobs())
+    return task._stop(signal.SIGUSR2, state, Path("runs"), one.parse_jobs())
 
 
 @pytest.fixture

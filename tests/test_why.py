@@ -34,7 +34,7 @@ def shown(explained):
     """What is printed, as a terminal without colours shows it."""
     out = io.StringIO()
     console = Console(file=out, width=1000)
-    for line in explained.lines():
+    for line in explained.format_lines():
         console.print(line, highlight=False, soft_wrap=True)
     return out.getvalue()
 
@@ -388,7 +388,7 @@ def test_hundreds_of_runs_take_under_a_second_and_no_torch(tmp_path):
         from simclic.schedule.why import explain
         root = Path(sys.argv[1])
         found = explain([load(path) for path in sys.argv[2:]], root, root, "figure4 tau=0.3 cifar10 linear")
-        assert len(found.cells) == 1 and found.lines()
+        assert len(found.cells) == 1 and found.format_lines()
         print({"torch", "pandas", "sklearn", "numpy"} & set(sys.modules))
     """
     exhibits = [str(ROOT / f"benchmarks/{name}.py") for name in sorted(PAPER_EXHIBITS)]

@@ -7,33 +7,32 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclic.cli import places
+from simclic.cli import places, print_errors, say
 from simclic.errors import InputError
 from simclic.experiment import load
-from simclic.schedule.deletable import FEATURES, KINDS, RUNS, Garbage, Item, bytes_on_disk, count_files
+from simclic.schedule.deletable import REASONS, Garbage, Item, Kind, bytes_on_disk, count_files
 from simclic.text import count_noun, format_bytes
 
 if TYPE_CHECKING:
-    from rich.console import Group
-    from rich.table import Table
+    from rich.console import Console
 
-LARGEST, MOST = 3, 12  # of a kind; lines of one sort
+MAX_ITEMS, MAX_LINES = 3, 12  # that are listed
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """The words after `simclic gc`."""
+    """Add the arguments of `simclic gc`."""
     parser.set_defaults(verb=gc)
-    text = "what is to stay, a file such as benchmarks/table2.py; with none, only what no exhibit could need goes"
+    text = "whose runs and data are kept, a file such as benchmarks/table2.py; without one, all runs and data are kept"
     parser.add_argument("exhibits", nargs="*", type=Path, metavar="EXHIBIT", help=text)
     places(parser)
-    parser.add_argument("--yes", action="store_true", help="delete all that loses nothing, without asking")
-    text = "runs and imported weights that no EXHIBIT asks for, too: their results are lost; asks unless --yes is given"
+    parser.add_argument("--yes", action="store_true", help="delete everything with which no result is lost, without asking")
+    text = "delete runs and imported weights that no EXHIBIT asks for, too; their results are lost (asks unless --yes is given)"
     parser.add_argument("--runs-too", action="store_true", help=text)
     parser.add_argument("--json", action="store_true", help="for programs: list, delete nothing")
 
 
 def gc(arguments: argparse.Namespace) -> int:
-    """List, ask, delete. Exit code 1 if something could not be deleted, 130 after Ctrl-C in a question."""
+    """List, ask, delete. Return 1 if something could not be deleted, 130 after Ctrl-C in a question."""
     from rich.console import Console
 
     from simclic.schedule.gc import delete_items, find_garbage
@@ -45,7 +44,7 @@ def gc(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(as_json(garbage), indent=1))
         return 0
-    console.print(draw_garbage(garbage, arguments), soft_wrap=True)
+    _print_garbage(console, garbage, arguments)
     try:
         chosen = _choose_items(arguments, garbage, may_ask=sys.stdin.isatty() and console.is_terminal)
     except KeyboardInterrupt:
@@ -54,113 +53,98 @@ def gc(arguments: argparse.Namespace) -> int:
     if not chosen:
         return 0
     deletion = delete_items(chosen, suites, arguments.runs, arguments.data)
-    lines = [f"stays: {line}" for line in deletion.skipped[:MOST]]
-    lines += [f"and {len(deletion.skipped) - MOST:,} more stay"] * (len(deletion.skipped) > MOST)
-    lines.append(
-        f"deleted {count_noun(len(deletion.files), 'file')}: {format_bytes(bytes_on_disk(deletion.files.values()))} freed"
-    )
-    for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
-    for line in deletion.problems:
-        print(f"error: {line}", file=sys.stderr)
+    for line in deletion.skipped[:MAX_LINES]:
+        say(console, f"kept: {line}")
+    if len(deletion.skipped) > MAX_LINES:
+        say(console, f"and {len(deletion.skipped) - MAX_LINES:,} more were kept")
+    files = deletion.files
+    say(console, f"deleted {count_noun(len(files), 'file')}: {format_bytes(bytes_on_disk(files.values()))} freed")
+    print_errors(deletion.problems)
     return int(bool(deletion.problems))
 
 
 def _choose_items(arguments: argparse.Namespace, garbage: Garbage, may_ask: bool) -> list[Item]:
-    """Return what the user wants deleted."""
-    safe, lost = garbage.safe_items, garbage.lossy_items
-    lost = lost if arguments.runs_too else []
-    if arguments.yes:
-        return [*safe, *lost]
+    """Return the items that the user wants deleted."""
+    safe, runs = garbage.safe_items, garbage.items_of_kind(Kind.RUNS) if arguments.runs_too else []
+    if arguments.yes or not (safe or runs):
+        return [*safe, *runs]
     if not may_ask:
-        if safe or lost:
-            print("nothing was deleted: this is no terminal to ask on; say --yes")
+        print("nothing was deleted: there is no terminal to ask on; add --yes")
         return []
-    files, size = count_files(safe)
-    chosen = (
-        safe if safe and _confirm(f"delete {count_noun(files, 'file')} ({format_bytes(size)}), of which nothing is lost?") else []
-    )
-    size = count_files(lost)[1]
-    if lost and _confirm(f"delete {_describe_losses(lost)} with all that belongs to them ({format_bytes(size)})? They are LOST."):
-        chosen = [*chosen, *lost]
-    if (safe or lost) and not chosen:
+    count, size = count_files(safe)
+    chosen = safe if safe and _confirm(f"delete {count_noun(count, 'file')} ({format_bytes(size)})? No result is lost.") else []
+    size = count_files(runs)[1]
+    if runs and _confirm(f"delete {_describe_losses(runs)} and their files ({format_bytes(size)})? Their results are LOST."):
+        chosen = [*chosen, *runs]
+    if not chosen:
         print("nothing was deleted")
     return chosen
 
 
 def _confirm(question: str) -> bool:
-    """Return whether the user says yes."""
     try:
         return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
 
 
-def _describe_losses(lost: list[Item]) -> str:
-    """Return the Runs, results and imported weights among what is lost, in words."""
-    runs = sum(item.path == item.place for item in lost)
-    counts = ((runs, "run"), (sum(item.results for item in lost), "result"), (len(lost) - runs, "file"))
+def _describe_losses(items: list[Item]) -> str:
+    """Return the numbers of runs, results and imported weights in words."""
+    runs = sum(item.path == item.place for item in items)
+    counts = ((runs, "run"), (sum(item.results for item in items), "result"), (len(items) - runs, "file"))
     return ", ".join(count_noun(n, noun) + " of imported weights" * (noun == "file") for n, noun in counts if n)
 
 
 def as_json(garbage: Garbage) -> dict[str, object]:
-    """For programs."""
+    """Return everything that may be deleted, for programs."""
 
     def count_as_json(items: Iterable[Item]) -> dict[str, int]:
         return dict(zip(("files", "bytes"), count_files(items), strict=True))
 
     kinds = []
-    for kind, why in KINDS.items():
+    for kind, reason in REASONS.items():
         items = garbage.items_of_kind(kind)
         listed = [{"path": str(item.path), **count_as_json([item])} for item in items]
-        kinds.append(
-            {"kind": kind, "why": why, "flag": "--runs-too" if kind == RUNS else "--yes", **count_as_json(items), "items": listed}
-        )
-    return {
-        "kinds": kinds, "total": count_as_json(garbage.items), "safe": count_as_json(garbage.safe_items),
-        "images": garbage.feature_images,
-        "left": {why: [str(path) for path in paths] for why, paths in garbage.left_alone.items()},
-    }  # fmt: skip
+        flag = "--runs-too" if kind == Kind.RUNS else "--yes"
+        kinds.append({"kind": kind, "why": reason, "flag": flag, **count_as_json(items), "items": listed})
+    left = {reason: [str(path) for path in paths] for reason, paths in garbage.left_alone.items()}
+    total, safe = count_as_json(garbage.items), count_as_json(garbage.safe_items)
+    return {"kinds": kinds, "total": total, "safe": safe, "images": garbage.feature_images, "left": left}
 
 
-def draw_garbage(garbage: Garbage, arguments: argparse.Namespace) -> "Group":
-    """Return a table of kinds, the largest of each, and what is left alone."""
-    from rich.console import Group
-    from rich.text import Text
+def _print_garbage(console: "Console", garbage: Garbage, arguments: argparse.Namespace) -> None:
+    """Print a table of kinds, the largest items of each, and what is left alone."""
+    from rich.table import Column, Table
 
-    parts: list[Text | Table] = [_kinds_table(garbage)] if garbage.items else [Text("nothing can be deleted")]
-    for kind in KINDS:
-        items = garbage.items_of_kind(kind)
-        lines = [f"  {item.path}: {format_bytes(count_files([item])[1])}" for item in items[:LARGEST]]
-        parts += [Text(f"\n{kind}", style="bold")] * bool(lines) + [Text(line) for line in lines]
-        parts += [Text(f"  and {len(items) - LARGEST:,} more: --json")] * (len(items) > LARGEST)
-    for why, paths in garbage.left_alone.items():
-        more = f" and {len(paths) - LARGEST:,} more" if len(paths) > LARGEST else ""
-        parts.append(Text(f"\nleft alone: {', '.join(map(str, paths[:LARGEST]))}{more}: {why}", style="yellow"))
-    if not arguments.exhibits:
-        parts.append(Text("\nno exhibit is named: features, decoded data and runs are all taken to be needed"))
-    elif not arguments.runs_too and garbage.lossy_items:
-        parts.append(Text("\nruns go only with --runs-too"))
-    return Group(*parts)
+    numbers = (Column(word, justify="right", no_wrap=True) for word in ("files", "frees"))
+    table, safe, runs = Table("what", "why", *numbers), garbage.safe_items, garbage.items_of_kind(Kind.RUNS)
 
+    def add_row(what: str, why: str, items: list[Item], end_section: bool = False) -> None:
+        count, size = count_files(items)
+        table.add_row(what, why, f"{count:,}", format_bytes(size), end_section=end_section)
 
-def _kinds_table(garbage: Garbage) -> "Table":
-    from rich.table import Table
-
-    def format_counts(items: list[Item]) -> tuple[str, str]:
-        files, size = count_files(items)
-        return f"{files:,}", format_bytes(size)
-
-    table, safe = Table("what", "why it can go", "files", "frees"), garbage.safe_items
-    for column in table.columns[2:]:
-        column.justify, column.no_wrap = "right", True
-    for kind, why in KINDS.items():
-        items = garbage.items_of_kind(kind)
-        if kind == RUNS and safe:
+    for kind, reason in REASONS.items():
+        if kind == Kind.RUNS and safe:
             table.add_section()
-            table.add_row("all of that", "nothing is lost", *format_counts(safe), end_section=True)
+            add_row("all of that", "no result is lost", safe, end_section=True)
+        if items := garbage.items_of_kind(kind):
+            add_row(kind, reason + (f", {garbage.feature_images:,} in all" if kind == Kind.FEATURES else ""), items)
+    if safe and runs:
+        add_row("together", "", garbage.items)
+    console.print(table if garbage.items else "nothing can be deleted", soft_wrap=True)
+    for kind in Kind:
+        items = garbage.items_of_kind(kind)
         if items:
-            table.add_row(kind, why + (f", {garbage.feature_images:,} in all" if kind == FEATURES else ""), *format_counts(items))
-    if safe and garbage.lossy_items:
-        table.add_row("together", "", *format_counts(garbage.items))
-    return table
+            console.print(f"\n{kind}", style="bold")
+        for item in items[:MAX_ITEMS]:
+            say(console, f"  {item.path}: {format_bytes(count_files([item])[1])}")
+        if len(items) > MAX_ITEMS:
+            say(console, f"  and {len(items) - MAX_ITEMS:,} more: --json")
+    for reason, paths in garbage.left_alone.items():
+        more = f" and {len(paths) - MAX_ITEMS:,} more" if len(paths) > MAX_ITEMS else ""
+        text = f"\nleft alone: {', '.join(map(str, paths[:MAX_ITEMS]))}{more}: {reason}"
+        console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    if not arguments.exhibits:
+        say(console, "\nno exhibit is named: all features, decoded data and runs are kept")
+    elif not arguments.runs_too and runs:
+        say(console, "\nruns go only with --runs-too")

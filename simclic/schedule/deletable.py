@@ -1,28 +1,33 @@
-"""Things that may be deleted: a file, or a folder with all that is known in it; how old it is and what it frees."""
+"""Things that may be deleted: a file, or a folder with all that is known in it; its age and what it frees."""
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-LEFTOVERS, DAMAGED, LAUNCHES, FEATURES, DATA, RUNS = (
-    "left-overs",
-    "damaged checkpoints",
-    "launches",
-    "features",
-    "decoded data",
-    "runs",
-)
-KINDS = {  # the safest first; the last alone loses something
-    LEFTOVERS: "of processes that were killed, or of what is finished by now: nothing reads them",
-    DAMAGED: "were set aside: nothing reads them",
-    LAUNCHES: "records and copies of code whose jobs are all done: nothing refers to them",
-    FEATURES: "each linear protocol asked of their run is done; computed again in one pass over the images",
-    DATA: "no exhibit given asks for them; decoded again when one does",
-    RUNS: "no exhibit given asks for these runs and imported weights: their results are lost",
+
+class Kind(StrEnum):
+    """Kinds of things that may be deleted, the safest first. Only with RUNS something is lost."""
+
+    LEFTOVERS = "left-overs"
+    DAMAGED = "damaged checkpoints"
+    LAUNCHES = "launches"
+    FEATURES = "features"
+    DATA = "decoded data"
+    RUNS = "runs"
+
+
+REASONS = {
+    Kind.LEFTOVERS: "temporary files of processes that have ended: nothing reads them",
+    Kind.DAMAGED: "checkpoints that could not be read and were set aside: nothing reads them",
+    Kind.LAUNCHES: "records and copies of code whose jobs are all done: nothing refers to them",
+    Kind.FEATURES: "all linear evaluations of their run are done; computed again in one pass over the images",
+    Kind.DATA: "no given exhibit asks for them; decoded again when one does",
+    Kind.RUNS: "no given exhibit asks for these runs and imported weights: their results are lost",
 }
-TEN_MINUTES, HOUR, DAY = 600, 3600, 86_400  # seconds: what looks temporary and was written since may be in use
 
 
 class FileStamp(NamedTuple):
@@ -37,14 +42,14 @@ class FileStamp(NamedTuple):
 
 @dataclass(frozen=True)
 class Item:
-    """A file, or a folder with all that is known in it, which goes as a whole.
+    """A file, or a folder with all that is known in it, which is deleted as a whole.
 
-    kind: a key of KINDS. place: the folder that is claimed and looked at again before it goes. files: in the order in which they
-    are deleted. results: how many are lost with it.
+    place: the folder that is claimed and listed again before the item is deleted. files: in the order in which they are deleted.
+    results: how many are lost with it.
     """
 
     path: Path
-    kind: str
+    kind: Kind
     place: Path
     files: Mapping[Path, FileStamp]
     results: int = 0
@@ -52,7 +57,10 @@ class Item:
 
 @dataclass
 class Garbage:
-    """What may go; what stays although it looks like it, by reason; how many images the features are computed from."""
+    """items: what may be deleted. left_alone: by reason, what stays although it looks like garbage.
+
+    feature_images: how many images the features are computed from.
+    """
 
     items: list[Item] = field(default_factory=list)
     left_alone: dict[str, list[Path]] = field(default_factory=dict)
@@ -60,41 +68,54 @@ class Garbage:
 
     @property
     def safe_items(self) -> list[Item]:
-        """What loses nothing."""
-        return [item for item in self.items if item.kind != RUNS]
+        """Return the items with which nothing is lost."""
+        return [item for item in self.items if item.kind != Kind.RUNS]
 
-    @property
-    def lossy_items(self) -> list[Item]:
-        """What is lost for ever."""
-        return self.items_of_kind(RUNS)
-
-    def items_of_kind(self, kind: str) -> list[Item]:
+    def items_of_kind(self, kind: Kind) -> list[Item]:
         """Return the items of a kind, the largest first."""
         return sorted((item for item in self.items if item.kind == kind), key=lambda item: -bytes_on_disk(item.files.values()))
 
-    def leave_alone(self, path: Path, why: str) -> None:
-        """Note that something is left alone."""
-        if path not in self.left_alone.setdefault(why, []):
-            self.left_alone[why].append(path)
+    def leave_alone(self, path: Path, reason: str) -> None:
+        """Note that something stays, and why."""
+        if path not in self.left_alone.setdefault(reason, []):
+            self.left_alone[reason].append(path)
+
+
+@dataclass
+class Deletion:
+    """The files that were deleted, a line for each that was left since it changed or is in use, and for each that resisted."""
+
+    files: dict[Path, FileStamp] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def delete_file(self, path: Path, stamp: FileStamp) -> None:
+        """Delete a file if its stamp is still the same."""
+        try:
+            if _read_stamp(path) == stamp:
+                os.unlink(path)
+                self.files[path] = stamp
+        except OSError as e:
+            self.problems.append(f"{path}: cannot be deleted ({e.strerror})")
 
 
 def bytes_on_disk(stamps: Iterable[FileStamp]) -> int:
-    """Return the bytes that files take on the disk; one with several names counts once."""
+    """Return the bytes that files take on the disk. A file with several names counts once."""
     return 512 * sum({stamp[:2]: stamp.blocks for stamp in stamps}.values())
 
 
 def count_files(items: Iterable[Item]) -> tuple[int, int]:
-    """Return how many files items have, and the bytes that these take on the disk."""
+    """Return the number of files of items and their bytes on the disk."""
     stamps = [stamp for item in items for stamp in item.files.values()]
     return len(stamps), bytes_on_disk(stamps)
 
 
-def make_item(path: Path, kind: str, place: Path, own: Iterable[Path] | None = None, results: int = 0) -> Item:
+def make_item(path: Path, kind: Kind, place: Path, own: Iterable[Path] | None = None, results: int = 0) -> Item:
     """Return a file or link as it is now, or a folder with its `own` files. Raise FileNotFoundError if one is gone."""
-    return Item(path, kind, place, {file: read_stamp(file) for file in ((path,) if own is None else own)}, results)
+    return Item(path, kind, place, {file: _read_stamp(file) for file in ((path,) if own is None else own)}, results)
 
 
-def read_stamp(path: Path) -> FileStamp:
+def _read_stamp(path: Path) -> FileStamp:
     status = path.lstat()
     return FileStamp(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, status.st_blocks)
 
@@ -105,7 +126,7 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """Return what is in a folder, sorted; nothing if there is none or it is a file. Raise PermissionError."""
+    """Return the paths in a folder, sorted; an empty list if it does not exist or is a file."""
     try:
         return sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -116,8 +137,8 @@ def is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def is_old(path: Path, seconds: float = TEN_MINUTES) -> bool:
-    """Return whether nothing of a file or folder was written for so many seconds. Who is at work writes all the time."""
+def is_old(path: Path, seconds: float = 600) -> bool:
+    """Return whether nothing in a file or folder was written for so many seconds. Processes at work write all the time."""
     try:
         paths = [path, *path.rglob("*")] if is_folder(path) else [path]
         return time.time() - max(p.lstat().st_mtime for p in paths) > seconds

@@ -6,7 +6,6 @@ Whatever is needed, in use, recent or unrecognised stays, and so does what lies 
 import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -19,26 +18,7 @@ from simclic.experiment import Finetune, Job, JobState, Linear, Run, Suite
 from simclic.experiment.baselines import IMPORTED, imported
 from simclic.experiment.run import is_file
 from simclic.schedule import records, snapshot
-from simclic.schedule.deletable import (
-    DAMAGED,
-    DATA,
-    DAY,
-    FEATURES,
-    HOUR,
-    KINDS,
-    LAUNCHES,
-    LEFTOVERS,
-    RUNS,
-    FileStamp,
-    Garbage,
-    Item,
-    files_below,
-    is_folder,
-    is_old,
-    list_folder,
-    make_item,
-    read_stamp,
-)  # fmt: skip
+from simclic.schedule.deletable import Deletion, Garbage, Item, Kind, files_below, is_folder, is_old, list_folder, make_item
 from simclic.schedule.state import job_state
 from simclic.store.claim import Busy, claimed, is_claim, is_claimed
 from simclic.store.run_files import FileKind, StoredFile
@@ -47,34 +27,25 @@ from simclic.store.run_folder import RunFolder, run_folders
 Claim = Callable[[], AbstractContextManager[object]]
 
 
-@dataclass
-class Deletion:
-    """What was deleted; what stayed since it changed or is in use, and what could not be deleted, a line each."""
-
-    files: dict[Path, FileStamp] = field(default_factory=dict)
-    skipped: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-
 def find_garbage(suites: list[Suite], runs: Path, root: Path) -> Garbage:
     """Return what may go below `runs` and of the data below `root`, the safest first.
 
     Without suites everything is taken to be needed: features, decoded data and runs stay. Raise InputError for an unknown data
     set, PermissionError for a folder that may not be read.
     """
-    garbage, order = Garbage(), list(KINDS)
+    garbage, order = Garbage(), list(Kind)
     store = _Inventory(suites, runs, root, garbage)
     for place in store.places:
         try:
             garbage.items += store.list_items(place, garbage)
         except FileNotFoundError:
-            garbage.leave_alone(place, "changes while it is looked at")
+            garbage.leave_alone(place, "is being changed; run: simclic gc again")
     garbage.items.sort(key=lambda item: order.index(item.kind))
     return garbage
 
 
 def delete_items(chosen: list[Item], suites: list[Suite], runs: Path, root: Path) -> Deletion:
-    """Delete what was found, one place after another: each is claimed and looked at once more, and what changed stays."""
+    """Claim each place, list it again, and delete the chosen items that did not change."""
     deletion, store, by_place = Deletion(), _Inventory(suites, runs, root, Garbage()), dict[Path, list[Item]]()
     for item in chosen:
         by_place.setdefault(item.place, []).append(item)
@@ -84,17 +55,17 @@ def delete_items(chosen: list[Item], suites: list[Suite], runs: Path, root: Path
         except Busy as e:
             deletion.skipped.append(str(e))
         except FileNotFoundError:
-            deletion.skipped.append(f"{place}: was moved or deleted meanwhile")
+            deletion.skipped.append(f"{place}: was moved or deleted by another process")
         except OSError as e:
             deletion.problems.append(f"{place}: cannot be written ({e.strerror})")
     return deletion
 
 
 class _Inventory:
-    """The places below runs and data, and what of them is needed: by exhibits, by processes, and by jobs that wait.
+    """The folders that may hold garbage, and what is needed by exhibits, processes and waiting jobs.
 
-    places: each with the function that looks at it and the claim that is taken before anything in it is deleted. needed: the Runs
-    asked for or in use; None if everything is taken to be needed. names: of their folders, and of those that one starts from.
+    places: folder -> the function that lists its items, and the claim to hold while they are deleted. needed: the Runs that
+    are asked for or in use; None if all are. needed_names: of their folders, and of the folders that they start from.
     """
 
     def __init__(self, suites: list[Suite], runs: Path, root: Path, garbage: Garbage):
@@ -103,9 +74,12 @@ class _Inventory:
         self.places: dict[Path, tuple[Callable[[Path, Garbage], Iterator[Item]], Claim]] = {
             runs / ".launches": (self._list_launch_items, partial(claimed, runs / ".launches", "submitting")),
             **{path: (self._list_run_items, folder.claim) for path, folder in self.folders.items()},
-            imported(runs, "").parent: (self._list_imported_weights, nullcontext), runs: (self._list_probe_files, nullcontext),
+            imported(runs, "").parent: (self._list_imported_weights, nullcontext),
+            runs: (lambda at, _: (make_item(p, Kind.LEFTOVERS, at) for p in list_folder(at)
+                                  if files.intended_name(p) == "probe" and is_old(p)), nullcontext),
             manifest.place(root): (self._list_decoded_data, nullcontext),
-            root: (lambda at, _: (make_item(p, LEFTOVERS, at, files_below(p)) for p in abandoned_downloads(at)), nullcontext),
+            root: (lambda at, _: (make_item(p, Kind.LEFTOVERS, at, files_below(p))
+                                  for p in abandoned_downloads(at)), nullcontext),
         }  # fmt: skip
         self.launches = records.LaunchOverview(runs)
         if self.launches.slurm_problem:
@@ -121,22 +95,22 @@ class _Inventory:
             if suites and all(self.runs_at_work.values()):
                 self.needed = [*(jobs[0].run for jobs in self.jobs_by_run.values()), *map(Run.known, self.runs_at_work.values())]
         if suites and self.needed is None:
-            garbage.leave_alone(runs, "work is in progress that this version does not know; everything is taken to be needed")
+            garbage.leave_alone(runs, "a job in progress belongs to another version; all runs are kept")
         self.needed_names = {name for run in self.needed or () for name in (run.name, *_start_run_names(run, runs))}
 
     def list_items(self, place: Path, garbage: Garbage) -> list[Item]:
-        """Return what may go in one place."""
+        """Return what may be deleted in one place."""
         if place not in (self.runs, self.root) and place.is_symlink():
             garbage.leave_alone(place, "a link: what lies behind it is left alone")
             return []
         return list(self.places[place][0](place, garbage))
 
     def delete_in_place(self, place: Path, items: list[Item], deletion: Deletion) -> None:
-        """Delete in one place. Raise Busy if somebody is at work there, OSError if that cannot be claimed."""
+        """Delete in one place. Raise Busy if a process is at work there, OSError if it cannot be claimed."""
         if place not in (self.runs, self.root) and place.is_symlink():
-            deletion.skipped.append(f"{place}: is a link by now")
+            deletion.skipped.append(f"{place}: has become a link")
             return
-        claims = [item for item in items if item.kind == LEFTOVERS and is_claim(item.path)]
+        claims = [item for item in items if item.kind == Kind.LEFTOVERS and is_claim(item.path)]
         for item in claims:
             if not item.path.parent.is_symlink():
                 with claimed(item.path.parent, item.path.stem):  # takes over what is dead, and lets it go
@@ -150,7 +124,7 @@ class _Inventory:
             }
             for kind, path, stamp in ((item.kind, *file) for item in others for file in item.files.items()):
                 if (kind, path, stamp) in now:
-                    _delete_file(path, stamp, deletion)
+                    deletion.delete_file(path, stamp)
                 else:
                     deletion.skipped.append(f"{path}: changed since it was listed")
         for item in others:  # after our own claim, which lay in it
@@ -159,10 +133,10 @@ class _Inventory:
                     folder.rmdir()
 
     def _list_run_items(self, place: Path, garbage: Garbage) -> Iterator[Item]:
-        """Yield what may go of a Run. Nothing while a process is at work on it or a job that is to be done waits."""
+        """Yield the deletable parts of a run folder; nothing while a process works on it or a job waits for it."""
         folder = self.folders[place]
         if folder.name in self.runs_at_work or folder.is_at_work:
-            garbage.leave_alone(place, "a process is at work on it, or a job that waits will be")
+            garbage.leave_alone(place, "a process is at work on it, or a waiting job will be")
             return
         stored = list(folder.files())
         kinds = {file.path: kind for file in stored if (kind := self._deletable_kind(folder, file, garbage))}
@@ -173,19 +147,19 @@ class _Inventory:
             garbage.leave_alone(place, "no run of this version under its own name")
             return
         own = [file.path for file in stored if file.kind is not FileKind.UNRECOGNISED and file.path not in kinds]
-        yield make_item(place, RUNS, place, own, results=len(folder.result_paths()))
+        yield make_item(place, Kind.RUNS, place, own, results=len(folder.result_paths()))
 
-    def _deletable_kind(self, folder: RunFolder, file: StoredFile, garbage: Garbage) -> str:
-        """Return as what a file of a Run may go while the Run stays, or nothing."""
+    def _deletable_kind(self, folder: RunFolder, file: StoredFile, garbage: Garbage) -> Kind | None:
+        """Return the kind under which a file may be deleted while its Run stays; None if it may not."""
         if file.kind is FileKind.LEFTOVER:
-            return LEFTOVERS if is_old(file.path) or not files.intended_name(file.path) else ""
+            return Kind.LEFTOVERS if is_old(file.path) or not files.intended_name(file.path) else None
         if file.kind is FileKind.RECOMPUTABLE and self._are_features_read(folder, file.precision):
             garbage.feature_images += sum(data.facts(self.jobs_by_run[folder.name][0].run.dataset).sizes)
-            return FEATURES
-        return DAMAGED if file.kind is FileKind.DAMAGED else ""
+            return Kind.FEATURES
+        return Kind.DAMAGED if file.kind is FileKind.DAMAGED else None
 
     def _are_features_read(self, folder: RunFolder, precision: str) -> bool:
-        """Return whether all results asked of a Run have read its features, and its images are here to compute them again."""
+        """Return whether all results that read these features are done, and the images are here to compute them again."""
         jobs = self.jobs_by_run.get(folder.name, [])
         readers = [job for job in jobs if isinstance(job.protocol, Linear) and job.protocol.features == precision]
         with suppress(InputError, OSError):
@@ -194,37 +168,30 @@ class _Inventory:
         return False
 
     def _list_imported_weights(self, folder: Path, garbage: Garbage) -> Iterator[Item]:
-        """Yield imported weights that no Run starts from which is needed, and what was never finished of any."""
+        """Yield imported weights from which no needed Run starts, and unfinished ones."""
         used = {run.init for run in self.needed or ()}
         for path in list_folder(folder):
             if files.intended_name(path).endswith(".safetensors") and is_old(path):
-                yield make_item(path, LEFTOVERS, folder)
+                yield make_item(path, Kind.LEFTOVERS, folder)
             elif self.needed is not None and any(path == imported(self.runs, n) and n not in used for n in IMPORTED):
-                yield make_item(path, RUNS, folder)
-
-    def _list_probe_files(self, folder: Path, garbage: Garbage) -> Iterator[Item]:
-        """Yield what was left of trying whether a folder can be written."""
-        yield from (
-            make_item(p, LEFTOVERS, folder) for p in list_folder(folder) if files.intended_name(p) == "probe" and is_old(p)
-        )
+                yield make_item(path, Kind.RUNS, folder)
 
     def _list_decoded_data(self, folder: Path, garbage: Garbage) -> Iterator[Item]:
-        """Yield decoded images of data sets and sizes that nobody needs, after an hour, and what was never finished.
+        """Yield decoded images that no needed Run sees, once they are an hour old, and unfinished ones.
 
-        What has a size that is needed and was decoded from other files stays: which is which only reading them all would tell.
-        Raise InputError for an unknown data set.
+        Images of a needed size stay even if they were decoded from other files: to tell them apart, all would have to be read.
         """
         needed = {size for run in self.needed or () for size in self._list_image_sizes(run)}
         for stored in decoded.list_stored(self.root):
-            if not is_old(stored.path, HOUR) or stored.path.lstat().st_uid != os.getuid():
+            if not is_old(stored.path, 3600) or stored.path.lstat().st_uid != os.getuid():
                 continue  # what other users decoded they may need
             if not stored.finished or not stored.path.with_suffix(".npy").exists():
-                yield make_item(stored.path, LEFTOVERS, folder)
+                yield make_item(stored.path, Kind.LEFTOVERS, folder)
             elif self.needed is not None and not {(stored.stem, stored.size), (stored.stem, "")} & needed:
-                yield make_item(stored.path, DATA, folder)
+                yield make_item(stored.path, Kind.DATA, folder)
 
     def _list_image_sizes(self, run: Run) -> Iterator[tuple[str, str]]:
-        """Yield data set and size of the images that a Run sees, as decoded files name them; no size for all."""
+        """Yield the data set and size of the images that a Run sees, as decoded files name them; "" stands for every size."""
         stem, stored = manifest.stem(run.dataset), None if is_path(run.dataset) else data.facts(run.dataset).stored
         if run.name in self.runs_at_work:
             yield (stem, "")
@@ -233,9 +200,9 @@ class _Inventory:
         yield from ((stem, str(side)) for side in ([stored] if stored else [run.image_size, *sides]))
 
     def _list_launch_items(self, place: Path, garbage: Garbage) -> Iterator[Item]:
-        """Yield launches whose jobs are all done, but not the last, and copies of code that nothing will run.
+        """Yield launches whose jobs are all done, except the newest, and copies of code that nothing will run.
 
-        status reads the record of a job that is not done and the log of one that failed, --retry-failed the last profile.
+        `status` still reads the launch of an open job and the log of a failed one; --retry-failed reads the newest profile.
         """
         if is_claimed(place, "submitting"):
             garbage.leave_alone(place, "somebody is submitting")
@@ -246,7 +213,7 @@ class _Inventory:
             if not self.launches.may_run(launch) and not self.launches.unfinished_runs(launch) and launch.folder.name not in logs
         }  # fmt: skip
         for folder in finished:
-            yield make_item(folder, LAUNCHES, place, filter(partial(records.is_launch_file, folder), files_below(folder)))
+            yield make_item(folder, Kind.LAUNCHES, place, filter(partial(records.is_launch_file, folder), files_below(folder)))
         remaining = [launch for launch in self.launches.readable if launch.folder not in finished]
         for folder in (
             place,
@@ -255,28 +222,28 @@ class _Inventory:
             for path in list_folder(folder):
                 dead = path.stem in records.CLAIMS and is_claim(path) and not is_claimed(folder, path.stem)
                 if dead or (files.intended_name(path).endswith(".json") and is_old(path)):
-                    yield make_item(path, LEFTOVERS, place)
+                    yield make_item(path, Kind.LEFTOVERS, place)
         yield from self._list_code_copies(place, {launch.code for launch in remaining}, garbage)
 
     def _list_code_copies(self, place: Path, used: Collection[Path], garbage: Garbage) -> Iterator[Item]:
-        """Yield copies of code that nothing names; launches and copies that were never finished; questions that were killed."""
+        """Yield copies of code that no launch uses, unfinished launches and copies, and folders of killed questions."""
         copies, all_readable = list[Path](), True
         for path in filter(is_folder, list_folder(place)):
             if path in self.launches.unreadable:
                 if records.is_submitted(path):
-                    garbage.leave_alone(path, "its launch.json cannot be read here; so no copy of the code goes")
+                    garbage.leave_alone(path, "its launch.json cannot be read; all copies of code are kept")
                     all_readable = False
                 elif is_old(path):
-                    yield make_item(path, LEFTOVERS, place, filter(partial(records.is_launch_file, path), files_below(path)))
-            elif (snapshot.is_draft(path) and is_old(path)) or (records.is_question_folder(path) and is_old(path, DAY)):
-                yield make_item(path, LEFTOVERS, place, files_below(path))
+                    yield make_item(path, Kind.LEFTOVERS, place, filter(partial(records.is_launch_file, path), files_below(path)))
+            elif (snapshot.is_draft(path) and is_old(path)) or (records.is_question_folder(path) and is_old(path, 24 * 3600)):
+                yield make_item(path, Kind.LEFTOVERS, place, files_below(path))
             elif records.is_question_folder(path):
-                garbage.leave_alone(path, "may be at work; so no copy of the code goes")
+                garbage.leave_alone(path, "may be in use; all copies of code are kept")
                 all_readable = False
             elif snapshot.is_copy(path) and path not in used and is_old(path):
                 copies.append(path)
         for path in copies if all_readable else ():
-            yield make_item(path, LAUNCHES, place, filter(snapshot.own_files(path).__contains__, files_below(path)))
+            yield make_item(path, Kind.LAUNCHES, place, filter(snapshot.own_files(path).__contains__, files_below(path)))
 
 
 def _start_run_names(run: Run, runs: Path) -> Iterator[str]:
@@ -284,13 +251,3 @@ def _start_run_names(run: Run, runs: Path) -> Iterator[str]:
     with suppress(ValueError, IndexError):
         if is_file(run.init):
             yield Path(run.init).expanduser().resolve().relative_to(runs.resolve()).parts[0]
-
-
-def _delete_file(path: Path, stamp: FileStamp, deletion: Deletion) -> None:
-    """Delete one file if it is as it was an instant ago."""
-    try:
-        if read_stamp(path) == stamp:
-            os.unlink(path)
-            deletion.files[path] = stamp
-    except OSError as e:
-        deletion.problems.append(f"{path}: cannot be deleted ({e.strerror})")
