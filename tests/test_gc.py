@@ -676,7 +676,7 @@ def test_runs_are_a_question_of_their_own(here, answers):
     Path("one.py").write_text(ONE)
     before, lost = stamps(here / "runs"), [here / "runs" / run_of(p).name for p in ("dropout", "history")]
     code, shown = on_a_terminal("one.py", "--runs-too", answers=answers)
-    assert "delete 2 runs, 4 results with all that belongs to them (" in shown
+    assert "delete 2 runs, 4 results and their files (" in shown
     assert code == (130 if b"\x03" in answers else 0)
     assert [p.exists() for p in lost] == [answers[1] != b"y\n"] * 2
     features = here / "runs" / run_of().name / "features-float32.safetensors"

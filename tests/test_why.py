@@ -111,7 +111,7 @@ def test_a_default_that_changed_is_found_field_by_field(tmp_path):
     (one,), text = why(tmp_path, "noise", tiny())
     assert (one.state, fields(one.changed)) == ("changed", [("weight_decay", 0.0005, 0.001)])
     assert "changed: weight_decay 0.0005 there, 0.001 here\n" in text
-    assert f"it is not run again by itself: move {tmp_path / tiny().name} away" in text
+    assert f"it will not be run again: move {tmp_path / tiny().name} away" in text
     _, text = why(tmp_path, "noise", older)
     assert f"nearest run: {tiny().name}: the same in every field, under another name; it has this result\n" in text
     shutil.move(tmp_path / tiny().name, tmp_path / older.name)
@@ -385,9 +385,9 @@ def test_hundreds_of_runs_take_under_a_second_and_no_torch(tmp_path):
         import sys
         from pathlib import Path
         from simclic import load
-        from simclic.schedule.why import explain
+        from simclic.schedule.why import explain_cells
         root = Path(sys.argv[1])
-        found = explain([load(path) for path in sys.argv[2:]], root, root, "figure4 tau=0.3 cifar10 linear")
+        found = explain_cells([load(path) for path in sys.argv[2:]], root, root, "figure4 tau=0.3 cifar10 linear")
         assert len(found.cells) == 1 and found.format_lines()
         print({"torch", "pandas", "sklearn", "numpy"} & set(sys.modules))
     """

@@ -1,4 +1,4 @@
-"""simclic calibrate: how long things take on a machine, so that a plan can be priced."""
+"""simclic calibrate: measure how long work takes on a machine, so that `simclic plan` can price it."""
 
 import argparse
 import sys
@@ -9,17 +9,19 @@ from simclic.experiment import load
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """The words after `simclic calibrate`."""
+    """Add the arguments of `simclic calibrate`."""
     parser.set_defaults(verb=calibrate)
-    text = "whose kinds of work are measured, each once; a file such as benchmarks/table2.py"
+    text = "whose kinds of work are measured, such as benchmarks/table2.py"
     parser.add_argument("exhibits", nargs="+", type=Path, metavar="EXHIBIT", help=text)
     places(parser)
-    parser.add_argument("--on", type=Path, metavar="PROFILE", help="measure on a node of this profile's (on this machine)")
-    parser.add_argument("--wait", type=float, default=1800, metavar="SECONDS", help="with --on: for the job (%(default)s)")
+    parser.add_argument("--on", type=Path, metavar="PROFILE", help="measure on a node of this profile (on this machine)")
+    parser.add_argument(
+        "--wait", type=float, default=1800, metavar="SECONDS", help="with --on: how long to wait for the job (%(default)s)"
+    )
 
 
 def calibrate(arguments: argparse.Namespace) -> int:
-    """Measure what the exhibits ask for, and keep it where simclic plan looks."""
+    """Measure the work that the exhibits ask for, and store the rates for simclic plan."""
     from rich.console import Console
 
     from simclic import files
@@ -40,7 +42,7 @@ def calibrate(arguments: argparse.Namespace) -> int:
             with shown(console) as tell:
                 rates, where = calibrate.measure_here(wanted, tell, *([on.how] if on else []))
     except KeyboardInterrupt:
-        print("\nstopped; nothing was kept", file=sys.stderr)
+        print("\nstopped; nothing was stored", file=sys.stderr)
         return 130
     path = cost.write_rates(arguments.runs, target, rates, where)
     for rate in rates:

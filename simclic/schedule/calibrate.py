@@ -1,4 +1,4 @@
-"""Measuring a machine: on as many processes as run at a time, since they slow each other down; here, or through Slurm."""
+"""Measure this machine or a Slurm node, with as many processes as run at a time, since they slow each other down."""
 
 import os
 import time
@@ -27,7 +27,7 @@ Measured = tuple[Rates, dict[str, Any]]  # rates, and where they are from
 
 
 def measure_here(workloads: Sequence[Workload], tell: Tell, options: How = USUAL) -> Measured:
-    """Measure on this machine. Raises InputError if a process fails."""
+    """Measure on this machine. Raise InputError if a process fails."""
     asked = time.time()
     context, devices, threads = server(options)
     begun, pool = time.time(), ProcessPoolExecutor(len(devices), context)
@@ -46,7 +46,7 @@ def measure_here(workloads: Sequence[Workload], tell: Tell, options: How = USUAL
                 if progress := [p for p in (files.read_json(folder / "progress.json") for folder in folders) if p]:
                     tell(sum(p["share"] for p in progress) / len(devices), progress[-1]["note"])
         except BrokenProcessPool as e:
-            raise InputError("calibration: a process ended without a word; is there enough memory?") from e
+            raise InputError("calibration: a process was killed; is there enough memory?") from e
         except (InputError, Diverged, OSError) as e:
             raise InputError(f"calibration: {e}") from e
         finally:
@@ -61,7 +61,7 @@ def measure_here(workloads: Sequence[Workload], tell: Tell, options: How = USUAL
 
 
 def _measure_in_process(workloads: Sequence[Workload], device: str, folder: Path, threads: int) -> tuple[Rates, float, str]:
-    """Return the rates of one process, the time at which it was ready, and what its device is called."""
+    """Return the rates of one process, the time at which it was ready, and the name of its device."""
     leave_with_parent()
     import torch
     from threadpoolctl import threadpool_limits
@@ -89,7 +89,7 @@ def _measure_in_process(workloads: Sequence[Workload], device: str, folder: Path
 def measure_on_node(
     profile: Profile, workloads: Sequence[Workload], runs: Path, seconds: float, say: Callable[[str], None]
 ) -> Measured:
-    """Measure on a node that a profile gets, in one small job. Raises InputError if it does not answer within `seconds`."""
+    """Measure on a node of a profile, in one small job. Raise InputError if it does not answer within `seconds`."""
     (answer,) = ask_nodes(
         profile, runs, "calibrate", {"pretrain": partial(_answer_on_node, workloads, profile.how)}, seconds, say
     ).values()

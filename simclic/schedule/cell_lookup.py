@@ -1,4 +1,4 @@
-"""The cells of exhibits and the coordinates that they are called by: a cell is all seeds of one place under one protocol."""
+"""Find cells of exhibits by their coordinates. A cell is all seeds of one place under one protocol."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -11,15 +11,15 @@ from simclic.errors import InputError
 from simclic.experiment import Exhibit, Figure, Job, Linear, Suite, Table
 from simclic.text import count_noun, terminal_safe
 
-MAX_EXPLAINED = 6  # cells that are explained at once
-MAX_LISTED = 20  # cells that are named, where there are more
+MAX_EXPLAINED = 6  # cells
+MAX_LISTED = 20  # cells, if there are more
 
 
 @dataclass
 class Cell:
     """One place of an exhibit under one protocol, or several places that show the same jobs.
 
-    places: how a reader calls it. paths: the files that declare it. address: the coordinates by which it is listed.
+    places: titles for a reader. paths: the files that declare it. address: its coordinates in one line.
     names: every coordinate, in small letters.
     """
 
@@ -31,13 +31,13 @@ class Cell:
 
 
 def find_cells(suites: Iterable[Suite], asked: str) -> list[Cell]:
-    """Return the cells that every word of `asked` is a coordinate of, at most FEW.
+    """Return the cells that have every word of `asked` as a coordinate.
 
-    Raise InputError if there is no such cell, naming the nearest, and if there are many, listing them.
+    Raise InputError, with the nearest cells, if there is none, and, with a list, if there are more than MAX_EXPLAINED.
     """
     cells, words = list(_list_cells(suites)), asked.casefold().split()
     if not cells:
-        raise InputError("these exhibits show no results, so that there is no cell to explain")
+        raise InputError("these exhibits show no results, so there is no cell to explain")
     if not words:
         raise InputError("--why '': name a cell, such as 'table2 noise cifar10 linear', or a run")
     matching = _merge_cells(cell for cell in cells if cell.names.issuperset(words))
@@ -94,7 +94,7 @@ def _format_axes(exhibit: Exhibit, axes: dict[str, object]) -> Iterator[str]:
 
 
 def _merge_cells(cells: Iterable[Cell]) -> list[Cell]:
-    """Return the same, with cells of the same jobs made one."""
+    """Return cells with those of the same jobs merged."""
     merged: dict[frozenset[Job], Cell] = {}
     for cell in cells:
         first = merged.setdefault(frozenset(cell.jobs), cell)
@@ -104,7 +104,7 @@ def _merge_cells(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def _explain_no_cell(cells: list[Cell], words: list[str], asked: str) -> str:
-    """Return why there is no such cell, in one line: the words that name nothing, and the cells that most others name."""
+    """Return why there is no such cell: the unknown words, and the cells that most other words name."""
     known = dict.fromkeys(name for cell in cells for name in sorted(cell.names))
     close = {word: get_close_matches(word, known, 1) for word in words if word not in known}
     why = [f"nothing is called {word!r}" + (f", did you mean {near[0]}?" if near else "") for word, near in close.items()]

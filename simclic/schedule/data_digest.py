@@ -1,4 +1,4 @@
-"""Which digest a data set has now, as far as that is known without decoding an image and without torch."""
+"""The digest of a data set as it is now, as far as it is known without torch and without decoding images."""
 
 import hashlib
 import shlex
@@ -9,14 +9,14 @@ from simclic.data import folder, manifest
 from simclic.data.splits import divide
 from simclic.errors import InputError
 
-MAX_READ_BYTES = 64_000_000  # bytes of new or changed images that are read to know
+MAX_READ_BYTES = 64_000_000  # of new or changed images
 
 
 def current_digest(name: str, split: str, root: Path) -> tuple[str, str]:
-    """The digest that data.load would give, or nothing and why it is not known, with the way out.
+    """Return the digest that data.load would give, and ""; or "" and why it is not known, with the way out.
 
-    A folder of images is listed, and of it only what changed since it was last read is read, up to READ bytes. The published data
-    sets are listed by torchvision, which takes torch: `simclic data check` does that.
+    Of a folder of images, new and changed images are read, up to MAX_READ_BYTES. The published data sets need torchvision to be
+    listed, and with it torch: `simclic data check` does that.
     """
     check = f"not checked: run: simclic data check {shlex.quote(name)} --data {shlex.quote(str(root))}"
     try:

@@ -1,4 +1,4 @@
-"""How long things take on a device: the real stages, shortened, on scikit-learn's digits enlarged to what a Run wants."""
+"""Measure how long work takes on a device: the real stages, shortened, on scikit-learn's digits at the size of a Run."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,16 +14,16 @@ from simclic.schedule.cost.prices import kind_of
 from simclic.schedule.state import State
 from simclic.store.run_folder import RunFolder
 
-MEASURED_SECONDS = 1.5  # seconds that one measurement should last
-JUDGED_IMAGES = 100  # images by which a member is judged
-MAX_SETTINGS = 8  # members of a grid that are measured at most; more cost the same each
+MEASURED_SECONDS = 1.5  # that one measurement should last
+JUDGED_IMAGES = 100  # on which a member is evaluated
+MAX_SETTINGS = 8  # members of a grid that are measured; each further one costs the same
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What is to be measured of one backbone at one size and precision.
+    """What to measure of one backbone at one image size and precision.
 
-    run: one that asks for it. batches: of pre-trainings. tune: a grid. solvers: of linear evaluation.
+    run: an example. batches: sizes in pre-training. grid: of fine-tuning. solvers: of linear evaluation.
     """
 
     run: Run
@@ -34,7 +34,7 @@ class Workload:
 
 
 def list_workloads(jobs: Iterable[Job | State]) -> list[Workload]:
-    """Everything that jobs are made of, each kind once."""
+    """Return the kinds of work in these jobs, each once."""
     groups: dict[tuple[str, int, str], list[Job | State]] = {}
     for job in jobs:
         groups.setdefault((job.run.backbone, job.run.image_size, kind_of(job.run, job.protocol).precision), []).append(job)
@@ -49,20 +49,19 @@ def list_workloads(jobs: Iterable[Job | State]) -> list[Workload]:
 
 
 def measure_workloads(workloads: Sequence[Workload], device: str, folder: Path, tell: Tell) -> list[dict[str, Any]]:
-    """Rates as simclic.cost keeps them, in seconds. device: as torch names it. folder: for what stages leave behind."""
+    """Return the rates of each workload, in seconds. device: as torch names it. folder: for temporary run folders."""
 
     def tell_part(i: int, share: float, what: str) -> None:
-        workload = workloads[i]
-        tell(
-            (i + share) / len(workloads),
-            f"{workload.run.backbone} at {workload.run.image_size} pixels, {workload.precision}: {what}",
-        )
+        run, precision = workloads[i].run, workloads[i].precision
+        tell((i + share) / len(workloads), f"{run.backbone} at {run.image_size} pixels, {precision}: {what}")
 
-    return [_Benchmark(one, device, folder / str(i)).measure_rates(partial(tell_part, i)) for i, one in enumerate(workloads)]
+    return [
+        _Benchmark(workload, device, folder / str(i)).measure_rates(partial(tell_part, i)) for i, workload in enumerate(workloads)
+    ]
 
 
 class _Benchmark:
-    """One kind, on one device. folder: for what a stage leaves behind."""
+    """The measurements of one workload on one device."""
 
     def __init__(self, workload: Workload, device: str, folder: Path) -> None:
         import torch
@@ -78,7 +77,7 @@ class _Benchmark:
         self.f = build_backbone(self.run).to(self.device).eval().requires_grad_(False)
 
     def measure_rates(self, tell: Callable[[float, str], None]) -> dict[str, Any]:
-        """Whatever was wanted. A pass over the images comes with it: it is needed for the rest."""
+        """Return all rates of the workload. A pass over the images is always measured: the others need it."""
         tell(0.0, "features")
         image, x = self.measure_pass()
         seconds = {"image": image}
@@ -95,23 +94,23 @@ class _Benchmark:
         return kind | {"seconds": seconds, "width": x.shape[1]}
 
     def measure_pass(self) -> tuple[float, Any]:
-        """Seconds of an image's way through the network, and features of all digits: made up in part if that takes too long."""
+        """Return the seconds per image of a forward pass, and features of all digits, made up if slow."""
         import torch
 
         from simclic.evaluate.linear import frozen
 
         every, protocol = len(self.digits.images), Linear(features=self.workload.precision)
 
-        def passed(count: int) -> tuple[float, Any]:
+        def extract_timed(count: int) -> tuple[float, Any]:
             few = replace(self.digits, images=self.digits.images[:count])
             started = time.monotonic()
             x = frozen.extract_features(protocol, self.f, self._make_images(few)).float().cpu()  # so that the device has done it
             return time.monotonic() - started, x.to(self.device)
 
-        count, (took, x) = 32, passed(32)
+        count, (took, x) = 32, extract_timed(32)
         while count < every and took < MEASURED_SECONDS:
             count = min(every, max(2 * count, int(count * MEASURED_SECONDS / max(took, 1e-3))))
-            took, x = passed(count)
+            took, x = extract_timed(count)
         if count < every:  # the same classes, as far apart
             labels = torch.from_numpy(self.digits.labels)
             means = torch.stack([x[labels[:count] == k].mean(dim=0) for k in range(10)])
@@ -121,7 +120,7 @@ class _Benchmark:
         return took / count, x
 
     def measure_pretraining(self) -> dict[str, float]:
-        """A step, an image in it, and the end of an epoch, from three short pre-trainings with the smallest and largest batch."""
+        """Return the seconds of a step, of an image in it and of the end of an epoch, from short pre-trainings."""
         small, large = self.workload.batches[0], self.workload.batches[-1]
         step, epoch = self.time_step_and_epoch(large)
         if small == large:
@@ -131,7 +130,7 @@ class _Benchmark:
         return {"train.step": max(0.0, step - each * large), "train.image": each, "epoch": epoch}
 
     def time_step_and_epoch(self, size: int) -> tuple[float, float]:
-        """Seconds of a step with a batch of `size`, and of the end of an epoch; a batch too slow to be measured is scaled."""
+        """Return the seconds of a step with `size` images and of the end of an epoch; a slow batch is measured in part."""
         pilot = min(size, 8)
         self.time_pretraining(pilot, 1, 1)
         scale, took = size, self.time_pretraining(pilot, 2, 1) / 2 / pilot  # of an image
@@ -147,7 +146,7 @@ class _Benchmark:
         return step * size / scale, epoch
 
     def time_pretraining(self, size: int, steps: int, epochs: int) -> float:
-        """Seconds of a pre-training."""
+        """Return the seconds that a pre-training takes."""
         from simclic.train.pretrain import train
 
         run = replace(self.run, batch_size=size, epochs=epochs, base_lr=1e-3)
@@ -157,7 +156,7 @@ class _Benchmark:
         return float(record["seconds"])
 
     def measure_finetuning(self, protocol: Finetune, image: float) -> dict[str, float]:
-        """A step of a member, and what a member costs besides; batches and grids too slow to be measured are cut."""
+        """Return the seconds of a step of a member and what else a member takes; slow batches and grids are cut."""
         single = replace(protocol, lr_count=1, decay_count=0, batch_size=8)  # and its refit
         self.time_grid(single, 1)
         short, long = self.time_grid(single, 1), self.time_grid(single, 9)
@@ -177,7 +176,7 @@ class _Benchmark:
         return {"tune.step": 0.0, "tune.image": step / size, "member": member}
 
     def time_grid(self, protocol: Finetune, steps: int) -> float:
-        """Seconds of a grid that is judged by few images, of every class."""
+        """Return the seconds that a grid takes with few validation and test images."""
         from simclic.evaluate.finetune import FinetuneTask, GridProgress, finetune
 
         short = replace(protocol, steps=steps, lr_high=1e-3, lr_low=1e-4)
@@ -190,7 +189,7 @@ class _Benchmark:
         return float(record["seconds"])
 
     def measure_probe(self, solver: str, x: Any) -> dict[str, float]:
-        """A value of l2, and each of its cells, from probes on all images and on a third of them."""
+        """Return the seconds of a value of l2 and of each image x class, from probes on all images and on a third."""
         from simclic.evaluate.linear import linear_probe
 
         splits, times = self.digits.splits, list[tuple[float, float]]()
@@ -213,6 +212,6 @@ class _Benchmark:
         return Images(dataset, self.run.image_size, self.device, side=side)
 
     def _run_folder(self, run: Run) -> RunFolder:
-        """A folder for a Run in which nothing was done yet."""
+        """Return a new, empty run folder."""
         self.count += 1
         return RunFolder(self.folder / str(self.count), run).create(self.digits.digest)

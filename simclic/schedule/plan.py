@@ -1,4 +1,4 @@
-"""Exhibits -> the jobs they need: asked, shared, done, failed, missing. Neither torch nor pandas, so it answers at once."""
+"""The jobs that exhibits need, and which of them are shared, done, failed or missing. No torch, no pandas: it must be quick."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ STAGES = ("pretrain", "calibrate", "linear", "finetune")
 
 @dataclass
 class PlanLine:
-    """One exhibit and stage. `shared` jobs stand in an earlier line too; of the others, so many are done, failed, missing."""
+    """The numbers of jobs of one exhibit and stage. Shared jobs are counted in an earlier line and not again in the others."""
 
     exhibit: str
     stage: str
@@ -29,38 +29,38 @@ class PlanLine:
 
 @dataclass
 class Plan:
-    """What the exhibits ask for and what is left to do."""
+    """The jobs that exhibits ask for, and their states."""
 
     lines: list[PlanLine] = field(default_factory=list)
-    jobs: dict[str, State] = field(default_factory=dict)  # by their names, encoders before what needs them
-    exhibits: dict[str, list[str]] = field(default_factory=dict)  # by the name of a job, those that ask for it
-    absent: dict[str, str] = field(default_factory=dict)  # data set or starting point -> what of it is not there
+    jobs: dict[str, State] = field(default_factory=dict)  # by name, encoders before the results that need them
+    exhibits: dict[str, list[str]] = field(default_factory=dict)  # by the name of a job, the titles of those that ask for it
+    absent: dict[str, str] = field(default_factory=dict)  # data set or initial weights -> what is missing
 
     @property
     def open_results(self) -> list[Job]:
-        """The results that are still to be computed."""
+        """Return the results that are still to be computed."""
         return [state.job for state in self.jobs.values() if state.protocol and state.is_open]
 
     @property
     def job_problems(self) -> dict[str, str]:
-        """By the name of a job, why it failed or cannot be read."""
+        """Return by the name of a job why it failed or cannot be read."""
         return {name: job.full_reason for name, job in self.jobs.items() if job.reason}
 
     @property
     def broken_jobs(self) -> dict[str, str]:
-        """Of those, the jobs whose files cannot be trusted: left alone."""
+        """Return by name the jobs whose files are damaged; they are left alone."""
         return {name: job.reason for name, job in self.jobs.items() if job.state == JobState.BROKEN}
 
     def sum_stages(self) -> list[PlanLine]:
-        """One line per stage over all exhibits, and one over everything."""
+        """Return a line per stage over all exhibits, and one over everything."""
         stages = [(s, [ln for ln in self.lines if ln.stage == s]) for s in STAGES]
         return [_sum_lines("all", s, lines) for s, lines in stages if lines] + [_sum_lines("all", "", self.lines)]
 
 
 def plan(suites: Iterable[Suite], runs: Path, root: Path, verify: bool = True) -> Plan:
-    """Compare what exhibits ask for with what lies under `runs`; data sets lie under `root`. verify: as in store.result.
+    """Compare what exhibits ask for with the results under `runs`. root: of the data sets. verify: check the SHA-256 of results.
 
-    Raises InputError for an unknown data set, and for a run.json that disagrees with its Run.
+    Raise InputError for an unknown data set, and for a run.json that disagrees with its Run.
     """
     job_plan, suites = Plan(), list(suites)
     job_plan.jobs = {
@@ -82,7 +82,7 @@ def plan(suites: Iterable[Suite], runs: Path, root: Path, verify: bool = True) -
 
 
 def list_runnable_results(job_plan: Plan) -> list[Job]:
-    """The results to compute whose data set and starting point are there. Raises InputError if that leaves nothing of them."""
+    """Return the open results whose data set and initial weights exist. Raise InputError if there are only others."""
     jobs = job_plan.open_results
     ready = [job for job in jobs if job.run.dataset not in job_plan.absent and job.run.init not in job_plan.absent]
     if jobs and not ready:
@@ -91,7 +91,7 @@ def list_runnable_results(job_plan: Plan) -> list[Job]:
 
 
 def _count_job(line: PlanLine, job: State, earlier: list[str]) -> None:
-    """Count a job in a line of an exhibit. earlier: the exhibits before it that ask for the same job."""
+    """Count a job in a line. earlier: the exhibits before it that ask for the same job."""
     line.asked += 1
     if earlier:
         line.shared += 1

@@ -1,7 +1,7 @@
-"""What was submitted: a folder per launch, readable by its owner alone, that says which task does what and how far each is.
+"""Launches: one folder per call of submit, readable by its owner alone, with the jobs of each task and their states.
 
-runs/.launches/<launch>/launch.json holds every job; <array>.json, once Slurm has taken an array, its number; <array>/ the pickles
-and logs of submitit and a state file of each task. Numbers are never read from here.
+runs/.launches/<launch>/launch.json holds all jobs; <array>.json, once Slurm has accepted an array, its number; <array>/ the
+pickles and logs of submitit and a state file for each task. No result is stored here.
 """
 
 import os
@@ -27,12 +27,12 @@ from simclic.store.run_folder import RunFolder
 NAME, ARRAY = r"\d{8}-\d{6}-\d{6}-[0-9a-f]{6}", r"(pretrain|linear|finetune|all)-\d+"  # of a launch's folder and of an array
 
 LOCAL = "local"  # the cluster of a profile that is this machine
-CLAIMS = ("owner", "submitting", "local")  # what processes claim in here: a launch, to submit, to work on this machine
+CLAIMS = ("owner", "submitting", "local")  # of a launch, of submitting, of work on this machine
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One task of an array: its place in it, what it is to do, and where its state and its messages are."""
+    """One task of an array: its index, its jobs, and the paths of its state and messages."""
 
     launch: "Launch"
     array: str
@@ -41,7 +41,7 @@ class Task:
 
     @property
     def job_names(self) -> tuple[str, ...]:
-        """The names of its jobs, encoders included where it makes them."""
+        """Return the names of its jobs, with those of the encoders that it makes."""
         names = []
         for content in self.content:
             encoder = ["pretrain" if content["run"]["epochs"] else "calibrate"] if self.makes_encoders else []
@@ -50,16 +50,16 @@ class Task:
 
     @property
     def stage(self) -> str:
-        """pretrain, linear or finetune; "all" on this machine."""
+        """Return pretrain, linear or finetune; "all" on this machine."""
         return self.array.split("-")[0]
 
     @property
     def makes_encoders(self) -> bool:
-        """Does it make encoders?"""
+        """Return whether it makes encoders."""
         return self.stage in ("pretrain", "all")
 
     def parse_jobs(self) -> list[Job]:
-        """Its jobs, to be done. Raises InputError if this version of the code would do something else under their names."""
+        """Return its jobs. Raise InputError if this version of the code gives them other names."""
         jobs = []
         for content in self.content:
             run = Run.parse(content["run"])
@@ -72,7 +72,7 @@ class Task:
 
     @property
     def slurm_id(self) -> str:
-        """How Slurm calls it; nothing as long as Slurm does not know it."""
+        """Return its name in Slurm; "" before Slurm has accepted it."""
         job = self.launch.slurm_number(self.array)
         return f"{job}_{self.index}" if job and self.launch.sizes[self.array] > 1 else job
 
@@ -94,7 +94,7 @@ class Task:
             return {}
 
     def write_state(self, values: dict[str, Any]) -> None:
-        """Say how far it is."""
+        """Replace the state file."""
         files.write_json(self._state_path, values)
 
     @property
@@ -103,7 +103,7 @@ class Task:
 
 
 class Launch:
-    """One call of submit. Raises InputError if its file is not whole."""
+    """One call of submit. Raise InputError if its launch.json is missing or damaged."""
 
     def __init__(self, folder: Path):
         try:
@@ -120,35 +120,35 @@ class Launch:
         self._numbers: dict[str, str] = {}
 
     def list_tasks(self) -> Iterator[Task]:
-        """Every task of every array."""
+        """Yield every task of every array."""
         for array in self.values["arrays"]:
             for i, content in enumerate(array["tasks"]):
                 yield Task(self, array["name"], i, tuple(content))
 
     def find_task(self, array: str, index: int) -> Task:
-        """One task."""
+        """Return one task."""
         return next(task for task in self.list_tasks() if (task.array, task.index) == (array, index))
 
     def slurm_number(self, array: str) -> str:
-        """Slurm's number of an array; nothing if it was never taken, or nobody lived to write it down."""
+        """Return Slurm's number of an array; "" if Slurm never accepted it or submit was killed before it was written."""
         if not self._numbers.get(array):
             self._numbers[array] = str((files.read_json(self.folder / f"{array}.json") or {}).get("job", ""))
         return self._numbers[array]
 
     def write_slurm_number(self, array: str, job: str) -> None:
-        """Slurm has taken an array."""
+        """Store the number that Slurm gave to an array."""
         files.write_json(self.folder / f"{array}.json", {"job": job})
 
     def slurm_name(self, array: str) -> str:
-        """What Slurm is told to call an array: no other launch has one of that name."""
+        """Return the name of an array in Slurm, which no other launch has."""
         return f"simclic-{self.folder.name}-{array}"
 
 
 def launches_folder(runs: Path) -> Path:
-    """Where launches lie. What is in there decides what runs: nobody but its owner may write or read it."""
+    """Return the folder of launches, made if needed. It decides what runs, so only its owner may read or write it."""
     folder = runs.absolute() / ".launches"
     if set("%\n\r") & set(str(folder)):
-        raise InputError(f"{str(runs)!r}: Slurm reads a % in a path as something else; choose another place with --runs DIR")
+        raise InputError(f"{str(runs)!r}: Slurm cannot use a path with % or a line break; choose another place with --runs DIR")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise InputError(f"{folder}: belongs to another user; choose another place with --runs DIR")
@@ -157,15 +157,14 @@ def launches_folder(runs: Path) -> Path:
 
 
 def list_launches(runs: Path) -> list[Launch]:
-    """Every launch, the newest first. One whose submitter was killed before it had written what it wanted counts for nothing."""
-    folders = sorted(runs.absolute().glob(".launches/2*"), reverse=True)
-    return [Launch(folder) for folder in folders if is_submitted(folder)]
+    """Return every submitted launch, the newest first."""
+    return [Launch(folder) for folder in reversed(list_launch_folders(runs.absolute())) if is_submitted(folder)]
 
 
 class LaunchOverview:
     """The launches below `runs` as this version and Slurm know them now.
 
-    readable: the oldest first. unreadable: folders that are called like a launch. silent: why Slurm does not answer, or nothing.
+    readable: the oldest first. unreadable: folders without a valid launch.json. slurm_problem: why Slurm does not answer, or "".
     """
 
     def __init__(self, runs: Path):
@@ -199,36 +198,36 @@ class LaunchOverview:
 
 
 def list_launch_folders(runs: Path) -> list[Path]:
-    """Return the folders that are called like a launch, the oldest first, whether or not they hold a whole one."""
+    """Return the folders with the name of a launch, the oldest first. Some may have no launch.json."""
     return sorted(path for path in (runs / ".launches").glob("2*") if re.fullmatch(NAME, path.name) and path.is_dir())
 
 
 def is_submitted(folder: Path) -> bool:
-    """Return whether a launch has its record: only then it was submitted."""
+    """Return whether a folder has a launch.json, without which nothing was submitted."""
     return (folder / "launch.json").exists()
 
 
 def is_launch_file(folder: Path, path: Path) -> bool:
-    """Return whether a file belongs to a launch: its records, and whatever submitit wrote into the folder of an array."""
+    """Return whether a file belongs to a launch: its JSON files, and all that submitit wrote into the folder of an array."""
     inside, name = path.relative_to(folder).parts, files.intended_name(path) or path.name
     return bool(re.fullmatch(ARRAY, inside[0]) or (len(inside) == 1 and re.fullmatch(rf"(launch|owner|{ARRAY})\.json", name)))
 
 
 def make_question_folder(runs: Path, verb: str) -> Path:
-    """Return a new folder for a job that answers a question (doctor, calibrate); no launch names the code that it runs."""
+    """Return a new folder for a job that answers a question (doctor, calibrate). It belongs to no launch."""
     folder = launches_folder(runs) / f"{verb}-{uuid.uuid4().hex[:8]}"
     folder.mkdir(mode=0o700)
     return folder
 
 
 def is_question_folder(path: Path) -> bool:
-    """Return whether a folder is called like those of `question_folder`."""
+    """Return whether a folder is named as by `make_question_folder`."""
     return bool(re.fullmatch(r"(doctor|calibrate)-[0-9a-f]{8}", path.name))
 
 
 def write_launch(arrays: list[Array], profile: Profile, code: Path, runs: Path, root: Path) -> Launch:
-    """Write down what is going to be submitted, before it is."""
-    now = datetime.now()  # whose names, sorted, say which came last
+    """Write the launch.json of what is about to be submitted."""
+    now = datetime.now()  # sorted names give the order of launches
     folder = launches_folder(runs) / f"{now:%Y%m%d-%H%M%S-%f}-{uuid.uuid4().hex[:6]}"
     folder.mkdir(mode=0o700)
     names = {id(array): f"{array.stage}-{i}" for i, array in enumerate(arrays)}

@@ -1,4 +1,4 @@
-"""`simclic plan EXHIBIT... --why CELL`: which job fills a cell, whether it is done, and if not, what is missing or changed."""
+"""`simclic plan EXHIBIT... --why CELL`: the jobs of a cell and, if they are not done, what is missing or changed."""
 
 import shlex
 from collections.abc import Iterable, Mapping
@@ -23,18 +23,18 @@ from simclic.text import terminal_safe
 
 STYLES = {"done": "green", "failed": "red", "broken": "red"}  # of a state; the others are yellow
 REASONS = {
-    "changed": "another experiment lies under this name",
-    "waiting": "its encoder is not there yet",
-    "missing": "nobody has run it yet",
+    "changed": "a folder of this name holds another experiment",
+    "waiting": "its encoder is missing",
+    "missing": "it has not been run",
 }
-WEIGHTS = {"seed": 0.5, "dataset": 5.0}  # how much a field counts against a neighbour; every other one counts 1
-NEAR = 6.0  # what differs by more is another experiment and no help
-SHOWN = 3  # neighbours that are equally near
+WEIGHTS = {"seed": 0.5, "dataset": 5.0}  # of a difference in a field; 1 for every other field
+MAX_DISTANCE = 6.0  # of a neighbour that is shown
+MAX_NEIGHBOURS = 3  # that are equally near
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A field's value in a file (`there`) and in what is wanted (`here`). unknown: this version has no such field."""
+    """A field's value in a file (`there`) and in the job (`here`). unknown: this version has no such field."""
 
     name: str
     there: Any
@@ -48,7 +48,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A stored Run or result of another name, and in what it differs. result: it has a result under the protocol wanted."""
+    """A stored Run or result of another name and its differences. result: it has a result under the same protocol."""
 
     name: str
     differ: tuple[Difference, ...]
@@ -60,13 +60,13 @@ class Neighbour:
 
     @property
     def distance(self) -> float:
-        """Return how far it is from what is wanted: the sum of what its fields count."""
+        """Return the sum of the weights of its differences."""
         return sum(WEIGHTS.get(d.name, 1.0) for d in self.differ)
 
 
 @dataclass
 class Digests:
-    """By which digests the data of a job go: in its run.json, in its result, and as they are now. unknown: why `now` is empty."""
+    """Digests of a job's data in its run.json, in its result, and now. unknown: why `now` is empty."""
 
     run: str = ""
     result: str = ""
@@ -75,17 +75,16 @@ class Digests:
 
     @property
     def disagree(self) -> bool:
-        """Return whether two of those that are known differ."""
+        """Return whether two of the known digests differ."""
         return len({self.run, self.result, self.now} - {""}) > 1
 
 
 @dataclass
 class Answer:
-    """What is known of one job. state: that of the job, or stale (done, on other data) or changed (its folder holds another
-    experiment, or encoder and data do not belong together).
+    """What is known of one job.
 
-    needs: what else must be there first. changed: fields of run.json or of the result that are not what is wanted. runs,
-    protocols: what is nearest to it.
+    state: of the job, or stale (done on other data) or changed (its folder holds another experiment or data). needs: what is
+    missing first. changed: fields of run.json or of the result that differ from the job. runs, protocols: its neighbours.
     """
 
     job: str
@@ -104,12 +103,12 @@ class Answer:
 
 @dataclass
 class Explanation:
-    """The cells that were asked for, with an answer for each of their jobs."""
+    """The requested cells, with an answer for each of their jobs."""
 
     cells: list[tuple[Cell, list[Answer]]]
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return everything for programs."""
         return {
             "cells": [
                 {"places": cell.places, "exhibits": cell.paths, "jobs": [asdict(answer) for answer in answers]}
@@ -118,7 +117,7 @@ class Explanation:
         }
 
     def format_lines(self) -> list[Text]:
-        """Return what to print: a heading for each cell, its jobs below."""
+        """Return the lines to print: a heading for each cell, its jobs below."""
         lines = []
         for cell, answers in self.cells:
             lines += [Text(terminal_safe(cell.places[0]), style="bold")]
@@ -133,7 +132,7 @@ class Explanation:
 
 
 def explain_cells(suites: Iterable[Suite], runs: Path, root: Path, cell: str) -> Explanation:
-    """Return why the cells with these coordinates are as they are. runs, root: as for plan. Writes nothing.
+    """Return the states of the jobs of the cells with these coordinates. runs, root: as for plan.
 
     Raise InputError if there is no such cell or there are many, and for an unknown data set.
     """
@@ -143,7 +142,7 @@ def explain_cells(suites: Iterable[Suite], runs: Path, root: Path, cell: str) ->
 
 
 class _StoredRuns:
-    """The Runs under `runs`, and the data under `root`, each looked at once."""
+    """The Runs under `runs` and the data under `root`, each read once."""
 
     def __init__(self, runs: Path, root: Path, jobs: Iterable[Job]):
         self.runs, self.root = runs, root
@@ -152,7 +151,7 @@ class _StoredRuns:
         self.current_digest = cache(lambda dataset, split: current_digest(dataset, split, root))
 
     def answer_job(self, job: Job) -> Answer:
-        """Return everything about one job."""
+        """Return what is known of one job."""
         run, protocol, folder = job.run, job.protocol or Linear(), RunFolder(self.runs, job.run)
         answer, state = Answer(job.name, str(folder.result_path(protocol)), "changed"), State(job, JobState.MISSING)
         try:
@@ -178,7 +177,7 @@ class _StoredRuns:
         return answer
 
     def _list_needs(self, run: Run, answer: Answer) -> list[str]:
-        """Return what must be there first: data, starting point, encoder. A missing job whose encoder is missing is waiting."""
+        """Return what is missing first: data, initial weights, encoder. A missing job without encoder becomes waiting."""
         needs = [data.missing(run.dataset, self.root), not_imported(self.runs, run.init)]
         encoder = job_state(Job(run), self.runs, self.queue)
         if encoder.state != JobState.DONE:
@@ -194,24 +193,24 @@ class _StoredRuns:
             Neighbour(folder.name, _list_differences(run, fields), folder.has_result(protocol))
             for folder, fields in self.stored.items() if folder.name != run.name
         )  # fmt: skip
-        return sorted(near, key=lambda other: not other.result)[:SHOWN]
+        return sorted(near, key=lambda other: not other.result)[:MAX_NEIGHBOURS]
 
 
 def _nearest_results(folder: RunFolder, protocol: Protocol) -> list[Neighbour]:
     """Return the other results of a Run at the same stage whose protocols differ least."""
     others = ((path.stem, _read_mapping(path).get("protocol")) for path in folder.result_paths() if path.stem != protocol.name)
     same = ((name, values) for name, values in others if name.split("-")[0] == protocol.stage)
-    return _keep_nearest(Neighbour(name, _list_differences(protocol, values)) for name, values in same)[:SHOWN]
+    return _keep_nearest(Neighbour(name, _list_differences(protocol, values)) for name, values in same)[:MAX_NEIGHBOURS]
 
 
 def _keep_nearest(others: Iterable[Neighbour]) -> list[Neighbour]:
-    """Return those that are equally near and nearest, if they are near at all."""
-    near = [other for other in others if other.distance <= NEAR]
+    """Return the nearest neighbours, if they are near at all."""
+    near = [other for other in others if other.distance <= MAX_DISTANCE]
     return [other for other in near if other.distance == min(neighbour.distance for neighbour in near)]
 
 
 def _read_mapping(path: Path) -> Mapping[str, Any]:
-    """Return what a JSON file holds, if it is there and whole."""
+    """Return the values in a JSON file; none if it is missing or damaged."""
     try:
         return read_json(path) or {}
     except Broken:
@@ -219,7 +218,7 @@ def _read_mapping(path: Path) -> Mapping[str, Any]:
 
 
 def _list_differences(wanted: Run | Protocol, stored: object) -> tuple[Difference, ...]:
-    """Return every field in which a stored one differs. What it does not have, since it was added later, has its default."""
+    """Return the fields in which stored values differ. Fields that were added since have their defaults."""
     wanted_values, stored_values = wanted.values, wanted.with_defaults(stored) if isinstance(stored, Mapping) else {}
     names = [name for name, value in stored_values.items() if name not in wanted_values or value != wanted_values[name]]
     return tuple(Difference(name, stored_values[name], wanted_values.get(name), name not in wanted_values) for name in names)
@@ -230,7 +229,7 @@ def _shorten_text(text: str) -> str:
 
 
 def _format_summary(answer: Answer) -> str:
-    """Return what stands behind the state, in the same line."""
+    """Return the text after the state, in the same line."""
     if answer.error is not None:
         origin = ", ".join(p for p in (answer.node and f"node {answer.node}", f"commit {answer.commit}") if p)
         return f", error {answer.error:.2f} % ({origin})" + (": the data have changed since" * answer.digests.disagree)
@@ -249,7 +248,7 @@ def _format_details(answer: Answer) -> list[str]:
     if digests.unknown and digests.unknown not in answer.needs:
         lines.append(f"data: {digests.run} in run.json; {digests.unknown}")
     if answer.state in ("changed", "stale"):
-        lines.append(f"it is not run again by itself: move {Path(answer.path).parent} away, or use another --runs DIR")
+        lines.append(f"it will not be run again: move {Path(answer.path).parent} away, or use another --runs DIR")
     lines += [f"nearest result of this run: {other}" for other in answer.protocols]
     lines += [f"nearest run: {other}" for other in answer.runs]
     return lines

@@ -1,4 +1,4 @@
-"""What a job costs: what it amounts to, and how long that takes on a device. Neither torch nor pandas."""
+"""What a job costs: the amount of its work, and how long that takes on a device. No torch, no pandas."""
 
 from simclic.schedule.cost.prices import Prices, guess_seconds
 from simclic.schedule.cost.rates import Price, Target, gpu_kind, read_rates, this_machine, write_rates

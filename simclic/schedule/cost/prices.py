@@ -1,4 +1,4 @@
-"""What a job will take, best source first: finished runs of like kind, what was calibrated, a stated guess."""
+"""How long a job will take: by finished jobs of its kind, else by calibration, else by a stated guess."""
 
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
@@ -12,15 +12,13 @@ from simclic.schedule.cost import work_amounts
 from simclic.schedule.cost.rates import FOLDER, Price, Rates, Target, gpu_kind, read_rates
 from simclic.store.run_folder import run_folders
 
-MAX_LEARNED = 20  # finished jobs of one kind; more would not be told apart from these
-MAX_FOLDERS = 1000  # folders at most in which they are looked for
-
-
+MAX_LEARNED = 20  # finished jobs of one kind; more would change little
+MAX_FOLDERS = 1000  # that are searched for finished jobs
 FOREIGN = (InputError, LookupError, TypeError, AttributeError)  # what reading a file of another version may raise
 
 
 class JobKind(NamedTuple):
-    """Jobs whose times are in proportion to what they amount to."""
+    """Jobs whose times are in proportion to their amount of work."""
 
     stage: str  # "pretrain" with its method, "linear" with its solver, "finetune"
     backbone: str
@@ -33,12 +31,10 @@ class Prices:
 
     def __init__(self, runs: Path, target: Target) -> None:
         self.runs, self.target, self.rates = runs, target, read_rates(runs, target)
-        self.learned: dict[
-            JobKind, tuple[float, float, int]
-        ] = {}  # seconds as they were, as they would be priced, and of how many
+        self.learned: dict[JobKind, tuple[float, float, int]] = {}  # measured seconds, seconds by base_price, number of jobs
 
     def learn_from(self, run: Run, protocol: Protocol | None, record: Mapping[str, Any], kinds: Collection[JobKind] = ()) -> None:
-        """Take what a finished job took, if it was on a device of the target's kind. kinds: of which it has to be one."""
+        """Learn from a finished job if it ran on a device of the target's kind. kinds: those to learn; none for all."""
         seconds, kind = record.get("seconds", 0), kind_of(run, protocol)
         useful = isinstance(seconds, int | float) and seconds > 0 and kind.stage != "calibrate" and (kind in kinds or not kinds)
         was, would, count = self.learned.get(kind, (0.0, 0.0, 0))
@@ -46,7 +42,7 @@ class Prices:
             self.learned[kind] = (was + seconds, would + self.base_price(run, protocol).seconds, count + 1)
 
     def learn_from_runs(self, kinds: Iterable[JobKind]) -> None:
-        """Look for finished jobs of these kinds among all runs. A folder or file that is not of this version teaches nothing."""
+        """Learn from finished jobs of these kinds in all run folders. Files of another version are skipped."""
         wanted = set(kinds) - set(self.learned)
         networks = {(kind.backbone, kind.image_size) for kind in wanted}
         for folder in run_folders(self.runs)[:MAX_FOLDERS] if wanted else ():
@@ -62,11 +58,11 @@ class Prices:
                         self.learn_from(run, PROTOCOLS[record["stage"]].parse(record["protocol"]), record, wanted)
 
     def base_price(self, run: Run, protocol: Protocol | None) -> Price:
-        """What a job would take by calibration, or by guess: what its record calls seconds, so without its start."""
+        """Return the price of a job by calibration or guess, without the start of its process."""
         return self.rates.price_amounts(run, kind_of(run, protocol).precision, _amounts_without_start(run, protocol))
 
     def price_job(self, run: Run, protocol: Protocol | None) -> Price:
-        """What a job will take. An encoder's price has its process's start in it."""
+        """Return the price of a job. An encoder's includes the start of its process."""
         base, kind = self.base_price(run, protocol), kind_of(run, protocol)
         start = self.rates.price_amounts(run, kind.precision, {"start": 1}).seconds if protocol is None else 0.0
         was, would, count = self.learned.get(kind, (0.0, 0.0, 0))
@@ -75,23 +71,23 @@ class Prices:
         return Price(base.seconds * was / would + start, f"as {count} finished" if count > 1 else "as one finished", start)
 
     def price_features(self, run: Run, protocol: Linear) -> Price:
-        """What the pass takes that keeps the features of all images, once for an encoder."""
+        """Return the price of computing the features of all images, once for an encoder."""
         return self.rates.price_amounts(run, protocol.features, work_amounts.feature_amounts(run))
 
 
 def guess_seconds(run: Run, protocol: Protocol | None) -> float:
-    """Return what a job would take on a CPU, by guesses alone: enough to see how large jobs are beside each other."""
+    """Return the seconds of a job on a CPU by guesses alone: enough to compare jobs with each other."""
     return Rates(Target(), []).price_amounts(run, "", _amounts_without_start(run, protocol)).seconds
 
 
 def _amounts_without_start(run: Run, protocol: Protocol | None) -> work_amounts.Amounts:
-    """What a job amounts to, the start of its process aside."""
+    """Return the work of a job without the start of its process."""
     done = work_amounts.encoder_amounts(run) if protocol is None else work_amounts.result_amounts(run, protocol)
     return {name: amount for name, amount in done.items() if name != "start"}
 
 
 def prices_on(runs: Path, device: str) -> Prices:
-    """Return prices by what was calibrated on a device of this name, else by guesses."""
+    """Return prices by the calibration of a device of this name, else by guesses."""
     kind = "cpu" if device == "cpu" else gpu_kind(device)
     for path in sorted((runs / FOLDER).glob("*.json")):
         with suppress(InputError):
@@ -101,7 +97,7 @@ def prices_on(runs: Path, device: str) -> Prices:
 
 
 def kind_of(run: Run, protocol: Protocol | None) -> JobKind:
-    """The kind of a job; a protocol of None means the encoder."""
+    """Return the kind of a job. protocol: None for the encoder."""
     if isinstance(protocol, Linear):
         return JobKind(f"linear {protocol.solver}", run.backbone, run.image_size, protocol.features)
     if protocol:

@@ -1,4 +1,4 @@
-"""How long things take on a device: as `simclic calibrate` measured it there, else a stated guess."""
+"""How long each piece of work takes on a device: as `simclic calibrate` measured it, else a stated guess."""
 
 import math
 import re
@@ -16,16 +16,19 @@ from simclic.schedule.cost.work_amounts import Amounts
 SCHEMA = 1
 FOLDER = ".calibrated"  # under runs/
 
-# Images per second in training ResNet-50 at 224 pixels in bf16, decoded images at hand: guesses, rounded from what is commonly
-# reported for a device, to stand until something is measured.
+# Images per second in training ResNet-50 at 224 pixels in bf16 from decoded images: guesses until a device is calibrated, rounded
+# from commonly reported numbers.
 PRIORS = {
     "h200": 2500, "h100": 2300, "a100": 1100, "l40": 900, "4090": 900, "a40": 500, "a10": 450, "3090": 500, "v100": 600,
     "t4": 180, "gpu": 600, "cpu": 1.5,
 }  # fmt: skip
-# The work of a pass relative to ResNet-50's.
+# Work of a pass, relative to ResNet-50.
 RELATIVE = {"resnet18": 0.45, "resnet34": 0.9, "resnet50": 1.0, "resnet101": 1.9, "test_resnet": 0.04, "pixels": 0.0}
 AS_PUBLISHED = 8e5 / 2048 / 5e10  # seconds per cell and feature: 100 iterations of four products, at 5e10 a second on a core
-CONVERGED = {"cpu": 1.4e-10, "gpu": 1.4e-11}  # likewise; measured on two cores at SUN397's size, a tenth of it guessed on a GPU
+CONVERGED = {
+    "cpu": 1.4e-10,
+    "gpu": 1.4e-11,
+}  # likewise; measured on two cores at the size of SUN397; on a GPU a tenth of it, a guess
 
 
 @dataclass(frozen=True)
@@ -45,34 +48,34 @@ class Target:
 
     @property
     def has_gpus(self) -> bool:
-        """Does it compute on GPUs?"""
+        """Return whether jobs compute on GPUs."""
         return self.kind != "cpu"
 
     @property
     def unit(self) -> str:
-        """What a device's hour is called."""
+        """Return the unit of device time."""
         return "GPU-h" if self.has_gpus else "core-h"
 
     @property
     def images_per_second(self) -> float:
-        """How fast a device trains ResNet-50, by the profile's guess or by that of its kind."""
+        """Return how fast a device trains ResNet-50, as the profile says or as guessed for its kind."""
         return self.guessed_speed or PRIORS.get(self.kind, PRIORS["gpu"])
 
     def is_same_kind(self, device: str) -> bool:
-        """Is a result that was computed on `device` one of this kind?"""
+        """Return whether a device of this name is of the target's kind."""
         if not self.has_gpus or device == "cpu":
             return self.has_gpus == (device != "cpu")
         return self.kind in ("gpu", gpu_kind(device))
 
 
 def gpu_kind(device: str) -> str:
-    """The kind of a GPU by what it is called: "NVIDIA A100-SXM4-80GB" is an a100; "gpu" if PRIORS has none such."""
+    """Return the key of PRIORS for a GPU's name: "a100" for "NVIDIA A100-SXM4-80GB", "gpu" for an unknown one."""
     words = re.findall(r"[a-z]*\d+[a-z]*", device.lower())
     return next((kind for kind in PRIORS if kind in words or f"{kind}s" in words), "gpu")
 
 
 def this_machine(share: int = 1) -> Target:
-    """This machine: `share` processes on each GPU, or one per core."""
+    """Return this machine as a target, with `share` processes on each GPU, or one per core."""
     folder = Path("/proc/driver/nvidia/gpus")
     gpus = sorted(folder.iterdir()) if folder.is_dir() else []
     if not gpus:
@@ -87,7 +90,7 @@ def this_machine(share: int = 1) -> Target:
 
 
 class Price(NamedTuple):
-    """Seconds of one process, and where that is from. besides: what of it no record will tell, starting and keeping features."""
+    """Seconds of one process and their source. besides: the part that records leave out, for the start and for features."""
 
     seconds: float
     source: str
@@ -96,15 +99,17 @@ class Price(NamedTuple):
 
 @dataclass(frozen=True)
 class Rates:
-    """What takes how long on one target. measured: by backbone, image size and precision, what was calibrated there. begin:
-    seconds until the first process works."""
+    """How long work takes on a target. measured: calibrated rates by backbone, image size and precision.
+
+    begin: seconds until the first process works.
+    """
 
     target: Target
     measured: list[dict[str, Any]]
     begin: float = 5.0
 
     def price_amounts(self, run: Run, precision: str, amounts: Amounts) -> Price:
-        """Return what amounts take: by what was calibrated at the nearest image size, and for the rest by guesses."""
+        """Return the price of amounts of work: by calibration at the nearest image size, and for the rest by guesses."""
         seconds, speed = self.guess_rates(run.backbone, run.image_size), self.target.images_per_second
         what = run.backbone if run.backbone in RELATIVE else f"{run.backbone} taken for resnet50"
         source = guess = f"guessed: {what} on {self.target.kind}, ResNet-50 at {speed:g} images/s"
@@ -119,7 +124,7 @@ class Rates:
         return Price(sum(seconds[name] * amount for name, amount in amounts.items()), source)
 
     def guess_rates(self, backbone: str, size: int) -> dict[str, float]:
-        """Return guesses of the seconds that each of the amounts takes."""
+        """Return a guess of the seconds that one of each amount takes."""
         known = RELATIVE.get(backbone, 1.0) * (size / 224) ** 2 / self.target.images_per_second
         known *= self.target.processes_per_device  # processes slow each other down
         width = 3 * size**2 if backbone == "pixels" else 2048
@@ -132,7 +137,7 @@ class Rates:
 
 
 def read_rates(runs: Path, target: Target) -> Rates:
-    """What was measured on a target, if anything was. Raises Broken if the file cannot be trusted."""
+    """Return the calibration of a target, if there is one. Raise Broken if its file is damaged."""
     values = files.read_json(calibration_path(runs, target)) or {"rates": []}
     if values.get("schema", SCHEMA) != SCHEMA or not isinstance(values.get("rates"), list):
         raise InputError(f"{calibration_path(runs, target)}: written by another version; run: simclic calibrate")
@@ -140,11 +145,11 @@ def read_rates(runs: Path, target: Target) -> Rates:
 
 
 def write_rates(runs: Path, target: Target, rates: list[dict[str, Any]], where: dict[str, Any]) -> Path:
-    """Keep what was measured on a target; earlier measurements of other kinds stay. Returns the file."""
+    """Add rates to the calibration of a target and return its file. Rates of other workloads stay."""
     path = calibration_path(runs, target)
     path.parent.mkdir(parents=True, exist_ok=True)
     merged: dict[tuple[Any, ...], dict[str, Any]] = {}
-    with suppress(InputError):  # a damaged calibration is written anew
+    with suppress(InputError):  # a damaged calibration is replaced
         rates = read_rates(runs, target).measured + rates
     for rate in rates:
         kind = rate["backbone"], rate["image_size"], rate["precision"]
@@ -155,5 +160,5 @@ def write_rates(runs: Path, target: Target, rates: list[dict[str, Any]], where: 
 
 
 def calibration_path(runs: Path, target: Target) -> Path:
-    """The file of a target's calibration."""
+    """Return the path of a target's calibration."""
     return runs / FOLDER / f"{target.name}.json"

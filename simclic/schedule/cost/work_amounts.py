@@ -1,13 +1,13 @@
-"""What a job amounts to: how often it does what takes time, and what it leaves on disk."""
+"""The amount of work in a job: how often it does each thing that takes time, and the bytes that it leaves on disk."""
 
 from simclic import data
 from simclic.experiment import METHODS, Finetune, Protocol, Run
 from simclic.experiment.protocol import CHECKPOINT_BYTES
 
-# How often: "train.step" and "train.image", steps of a pre-training and passes of an image through the encoder in them; "epoch",
-# what is watched at the end of one; "image", images that pass through without being learned from; "tune.step", "tune.image",
-# steps of one member of a fine-tuning grid and images in them; "member"; "SOLVER.value", values of l2, and "SOLVER.cell", each
-# times training images times classes; "start", a process with its data.
+# Counts of "train.step" and "train.image": steps of a pre-training and passes of an image in them; "epoch": ends of an epoch;
+# "image": forward passes without a gradient; "tune.step", "tune.image": steps of a member of a fine-tuning grid and images in
+# them; "member": of a grid; "SOLVER.value": values of l2, and "SOLVER.cell": these x training images x classes; "start":
+# of a process with its data.
 Amounts = dict[str, float]
 
 WIDTHS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048, "test_resnet": 96}  # of the representation
@@ -16,24 +16,24 @@ ROW = 300  # bytes of an epoch in log.jsonl
 
 
 def split_sizes(run: Run) -> tuple[int, int, int]:
-    """Images in train, val and test under the Run's split rule. Raises InputError for an unknown data set."""
+    """Return the images in train, val and test under the Run's split rule. Raise InputError for an unknown data set."""
     facts = data.facts(run.dataset)
     return facts.paper if run.split == "paper" else facts.sizes
 
 
 def count_fit_images(run: Run) -> int:
-    """Images of the final fit and of the pre-training: train and val, never test."""
+    """Return the images of the final fit and of the pre-training: train and val, never test."""
     train, val, _ = split_sizes(run)
     return train + (val if run.split == "ericsson" else 0)
 
 
 def feature_width(run: Run) -> int:
-    """Length of the representation; ResNet-50's if the backbone is not known here."""
+    """Return the length of a feature; ResNet-50's for an unknown backbone."""
     return 3 * run.image_size**2 if run.backbone == "pixels" else WIDTHS.get(run.backbone, 2048)
 
 
 def encoder_amounts(run: Run) -> Amounts:
-    """The encoder of a Run: trained, or its batch norms calibrated, or neither."""
+    """Return the work of making the encoder of a Run: training, or calibration of its batch norms, or neither."""
     if run.epochs == 0:
         return {"start": 1, "image": count_fit_images(run) if run.init == "random" and run.backbone != "pixels" else 0}
     steps = run.epochs * (count_fit_images(run) // run.batch_size)
@@ -42,12 +42,12 @@ def encoder_amounts(run: Run) -> Amounts:
 
 
 def feature_amounts(run: Run) -> Amounts:
-    """The features of all images of a data set, which every linear evaluation of an encoder reads."""
+    """Return the work of computing the features of all images, which every linear evaluation of an encoder reads."""
     return {"image": count_fit_images(run) + split_sizes(run)[2]} if run.backbone != "pixels" else {}
 
 
 def result_amounts(run: Run, protocol: Protocol) -> Amounts:
-    """One result, its features aside."""
+    """Return the work of one result, without its features."""
     if isinstance(protocol, Finetune):
         _, val, test = split_sizes(run)
         members = len(protocol.settings) + 1
@@ -60,7 +60,7 @@ def result_amounts(run: Run, protocol: Protocol) -> Amounts:
 
 
 def job_bytes(run: Run, protocol: Protocol | None = None) -> float:
-    """Bytes that the encoder of a Run leaves, or one result: predictions of the test images, and the curve; see also kept."""
+    """Return the bytes of the encoder of a Run, or of one result with its predictions; features are extra."""
     facts, (_, _, test) = data.facts(run.dataset), split_sizes(run)
     if protocol is None:
         return WEIGHTS.get(run.backbone, 94e6) * (run.backbone != "pixels") + ROW * run.epochs + 2e3
@@ -68,12 +68,12 @@ def job_bytes(run: Run, protocol: Protocol | None = None) -> float:
 
 
 def feature_bytes(run: Run) -> float:
-    """Bytes of the features of all images, which lie beside an encoder once for all its probes of one precision."""
+    """Return the bytes of the features of all images, stored once for all probes of one precision."""
     return 4.0 * (count_fit_images(run) + split_sizes(run)[2]) * feature_width(run)
 
 
 def temporary_bytes(run: Run, protocol: Protocol | None = None) -> float:
-    """Bytes that are there only while a job runs: two generations of its checkpoint, and a third while it is written."""
+    """Return the bytes that a job needs only while it runs: two checkpoints, and a third while it is written."""
     weights = WEIGHTS.get(run.backbone, 94e6)
     if isinstance(protocol, Finetune):
         return 3 * min(CHECKPOINT_BYTES, 2 * weights * len(protocol.settings))
@@ -86,6 +86,6 @@ def temporary_bytes(run: Run, protocol: Protocol | None = None) -> float:
 
 
 def decoded_bytes(run: Run, size: int) -> float:
-    """Bytes of a Run's images once they are decoded at a size in pixels; nothing for what needs no decoding."""
+    """Return the bytes of a Run's images decoded at a size in pixels; 0 if they need no decoding."""
     stored, bundled = data.facts(run.dataset).stored, data.is_bundled(run.dataset)
     return 0.0 if bundled else 3.0 * (count_fit_images(run) + split_sizes(run)[2]) * (stored or size) ** 2
