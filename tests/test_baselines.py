@@ -12,7 +12,7 @@ from conftest import NUMBERS, ROOT, compute_results, tiny
 from safetensors.torch import load_file, save
 from stored import publish
 
-from simclic import Finetune, InputError, Linear, Table, grid, load, report
+from simclic import Finetune, InputError, Linear, Table, grid, load
 from simclic.__main__ import main
 from simclic.experiment import How, Suite
 from simclic.experiment.baselines import IMPORTED, METHODS
@@ -82,7 +82,7 @@ def test_a_file_of_numbers_is_a_row_of_table_2_with_mark_rank_and_significance(t
     for path in (ROOT / "baselines").glob("*.csv"):
         (source / "baselines" / path.name).symlink_to(path)
     (source / "baselines/methods/mine.csv").write_text(NUMBERS)
-    monkeypatch.setattr(report, "SOURCE", source)
+    monkeypatch.setattr("simclic.report.formats.SOURCE", source)
     render([load(ROOT / "benchmarks/table2.py")], tmp_path / "runs", tmp_path / "out")
     found = sheet(tmp_path / "out/table2.csv")
     row = found["Linear evaluation", "Added", "Mine"]
@@ -106,7 +106,7 @@ def test_numbers_that_are_none_of_the_test_images_are_ranked_without_a_p_value(t
         (tmp_path / "baselines" / path.name).symlink_to(path)
     (place / "mine.csv").write_text(NUMBERS.replace("# split: test", "# split: validation"))
     (tmp_path / "reports").symlink_to(ROOT / "reports")
-    monkeypatch.setattr(report, "SOURCE", tmp_path)
+    monkeypatch.setattr("simclic.report.formats.SOURCE", tmp_path)
     render([load(ROOT / "benchmarks/table2.py")], tmp_path / "runs", tmp_path / "out")
     found = sheet(tmp_path / "out/table2.csv")
     where = "Rank among the printed rows, p against the best of them"

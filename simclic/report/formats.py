@@ -28,7 +28,7 @@ class Site:
 
     def __init__(self, title: str, exhibits: Sequence[Exhibit], folder: Path) -> None:
         check_source()
-        self.title, self.folder = title, folder
+        self.title, self.folder, self.baselines = title, folder, SOURCE / "baselines"
         loader = FileSystemLoader(SOURCE / "reports" / "templates")
         rules: dict[str, Any] = {"loader": loader, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
         self.html, self.text = Environment(autoescape=True, **rules), Environment(**rules)

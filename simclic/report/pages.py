@@ -15,7 +15,7 @@ from simclic.report.cell_keys import ASSUMED_SIZES, measure_cells, read_printed_
 from simclic.report.choices import list_choices
 from simclic.report.figures import BARS_NOTE, compute_points, draw_figure, format_line_label
 from simclic.report.findings import list_findings
-from simclic.report.formats import SOURCE, STYLE, Site, comparison_to_csv
+from simclic.report.formats import STYLE, Site, comparison_to_csv
 from simclic.report.gaps import find_failures, list_notes
 from simclic.report.noise import ONE_SEED
 from simclic.report.printed_vs_ours import (
@@ -81,7 +81,7 @@ def write_pages(suites: Sequence[Suite], results: Results, folder: Path, others:
     jobs = [job for suite in suites for job in suite.jobs]
     frame = results.frame_of(jobs)
     problems, good = list(dict.fromkeys(frame.loc[frame["problem"] != "", "problem"])), frame[frame["problem"] == ""]
-    judged = claims.judge_claims(read_printed_cells(SOURCE / "baselines"), measure_cells(exhibits, results))
+    judged = claims.judge_claims(read_printed_cells(site.baselines), measure_cells(exhibits, results))
     settings = {row.claim.name: describe_departures([e for e in exhibits if e.paper in row.claim.exhibits]) for row in judged}
     site.write_page(
         "claims.html", "claims.html.j2", title="The paper's claims", claims=judged, settings=settings, one_seed=ONE_SEED,
@@ -148,20 +148,20 @@ def _write_exhibit(exhibit: Exhibit, command: str, results: Results, site: Site)
 
 def _write_table(item: ExhibitPage, table: Table, results: Results, failures: Failures, site: Site) -> None:
     """Write a table, the same with supported marks, the printed numbers beside ours, and the paper's rows if they are apart."""
-    sheet = build_sheet(table, results, SOURCE / "baselines", failures)
+    sheet = build_sheet(table, results, site.baselines, failures)
     item.reasons += sheet.remarks
     item.table, item.files = site.render_sheet(sheet), site.write_sheet(sheet, table.name, item.reasons)
     if any(group.rivals != "none" for _, groups in sheet.blocks for group in groups):
         supported, stem = sheet.with_supported_marks(), f"{table.name}-honest"
         item.supported = site.render_sheet(supported, stem)
         item.files += site.write_sheet(supported, stem, [SUPPORTED_NOTE, *item.reasons])
-    item.comparisons = compare_with_printed(table, results, SOURCE / "baselines", failures)
+    item.comparisons = compare_with_printed(table, results, site.baselines, failures)
     if item.comparisons:
         item.files.append(f"{table.name}-beside.csv")
         site.write_file(item.files[-1], comparison_to_csv(item.comparisons).encode())
     if sheet.apart:
         item.printed = f"{table.name}-printed"
-        printed = build_sheet(replace(table, runs=()), results, SOURCE / "baselines")
+        printed = build_sheet(replace(table, runs=()), results, site.baselines)
         _write_exhibit_page(
             ExhibitPage(table, [], table=site.render_sheet(printed)), f"{table.title} as the paper prints it", item.printed, site
         )
