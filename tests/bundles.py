@@ -71,7 +71,7 @@ def table(rows, per_block=7, kind=0):
 
 def write(prefix, tensors, shards=1, more=(), crc=crc, **how):
     """Write arrays as a checkpoint: the i-th name into data file i modulo `shards`. more: further rows of the index."""
-    data, rows = [b""] * shards, [(b"", message((1, shards), (3, message((1, 1)))))]
+    data, rows = [bytearray() for _ in range(shards)], [(b"", message((1, shards), (3, message((1, 1)))))]
     for i, (name, x) in enumerate(sorted(tensors.items())):
         raw = x.tobytes()
         rows.append((name.encode(), entry(CODES[x.dtype.name], x.shape, i % shards, len(data[i % shards]), raw, crc=crc)))

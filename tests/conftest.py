@@ -85,6 +85,23 @@ def small():
     return Finetune(steps=3, lr_low=0.03, lr_count=2, decay_count=1, augment="none", precision="float32")
 
 
+def small_backbone():
+    """A backbone for tests of everything behind it: of 2 x 2 pixels, 12 numbers an image."""
+    import torch
+
+    class Small(torch.nn.Module):
+        num_features = 12
+
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(12, 12)
+
+        def forward(self, x):
+            return self.layer(x.flatten(1))
+
+    return Small()
+
+
 def compute_results(run, protocols, runs, root=None, tell=lambda share, note: None, device="cpu", **options):
     """Train the encoder and measure it under each protocol, in this process. Returns the errors in percent."""
     from simclic.experiment import Job

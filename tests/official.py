@@ -6,6 +6,7 @@ hand where TensorFlow's SAME differs at even sizes.
 
 import argparse
 from collections import OrderedDict
+from functools import cache
 
 import bundles
 import numpy as np
@@ -28,8 +29,10 @@ PROJECTION = {
 def trained(seed=0):
     """torchvision's ResNet-50 with weights and statistics that are none of a fresh one's; no classifier."""
     generator = torch.Generator().manual_seed(seed)
-    model = torchvision.models.resnet50()
+    with torch.device("meta"):  # nothing is drawn that is drawn again below
+        model = torchvision.models.resnet50()
     model.fc = nn.Identity()
+    model.to_empty(device="cpu")
     with torch.no_grad():
         for name, value in model.state_dict().items():
             if value.ndim == 4:
@@ -44,13 +47,15 @@ def trained(seed=0):
     return model.eval()
 
 
+@cache
+def fresh():
+    """The state of torchvision's ResNet-50 before any training; no classifier. Not to be written to."""
+    return {k: v for k, v in torchvision.models.resnet50().state_dict().items() if not k.startswith("fc.")}
+
+
 def light(seed=0):
     """The same keys and shapes over a number for each row, so that a file takes kilobytes."""
-    return {
-        k: v if v.ndim == 0 else rows(v.shape, 0.5 + seed + i / 1000)
-        for i, (k, v) in enumerate(torchvision.models.resnet50().state_dict().items())
-        if not k.startswith("fc.")
-    }
+    return {k: v.clone() if v.ndim == 0 else rows(v.shape, 0.5 + seed + i / 1000) for i, (k, v) in enumerate(fresh().items())}
 
 
 def rows(shape, first):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -38,7 +39,7 @@ def test_each_kind_of_work_is_measured_once():
     assert kinds["pixels", "float32"].batches == ()
 
 
-def test_a_plan_is_priced_by_what_was_measured_here(exhibit, tmp_path, monkeypatch):
+def test_a_plan_is_priced_by_what_was_measured_here(exhibit, finished, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exhibit.write_text(exhibit.read_text().replace('("noise", "dropout", "history")', '"noise"'))
     assert re.search(r"test_resnet at 16 pixels, float32: .*train\.image [\d.e-]+ ms", simclic("calibrate", "table2.py"))
@@ -51,7 +52,8 @@ def test_a_plan_is_priced_by_what_was_measured_here(exhibit, tmp_path, monkeypat
     told = json.loads(simclic("plan", "table2.py", "--json"))
     assert set(told["sources"]) == {"calibrated"}
     assert not [p for p in (tmp_path / "runs").iterdir() if p.name != ".calibrated"]  # nothing else is left behind
-    simclic("run", "table2.py")
+    shutil.copytree(finished / "runs", "runs", dirs_exist_ok=True)
+    simclic("report", "table2.py")
     page = (tmp_path / "reports/out/encoders.html").read_text()
     lines = re.findall(
         r'<th scope="row">(Pre-training|Linear evaluation|Fine-tuning)</th><td class="words">cpu</td><td>1</td>', page

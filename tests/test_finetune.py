@@ -214,11 +214,16 @@ def worked(runs, die_at=-1):
     return process.exitcode
 
 
-def test_kill_9_in_a_bundle_and_in_the_refit_resumes_bit_for_bit(tmp_path):
+@pytest.fixture(scope="module")
+def uncut(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uncut")
+    assert worked(folder) == 0
+    return RunFolder(folder, tiny()).read_result(KILLED)
+
+
+def test_kill_9_in_a_bundle_and_in_the_refit_resumes_bit_for_bit(tmp_path, uncut):
     """4 settings x 12 steps in bundles of 2, then 12 of the refit: 60 in all."""
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert worked(whole) == 0
-    resumed = []
+    broken, resumed = tmp_path / "broken", []
     for die_at in (7, 11, 20, 5, 13):  # counted from wherever it begins again
         assert worked(broken, die_at) == -signal.SIGKILL
         assert RunFolder(broken, tiny()).read_result(KILLED) is None
@@ -229,11 +234,11 @@ def test_kill_9_in_a_bundle_and_in_the_refit_resumes_bit_for_bit(tmp_path):
     assert [part for part, _, _ in resumed] == ["grid"] * 4 + ["refit"]
     assert all(step > 0 for _, _, step in resumed)
     assert len({rows for _, rows, _ in resumed}) > 1
-    a, b = (RunFolder(folder, tiny()).read_result(KILLED) for folder in (whole, broken))
-    assert a["resumed"] == []
-    assert b["resumed"] == [step for _, _, step in resumed]
-    assert a["curve"] == b["curve"]
-    assert a["predictions_sha256"] == b["predictions_sha256"]
+    found = RunFolder(broken, tiny()).read_result(KILLED)
+    assert uncut["resumed"] == []
+    assert found["resumed"] == [step for _, _, step in resumed]
+    assert found["curve"] == uncut["curve"]
+    assert found["predictions_sha256"] == uncut["predictions_sha256"]
     assert not [p for p in (broken / tiny().name).iterdir() if p.name.startswith(("checkpoint", "partial"))]
 
 
@@ -540,13 +545,6 @@ def cut(runs, seam):
 
     setattr(where, name, fatal)
     compute_results(tiny(), (KILLED,), runs, how=EVERY)
-
-
-@pytest.fixture(scope="module")
-def uncut(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("uncut")
-    assert worked(folder) == 0
-    return RunFolder(folder, tiny()).read_result(KILLED)
 
 
 @pytest.mark.parametrize("seam", SEAMS)

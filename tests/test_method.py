@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import tiny
+from conftest import small_backbone, tiny
 
 from simclic import InputError, Run, SimCLIC
 from simclic.methods.backbones import build_backbone
@@ -14,22 +14,9 @@ def z():
     return torch.randn(64, 512, generator=torch.Generator().manual_seed(0))
 
 
-class Small(torch.nn.Module):
-    """A backbone for tests of everything behind it."""
-
-    num_features = 12
-
-    def __init__(self):
-        super().__init__()
-        self.layer = torch.nn.Linear(12, 12)
-
-    def forward(self, x):
-        return self.layer(x.flatten(1))
-
-
 def model(images=0, **changes):
     torch.manual_seed(0)
-    return SimCLIC(tiny(**changes), images, Small())
+    return SimCLIC(tiny(**changes), images, small_backbone())
 
 
 def batch():
@@ -67,7 +54,7 @@ def test_dropout_drops_a_share_p_and_leaves_the_rest(z, p):
 
 
 def test_bernoulli_keep_keeps_a_share_p(z):
-    kept = SimCLIC(tiny(perturbation="dropout", p=0.2, bernoulli="keep"), 0, Small()).perturb(z, None)[0]
+    kept = SimCLIC(tiny(perturbation="dropout", p=0.2, bernoulli="keep"), 0, small_backbone()).perturb(z, None)[0]
     assert abs((kept != 0).float().mean() - 0.2) < 0.02
 
 
@@ -181,7 +168,7 @@ def test_any_timm_backbone_by_name(name, size):
 
 def test_mistakes_are_told():
     with pytest.raises(InputError, match="images=0 with perturbation='history': it keeps one row per image"):
-        SimCLIC(tiny(perturbation="history"), 0, Small())
+        SimCLIC(tiny(perturbation="history"), 0, small_backbone())
     with pytest.raises(InputError, match="pass the image of each row"):
         model(images=3, perturbation="history").perturb(torch.zeros(2, 32), None)
     with pytest.raises(InputError, match=r"backbone='resnet50.a1_in1k': a tag names trained weights; use 'resnet50'"):

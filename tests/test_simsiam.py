@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import compute_results, tiny
+from conftest import compute_results, small_backbone, tiny
 
 from simclic import InputError, Linear, Run, Table
 from simclic.__main__ import main
@@ -17,22 +17,9 @@ from simclic.train import loop, pretrain
 CPU = torch.device("cpu")
 
 
-class Small(torch.nn.Module):
-    """A backbone for tests of everything behind it."""
-
-    num_features = 12
-
-    def __init__(self):
-        super().__init__()
-        self.layer = torch.nn.Linear(12, 12)
-
-    def forward(self, x):
-        return self.layer(x.flatten(1))
-
-
 def model(**changes):
     torch.manual_seed(0)
-    return SimSiam(tiny(method="simsiam", **changes), 0, Small()).double()
+    return SimSiam(tiny(method="simsiam", **changes), 0, small_backbone()).double()
 
 
 def views():
@@ -105,8 +92,9 @@ def test_it_is_trained_probed_and_fine_tuned_like_any_other(digits, tmp_path, sm
     run = tiny(method="simsiam", epochs=10, projector_dim=256, predictor_dim=64, base_lr=0.4)
     untrained = tiny(epochs=0, perturbation="none", projector_dim=2048, predictor_dim=512, precision="bf16")
     probe = Linear(l2_count=3, tolerance=1e-3)
-    errors = [compute_results(r, (probe, small), tmp_path)["linear evaluation"] for r in (run, untrained)]
-    assert errors[0] < errors[1] - 5
+    learned, not_learned = compute_results(run, (probe, small), tmp_path), compute_results(untrained, (probe,), tmp_path)
+    assert learned["linear evaluation"] < not_learned["linear evaluation"] - 5
+    assert set(learned) == {"linear evaluation", "fine-tuned"}
     record = read_json(tmp_path / run.name / "pretrain.json")
     assert record["collapsed"] == ""
     assert 0 < record["last"]["cos(z1, z2)"] < 1

@@ -49,21 +49,14 @@ def counts():
     return {word: n for word, n in told.counts(told.jobs).items() if n}
 
 
-def test_in_the_background_of_this_machine(here):
-    assert "6 jobs in 1 task: process " in alone("submit", "table2.py", "--on", "local.toml")
-    assert "6 jobs wait or run already\nnothing to submit" in simclic("submit", "table2.py", "--on", "local.toml")
+def test_in_the_background_of_this_machine_killed_and_gone_on_with(here):
+    words = ("submit", "table2.py", "--on", "local.toml")
+    text = (here / "table2.py").read_text().replace(', "history")', ")").replace("epochs=2", "epochs=16")
+    (here / "table2.py").write_text(text)
+    assert "4 jobs in 1 task: process " in alone(*words)
+    assert "4 jobs wait or run already\nnothing to submit" in simclic(*words)
     first = wait(lambda: "running" in counts() and counts())
     assert first["running"] <= len(os.sched_getaffinity(0))
-    wait(lambda: counts() == {"done": 6})
-    wait(lambda: not list((here / "runs/.launches").glob("*.json")))
-    assert "nothing to submit: every result is there" in simclic("submit", "table2.py", "--on", "local.toml")
-    assert "│ all, each job once │" in simclic("status", "table2.py")
-
-
-def test_killed_in_the_background_it_is_told_and_goes_on(here):
-    text = (here / "table2.py").read_text().replace('("noise", "dropout", "history")', '"noise"').replace("epochs=2", "epochs=20")
-    (here / "table2.py").write_text(text)
-    alone("submit", "table2.py", "--on", "local.toml")
     run = load(here / "table2.py").jobs[0].run
     wait(lambda: len(RunFolder(here / "runs", run.name).log_rows()) > 2)
     (begun,) = records.list_launches(Path("runs"))
@@ -74,11 +67,13 @@ def test_killed_in_the_background_it_is_told_and_goes_on(here):
     assert (state["word"], state["why"]) == ("stopped", "stopped by SIGTERM, as scancel does")
     assert (here / "runs" / run.name / "checkpoint").exists()
     at = len(RunFolder(here / "runs", run.name).log_rows())
-    assert at < 20
-    alone("submit", "table2.py", "--on", "local.toml")
-    record = wait(lambda: read_json(here / "runs" / run.name / "pretrain.json"))
-    assert record["resumed"][0] >= 11 * at
+    assert at < 16
+    assert "4 jobs in 1 task: process " in alone(*words)
+    wait(lambda: counts() == {"done": 4})
+    assert read_json(here / "runs" / run.name / "pretrain.json")["resumed"][0] >= 11 * at
     wait(lambda: not list((here / "runs/.launches").glob("*.json")))
+    assert "nothing to submit: every result is there" in simclic(*words)
+    assert "│ all, each job once │" in simclic("status", "table2.py")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
