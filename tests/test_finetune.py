@@ -501,7 +501,7 @@ def test_the_learning_rate_falls_on_a_cosine(digits, f):
 
 def test_fewer_members_than_were_saved_go_on(run, tmp_path, monkeypatch):
     whole = run(GRID, How(members=4), folder="whole")
-    save, scores = GridProgress.save_bundle, finetune.grid.Bundle.scores
+    save, scores = GridProgress.save_bundle, finetune.grid.Bundle.predict_logits
     counts = []
 
     def dies(kept, content):
@@ -524,7 +524,7 @@ def test_fewer_members_than_were_saved_go_on(run, tmp_path, monkeypatch):
 SEAMS = {
     "in the checkpoint": (os, "fsync", 9, False),
     "after the rows": (RunFolder, "write_partial_result", 2, True),
-    "while it scores": (Member, "scores", 4, False),
+    "while it scores": (Member, "predict_logits", 4, False),
     "before the result": (RunFolder, "write_result", 1, False),
 }
 
