@@ -1,6 +1,7 @@
 """The probe: scikit-learn's problem, solved to a proven gap; as the baselines' source did; chosen on val, one score on test."""
 
 import math
+import os
 import signal
 import time
 import warnings
@@ -456,6 +457,17 @@ def test_features_are_the_backbones_output_untouched(digits, pixels):
     half = extract_features(Linear(features="bf16"), torch.nn.Sequential(Pixels(8), torch.nn.Linear(192, 3)).eval(), images)
     assert half.dtype == torch.float32
     assert half.equal(half.bfloat16().float())
+
+
+def wait_policy(pipe):
+    pipe.send(os.environ["OMP_WAIT_POLICY"])
+
+
+def test_the_threads_of_a_worker_wait_without_spinning():
+    """On a shared node a thread that spins keeps the core from the one that it waits for. OpenMP reads this when torch starts."""
+    process, ours = spawned(wait_policy)
+    assert ours.recv() == os.environ.get("OMP_WAIT_POLICY", "passive")
+    process.join()
 
 
 UNTRAINED = {"dataset": "digits", "backbone": "test_resnet", "image_size": 16, "perturbation": "none", "epochs": 0}
