@@ -6,6 +6,11 @@ from simclic.data.metrics import METRICS
 from simclic.store.run_folder import RunFolder
 
 
+def solver_options(protocol, superseded=False):
+    """What a result says of an as-published solver; version 0.1.0 said nothing."""
+    return {"lbfgs": {"maxiter": 100}} if getattr(protocol, "solver", "") == "as-published" and not superseded else {}
+
+
 def publish(runs, run, protocol, error=12.5, data="d1", truth=(0, 1), images=2):
     RunFolder(runs, run).create(data)
     setting = {"l2": 1.0} if protocol.stage == "linear" else {"lr": 0.1, "decay": 0.0}
@@ -17,14 +22,16 @@ def publish(runs, run, protocol, error=12.5, data="d1", truth=(0, 1), images=2):
         "curve": [*lost, setting | {"error": error}],
         "sizes": {"train": 2, "val": 1, "test": images, "fit": 3},
         "seconds": 0.5,
+        **solver_options(protocol),
     }
     scored = (record, np.array(truth), np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]])[: len(truth)])
     RunFolder(runs, run).write_result(protocol, scored, data=data, seed=0, device="cpu", threads=1)
     return RunFolder(runs, run).result_path(protocol)
 
 
-def measure(runs, run, protocol, error, images=10_000, metric="top-1", data="d1", hard=None):
-    """A result whose predictions have about this error. hard: the order in which images are got wrong."""
+def measure(runs, run, protocol, error, images=10_000, metric="top-1", data="d1", hard=None, superseded=False):
+    """A result whose predictions have about this error. hard: the order in which images are got wrong. superseded: as version
+    0.1.0 wrote it."""
     rng = np.random.default_rng([run.seed, 7])
     truth = np.arange(images) % 10
     wrong = rng.permutation(images) if hard is None else hard
@@ -33,6 +40,7 @@ def measure(runs, run, protocol, error, images=10_000, metric="top-1", data="d1"
     scores[miss] = np.roll(scores[miss], 1, axis=1)
     RunFolder(runs, run).create(data)
     setting = {"l2": 1.0} if protocol.stage == "linear" else {"lr": 0.1, "decay": 0.0}
-    record = {"error": METRICS[metric](truth, scores), "metric": metric, "chosen": setting, "curve": [setting | {"error": 1.0}],
+    record = solver_options(protocol, superseded) | {
+              "error": METRICS[metric](truth, scores), "metric": metric, "chosen": setting, "curve": [setting | {"error": 1.0}],
               "sizes": {"train": 1, "val": 1, "test": images, "fit": 2}, "seconds": 1.0}  # fmt: skip
     RunFolder(runs, run).write_result(protocol, (record, truth, scores), data=data, seed=run.seed, device="cpu", threads=1)

@@ -19,10 +19,13 @@ from simclic.experiment.exhibit import PAPER_EXHIBITS
 from simclic.report import render
 from simclic.report.cell_keys import read_provenance
 from simclic.report.choices import list_choices
+from simclic.report.compare import compare_sides
 from simclic.report.formats import comparison_to_csv
+from simclic.report.gaps import list_superseded
 from simclic.report.noise import Measured
 from simclic.report.printed_vs_ours import STATED, VERDICT_RULE, compare_with_printed, count_verdicts, explain_not_comparable
 from simclic.report.results import Results
+from simclic.report.sides import read_sides
 from simclic.report.tables import Cell, Row, build_sheet, mark_supported
 
 BASELINES = ROOT / "baselines"
@@ -230,6 +233,30 @@ def test_a_cited_row_measured_again_is_compared_as_published(tmp_path, error, ve
     gone = found["MoCo v2", "ImageNet", "Linear evaluation"]
     assert (gone.verdict, gone.why) == ("not run", "ImageNet is not among the data sets")
     assert "benchmarks/baselines.py" in found["SwAV", "CIFAR10", "Fine-tuned"].why
+
+
+def test_as_published_results_of_version_0_1_0_are_told_apart(tmp_path):
+    """They stopped by another rule than the source's: no measurement of a cited row, and never averaged with newer ones."""
+    old, new = (Run(init="moco-v2", perturbation="none", epochs=0, seed=seed) for seed in (0, 1))
+    published, where = Linear(solver="as-published"), ("MoCo v2", "CIFAR10", "Linear evaluation, as published")
+    measure(tmp_path, old, published, 7.72, superseded=True)
+    (number,) = [n for k, n in verdicts(tmp_path, old, protocols=(published,)).items() if k == where]
+    assert (number.verdict, number.ours) == ("not comparable", "7.72")  # still shown
+    assert number.why == "other solver (stopped by another rule than theirs, by version 0.1.0)"
+    table = Table(name="old-and-new", runs=(old, new), protocols=(published,), caption="")
+    (line,) = list_superseded(table, Results(tmp_path))
+    assert line.startswith(f"superseded: {old.name}, its as-published probe was stopped by the rule of version 0.1.0")
+    assert line.endswith(f"delete its {published.name}.json to measure it again")
+    measure(tmp_path, new, published, 9.9)
+    assert Results(tmp_path).measure_jobs(table.jobs).value == pytest.approx(7.72)  # the lowest seed's
+    for seed in (2, 3):
+        run = replace(new, seed=seed)
+        measure(tmp_path, run, published, 9.9)
+        table = replace(table, runs=(*table.runs, run))
+    assert Results(tmp_path).measure_jobs(table.jobs).value == pytest.approx(9.9)
+    measure(tmp_path / "b", old, published, 9.9)
+    (cell,) = compare_sides(*read_sides(str(tmp_path), str(tmp_path / "b"), tmp_path)).cells
+    assert cell.why == "one as-published probe was stopped by the rule of version 0.1.0, the other by its source's"
 
 
 def test_the_flawed_list_and_the_other_padding_are_said(tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import compute_results, spawned, tiny
+from scipy.optimize import minimize
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 
@@ -327,51 +328,96 @@ def test_an_image_that_is_not_to_be_judged_is_not_learned_from():
         assert np.allclose(fit.decision_values(x)[:, 0], alone.decision_values(x)[:, 0], atol=near)
 
 
-def test_as_published_is_the_loop_of_the_baselines_source():
+def two_vectors(y):
+    """The softmax problems of some labels, and how many outcomes each has: several classes an image are two outcomes each."""
+    return ([y], int(y.max()) + 1) if y.ndim == 1 else (list(y.T), 2)
+
+
+def by_the_source(x, y, values, w, options):
+    """The baselines' loop with autograd's gradients. w: (outcomes, d + 1), changed from fit to fit. Yields scores."""
+    x = torch.cat([torch.from_numpy(x).double(), torch.ones(len(x), 1, dtype=torch.float64)], dim=1)
+    problems, outcomes = two_vectors(y)
+
+    def value(flat, truth, l2):
+        w = torch.from_numpy(flat).reshape(outcomes, -1).requires_grad_()
+        loss = torch.nn.functional.cross_entropy(x @ w.T, torch.from_numpy(truth), reduction="sum")
+        loss = loss + l2 / 2 * w[:, :-1].square().sum()
+        loss.backward()
+        return loss.item(), w.grad.flatten().numpy()
+
+    for l2 in values:
+        scores = []
+        for truth in problems:
+            w[:] = minimize(value, w.ravel(), (truth, l2), "L-BFGS-B", jac=True, options=options).x.reshape(w.shape)
+            scores.append((x @ torch.from_numpy(w).T).numpy())
+        yield scores[0] if y.ndim == 1 else np.stack([np.diff(s, axis=1)[:, 0] for s in scores], axis=1)
+
+
+@pytest.mark.parametrize("kind", ["tall", "binary", "several"])
+def test_as_published_is_the_loop_of_the_baselines_source(kind, monkeypatch):
+    """Warm-started from value to value, from class to class and into the refit. After a few steps rounding is still small."""
+    x, y, n = problem("binary" if kind == "binary" else "tall")
+    x, y = x[:n], shown(y[:n]) if kind == "several" else y[:n]
+    monkeypatch.setitem(published.OPTIONS, "maxiter", 3)
+    outcomes, values = two_vectors(y)[1], (1e-6, 1.0, 1e3)
+    w, classes, last = np.zeros((outcomes, x.shape[1] + 1)), y.shape[1] if y.ndim == 2 else outcomes, None
+    for part in (values, [1e-2]):  # the search, and the refit
+        for fit in published.solve_path(torch.from_numpy(x), y, classes, part, Linear(solver="as-published"), last):
+            (expected,) = by_the_source(x, y, [fit.l2], w, {"maxiter": 3, "gtol": 1e-4})
+            assert np.allclose(fit.decision_values(torch.from_numpy(x)), expected, rtol=1e-6, atol=1e-6)
+            assert (fit.iterations, fit.converged) == (3, False)
+            last = fit
+
+
+def test_as_published_stops_by_the_rules_of_the_baselines_source(monkeypatch):
+    """scikit-learn 0.22 set two options and left the others to SciPy; scikit-learn 1.4 and later set other ones."""
+    assert published.OPTIONS == {"maxiter": 100, "gtol": 1e-4, "ftol": 2.220446049250313e-09, "maxls": 20, "maxcor": 10}
     x, y, n = problem("badly scaled")
-    x, y, protocol = x[:n], y[:n], Linear(solver="as-published")
+    x, protocol, asked = torch.from_numpy(x[:n]), Linear(solver="as-published"), []
     assert protocol.order == protocol.l2  # from weak to strong
-    clf, wide = LogisticRegression(max_iter=100, tol=1e-4 / n, warm_start=True), x.astype(np.float64)
-    values = protocol.l2[::9]
-    fits = list(published.solve_path(torch.from_numpy(x), y, 3, values, protocol))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for l2, fit in zip(values, fits, strict=True):
-            clf.set_params(C=1 / l2).fit(wide, y)
-            assert np.array_equal(fit.weights.numpy().T, clf.coef_)
-            assert (fit.iterations, fit.converged) == (clf.n_iter_[0], clf.n_iter_[0] < 100)
-        clf.set_params(C=1 / values[1]).fit(wide, y)  # the refit goes on from the end of the path
-    (refit,) = published.solve_path(torch.from_numpy(x), y, 3, values[1:2], protocol, start=fits[-1])
-    assert np.array_equal(refit.weights.numpy().T, clf.coef_)
-    assert not fits[0].converged
+    monkeypatch.setattr(published, "minimize", lambda *a, **more: asked.append(more) or minimize(*a, **more))
+    weak, strong = published.solve_path(x, y[:n], 3, (1e-6, 1e7), protocol)
+    assert (weak.iterations, weak.converged) == (100, False)
+    assert strong.converged
+    assert [more["options"] for more in asked] == [published.OPTIONS] * 2
+    (again,) = published.solve_path(x, y[:n], 3, [1e7], protocol, start=strong)
+    assert again.iterations <= 1
 
 
-def test_as_published_goes_through_the_classes_of_an_image_with_one_estimator():
-    x, y, n = problem("badly scaled")
-    x, y, protocol = x[:n], np.stack([y == 0, y <= 1], axis=1).astype(int)[:n], Linear(solver="as-published")
-    clf, wide = LogisticRegression(max_iter=100, tol=1e-4 / n, warm_start=True), x.astype(np.float64)
-    fits = list(published.solve_path(torch.from_numpy(x), y, 2, (1e-6, 1.0), protocol))
-    (refit,) = published.solve_path(torch.from_numpy(x), y, 2, [1e-6], protocol, start=fits[-1])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for l2, fit in zip((1e-6, 1.0, 1e-6), (*fits, refit), strict=True):
-            for k in range(2):
-                clf.set_params(C=2 / l2).fit(wide, y[:, k])
-                assert np.array_equal(fit.weights.numpy()[:, k], clf.coef_[0])
-    assert not fits[0].converged  # so that it matters where a fit begins
+@pytest.mark.parametrize("outcomes", [2, 5])
+def test_the_gradient_of_the_published_objective_is_autograds(outcomes):
+    rng = np.random.default_rng(0)
+    x, y = np.hstack([rng.normal(size=(40, 7)), np.ones((40, 1))]), rng.integers(0, outcomes, 40)
+    w = torch.from_numpy(rng.normal(size=outcomes * 8)).requires_grad_()
+    rows = w.reshape(outcomes, 8)
+    loss = torch.nn.functional.cross_entropy(torch.from_numpy(x) @ rows.T, torch.from_numpy(y), reduction="sum")
+    loss = loss + 0.3 / 2 * rows[:, :-1].square().sum()
+    loss.backward()
+    value, gradient = published.evaluate_objective(w.detach().numpy(), x, y, 0.3)
+    assert value == pytest.approx(loss.item(), rel=1e-12)
+    assert np.allclose(gradient, w.grad.numpy(), rtol=1e-10, atol=1e-10)
+    far = published.evaluate_objective(1e4 * w.detach().numpy(), x, y, 0.3)  # no exponential overflows
+    assert np.isfinite(far[0])
+    assert np.isfinite(far[1]).all()
 
 
-def test_as_published_takes_two_outcomes_at_twice_c():
-    x, y, n = problem("binary")
-    x, y, protocol = x[:n], y[:n], Linear(solver="as-published")
+@pytest.mark.parametrize("kind", ["tall", "binary"])
+def test_where_as_published_converges_it_is_at_scikit_learns_minimum(kind):
+    x, y, n = problem(kind)
+    x, y, classes, protocol = x[:n], y[:n], len(np.unique(y)), Linear(solver="as-published")
     sk, least = scikit_learns(x, y, 10.0)
-    (fit,) = published.solve_path(torch.from_numpy(x), y, 2, [10.0], protocol)
-    scores = fit.decision_values(torch.from_numpy(x))
-    assert np.allclose(scores[:, 1] - scores[:, 0], sk.decision_function(x.astype(np.float64)), atol=1e-3)
-    assert fit.objective == pytest.approx(least, rel=1e-6)
+    (fit,) = published.solve_path(torch.from_numpy(x), y, classes, [10.0], protocol)
+    scores, theirs = fit.decision_values(torch.from_numpy(x)), sk.decision_function(x.astype(np.float64))
+    assert fit.converged
+    assert fit.objective == pytest.approx(least, rel=1e-7)
+    if kind == "tall":
+        assert np.allclose(scores - scores.mean(axis=1, keepdims=True), theirs - theirs.mean(axis=1, keepdims=True), atol=1e-2)
+        return
+    assert np.array_equal(scores[:, 0], -scores[:, 1])  # two outcomes are two vectors, opposite ones
+    assert np.allclose(scores[:, 1] - scores[:, 0], theirs, atol=1e-2)
     (several,) = published.solve_path(torch.from_numpy(x), y[:, None], 1, [10.0], protocol)
     assert np.allclose(several.decision_values(torch.from_numpy(x))[:, 0], scores[:, 1] - scores[:, 0], atol=1e-9)
-    assert several.objective == pytest.approx(least, rel=1e-6)
+    assert several.objective == pytest.approx(fit.objective, rel=1e-12)
 
 
 @pytest.fixture

@@ -151,7 +151,9 @@ def _mean_error(results: Iterable[Result]) -> float:
 def _explain_mismatch(a: Result, b: Result) -> str:
     """Why two results of one seed are not compared."""
     if a.basis == b.basis:
-        return "measured on other data or with another metric than most seeds"
+        return "measured on other data, with another metric or by another solver than most seeds"
+    if a.superseded != b.superseded:
+        return "one as-published probe was stopped by the rule of version 0.1.0, the other by its source's"
     return "other data" if a.values["data"] != b.values["data"] else f"other metric: {a.values['metric']}, {b.values['metric']}"
 
 

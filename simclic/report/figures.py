@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from simclic import data
 from simclic.experiment import Figure, Job
 from simclic.report.escape import escape_csv
-from simclic.report.results import Results, keep_same_data
+from simclic.report.results import Results, keep_comparable
 
 BARS_NOTE = "Bars: one standard deviation over seeds; with one seed, one standard error over the test images."
 # Lines also differ in marker and dashes, for grey print and colour-blind readers.
@@ -40,7 +40,7 @@ def compute_points(figure: Figure, results: Results) -> pd.DataFrame:
         for job in figure.jobs:
             if job.protocol == protocol:
                 cells.setdefault(figure.cell(job.run), []).append(job)
-        results_frame = pd.DataFrame([row for jobs in cells.values() for row in keep_same_data(results.rows_of(jobs))])
+        results_frame = pd.DataFrame([row for jobs in cells.values() for row in keep_comparable(results.rows_of(jobs))])
         if results_frame.empty:
             continue
         results_frame = results_frame.assign(tests=[sizes["test"] for sizes in results_frame["sizes"]])

@@ -14,7 +14,7 @@ def list_notes(exhibit: Exhibit, results: Results, failures: Failures, command: 
     """Everything of the kind: what is missing and what fills it, what does not compare, what collapsed, what was not solved."""
     return [
         *list_missing(exhibit, results, failures, command), *list_mixed_data(exhibit, results), *list_collapsed(exhibit, results),
-        *list_unconverged(exhibit, results),
+        *list_unconverged(exhibit, results), *list_superseded(exhibit, results),
     ]  # fmt: skip
 
 
@@ -62,6 +62,17 @@ def list_unconverged(exhibit: Exhibit, results: Results) -> list[str]:
     stored = results.frame_of(converged)
     stored = stored[stored["unconverged"] > 0]
     return [f"not converged: {name}, at {n} values of l2" for name, n in zip(stored["name"], stored["unconverged"], strict=True)]
+
+
+def list_superseded(exhibit: Exhibit, results: Results) -> list[str]:
+    """Return a note on each as-published probe that version 0.1.0 stopped by another rule than the source's."""
+    stored = results.frame_of(exhibit.jobs)
+    stored = stored[stored["superseded"].astype(bool)]
+    return [
+        f"superseded: {name}, its as-published probe was stopped by the rule of version 0.1.0 and does not compare with newer "
+        f"ones; delete its {protocol}.json to measure it again"
+        for name, protocol in zip(stored["name"], stored["protocol"], strict=True)
+    ]
 
 
 def _read_failure(runs: Path, run: Run) -> str:

@@ -42,12 +42,12 @@ class Results:
         return [row for row in rows if not row["problem"]]
 
     def measure_jobs(self, jobs: Jobs) -> Measured | None:
-        """Return the mean error over the seeds of one cell, or None without results. See keep_same_data."""
+        """Return the mean error over the seeds of one cell, or None without results. See keep_comparable."""
         return self.measure_rows(self.rows_of(jobs))
 
     def measure_rows(self, rows: Sequence[Row]) -> Measured | None:
-        """Return the mean error over these rows, or None if there are none. See keep_same_data."""
-        if not (rows := keep_same_data(rows)):
+        """Return the mean error over these rows, or None if there are none. See keep_comparable."""
+        if not (rows := keep_comparable(rows)):
             return None
         seeds = {}
         for row in rows:
@@ -60,10 +60,10 @@ class Results:
         return compute_contributions(*RunFolder(self.runs, name).read_predictions(protocol), metric)
 
 
-def keep_same_data(rows: Sequence[Row]) -> Sequence[Row]:
-    """Return the rows measured on the same data as most of them: numbers from different data are never averaged.
+def keep_comparable(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return the rows measured on the same data, and by the same version of the solver, as most of them.
 
-    Of two equally frequent data the one of the lowest seed is taken.
+    Other numbers are never averaged. Of two equally frequent groups the one of the lowest seed is taken.
     """
-    digests = [row["data"] for row in sorted(rows, key=lambda row: (row["seed"], row["name"]))]
-    return [row for row in rows if row["data"] == max(digests, key=digests.count)]
+    groups = [(row["data"], row["superseded"]) for row in sorted(rows, key=lambda row: (row["seed"], row["name"]))]
+    return [row for row in rows if (row["data"], row["superseded"]) == max(groups, key=groups.count)]

@@ -13,6 +13,7 @@ from typing import Any
 from simclic import files
 from simclic.errors import InputError
 from simclic.experiment import PROTOCOLS, Protocol, Run
+from simclic.store.result_file import is_superseded
 from simclic.store.run_folder import RunFolder
 from simclic.text import terminal_safe
 
@@ -24,12 +25,13 @@ Seed = int | None  # raw pixels have none
 
 @dataclass(frozen=True)
 class Result:
-    """What a result file says, without its curve. values: its fields of FIELDS."""
+    """What a result file says, without its curve. values: its fields of FIELDS. superseded: see is_superseded."""
 
     path: Path
     run: Run
     protocol: Protocol
     values: dict[str, Any]
+    superseded: bool = False
 
     @property
     def seed(self) -> Seed:
@@ -42,9 +44,9 @@ class Result:
         return (self.protocol.name, *(value for name, value in self.run.values.items() if name != "seed"))
 
     @property
-    def basis(self) -> tuple[str, str]:
-        """What has to be equal if two errors are to be compared: the data's digest and the metric."""
-        return self.values["data"], self.values["metric"]
+    def basis(self) -> tuple[str, str, bool]:
+        """What has to be equal if two errors are to be compared: the data's digest, the metric, and the version of the solver."""
+        return self.values["data"], self.values["metric"], self.superseded
 
     @property
     def bits(self) -> tuple[str, float]:
@@ -190,7 +192,7 @@ def _read_results(paths: Iterable[Path]) -> tuple[tuple[Result, ...], tuple[str,
     for path in paths:
         try:
             run, protocol, values = RunFolder(path.parents[1], path.parent.name).read_any_result(path)
-            results.append(Result(path, run, protocol, {name: values[name] for name in FIELDS}))
+            results.append(Result(path, run, protocol, {name: values[name] for name in FIELDS}, is_superseded(protocol, values)))
         except InputError as e:
             broken.append(str(e))
     return tuple(results), tuple(broken)

@@ -16,7 +16,7 @@ from simclic.experiment.baselines import IMPORTED
 from simclic.report.added_methods import AddedMethod, read_added_methods
 from simclic.report.cell_keys import PRINTED_ROWS, Cells, Key, read_printed_cells
 from simclic.report.noise import Measured, compute_difference, format_p
-from simclic.report.results import Results, keep_same_data
+from simclic.report.results import Results, keep_comparable
 from simclic.store.run_files import DIVERGED
 
 DASH = "–"
@@ -127,7 +127,7 @@ def _mark_supported_column(column: Sequence[Cell]) -> list[Cell]:
 
 def _build_cell(results: Results, jobs: Sequence[Job], failures: Failures) -> Cell:
     """Return the mean error over seeds, with the standard deviation of several."""
-    rows = keep_same_data(results.rows_of(jobs))
+    rows = keep_comparable(results.rows_of(jobs))
     if not rows:
         return Cell("diverged" if any(DIVERGED in failures.get(job.run.name, "") for job in jobs) else DASH)
     errors = [row["error"] for row in rows]

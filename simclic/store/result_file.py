@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simclic.errors import InputError
-from simclic.experiment import PROTOCOLS, Protocol, Run
+from simclic.experiment import PROTOCOLS, Linear, Protocol, Run
 from simclic.files import Broken
 
 if TYPE_CHECKING:
@@ -54,6 +54,14 @@ def check_result(
     if found["predictions"] != predictions.name or not whole:
         raise Broken(f"{path}: its predictions {found['predictions']} are missing or altered")
     return run, protocol
+
+
+def is_superseded(protocol: Protocol, result: dict[str, Any]) -> bool:
+    """Return whether a result is an as-published probe of version 0.1.0: today's scikit-learn stopped it, not the source's rule.
+
+    It does not say `lbfgs`, the options of the solver.
+    """
+    return isinstance(protocol, Linear) and protocol.solver == "as-published" and "lbfgs" not in result
 
 
 def pack_predictions(scored: Scored) -> bytes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from simclic import files
 from simclic.errors import InputError
 from simclic.experiment import Run
+from simclic.store.result_file import is_superseded
 from simclic.store.run_folder import RunFolder, run_folders
 
 if TYPE_CHECKING:
@@ -21,13 +22,13 @@ WHERE = ("job", "node", "collapsed")  # what not every result holds
 
 def results(runs: Path = files.RUNS, known: list[dict[str, Any]] | None = None) -> "pd.DataFrame":
     """Every result as one row: all fields of its Run, `name`, `label`, `stage`, `protocol` with its `title` and fields (`how`),
-    `error`, `chosen`, how many values of l2 did not converge, and where from.
+    `error`, `chosen`, how many values of l2 did not converge, whether its solver is superseded, and where from.
 
     A file that cannot be trusted is a row with `problem` set and no error. known: the rows, if they were read before.
     """
     import pandas as pd
 
-    names = [*NAMES, *(f.name for f in fields(Run)), *KEPT, *WHERE, "how", "unconverged", "problem", "path"]
+    names = [*NAMES, *(f.name for f in fields(Run)), *KEPT, *WHERE, "how", "unconverged", "superseded", "problem", "path"]
     return pd.DataFrame(rows(runs) if known is None else known, columns=names)
 
 
@@ -42,8 +43,9 @@ def _row(folder: RunFolder, path: Path) -> dict[str, Any]:
     except InputError as e:
         return {
             "name": folder.name, "stage": path.stem.split("-")[0], "protocol": path.stem, "title": "", "error": math.nan,
-            **dict.fromkeys(WHERE, ""), "how": {}, "unconverged": 0, "problem": str(e), "path": str(path),
+            **dict.fromkeys(WHERE, ""), "how": {}, "unconverged": 0, "superseded": False, "problem": str(e), "path": str(path),
         }  # fmt: skip
     row = dict(zip(NAMES, (run.name, run.label, protocol.stage, protocol.name, protocol.title), strict=True))
     more = {k: found.get(k, "") for k in WHERE} | {"how": protocol.values, "unconverged": found.get("unconverged", 0)}
+    more["superseded"] = is_superseded(protocol, found)
     return {**row, **run.values, **{k: found[k] for k in KEPT}, **more, "problem": "", "path": str(path)}

@@ -61,4 +61,6 @@ def linear_probe(protocol: Linear, x: Tensor, dataset: Dataset, on_progress: Tel
         "unconverged": sum(not row["converged"] for row in curve) + (not refit.converged),
         "seconds": time.monotonic() - started,
     }  # fmt: skip
+    if protocol.solver == "as-published":
+        record["lbfgs"] = published.OPTIONS
     return record, truth, test
