@@ -82,8 +82,8 @@ def read_json(path: Path, verify: bool = True) -> dict[str, Any] | None:
     """
     try:
         values = json.loads(path.read_bytes())
-        told = values.pop("sha256")
-        whole = not verify or told == _digest(values)
+        stated = values.pop("sha256")
+        whole = not verify or stated == _digest(values)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as e:

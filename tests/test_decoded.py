@@ -46,7 +46,7 @@ def test_pixels_equal_the_pil_path_bit_for_bit(tmp_path, size, shape, mode):
     usual = Compose([Resize(size, InterpolationMode.BICUBIC), CenterCrop(size)])
     with Image.open(tmp_path / "x.jpg") as image:
         expected = np.asarray(usual(image.convert("RGB"))).transpose(2, 0, 1)
-    pixels = decoded.look(tmp_path / "x.jpg", size=size).pixels
+    pixels = decoded.read_image_file(tmp_path / "x.jpg", size=size).pixels
     assert pixels.dtype == np.uint8
     assert pixels.shape == (3, size, size)
     assert (pixels == expected).all()
@@ -54,7 +54,7 @@ def test_pixels_equal_the_pil_path_bit_for_bit(tmp_path, size, shape, mode):
 
 @pytest.mark.parametrize("name", [n for n in data.PAPER if not n.startswith("cifar")])
 def test_every_set_decodes_to_the_pil_path(eleven, name):
-    made, (_, found) = data.load(name, "ericsson", eleven, 24), data.listed(name, eleven)
+    made, (_, found) = data.load(name, "ericsson", eleven, 24), data.list_images(name, eleven)
     used = [i for i, part in enumerate(found.parts) if part or name == "caltech101"]
     usual = Compose([Resize(24, InterpolationMode.BICUBIC), CenterCrop(24)])
     for row, i in zip(made.images, used, strict=True):
@@ -66,7 +66,7 @@ def test_a_second_time_decodes_nothing_and_maps_the_file(birds, tmp_path, monkey
     first = data.load(str(birds), "ericsson", tmp_path, 16)
     stamps = {p: p.stat().st_mtime_ns for p in made(tmp_path)}
     assert suffixes(tmp_path) == [".json", ".npy", ".sha256"]
-    monkeypatch.setattr(decoded, "look", lambda *a, **k: pytest.fail("a file was read again"))
+    monkeypatch.setattr(decoded, "read_image_file", lambda *a, **k: pytest.fail("a file was read again"))
     second = data.load(str(birds), "ericsson", tmp_path, 16)
     assert isinstance(second.images, np.memmap)
     assert (first.images == second.images).all()
@@ -98,7 +98,7 @@ def test_a_copy_with_new_times_is_read_but_not_decoded_again(birds, tmp_path, mo
     data.load(str(birds), "ericsson", tmp_path, 16)
     for path in birds.rglob("*.jpg"):
         os.utime(path, (1e9, 1e9))
-    monkeypatch.setattr(decoded, "square", lambda *a: pytest.fail("an image was decoded again"))
+    monkeypatch.setattr(decoded, "resize_and_crop", lambda *a: pytest.fail("an image was decoded again"))
     data.load(str(birds), "ericsson", tmp_path, 16)
     assert len(list((tmp_path / "prepared").glob("*.npy"))) == 1
 
@@ -122,11 +122,11 @@ def test_a_decoded_file_that_is_cut_short_is_one_line(birds, tmp_path):
 def test_a_jpeg_whose_end_is_zeros_is_cut_short(tmp_path):
     write(tmp_path / "x.jpg", size=(200, 150))
     whole = (tmp_path / "x.jpg").read_bytes()
-    assert decoded.look(tmp_path / "x.jpg").problem == ""
+    assert decoded.read_image_file(tmp_path / "x.jpg").problem == ""
     (tmp_path / "x.jpg").write_bytes(whole[: len(whole) // 2] + bytes(len(whole) // 2))
-    assert "cannot be decoded (" in decoded.look(tmp_path / "x.jpg").problem
+    assert "cannot be decoded (" in decoded.read_image_file(tmp_path / "x.jpg").problem
     (tmp_path / "x.jpg").write_bytes(whole + bytes(100))  # padded behind its end: harmless
-    assert decoded.look(tmp_path / "x.jpg").problem == ""
+    assert decoded.read_image_file(tmp_path / "x.jpg").problem == ""
 
 
 def test_a_set_larger_than_memory_can_still_be_mapped(tmp_path):
@@ -135,7 +135,7 @@ def test_a_set_larger_than_memory_can_still_be_mapped(tmp_path):
     with open(tmp_path / "x.npy", "wb") as f:
         np.lib.format.write_array_header_1_0(f, {"descr": "|u1", "fortran_order": False, "shape": (count, 3, 224, 224)})
         f.truncate(f.tell() + count * 3 * 224 * 224)  # no disk is used: a hole
-    assert decoded.opened(tmp_path / "x.npy")[-1].sum() == 0
+    assert decoded.open_decoded(tmp_path / "x.npy")[-1].sum() == 0
 
 
 def test_jobs_that_decode_at_once_do_not_hurt_each_other(birds, tmp_path):

@@ -161,7 +161,7 @@ def test_a_kill_while_files_are_moved_is_made_good(served, name):
         with pytest.raises(KeyboardInterrupt):
             fetch(name, root, print)
     assert len(moved) == 5
-    assert data.missing(name, root)
+    assert data.explain_missing(name, root)
     fetch(name, root, print)
     assert len(data.load(name, "ericsson", root, 16).images) == sum(FACTS[name].sizes)
 

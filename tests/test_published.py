@@ -24,7 +24,7 @@ def kinds(found, part):
 
 @pytest.mark.parametrize("name", data.PAPER)
 def test_labels_splits_and_counts(eleven, name):
-    known, found = data.listed(name, eleven)
+    known, found = data.list_images(name, eleven)
     made = data.load(name, "ericsson", eleven, 16)
     assert tuple(made.splits.sizes[part] for part in ("train", "val", "test")) == known.sizes
     together = np.concatenate([made.splits.train, made.splits.val, made.splits.test])
@@ -140,7 +140,7 @@ def refused(name, root, message):
 
 
 def test_a_root_too_deep_is_told_where_the_data_are(eleven):
-    told = data.missing("aircraft", eleven / "fgvc-aircraft-2013b")
+    told = data.explain_missing("aircraft", eleven / "fgvc-aircraft-2013b")
     assert f"it is in {eleven}; say --data {eleven}" in told
 
 

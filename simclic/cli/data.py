@@ -37,30 +37,30 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def list_(arguments: argparse.Namespace) -> int:
     """The table of facts, with what is on disk."""
-    from simclic.data import FACTS, decoded, missing
+    from simclic.data import FACTS, decoded, explain_missing
     from simclic.data.dataset import IMAGENET
     from simclic.data.splits import RULES
 
     root = arguments.data
-    made = {name: decoded.made(name, root) for name in FACTS}
-    absent = {name: missing(name, root) for name in FACTS}
+    decoded_files = {name: decoded.list_decoded(name, root) for name in FACTS}
+    absent = {name: explain_missing(name, root) for name in FACTS}
     if arguments.json:
-        rows = {n: {**asdict(f), "missing": absent[n], "decoded": [str(p) for p in made[n]]} for n, f in FACTS.items()}
+        rows = {n: {**asdict(f), "missing": absent[n], "decoded": [str(p) for p in decoded_files[n]]} for n, f in FACTS.items()}
         print(json.dumps(rows, indent=1))
         return 0
     console, form = _console(), "{:11}{:>7}{:>8}{:>8}{:>8}  {:15}{:13}{}"
-    _say(console, form.format("name", "classes", "train", "val", "test", "metric", "split", "normalised"), "bold")
+    _print_line(console, form.format("name", "classes", "train", "val", "test", "metric", "split", "normalised"), "bold")
     for name, f in FACTS.items():
         by = "ImageNet" if (f.mean, f.std) == IMAGENET else "own"
-        _say(console, form.format(name, f.classes, *(f"{n:,}" for n in f.sizes), f.metric, f.rule, by))
-    _say(console, "\n" + "\n".join(f"{rule}: {text}" for rule, text in RULES.items()))
-    _say(console, f"\nexpected in {root}, and what is there:")
+        _print_line(console, form.format(name, f.classes, *(f"{n:,}" for n in f.sizes), f.metric, f.rule, by))
+    _print_line(console, "\n" + "\n".join(f"{rule}: {text}" for rule, text in RULES.items()))
+    _print_line(console, f"\nexpected in {root}, and what is there:")
     for name, f in FACTS.items():
         there = "yes" if not absent[name] else "in part" if (root / f.home).exists() else "no"
-        sizes = sorted({int(path.stem.rsplit("-", 2)[-2]) for path in made[name]})
+        sizes = sorted({int(path.stem.rsplit("-", 2)[-2]) for path in decoded_files[name]})
         ready = f"; decoded at {', '.join(map(str, sizes))} pixels" if sizes else ""
         where = f"{f.home}: {', '.join(f.files)}" if f.home else "comes with an installed library"
-        _say(console, f"{name:11}{there:8}{where}{ready}")
+        _print_line(console, f"{name:11}{there:8}{where}{ready}")
     return 0
 
 
@@ -70,18 +70,18 @@ def check(arguments: argparse.Namespace) -> int:
     from simclic.progress import shown
 
     _check_names(arguments.names)
-    console, found = _console(stderr=True), []
+    console, results = _console(stderr=True), []
     for name in arguments.names:
         with shown(console) as tell:
-            found.append(checking.check(name, arguments.data, tell))
+            results.append(checking.check(name, arguments.data, tell))
         if not arguments.json:
-            _print_checked(_console(), found[-1], arguments.data)
+            _print_checked(_console(), results[-1], arguments.data)
             sys.stdout.flush()
-        for problem in found[-1].problems:
+        for problem in results[-1].problems:
             print(f"error: {problem}", file=sys.stderr, flush=True)
     if arguments.json:
-        print(json.dumps({c.name: {**asdict(c), "whole": c.whole} for c in found}, indent=1))
-    return int(not all(checked.whole for checked in found))
+        print(json.dumps({c.name: {**asdict(c), "whole": c.whole} for c in results}, indent=1))
+    return int(not all(checked.whole for checked in results))
 
 
 def prepare(arguments: argparse.Namespace) -> int:
@@ -97,15 +97,15 @@ def prepare(arguments: argparse.Namespace) -> int:
     for name in arguments.names:
         try:
             if name in FACTS:
-                fetch(name, arguments.data, lambda text: _say(console, text))
+                fetch(name, arguments.data, lambda text: _print_line(console, text))
             with shown(console) as tell:
-                made = load(name, "ericsson", arguments.data, arguments.size, tell=tell)
+                dataset = load(name, "ericsson", arguments.data, arguments.size, tell=tell)
         except InputError as e:
             print("\n".join(f"error: {line}" for line in str(e).splitlines()), file=sys.stderr)
             failed = True
             continue
-        n, _, height, width = made.images.shape
-        _say(console, f"{name}: {n:,} images of {width} x {height}, ready; data {made.digest}")
+        n, _, height, width = dataset.images.shape
+        _print_line(console, f"{name}: {n:,} images of {width} x {height}, ready; data {dataset.digest}")
     return int(failed)
 
 
@@ -124,7 +124,7 @@ def _console(stderr: bool = False) -> "Console":
     return Console(stderr=stderr)
 
 
-def _say(console: "Console", text: str, style: str = "") -> None:
+def _print_line(console: "Console", text: str, style: str = "") -> None:
     console.print(text, style=style or None, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -133,18 +133,18 @@ def _print_checked(console: "Console", checked: "Checked", root: Path) -> None:
     from simclic.data import FACTS
 
     sizes = ", ".join(f"{part} {n:,}" for part, n in checked.sizes.items() if part != "fit")
-    _say(console, f"{checked.title}: " + (f"{checked.images:,} images; {sizes}" if checked.images else "not read"), "bold")
+    _print_line(console, f"{checked.title}: " + (f"{checked.images:,} images; {sizes}" if checked.images else "not read"), "bold")
     for part in ("train", "val", "test") if checked.classes else ():
         counts = {kind: parts.get(part, 0) for kind, parts in checked.classes.items()}
         few, many = min(counts, key=lambda k: counts[k]), max(counts, key=lambda k: counts[k])
-        _say(console, f"  {part:5} {counts[few]:,} ({few}) to {counts[many]:,} ({many}) of each of {len(counts)} classes")
+        _print_line(console, f"  {part:5} {counts[few]:,} ({few}) to {counts[many]:,} ({many}) of each of {len(counts)} classes")
     more = [f"and {len(checked.remarks) - 10:,} remarks more: --json"] if len(checked.remarks) > 10 else []
     digests = [f"data {digest} under the split {rule}" for rule, digest in checked.digests.items()]
     for line in [*checked.remarks[:10], *more, *digests]:
-        _say(console, f"  {line}")
+        _print_line(console, f"  {line}")
     if checked.whole:
-        _say(console, "  whole", "green")
+        _print_line(console, "  whole", "green")
         return
     home = root / Path(FACTS[checked.name].home).parts[0] if checked.name in FACTS and FACTS[checked.name].home else None
     again = f"; to get it afresh, move {home} away and run: simclic data prepare {checked.name}" if home and home.exists() else ""
-    _say(console, f"  not whole, {count_noun(len(checked.problems), 'problem')}{again}", "red")
+    _print_line(console, f"  not whole, {count_noun(len(checked.problems), 'problem')}{again}", "red")

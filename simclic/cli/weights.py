@@ -86,7 +86,7 @@ def _show_result(arguments: argparse.Namespace, protocol: Protocol, fill: Any, o
     from simclic.store.run_folder import RunFolder
 
     run = _declare_run(arguments)
-    if problem := data.missing(run.dataset, arguments.data):
+    if problem := data.explain_missing(run.dataset, arguments.data):
         raise InputError(problem)
     files.writable(arguments.runs, "--runs")
     picture_folder = arguments.out / protocol.stage.replace("linear", "probe")

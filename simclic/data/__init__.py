@@ -5,17 +5,29 @@ from pathlib import Path
 from simclic import files
 from simclic.data import folder
 from simclic.data.dataset import Dataset, Facts
-from simclic.data.facts import FACTS, PAPER, declaration, facts, is_bundled, of_folder, title
+from simclic.data.facts import FACTS, PAPER, declaration, facts, folder_facts, is_bundled, title
 from simclic.data.listing import Listing
 from simclic.data.splits import Splits, divide
 from simclic.errors import InputError
 from simclic.progress import Tell
 
-__all__ = ["FACTS", "PAPER", "Dataset", "Facts", "Splits", "facts", "is_bundled", "listed", "load", "missing", "title"]
+__all__ = [
+    "FACTS",
+    "PAPER",
+    "Dataset",
+    "Facts",
+    "Splits",
+    "explain_missing",
+    "facts",
+    "is_bundled",
+    "list_images",
+    "load",
+    "title",
+]
 
 
 @files.readable()
-def missing(name: str, root: Path) -> str:
+def explain_missing(name: str, root: Path) -> str:
     """What of the data set is not there at first sight, in one line with the way out; empty if it can be loaded.
 
     Raises InputError for an unknown name.
@@ -38,37 +50,37 @@ def missing(name: str, root: Path) -> str:
 
 
 @files.readable()
-def listed(name: str, root: Path) -> tuple[Facts, Listing]:
+def list_images(name: str, root: Path) -> tuple[Facts, Listing]:
     """All images of a data set with their labels, and its facts, before any image is opened.
 
     Raises InputError if files are missing or cannot be read.
     """
-    if problem := missing(name, root):
+    if problem := explain_missing(name, root):
         raise InputError(problem)
     if folder.is_path(name):
-        found = folder.scan(name)
-        return of_folder(name, found), found
+        listing = folder.scan(name)
+        return folder_facts(name, listing), listing
     from simclic.data import published
 
     return FACTS[name], published.listing(name, root)
 
 
-def odd(name: str, known: Facts, found: Listing, root: Path) -> list[str]:
+def compare_with_published(name: str, known: Facts, listing: Listing, root: Path) -> list[str]:
     """In what a listing differs from the published numbers, and which part of a split it leaves empty, a line each."""
-    place = found.base if folder.is_path(name) else root / known.home
-    sizes = {rule: divide(found, rule, known.rule, known.per_class).sizes for rule in ("ericsson", "paper")}
-    shown = {int(k) for k in found.labels.flat} if found.labels.ndim == 1 else set(range(found.labels.shape[1]))
+    place = listing.base if folder.is_path(name) else root / known.home
+    sizes = {rule: divide(listing, rule, known.rule, known.per_class).sizes for rule in ("ericsson", "paper")}
+    shown = {int(k) for k in listing.labels.flat} if listing.labels.ndim == 1 else set(range(listing.labels.shape[1]))
     numbers = {
-        "images": (len(found.paths), known.images),
+        "images": (len(listing.paths), known.images),
         "classes": (len(shown), known.classes),
         **{
             f"{part} images": (sizes["ericsson"][part], size)
             for part, size in zip(("train", "val", "test"), known.sizes, strict=True)
         },
     }
-    told = [f"{place}: {n:,} {what}, published are {m:,}" for what, (n, m) in numbers.items() if n != m]
+    differences = [f"{place}: {n:,} {what}, published are {m:,}" for what, (n, m) in numbers.items() if n != m]
     empty = [f"{part} of the split {rule}" for rule, counts in sizes.items() for part, n in counts.items() if not n]
-    return told + [f"{place}: too few images, none are left for {part}" for part in empty]
+    return differences + [f"{place}: too few images, none are left for {part}" for part in empty]
 
 
 def load(
@@ -87,15 +99,15 @@ def load(
 
     from simclic.data import decoded, manifest
 
-    known, found = listed(name, root)
-    if wrong := odd(name, known, found, root):
+    known, listing = list_images(name, root)
+    if wrong := compare_with_published(name, known, listing, root):
         raise InputError("\n".join(wrong))
-    splits = divide(found, split, known.rule, known.per_class)
+    splits = divide(listing, split, known.rule, known.per_class)
     used = np.unique(np.concatenate([splits.fit, splits.test]))
-    images, sums = decoded.images(decoded.Selection(name, found, used, root, known.stored or size), tell)
-    labels = found.labels[used]
+    images, sums = decoded.images(decoded.Selection(name, listing, used, root, known.stored or size), tell)
+    labels = listing.labels[used]
     if difficult == "negative":
         labels = np.maximum(labels, 0)
     where = Splits(*(np.searchsorted(used, part) for part in (splits.train, splits.val, splits.test)))
-    whole = () if found.holders else tuple(found.base / found.paths[i] for i in used)
-    return Dataset(known, images, labels, where, manifest.digest(found, splits, sums), whole, found.classes)
+    whole = () if listing.holders else tuple(listing.base / listing.paths[i] for i in used)
+    return Dataset(known, images, labels, where, manifest.digest(listing, splits, sums), whole, listing.classes)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclic.data import is_bundled, listed, load, manifest, odd, title
+from simclic.data import compare_with_published, is_bundled, list_images, load, manifest, title
 from simclic.data.dataset import Facts
-from simclic.data.decoded import in_order, look, made
+from simclic.data.decoded import in_order, list_decoded, read_image_file
 from simclic.data.listing import Listing
 from simclic.data.splits import Splits, divide
 from simclic.errors import InputError
@@ -53,23 +53,23 @@ def check(name: str, root: Path, tell: Tell) -> Checked:
         return _check_bundled(name)
     checked = Checked(name, title(name))
     try:
-        known, found = listed(name, root)
+        known, listing = list_images(name, root)
     except InputError as e:
         checked.problems += str(e).splitlines()
         return checked
-    checked.images = len(found.paths)
-    checked.problems += odd(name, known, found, root)
-    _count(checked, known, found)
-    _read(checked, name, root, known, found, tell)
-    checked.remarks += _others(known, found, root)
-    checked.problems += _altered(name, root)
+    checked.images = len(listing.paths)
+    checked.problems += compare_with_published(name, known, listing, root)
+    _count_images(checked, known, listing)
+    _read_files(checked, name, root, known, listing, tell)
+    checked.remarks += _unused_files(known, listing, root)
+    checked.problems += _altered_decoded_files(name, root)
     return checked
 
 
-def _count(checked: Checked, known: Facts, found: Listing) -> None:
+def _count_images(checked: Checked, known: Facts, listing: Listing) -> None:
     """Images per split, and of each class in each split. An image of several classes counts for each."""
-    splits = divide(found, "ericsson", known.rule, known.per_class)
-    _count_classes(checked, found.labels, splits, found.classes)
+    splits = divide(listing, "ericsson", known.rule, known.per_class)
+    _count_classes(checked, listing.labels, splits, listing.classes)
     for kind, count in checked.classes.items():
         if not count["train"] or not count["val"]:
             part, what = ("val", "fine-tuned") if count["train"] else ("train", "probed or fine-tuned")
@@ -85,17 +85,17 @@ def _count_classes(checked: Checked, labels: "np.ndarray", splits: Splits, class
             checked.classes.setdefault(kind, {})[part] = counts.get(k, 0)
 
 
-def _read(checked: Checked, name: str, root: Path, known: Facts, found: Listing, tell: Tell) -> None:
+def _read_files(checked: Checked, name: str, root: Path, known: Facts, listing: Listing, tell: Tell) -> None:
     """Read and decode every file on all cores; digests only if all are whole."""
-    paths = found.holders or found.paths
-    decode, sums, entries = not found.holders, dict[str, str](), dict[str, tuple[manifest.Stamp, str]]()
+    paths = listing.holders or listing.paths
+    decode, sums, entries = not listing.holders, dict[str, str](), dict[str, tuple[manifest.Stamp, str]]()
     modes: Counter[str] = Counter()
-    for n, one in enumerate(in_order(lambda p: look(found.base / p, decode), paths), 1):
-        if one.problem:
-            checked.problems.append(one.problem)
+    for n, file in enumerate(in_order(lambda p: read_image_file(listing.base / p, decode), paths), 1):
+        if file.problem:
+            checked.problems.append(file.problem)
         else:
-            modes[one.mode] += 1
-            sums[paths[n - 1]], entries[paths[n - 1]] = one.sha256, (one.stamp, one.sha256)
+            modes[file.mode] += 1
+            sums[paths[n - 1]], entries[paths[n - 1]] = file.sha256, (file.stamp, file.sha256)
         tell(n / len(paths), f"{checked.title}: {n:,} of {len(paths):,} files")
     manifest.remember(name, root, entries)
     checked.modes = {mode: count for mode, count in modes.items() if mode not in ("", "RGB")}
@@ -103,24 +103,24 @@ def _read(checked: Checked, name: str, root: Path, known: Facts, found: Listing,
         checked.remarks.append(f"{count:,} image{'s' * (count > 1)} of mode {mode}, turned into RGB")
     if len(sums) == len(paths):
         for rule in ("ericsson", "paper"):
-            checked.digests[rule] = manifest.digest(found, divide(found, rule, known.rule, known.per_class), sums)
+            checked.digests[rule] = manifest.digest(listing, divide(listing, rule, known.rule, known.per_class), sums)
 
 
-def _others(known: Facts, found: Listing, root: Path) -> list[str]:
-    """Files among the images that belong to none of them: they are not used."""
-    others = found.others
+def _unused_files(known: Facts, listing: Listing, root: Path) -> list[str]:
+    """Return a remark for each file among the images that no listing names; it is not used."""
+    others = listing.others
     if others is None:
-        listed, homes = set(found.paths), [f"{known.home}/{file}/" for file in known.files]
-        places = [root / home for home in homes if any(path.startswith(home) for path in found.paths)]
+        used, homes = set(listing.paths), [f"{known.home}/{file}/" for file in known.files]
+        places = [root / home for home in homes if any(path.startswith(home) for path in listing.paths)]
         files = (p.relative_to(root).as_posix() for place in places for p in sorted(place.rglob("*")) if p.is_file())
-        others = tuple(path for path in files if path not in listed)
-    return [f"{found.base / path}: belongs to no image that is listed; not used" for path in others]
+        others = tuple(path for path in files if path not in used)
+    return [f"{listing.base / path}: belongs to no image that is listed; not used" for path in others]
 
 
-def _altered(name: str, root: Path) -> list[str]:
-    """Decoded files that are not what was written."""
+def _altered_decoded_files(name: str, root: Path) -> list[str]:
+    """Return a problem for each decoded file whose SHA-256 differs from the one noted when it was written."""
     problems = []
-    for path in made(name, root):
+    for path in list_decoded(name, root):
         noted = path.with_suffix(".sha256")
         with open(path, "rb") as f:
             actual = hashlib.file_digest(f, "sha256").hexdigest()

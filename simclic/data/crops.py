@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from simclic.data import Dataset
-from simclic.data.decoded import behind, extent, in_order, whole
+from simclic.data.decoded import decode_whole, in_order, keep_in_flight, read_extent
 from simclic.data.images import AHEAD, Images, mapped
 from simclic.progress import Tell
 
@@ -34,8 +34,8 @@ class Crops:
         self.stored = mapped(dataset.images)
         if self.files:
             paths = [self.files[i] for i in index]
-            if 3 * sum(height * width for height, width in in_order(extent, paths)) <= room:
-                for n, (i, pixels) in enumerate(zip(index.tolist(), in_order(whole, paths), strict=True), 1):
+            if 3 * sum(height * width for height, width in in_order(read_extent, paths)) <= room:
+                for n, (i, pixels) in enumerate(zip(index.tolist(), in_order(decode_whole, paths), strict=True), 1):
                     self.kept[i] = torch.from_numpy(pixels)
                     tell(n / len(index), f"decoding {n:,} of {len(index):,} whole images")
 
@@ -51,7 +51,7 @@ class Crops:
         """
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             begun = (self._begin(pool, index, u) for index, u in zip(batches, draws, strict=True))
-            for work, out, index in behind(begun, AHEAD):
+            for work, out, index in keep_in_flight(begun, AHEAD):
                 yield self._arrived(work, out, index)
 
     def _begin(self, pool: ThreadPoolExecutor, index: Tensor, u: Tensor) -> tuple[list[Future[None]], Tensor, Tensor]:
@@ -82,7 +82,7 @@ class Crops:
         """An image, whole: (3, H, W) uint8."""
         if not self.files:
             return self.stored[i]
-        pixels = self.kept[i] if self.kept else torch.from_numpy(whole(self.files[i]))
+        pixels = self.kept[i] if self.kept else torch.from_numpy(decode_whole(self.files[i]))
         return pixels.permute(2, 0, 1)
 
 

@@ -36,7 +36,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Look(NamedTuple):
+class ImageFile(NamedTuple):
     """What one file is: stamp and SHA-256 of its bytes, the image's mode, its pixels if asked for, or what is wrong with it."""
 
     stamp: manifest.Stamp
@@ -46,13 +46,13 @@ class Look(NamedTuple):
     problem: str = ""
 
 
-def look(path: Path, decode: bool = True, size: int | None = None) -> Look:
+def read_image_file(path: Path, decode: bool = True, size: int | None = None) -> ImageFile:
     """Read a file once: its digest, whether all of it decodes, and with `size` its pixels, (3, size, size) uint8."""
     try:
         stamp, content = manifest.stamp(path), path.read_bytes()  # in this order: what changes in between is read again
     except OSError as e:
-        return Look((0, 0), "", problem=f"{path}: " + ("is missing" if e.errno == errno.ENOENT else f"{e.strerror}"))
-    seen = Look(stamp or (0, 0), hashlib.sha256(content).hexdigest())
+        return ImageFile((0, 0), "", problem=f"{path}: " + ("is missing" if e.errno == errno.ENOENT else f"{e.strerror}"))
+    seen = ImageFile(stamp or (0, 0), hashlib.sha256(content).hexdigest())
     if not decode:
         return seen
     try:
@@ -62,26 +62,26 @@ def look(path: Path, decode: bool = True, size: int | None = None) -> Look:
                 return seen._replace(problem=f"{path}: cannot be decoded (zeros in place of its end)")
             if image.mode not in MODES:
                 return seen._replace(mode=image.mode, problem=f"{path}: has mode {image.mode}, not 8 bits a channel")
-            return seen._replace(mode=image.mode, pixels=None if size is None else square(image, size))
+            return seen._replace(mode=image.mode, pixels=None if size is None else resize_and_crop(image, size))
     except UNDECODABLE as e:
         return seen._replace(problem=f"{path}: cannot be decoded ({_why(e)})")
 
 
-def whole(path: Path) -> np.ndarray:
-    """All of an image as RGB, (H, W, 3) uint8, which may be written. Raises InputError if it cannot be decoded."""
-    with _told(path), Image.open(path) as image:
+def decode_whole(path: Path) -> np.ndarray:
+    """Return the whole image as RGB, a writable (H, W, 3) uint8 array. Raise InputError if it cannot be decoded."""
+    with _explain_decode_errors(path), Image.open(path) as image:
         return np.array(image.convert("RGB"))
 
 
-def extent(path: Path) -> tuple[int, int]:
-    """Height and width of an image, from its header. Raises InputError if it has none."""
-    with _told(path), Image.open(path) as image:
+def read_extent(path: Path) -> tuple[int, int]:
+    """Return height and width of an image from its header. Raise InputError if it has none."""
+    with _explain_decode_errors(path), Image.open(path) as image:
         return image.height, image.width
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """What makes an image undecodable becomes a line."""
+def _explain_decode_errors(path: Path) -> Iterator[None]:
+    """Raise InputError with the path and the reason if PIL cannot decode an image."""
     try:
         yield
     except MemoryError:
@@ -99,7 +99,7 @@ def _cut_short(jpeg: bytes) -> bool:
     return jpeg.endswith(bytes(64)) and jpeg.rfind(b"\xff\xd9") < jpeg.rfind(b"\xff\xda")
 
 
-def square(image: Image.Image, size: int) -> np.ndarray:
+def resize_and_crop(image: Image.Image, size: int) -> np.ndarray:
     """The image as (3, size, size) uint8: RGB, shorter side to `size` by PIL's bicubic, centre cut out (Section 4.2).
 
     The same bits as torchvision's Resize and CenterCrop on PIL images, without waiting for torch.
@@ -127,11 +127,11 @@ class Selection:
         """The files that the images come from, below listing.base."""
         return self.listing.holders or tuple(self.listing.paths[i] for i in self.used)
 
-    def looks(self) -> Iterator[Look]:
+    def read_images(self) -> Iterator[ImageFile]:
         """Every image in turn, decoded."""
         if self.listing.pixels is not None:
-            return (Look((0, 0), "", pixels=self.listing.pixels[i]) for i in self.used)
-        return in_order(lambda path: look(self.listing.base / path, size=self.size), self.sources)
+            return (ImageFile((0, 0), "", pixels=self.listing.pixels[i]) for i in self.used)
+        return in_order(lambda path: read_image_file(self.listing.base / path, size=self.size), self.sources)
 
     def path(self, sums: manifest.Sums) -> Path:
         """The decoded file: named by what it was made from and how."""
@@ -151,30 +151,30 @@ def images(chosen: Selection, tell: Tell) -> tuple[np.ndarray, manifest.Sums]:
     """
     base, sums = chosen.listing.base, manifest.unchanged(chosen.name, chosen.root, chosen.listing.base, chosen.sources)
     unknown = [path for path in chosen.sources if path not in sums]
-    if unknown and (chosen.listing.holders or made(chosen.name, chosen.root, chosen.size)):
-        looks = in_order(lambda path: look(base / path, decode=False), unknown)  # copied, perhaps: reading is cheap
-        sums |= _whole(chosen, dict(zip(unknown, looks, strict=True)))
+    if unknown and (chosen.listing.holders or list_decoded(chosen.name, chosen.root, chosen.size)):
+        looks = in_order(lambda path: read_image_file(base / path, decode=False), unknown)  # copied, perhaps: reading is cheap
+        sums |= _remember_digests(chosen, dict(zip(unknown, looks, strict=True)))
         unknown = []
     if unknown or not chosen.path(sums).is_file():
-        sums = _decode(chosen, sums, tell)
-    return opened(chosen.path(sums)), sums
+        sums = _decode_selection(chosen, sums, tell)
+    return open_decoded(chosen.path(sums)), sums
 
 
-def _decode(chosen: Selection, sums: manifest.Sums, tell: Tell) -> manifest.Sums:
+def _decode_selection(chosen: Selection, sums: manifest.Sums, tell: Tell) -> manifest.Sums:
     """Decode on all cores, write in order, and give the file its name once it is whole. Returns what is known of the files."""
     place, shape = manifest.place(chosen.root), (len(chosen.used), 3, chosen.size, chosen.size)
     try:
         place.mkdir(parents=True, exist_ok=True)
         _sweep(place, chosen)
-        _room(place, math.prod(shape))
+        _check_disk_space(place, math.prod(shape))
         with files.temporary(place, f"{manifest.stem(chosen.name)}-{chosen.size}") as f:
             header = io.BytesIO()
             np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            h, seen = hashlib.sha256(), dict[str, Look]()
-            for block in chain([header.getvalue()], _blocks(chosen, seen, tell)):
+            h, seen = hashlib.sha256(), dict[str, ImageFile]()
+            for block in chain([header.getvalue()], _pixel_blocks(chosen, seen, tell)):
                 f.write(block)
                 h.update(block)
-            sums = sums if chosen.listing.holders else _whole(chosen, seen)
+            sums = sums if chosen.listing.holders else _remember_digests(chosen, seen)
             path = chosen.path(sums)
             files.write_bytes(path.with_suffix(".sha256"), f"{h.hexdigest()}\n".encode())
             files.publish(f, path)
@@ -183,27 +183,27 @@ def _decode(chosen: Selection, sums: manifest.Sums, tell: Tell) -> manifest.Sums
     return sums
 
 
-def _blocks(chosen: Selection, seen: dict[str, Look], tell: Tell) -> Iterator[bytes]:
-    """The pixels of each image until one is broken; then the others are looked at all the same, so that all are named."""
+def _pixel_blocks(chosen: Selection, seen: dict[str, ImageFile], tell: Tell) -> Iterator[bytes]:
+    """Yield the pixels of each image up to the first broken one. The rest are still read, so that every problem is named."""
     broken = False
-    for n, (i, one) in enumerate(zip(chosen.used, chosen.looks(), strict=True), 1):
-        broken |= bool(one.problem)
-        if not broken and one.pixels is not None:
-            yield one.pixels.tobytes()
-        seen[chosen.listing.paths[i]] = one._replace(pixels=None)
+    for n, (i, image) in enumerate(zip(chosen.used, chosen.read_images(), strict=True), 1):
+        broken |= bool(image.problem)
+        if not broken and image.pixels is not None:
+            yield image.pixels.tobytes()
+        seen[chosen.listing.paths[i]] = image._replace(pixels=None)
         tell(n / len(chosen.used), f"decoding {n:,} of {len(chosen.used):,}")
 
 
 def _sweep(place: Path, chosen: Selection) -> None:
-    """Remove what a process left that was killed an hour ago or earlier: one that lives writes all the time."""
+    """Remove unfinished files of killed processes: a live process writes at least once an hour."""
     for left in place.glob(f".{manifest.stem(chosen.name)}-*"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - left.stat().st_mtime > 3600:
                 left.unlink()
 
 
-def opened(path: Path) -> np.ndarray:
-    """A decoded file, mapped into memory to be read. Raises InputError if it is not whole or cannot be read."""
+def open_decoded(path: Path) -> np.ndarray:
+    """Return a decoded file as a read-only memory map. Raise InputError if it is incomplete or cannot be read."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as e:
@@ -212,8 +212,8 @@ def opened(path: Path) -> np.ndarray:
         raise InputError(f"{path}: cannot be read ({e.strerror})") from e
 
 
-def made(name: str, root: Path, size: int | str = "*") -> list[Path]:
-    """The decoded files of a data set, of all sizes or one. Beside each lies its SHA-256."""
+def list_decoded(name: str, root: Path, size: int | str = "*") -> list[Path]:
+    """Return the decoded files of a data set, of all sizes or one. Beside each lies its SHA-256."""
     return sorted(manifest.place(root).glob(f"{manifest.stem(name)}-{size}-*.npy"))
 
 
@@ -231,35 +231,35 @@ class Stored(NamedTuple):
 
 def list_stored(root: Path) -> list[Stored]:
     """Return decoded images, their digests, and what was begun of these or of the list of a data set's files."""
-    found = []
+    stored = []
     for path in sorted(manifest.place(root).glob("*")):
         name = files.intended_name(path)
         if match := re.fullmatch(r"(.+)-(\d+)-[0-9a-f]{16}\.(npy|sha256)", path.name):
-            found.append(Stored(path, match[1], match[2], True))
+            stored.append(Stored(path, match[1], match[2], True))
         elif re.fullmatch(r".+-(\d+|(files|[0-9a-f]{6})\.json|\d+-[0-9a-f]{16}\.sha256)", name):
-            found.append(Stored(path, "", "", False))
-    return found
+            stored.append(Stored(path, "", "", False))
+    return stored
 
 
 def in_order(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     """`work` of each item on all cores, in order, a few ahead. PIL and hashing let go of Python's lock, so threads will do."""
     with ThreadPoolExecutor(cores()) as pool:
-        for begun in behind((pool.submit(work, item) for item in items), 4 * cores()):
+        for begun in keep_in_flight((pool.submit(work, item) for item in items), 4 * cores()):
             yield begun.result()
 
 
-def behind(begun: Iterable[T], count: int) -> Iterator[T]:
-    """Work that was begun, each piece once `count` more are begun after it, or nothing is left to begin."""
+def keep_in_flight(submitted: Iterable[T], count: int) -> Iterator[T]:
+    """Yield submitted work in order, keeping up to `count` pieces in flight."""
     ahead: deque[T] = deque()
-    for one in begun:
-        ahead.append(one)
+    for piece in submitted:
+        ahead.append(piece)
         if len(ahead) > count:
             yield ahead.popleft()
     while ahead:
         yield ahead.popleft()
 
 
-def _whole(chosen: Selection, seen: dict[str, Look]) -> manifest.Sums:
+def _remember_digests(chosen: Selection, seen: dict[str, ImageFile]) -> manifest.Sums:
     """The SHA-256 of files that were all read, remembered. Raises InputError with a line for each that is not whole."""
     if problems := [one.problem for one in seen.values() if one.problem]:
         raise InputError("\n".join(problems))
@@ -267,7 +267,7 @@ def _whole(chosen: Selection, seen: dict[str, Look]) -> manifest.Sums:
     return {path: one.sha256 for path, one in seen.items()}
 
 
-def _room(place: Path, wanted: int) -> None:
+def _check_disk_space(place: Path, wanted: int) -> None:
     """Raise InputError if the disk cannot hold so many bytes more."""
     free = shutil.disk_usage(place).free
     if free < wanted:

@@ -23,14 +23,14 @@ def declaration(name: str) -> ModuleType:
     return importlib.import_module(f"{sets.__name__}.{name}")
 
 
-def _collect() -> dict[str, Facts]:
+def _collect_facts() -> dict[str, Facts]:
     """Return the facts by name: the paper's data sets in its order, then the others by name."""
     names = sorted(module.name for module in pkgutil.iter_modules(sets.__path__))
     order = [*PAPER, *(name for name in names if name not in PAPER)]
     return {name: declaration(name).FACTS for name in order}
 
 
-FACTS = _collect()
+FACTS = _collect_facts()
 
 
 def is_bundled(name: str) -> bool:
@@ -41,7 +41,7 @@ def is_bundled(name: str) -> bool:
 def facts(name: str) -> Facts:
     """The facts of one data set by name, or of a folder of images by its path. Raises InputError if it is neither."""
     if folder.is_path(name):
-        return _of_path(name)
+        return _facts_of_path(name)
     if name not in FACTS:
         near = get_close_matches(name, FACTS, 1)
         own = "" if near else "; a folder of your own images is named by its path, such as ./birds"
@@ -54,7 +54,7 @@ def title(name: str) -> str:
     return Path(name).expanduser().resolve().name if folder.is_path(name) else facts(name).title
 
 
-def of_folder(name: str, listing: Listing) -> Facts:
+def folder_facts(name: str, listing: Listing) -> Facts:
     """The facts of a folder of images, from what lies in it."""
     rule = PUBLISHED if "val" in listing.parts else FIFTH if "test" in listing.parts else OWN
     sizes = divide(listing, "ericsson", rule, 0).sizes
@@ -64,5 +64,5 @@ def of_folder(name: str, listing: Listing) -> Facts:
 
 
 @cache
-def _of_path(name: str) -> Facts:
-    return of_folder(name, folder.scan(name))
+def _facts_of_path(name: str) -> Facts:
+    return folder_facts(name, folder.scan(name))

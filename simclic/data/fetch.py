@@ -17,10 +17,10 @@ from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlparse
 
-from simclic.data import missing
+from simclic.data import explain_missing
 from simclic.data.dataset import Archive
 from simclic.data.facts import facts
-from simclic.data.published import same
+from simclic.data.published import has_digest
 from simclic.errors import InputError
 
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO}  # not the network
@@ -43,12 +43,12 @@ def fetch(name: str, root: Path, say: Say) -> None:
                 continue
             try:
                 with tempfile.TemporaryDirectory(prefix=".fetch-", dir=root) as aside:
-                    _bring(archive, root, Path(aside), say)
+                    _install_archive(archive, root, Path(aside), say)
             except InputError as e:
                 problems.append(str(e))
     except OSError as e:
         raise InputError(f"{e.filename or root}: {e.strerror or e}; choose another place with --data DIR") from e
-    if not problems and missing(name, root):  # a folder is there that was unpacked in part, not by us
+    if not problems and explain_missing(name, root):  # a folder is there that was unpacked in part, not by us
         home = Path(facts(name).home)
         gone = [file for file in facts(name).files if not (root / home / file).exists()]
         away = root / home.parts[0]
@@ -57,8 +57,8 @@ def fetch(name: str, root: Path, say: Say) -> None:
         raise InputError("\n".join(problems))
 
 
-def _bring(archive: Archive, root: Path, aside: Path, say: Say) -> None:
-    """One archive, by way of a folder `aside` in which everything that is not whole yet stays."""
+def _install_archive(archive: Archive, root: Path, aside: Path, say: Say) -> None:
+    """Download, verify and unpack one archive. aside: a folder for everything that is not complete yet."""
     file = root / archive.file
     named, way = str(file), "delete it and run this again"
     if not file.is_file():
@@ -69,7 +69,7 @@ def _bring(archive: Archive, root: Path, aside: Path, say: Say) -> None:
         file = _download(archive, root, aside, say)
         named, way = archive.url, f"run this again, or put {archive.file} into {root}"
     say(f"{archive.file}: " + ("verifying" if archive.digest else "no digest is published; its images are counted later"))
-    if archive.digest and not same(file, archive.digest):
+    if archive.digest and not has_digest(file, archive.digest):
         raise InputError(f"{named}: is not the published archive ({archive.digest.replace(':', ' ')} is); {way}")
     if Path(archive.gives).name == archive.file:  # no archive, the file itself
         inside = aside / "out"
@@ -78,14 +78,14 @@ def _bring(archive: Archive, root: Path, aside: Path, say: Say) -> None:
     else:
         say(f"{archive.file}: unpacking")
         try:
-            inside = _unpacked(archive, file, aside)
+            inside = _unpack_archive(archive, file, aside)
         except InputError as e:
             raise InputError(f"{str(e).replace(str(file), named)}; {way}") from e
-    _merge(inside, root / archive.into, root / archive.gives)
+    _move_into_place(inside, root / archive.into, root / archive.gives)
 
 
 def _download(archive: Archive, root: Path, aside: Path, say: Say) -> Path:
-    """The archive, complete, in the folder `aside`."""
+    """Return the path of the archive, downloaded into the folder `aside`."""
     from torchvision.datasets.utils import download_url
 
     say(f"{archive.file}: downloading from {urlparse(archive.url).netloc}")
@@ -99,7 +99,7 @@ def _download(archive: Archive, root: Path, aside: Path, say: Say) -> Path:
     return aside / archive.file
 
 
-def _unpacked(archive: Archive, file: Path, aside: Path) -> Path:
+def _unpack_archive(archive: Archive, file: Path, aside: Path) -> Path:
     """The folder that holds what the archive gives."""
     inside = aside / "out"
     unpack(file, inside)
@@ -150,7 +150,7 @@ def _check_member(file: Path, into: Path, name: str, kind: str) -> None:
         raise InputError(f"{file}: has two members named {twice.name!r}; it is not the published archive")
 
 
-def _merge(source: Path, target: Path, last: Path) -> None:
+def _move_into_place(source: Path, target: Path, last: Path) -> None:
     """Move what was unpacked to where it belongs, whole folders at once where nothing is there yet.
 
     last: the path by which all of it counts as being there is moved at the end, so that a killed process has to begin again.
@@ -159,7 +159,7 @@ def _merge(source: Path, target: Path, last: Path) -> None:
     for item in sorted(source.iterdir(), key=lambda p: (last.is_relative_to(target / p.name), p.name)):
         there = target / item.name
         if item.is_dir() and there.is_dir():
-            _merge(item, there, last)
+            _move_into_place(item, there, last)
         else:
             os.replace(item, there)
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from simclic.data import Dataset
-from simclic.data.decoded import behind
+from simclic.data.decoded import keep_in_flight
 
 AHEAD = 2  # batches that are fetched or cut while one is computed with
 
@@ -67,7 +67,7 @@ class Images:
                 yield self.fetch(there), there
             return
         with ThreadPoolExecutor(1) as pool:
-            for staged, index in behind(((pool.submit(self._staged, index), index) for index in batches), AHEAD):
+            for staged, index in keep_in_flight(((pool.submit(self._staged, index), index) for index in batches), AHEAD):
                 yield staged.result().to(self.device, non_blocking=True), index.to(self.device, non_blocking=True)
 
     def _staged(self, index: Tensor) -> Tensor:

@@ -33,7 +33,9 @@ def listing(name: str, root: Path) -> Listing:
     except InputError:
         raise
     except UNREADABLE as e:
-        raise InputError(_blame(name, root) or f"{home}: cannot be read ({_short(e)}); it is not as published") from e
+        raise InputError(
+            _explain_unreadable(name, root) or f"{home}: cannot be read ({_first_line(e)}); it is not as published"
+        ) from e
     if not found.paths:
         raise InputError(f"{home}: no images are listed there")
     return found
@@ -62,7 +64,7 @@ def read_cifar(root: Path, kind: Any) -> Listing:
     """
     files = [*kind.train_list, *kind.test_list]
     digests = {f"{kind.base_folder}/{file}": f"md5:{md5}" for file, md5 in [*files, (kind.meta["filename"], kind.meta["md5"])]}
-    if altered := list(_altered(root, digests)):
+    if altered := list(_altered_files(root, digests)):
         raise InputError("\n".join(altered))
     sets = {"train": kind(root, train=True), "test": kind(root, train=False)}
     pixels = np.concatenate([data.data for data in sets.values()]).transpose(0, 3, 1, 2)
@@ -77,7 +79,7 @@ def _integers(labels: list[int]) -> np.ndarray:
     return np.array(labels, dtype=np.int64)
 
 
-def _blame(name: str, root: Path) -> str:
+def _explain_unreadable(name: str, root: Path) -> str:
     """Which of the expected files cannot be read or is not the published one, in a line each."""
     known, problems = FACTS[name], []
     digests = {a.gives: a.digest for a in known.archives if a.digest and Path(a.gives).name == a.file}
@@ -87,21 +89,21 @@ def _blame(name: str, root: Path) -> str:
         try:
             reader(path)
         except UNREADABLE as e:
-            problems.append(f"{path}: cannot be read ({_short(e)}); it is not as published")
+            problems.append(f"{path}: cannot be read ({_first_line(e)}); it is not as published")
             continue
         place = f"{known.home}/{file}"
-        problems += _altered(root, {place: digests[place]} if place in digests else {})
+        problems += _altered_files(root, {place: digests[place]} if place in digests else {})
     return "\n".join(problems)
 
 
-def _altered(root: Path, digests: Mapping[str, str]) -> Iterator[str]:
+def _altered_files(root: Path, digests: Mapping[str, str]) -> Iterator[str]:
     """Yield a line for each file that has another digest than the published one. digests: by its path below the root."""
     for place, expected in digests.items():
-        if (root / place).is_file() and not same(root / place, expected):
+        if (root / place).is_file() and not has_digest(root / place, expected):
             yield f"{root / place}: is not the published file ({expected.replace(':', ' ')} is)"
 
 
-def same(path: Path, digest: str) -> bool:
+def has_digest(path: Path, digest: str) -> bool:
     """Has the file this digest, written as algorithm:hex?"""
     algorithm, _, expected = digest.partition(":")
     with open(path, "rb") as f:
@@ -116,5 +118,5 @@ def _text(path: Path) -> None:
     path.read_text()
 
 
-def _short(e: BaseException) -> str:
+def _first_line(e: BaseException) -> str:
     return (str(e).splitlines() or [type(e).__name__])[0][:200]

@@ -64,34 +64,34 @@ method, perturbation = MethodFacts, PerturbationFacts
 
 def read_methods(folder: Path = FOLDER) -> dict[str, MethodFacts]:
     """Return what the methods in a folder declare, by their names, SimCLIC first."""
-    found = {path.stem: (path, facts) for path, _, facts in _declared(folder, "method")}
-    names = sorted(found, key=lambda name: (name != "simclic", name))
-    return {name: replace(found[name][1], name=name) for name in names}
+    declarations = {path.stem: (path, facts) for path, _, facts in _read_declarations(folder, "method")}
+    names = sorted(declarations, key=lambda name: (name != "simclic", name))
+    return {name: replace(declarations[name][1], name=name) for name in names}
 
 
 def read_perturbations(folder: Path = FOLDER) -> dict[str, PerturbationFacts]:
     """Return what the perturbations in a folder declare, by their names, in the order of their files."""
-    found = {}
-    for path, node, facts in _declared(folder, "perturbation"):
+    perturbations = {}
+    for path, node, facts in _read_declarations(folder, "perturbation"):
         name = facts.name or node.name
         if facts.knob and len(node.args.args) < 2:
             raise InputError(f"{path}:{node.lineno}: {node.name} has no second argument, which would name its strength")
         strength = node.args.args[1].arg if facts.knob else ""
-        found[name] = replace(facts, name=name, strength=strength, function=node.name)
-    return found
+        perturbations[name] = replace(facts, name=name, strength=strength, function=node.name)
+    return perturbations
 
 
-def _declared(folder: Path, decorator: str) -> Iterable[tuple[Path, Any, Any]]:
+def _read_declarations(folder: Path, decorator: str) -> Iterable[tuple[Path, Any, Any]]:
     """Yield file, statement and facts of each class or function that has this decorator."""
     for path in sorted(folder.glob("*.py")):
         text = path.read_text()
         for node in ast.parse(text, str(path)).body if f"@{decorator}(" in text else ():
             for call in getattr(node, "decorator_list", ()):
                 if isinstance(call, ast.Call) and getattr(call.func, "id", "") == decorator:
-                    yield path, node, _evaluated(path, call)
+                    yield path, node, _evaluate_declaration(path, call)
 
 
-def _evaluated(path: Path, call: ast.Call) -> Any:
+def _evaluate_declaration(path: Path, call: ast.Call) -> Any:
     names = {"method": method, "perturbation": perturbation, "knob": knob, "__builtins__": {}}
     try:
         return eval(compile(ast.Expression(call), str(path), "eval"), names)  # our own source, literals alone

@@ -203,20 +203,22 @@ def load(path: str | Path) -> Suite:
         raise InputError(f"{e.filename}:{e.lineno}: {e.msg}") from e
     except Exception as e:
         if isinstance(e, TypeError) and "'number'" in str(e):
-            raise InputError(f'{_where(e, path)}: number= is gone; say paper="table2", or name="my-table" for your own') from e
-        raise InputError(f"{_where(e, path)}: {e if isinstance(e, InputError) else f'{type(e).__name__}: {e}'}") from e
-    found = [names[n] for n in ("TABLE", "FIGURE") if n in names]
+            raise InputError(
+                f'{_error_location(e, path)}: number= is gone; say paper="table2", or name="my-table" for your own'
+            ) from e
+        raise InputError(f"{_error_location(e, path)}: {e if isinstance(e, InputError) else f'{type(e).__name__}: {e}'}") from e
+    exhibits = [names[n] for n in ("TABLE", "FIGURE") if n in names]
     several = names.get("EXHIBITS", ())
-    found += several if isinstance(several, list | tuple) else [several]
-    if not found or not all(isinstance(e, Exhibit) for e in found):
+    exhibits += several if isinstance(several, list | tuple) else [several]
+    if not exhibits or not all(isinstance(e, Exhibit) for e in exhibits):
         raise InputError(f"{path}: declares no exhibit; it needs TABLE, FIGURE or a list EXHIBITS of them")
-    if twice := {e.title for e in found if [other.name for other in found].count(e.name) > 1}:
+    if twice := {e.title for e in exhibits if [other.name for other in exhibits].count(e.name) > 1}:
         raise InputError(f"{path}: declares {' and '.join(sorted(twice))} twice; give each a name of its own")
     title = ((names.get("__doc__") or "").strip() or path.stem).splitlines()[0]
-    return Suite("" if [path.stem] == [e.name for e in found] else path.stem, title, tuple(found), str(path))
+    return Suite("" if [path.stem] == [e.name for e in exhibits] else path.stem, title, tuple(exhibits), str(path))
 
 
-def _where(error: BaseException, path: Path) -> str:
+def _error_location(error: BaseException, path: Path) -> str:
     """path:line of the statement in `path` that raised `error`."""
     line, tb = 0, error.__traceback__
     while tb:

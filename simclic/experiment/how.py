@@ -39,6 +39,6 @@ USUAL = How()
 
 def cores() -> int:
     """CPU cores that this process may use; in a job of Slurm's no more than it was given, even where nothing enforces that."""
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     given = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    return min(found, int(given)) if given.isdigit() and given != "0" else found
+    return min(available, int(given)) if given.isdigit() and given != "0" else available

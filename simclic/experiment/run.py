@@ -150,7 +150,7 @@ class Run(Spec):
     def known(cls, values: Mapping[str, Any]) -> "Run":
         """As parse, but equal values are one Run, made once: a report reads thousands of results of few Runs."""
         try:
-            return _known(tuple((k, v, type(v)) for k, v in values.items()))  # True is not 1
+            return _parse_cached(tuple((k, v, type(v)) for k, v in values.items()))  # True is not 1
         except TypeError as e:  # a list or the like, which no field takes
             raise InputError(f"run: {e}") from e
 
@@ -179,8 +179,8 @@ class Run(Spec):
     def label(self) -> str:
         """The row of Table 2."""
         if not self.epochs:
-            return {"untrained": "Untrained backbone", "pixels": "Raw pixels"}.get(self.kind, _shown(self.init))
-        start = "" if self.init == "random" else f" from {_shown(self.init)}"
+            return {"untrained": "Untrained backbone", "pixels": "Raw pixels"}.get(self.kind, _start_title(self.init))
+        start = "" if self.init == "random" else f" from {_start_title(self.init)}"
         g = {"identity": "no perturbation", self.method: ""}.get(self.kind, self.kind)
         return self.title + (f" ({g})" if g else "") + start
 
@@ -220,30 +220,30 @@ class Run(Spec):
             if name not in self.unread:
                 value = change(getattr(self, name)) if callable(change) else change
                 options[name] = value if isinstance(value, tuple) else (value,)
-        return tuple(replace(self, **_unset(self, values)) for values in combinations(options))
+        return tuple(replace(self, **_unset_dependent(self, values)) for values in combinations(options))
 
 
 @cache
-def _known(items: tuple[tuple[str, Any, type], ...]) -> Run:
+def _parse_cached(items: tuple[tuple[str, Any, type], ...]) -> Run:
     return Run.parse({k: v for k, v, _ in items})
 
 
-def _last(name: str) -> str:
+def _last_part(name: str) -> str:
     """The last part of a path."""
     return name.rstrip("/").rsplit("/", 1)[-1]
 
 
-def _shown(init: str) -> str:
+def _start_title(init: str) -> str:
     """What a starting point is called in a table: a published method by its name, a file by its own."""
     if init in IMPORTED:
         return IMPORTED[init]
-    name = _last(init).rsplit(".", 1)[0] if is_file(init) else _last(init)
+    name = _last_part(init).rsplit(".", 1)[0] if is_file(init) else _last_part(init)
     return f"{name} (a file)" if name in IMPORTED.values() else name  # it is not what the paper prints
 
 
 def _slug(name: str) -> str:
     """A name, or the last part of a path, as a part of a file's name."""
-    return re.sub("[^a-z0-9_.]+", "-", _last(name).lower()).strip("-.") or "folder"
+    return re.sub("[^a-z0-9_.]+", "-", _last_part(name).lower()).strip("-.") or "folder"
 
 
 def grid(**axes: Any) -> tuple[Run, ...]:
@@ -257,7 +257,7 @@ def combinations(options: Mapping[str, tuple[Any, ...]]) -> list[dict[str, Any]]
     return [dict(zip(options, values, strict=True)) for values in product(*options.values())]
 
 
-def _unset(run: Run, changes: dict[str, Any]) -> dict[str, Any]:
+def _unset_dependent(run: Run, changes: dict[str, Any]) -> dict[str, Any]:
     """`changes`, plus None for the strength of the old perturbation, and what only the old method has, when these change."""
     if all(changes.get(name, getattr(run, name)) == getattr(run, name) for name in ("method", "perturbation")):
         return changes

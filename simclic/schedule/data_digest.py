@@ -20,7 +20,7 @@ def current_digest(name: str, split: str, root: Path) -> tuple[str, str]:
     """
     check = f"not checked: run: simclic data check {shlex.quote(name)} --data {shlex.quote(str(root))}"
     try:
-        if problem := data.missing(name, root):
+        if problem := data.explain_missing(name, root):
             return "", problem
         if data.is_bundled(name):
             return data.load(name, split, root).digest, ""
@@ -32,7 +32,7 @@ def current_digest(name: str, split: str, root: Path) -> tuple[str, str]:
 
 
 def _folder_digest(name: str, split: str, root: Path, check: str) -> tuple[str, str]:
-    known, listing = data.listed(name, root)
+    known, listing = data.list_images(name, root)
     splits = divide(listing, split, known.rule, known.per_class)
     used = {listing.paths[i] for part in (splits.train, splits.val, splits.test) for i in part.tolist()}
     sums = manifest.unchanged(name, root, listing.base, used)

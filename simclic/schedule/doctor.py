@@ -49,7 +49,7 @@ def machine(runs: Path, root: Path, datasets: Iterable[str], gpus: int = 0) -> l
     except InputError as e:
         found.append(Finding("runs", False, str(e)))
     for name in dict.fromkeys(datasets):
-        problem = data.missing(name, root)
+        problem = data.explain_missing(name, root)
         found.append(Finding(f"data {name}", not problem, problem or "is there"))
     return found
 

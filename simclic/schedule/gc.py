@@ -164,7 +164,7 @@ class _Inventory:
         readers = [job for job in jobs if isinstance(job.protocol, Linear) and job.protocol.features == precision]
         with suppress(InputError, OSError):
             done = jobs and all(job_state(job, self.runs).state == JobState.DONE for job in readers)
-            return bool(done) and not data.missing(jobs[0].run.dataset, self.root)
+            return bool(done) and not data.explain_missing(jobs[0].run.dataset, self.root)
         return False
 
     def _list_imported_weights(self, folder: Path, garbage: Garbage) -> Iterator[Item]:

@@ -67,7 +67,7 @@ def plan(suites: Iterable[Suite], runs: Path, root: Path, verify: bool = True) -
         job.name: state for job, state in job_states((j for s in suites for j in s.jobs), runs, verify=verify).items()
     }
     run_fields = dict.fromkeys(state.run for state in job_plan.jobs.values())
-    problems = {run.dataset: data.missing(run.dataset, root) for run in run_fields}
+    problems = {run.dataset: data.explain_missing(run.dataset, root) for run in run_fields}
     problems |= {run.init: not_imported(runs, run.init) for run in run_fields}
     job_plan.absent = {name: problem for name, problem in problems.items() if problem}
     for suite in suites:

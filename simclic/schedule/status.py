@@ -39,6 +39,6 @@ def states(suites: Iterable[Suite], runs: Path, root: Path) -> States:
     queue = Queue(runs, jobs)
     states = job_states((job for job in jobs if job.protocol), runs, queue, verify=False)  # the report verifies; this is quick
     missing = [job for job, state in states.items() if state.state == JobState.MISSING]
-    absent = {name: data.missing(name, root) for name in dict.fromkeys(job.run.dataset for job in missing)}
+    absent = {name: data.explain_missing(name, root) for name in dict.fromkeys(job.run.dataset for job in missing)}
     states |= {job: replace(states[job], reason=absent[job.run.dataset]) for job in missing}
     return States({place: list(line) for place, line in lines.items()}, states, queue.silent)

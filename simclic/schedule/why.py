@@ -178,7 +178,7 @@ class _StoredRuns:
 
     def _list_needs(self, run: Run, answer: Answer) -> list[str]:
         """Return what is missing first: data, initial weights, encoder. A missing job without encoder becomes waiting."""
-        needs = [data.missing(run.dataset, self.root), not_imported(self.runs, run.init)]
+        needs = [data.explain_missing(run.dataset, self.root), not_imported(self.runs, run.init)]
         encoder = job_state(Job(run), self.runs, self.queue)
         if encoder.state != JobState.DONE:
             answer.state = "waiting" if answer.state == "missing" else answer.state
