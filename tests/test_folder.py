@@ -112,9 +112,8 @@ def test_two_folders_of_one_name_are_run_planned_and_reported_apart(tmp_path, ca
     assert json.loads(told(capsys, "plan", "table2.py", "--json")[1])["missing"] == []
     (row,) = [line for line in (tmp_path / "reports/out/table2.csv").read_text().splitlines() if "Run here" in line]
     header = (tmp_path / "reports/out/table2.csv").read_text().splitlines()[0].split(",")
-    assert header[3:5] == ["birds", "birds"]
-    assert row.split(",")[5:] == ["–"] * 12
-    for number in row.split(",")[3:5]:
+    assert header[3:] == ["birds", "birds"]  # none of the paper's columns, of which these have no number
+    for number in row.split(",")[3:]:
         assert 0 <= float(number) <= 100
     for path in (tmp_path / "birds").rglob("*.jpg"):
         path.unlink()
