@@ -535,7 +535,7 @@ def test_features_are_computed_once_and_read_by_every_protocol(tmp_path, monkeyp
         assert scores.shape == (len(truth), 10)  # decision values are kept
     path = RunFolder(tmp_path, run).path / "features-float32.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
-    with pytest.raises(Broken, match=r"features-float32.safetensors: was altered .*; delete it to compute it again"):
+    with pytest.raises(Broken, match=r"features-float32.safetensors: was changed .*; delete it to compute it again"):
         compute_results(run, (Linear(l2_count=3),), tmp_path)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(Broken, match="is not a complete file of features; delete it"):
