@@ -30,3 +30,9 @@ def terminal_safe(text: object, keep: str = "") -> str:
 def count_noun(count: int, noun: str) -> str:
     """Return a count with its noun, in the plural but for 1: "1 cell", "1,234 cells"."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def quote_text(text: object, limit: int = 120) -> str:
+    """Return text from a file for a message: safe for a terminal, and cut in the middle if it is longer than `limit`."""
+    safe = terminal_safe(text)
+    return safe if len(safe) <= limit else f"{safe[: limit // 2]}...{safe[-limit // 3 :]}"

@@ -1,10 +1,15 @@
 """Backbones as bytes."""
 
 import os
+import random
 import subprocess
 import sys
+from argparse import Namespace
+from collections import defaultdict
+from datetime import datetime
 from pathlib import PosixPath
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -13,6 +18,7 @@ from conftest import tiny
 from safetensors.torch import save_file
 
 from simclic import InputError, Run
+from simclic.data.dataset import IMAGENET
 from simclic.files import read_json
 from simclic.methods.backbones import build_backbone
 from simclic.train import pretrain
@@ -78,34 +84,148 @@ def test_what_does_not_fit_is_one_line(published):
         state | wrong, "layer1.0.bn1.bias is not finite, nor are 3 others|layer1.0.bn1.weight is not finite, nor are 3 others"
     )
     refused(state, "does not fit backbone='resnet34': .* and .* more", "resnet34")
-    refused([1, 2], "is not a dict of named tensors")
-    refused({0: torch.ones(1)}, "is not a dict of tensors under torchvision")
-    refused({}, "bn1.bias is missing; bn1.running_mean is missing; .* more$")
+    refused([1, 2], "is not a dict of")
+    refused({0: torch.ones(1)}, "is not a dict of")
+    refused({}, "is not a dict of")
     refused({".odd": torch.ones(1), "": torch.ones(1)}, " is left over; .odd is left over; ")
-    refused({"model": state, "optimizer": {}}, "under torchvision's or timm's keys; save one of model, optimizer alone$")
-    parallel = {f"module.{k}": v for k, v in state.items()}
-    refused(parallel, "; save it without 'module.', with which all its keys begin$")
-    refused({f"a.b.{k}": v for k, v in state.items()}, "; save it without 'a.b.', with which all its keys begin$")
-    refused({k: v for k, v in parallel.items() if "conv1" not in k}, r"conv1.weight is missing and \d+ more$|\d more$")
-    refused(PosixPath("executed"), "is not a file of weights")
-    (place / "bad.pth").write_bytes(b"")
-    refused(None, "bad.pth': is empty")
-    (place / "bad.pth").write_bytes(b"<html>")
-    refused(None, "is not a file of weights")
-    (place / "bad.safetensors").write_bytes(b"<html>")
-    with pytest.raises(InputError, match="is not a file of weights"):
-        weights.load_init(str(place / "bad.safetensors"), "resnet18", timm.create_model("resnet18", num_classes=0))
+    refused({"a\n\x1b[31m" * 9_999: torch.ones(1)}, r"^.{0,400}$")
+    refused(
+        {f"a.b.{k}": v for k, v in state.items() if "layer2" not in k},
+        r"does not fit backbone='resnet18' \(under 'a.b'\): layer2.0.bn1.bias is missing; .* more$",
+    )
     f = timm.create_model("resnet18", num_classes=0)
     torch.save(f.state_dict(), place / "same.pth")
     with pytest.raises(InputError, match="it is no starting point"):
         weights.load_init(str(place / "same.pth"), "resnet18", f)
 
 
+class Opened:
+    """An object of a class that no reader of tensors knows."""
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"<!DOCTYPE html><html>", "is a web page"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9",
+            "is a Git LFS pointer, not the weights; run: git lfs",
+        ),
+        (b"\x89HDF\r\n", "is an HDF5 file"),
+        (b"PK\x03\x04 cut", "is not a file of weights"),
+        (b"\x00" * 99, "is not a file of weights"),
+        (
+            torch.nn.Linear(2, 2),
+            "holds an object of torch.nn.modules.linear.Linear, which could execute code",
+        ),
+        ({"state": {"a": Opened()}}, r"holds an object of [\w.]+Opened, which could execute code"),
+        (os.system, r"holds an object of posix.system|whose module posix is blocked"),
+        (torch.jit.script, "is a TorchScript program; save the state dict alone"),
+    ],
+    ids=["empty", "page", "lfs", "hdf5", "zip", "zeros", "model", "object", "function", "torchscript"],
+)
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_file_that_is_something_else_is_named(content, message, tmp_path):
+    path = tmp_path / "mine.safetensors"  # what it is does not depend on its suffix
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is torch.jit.script:
+        torch.jit.script(torch.nn.Linear(2, 2)).save(path)
+    else:
+        torch.save(content, path)
+    with pytest.raises(InputError, match=message) as refusal:
+        weights.load_init(str(path), "resnet18", timm.create_model("resnet18", num_classes=0))
+    assert "\n" not in str(refusal.value)
+
+
+def test_what_a_training_script_saves_beside_the_weights_is_read_past(published):
+    place, model = published
+    byproducts = {
+        "path": PosixPath("/data"), "options": Namespace(lr=0.1, out=PosixPath(".")), "history": defaultdict(list, loss=[1.0]),
+        "array": np.arange(3.0), "number": np.float64(1), "flag": np.bool_(True), "dtype": np.dtype("int32"),
+        "when": datetime.now(),
+        "rng": {"numpy": np.random.RandomState(0).get_state(), "python": random.getstate(), "torch": torch.get_rng_state()},
+    }  # fmt: skip
+    torch.save({"state_dict": model.state_dict(), **byproducts}, place / "mine.pth")
+    f = timm.create_model("resnet18", num_classes=0)
+    assert weights.load_init(str(place / "mine.pth"), "resnet18", f)["init_part"] == "state_dict"
+    assert f.bn1.running_mean.equal(model.bn1.running_mean)
+
+
+def prefixed(prefix, state):
+    return {f"{prefix}{k}": v for k, v in state.items()}
+
+
+HEAD = {"fc.0.weight": torch.ones(2, 2), "fc.0.bias": torch.ones(2)}
+
+
+@pytest.mark.parametrize(
+    ("wrap", "label", "dropped"),
+    [
+        (lambda s: prefixed("module.", s), "module", 0),
+        (lambda s: prefixed("_orig_mod.module.", s), "_orig_mod.module", 0),
+        (lambda s: {"model": prefixed("backbone.", s)}, "model.backbone", 0),
+        (lambda s: {"teacher": prefixed("module.backbone.", s) | prefixed("module.head.", HEAD)}, "teacher.module.backbone", 2),
+        (lambda s: {"epoch": 3, "state_dict": prefixed("module.encoder.", s | HEAD)}, "state_dict.module.encoder", 2),  # SimSiam
+        (lambda s: {"state_dict": prefixed("model.", s), "callbacks": {}, "loops": {"n": 1}}, "state_dict.model", 0),  # Lightning
+        (lambda s: {"state_dict_ema": s}, "state_dict_ema", 0),
+        (lambda s: {"student": prefixed("a.", s), "teacher": prefixed("a.", s)}, "student.a", 0),  # equal: one reading
+    ],
+)
+def test_a_backbone_inside_a_checkpoint_is_taken_where_it_is_the_only_one(published, wrap, label, dropped):
+    place, _ = published
+    state = torch.load(place / "resnet18.pth", weights_only=True)
+    state = {k: v for k, v in state.items() if not k.startswith("fc.")}
+    torch.save(wrap(state), place / "mine.pth")
+    f = timm.create_model("resnet18", num_classes=0)
+    record = weights.load_init(str(place / "mine.pth"), "resnet18", f)
+    assert (record["init_part"], len(record["init_dropped"])) == (label, dropped)
+    assert f.conv1.weight.equal(state["conv1.weight"])
+
+
+def test_of_two_backbones_in_a_file_one_has_to_be_named(published):
+    place, _ = published
+    state = torch.load(place / "resnet18.pth", weights_only=True)
+    state = {k: v for k, v in state.items() if not k.startswith("fc.")}
+    other = {k: v + 1 for k, v in state.items()}
+    torch.save(
+        {"state_dict": prefixed("module.base_encoder.", state) | prefixed("module.momentum_encoder.", other)}, place / "two.pth"
+    )
+    f, path = timm.create_model("resnet18", num_classes=0), str(place / "two.pth")
+    message = (
+        "holds 2 backbones: state_dict.module.base_encoder, state_dict.module.momentum_encoder; name one as FILE::state_dict"
+    )
+    with pytest.raises(InputError, match=message):
+        weights.load_init(path, "resnet18", f)
+    with pytest.raises(InputError, match="has no backbone under 'teacher'; it has state_dict"):
+        weights.load_init(f"{path}::teacher", "resnet18", f)
+    record = weights.load_init(f"{path}::momentum_encoder", "resnet18", f)
+    assert f.conv1.weight.equal(other["conv1.weight"])
+    assert len(record["init_dropped"]) == len(state)
+    assert Run(backbone="resnet18", init=f"{path}::momentum_encoder", epochs=0, perturbation="none").name
+
+
+def test_a_byte_that_flipped_inside_a_zip_is_noticed(published):
+    place, _ = published
+    payload = bytearray((place / "resnet18.pth").read_bytes())
+    payload[len(payload) // 2] ^= 1
+    (place / "flipped.pth").write_bytes(payload)
+    with pytest.raises(InputError, match=r"is damaged \(.* differs from its checksum\)"):
+        weights.load_init(str(place / "flipped.pth"), "resnet18", timm.create_model("resnet18", num_classes=0))
+
+
+def test_timms_weights_say_which_input_they_expect():
+    assert weights.read_normalisation("test_resnet.r160_in1k", PosixPath(".")) == ((0.5,) * 3, (0.5,) * 3)
+    assert weights.read_normalisation("random", PosixPath(".")) is None
+    assert weights.read_normalisation("resnet18.a1_in1k", PosixPath(".")) == IMAGENET
+
+
 def test_names_that_timm_does_not_have_or_cannot_get_are_one_line():
     f = timm.create_model("resnet18", num_classes=0)
     with pytest.raises(InputError, match=r"init='resnet18.a9': timm has no such weights; it has resnet18\."):
         weights.load_init("resnet18.a9", "resnet18", f)
-    with pytest.raises(InputError, match="a timm name must be of the same backbone"):
+    with pytest.raises(InputError, match="backbone='resnet18' has other weights; name its own, or a file"):
         weights.load_init("resnet50.a1_in1k", "resnet18", f)
 
 
@@ -117,7 +237,7 @@ from simclic.weights import load as weights
 f = timm.create_model("resnet18", num_classes=0)
 for line in sys.stdin:
     try:
-        print(weights.start("resnet18.a1_in1k", "resnet18", f), f.state_dict()["bn1.running_mean"].sum().item(), flush=True)
+        print(weights.load_init("resnet18.a1_in1k", "resnet18", f), f.state_dict()["bn1.running_mean"].sum().item(), flush=True)
     except InputError as e:
         print(e, flush=True)
 """

@@ -17,8 +17,14 @@ FILES = (".safetensors", ".pth", ".pt", ".bin")
 
 
 def is_file(init: str) -> bool:
-    """Is a starting point named by its path?"""
-    return "/" in init or init.endswith(FILES)
+    """Return whether a starting point is a file: named by its path, perhaps with ::PART of what it holds."""
+    return "/" in init or split_part(init)[0].endswith(FILES)
+
+
+def split_part(init: str) -> tuple[str, str]:
+    """Return the path of a starting point, and which of its backbones is meant ("FILE::teacher"); "" for the only one."""
+    path, _, part = init.partition("::")
+    return path, part
 
 
 def by(name: str, **more: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:

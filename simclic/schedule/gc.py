@@ -16,7 +16,7 @@ from simclic.data.folder import is_path
 from simclic.errors import InputError
 from simclic.experiment import Finetune, Job, JobState, Linear, Run, Suite
 from simclic.experiment.baselines import IMPORTED, imported
-from simclic.experiment.run import is_file
+from simclic.experiment.run import is_file, split_part
 from simclic.schedule import records, snapshot
 from simclic.schedule.deletable import Deletion, Garbage, Item, Kind, files_below, is_folder, is_old, list_folder, make_item
 from simclic.schedule.state import job_state
@@ -250,4 +250,4 @@ def _start_run_names(run: Run, runs: Path) -> Iterator[str]:
     """Yield the name of the Run whose file another Run starts from."""
     with suppress(ValueError, IndexError):
         if is_file(run.init):
-            yield Path(run.init).expanduser().resolve().relative_to(runs.resolve()).parts[0]
+            yield Path(split_part(run.init)[0]).expanduser().resolve().relative_to(runs.resolve()).parts[0]

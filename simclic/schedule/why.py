@@ -13,7 +13,7 @@ from simclic import data
 from simclic.errors import InputError
 from simclic.experiment import Job, JobState, Linear, Protocol, Run, Suite
 from simclic.experiment.baselines import not_imported
-from simclic.experiment.run import is_file
+from simclic.experiment.run import is_file, split_part
 from simclic.files import Broken, read_json
 from simclic.schedule.cell_lookup import Cell, find_cells
 from simclic.schedule.data_digest import current_digest
@@ -183,7 +183,7 @@ class _StoredRuns:
         if encoder.state != JobState.DONE:
             answer.state = "waiting" if answer.state == "missing" else answer.state
             needs.append(f"its encoder {encoder.state}: {encoder.full_reason}" if encoder.reason else "")
-            if is_file(run.init) and not Path(run.init).expanduser().is_file():
+            if is_file(run.init) and not Path(split_part(run.init)[0]).expanduser().is_file():
                 needs.append(f"init={run.init!r}: no such file")
         return [need for need in needs if need]
 

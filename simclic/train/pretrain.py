@@ -13,6 +13,7 @@ from simclic import files, slurm
 from simclic.data import Dataset
 from simclic.data.images import Images, seeded
 from simclic.experiment import USUAL, How, Run
+from simclic.files import Broken
 from simclic.methods.backbones import build_backbone
 from simclic.progress import Tell
 from simclic.store.run_folder import RunFolder
@@ -71,9 +72,14 @@ def _make_encoder(
 def prepare_images(run: Run, dataset: Dataset, runs: Path, device: torch.device, side: int | None = None) -> Images:
     """Return the images as the Run's backbone expects them. side: pixels before the centre is cut out; None: image_size."""
     record = RunFolder(runs, run).encoder_record()
-    normalisation = (
-        record.get("normal") if record else weights.read_normalisation(run.init, runs)
-    )  # of init: that file may be gone
+    # The file that it came from may be gone by now.
+    normalisation = record.get("normal") if record else weights.read_normalisation(run.init, runs)
+    own = (dataset.facts.mean, dataset.facts.std)
+    if record and not normalisation and weights.timm_normalisation(run.init) not in (None, own):
+        raise Broken(
+            f"{RunFolder(runs, run).path}: was computed by an earlier version with another mean and deviation of the input than "
+            f"{run.init} expects; move that folder away"
+        )
     return Images(dataset, run.image_size, device, side=side, normal=normalisation)
 
 

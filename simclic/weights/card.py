@@ -41,9 +41,10 @@ class Card:
 
 def read_card(path: Path) -> Card | None:
     """Return the card in a safetensors file, or None if it has none. Raises InputError if the file or card is damaged."""
-    if path.suffix != ".safetensors":
-        return None
     try:
+        with open(path, "rb") as payload:
+            if payload.read(9)[8:] != b"{":  # not of safetensors' format, which alone has room for a card
+                return None
         with safe_open(path, "pt") as file:
             text = (file.metadata() or {}).get(KEY)
         return None if text is None else parse_card(json.loads(text))

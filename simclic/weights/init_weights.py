@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from simclic.experiment.baselines import IMPORTED, imported
-from simclic.experiment.run import is_file
+from simclic.experiment.run import is_file, split_part
 from simclic.files import Broken
 
 
@@ -15,7 +15,7 @@ def locate_init(init: str, runs: Path) -> Path | None:
     """Return the file that init names, by its path or by the method it was imported as; None if init is not a file."""
     if init in IMPORTED:
         return imported(runs, init)
-    return Path(init).expanduser() if is_file(init) else None
+    return Path(split_part(init)[0]).expanduser() if is_file(init) else None
 
 
 def check_init_unchanged(init: str, record: Mapping[str, Any], folder: Path) -> None:

@@ -17,8 +17,9 @@ from simclic.errors import InputError
 from simclic.experiment.baselines import METHODS
 from simclic.weights import haiku, tensorflow
 from simclic.weights.card import Card
+from simclic.weights.checkpoint_file import read_tensors
 from simclic.weights.layouts import FACTS, LAYOUTS, Shapes, TensorFlowLayout, TorchLayout
-from simclic.weights.load import format_first, list_misfits, read_tensors
+from simclic.weights.state_dict import format_first, list_misfits
 
 Tensors = dict[str, Tensor]
 
