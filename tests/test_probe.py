@@ -108,7 +108,7 @@ def test_weights_that_do_not_fit_are_one_line(place, capfd):
     for given, told in (
         (
             words("r18.pth", backbone="resnet34"),
-            "init='./r18.pth' does not fit backbone='resnet34': layer1.2.bn1.bias is missing",
+            "init='./r18.pth': does not fit backbone='resnet34': layer1.2.bn1.bias is missing",
         ),
         (words("evil.pth"), "init='evil.pth': is not a file of weights"),
         (words("short.pth"), "init='short.pth': is not a file of weights"),
