@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simclic.data.listing import Listing
-from simclic.data.splits import FIFTH, OWN, PER_CLASS, PUBLISHED, divide, fifth
+from simclic.data.splits import FIFTH, OWN, OWN_FIFTH, PER_CLASS, PUBLISHED, divide, fifth
 
 
 def listing(counts, parts=None):
@@ -82,3 +82,21 @@ def test_the_paper_rule_goes_by_names_not_by_order():
     )
     one, other = ({b.paths[i] for i in divide(b, "paper", FIFTH, 0).val} for b in (found, mixed))
     assert one == other
+
+
+def test_a_fifth_of_each_class_of_ones_own_images_is_val():
+    """Where the fifth of all, drawn as the baselines did, leaves classes without val."""
+    counts = (1, 2, 4, 7, 8, 20)
+    own = listing(counts, ("train",) * sum(counts))
+    own = Listing(own.base, (*own.paths, "test/0.jpg"), np.append(own.labels, 0), (*own.parts, "test"), own.classes)
+    drawn = divide(own, "ericsson", FIFTH, 0)
+    assert 0 in np.bincount(own.labels[drawn.val], minlength=6)[1:]
+    splits = divide(own, "ericsson", OWN_FIFTH, 0)
+    assert np.bincount(own.labels[splits.val], minlength=6).tolist() == [0, 1, 1, 1, 2, 4]
+    assert np.bincount(own.labels[splits.train], minlength=6).tolist() == [1, 1, 3, 6, 6, 16]
+    assert splits.test.tolist() == [sum(counts)]
+    for rule in (OWN, OWN_FIFTH):  # of all images: the one under test is of class 0
+        paper = divide(own, "paper", rule, 0)
+        assert np.bincount(own.labels[paper.val], minlength=6).tolist() == [1, 1, 1, 1, 2, 4]
+        assert (paper.val == paper.test).all()
+        assert len(set(paper.train.tolist()) | set(paper.val.tolist())) == len(own.paths)

@@ -10,7 +10,7 @@ from types import ModuleType
 from simclic.data import folder, sets
 from simclic.data.dataset import Facts
 from simclic.data.listing import Listing
-from simclic.data.splits import FIFTH, OWN, PUBLISHED, divide
+from simclic.data.splits import OWN, OWN_FIFTH, PUBLISHED, divide
 from simclic.errors import InputError
 
 PAPER = (
@@ -56,7 +56,7 @@ def title(name: str) -> str:
 
 def folder_facts(name: str, listing: Listing) -> Facts:
     """The facts of a folder of images, from what lies in it."""
-    rule = PUBLISHED if "val" in listing.parts else FIFTH if "test" in listing.parts else OWN
+    rule = PUBLISHED if "val" in listing.parts else OWN_FIFTH if "test" in listing.parts else OWN
     sizes = divide(listing, "ericsson", rule, 0).sizes
     return Facts(
         title(name), len(listing.classes), "top-1", (sizes["train"], sizes["val"], sizes["test"]), len(listing.paths), rule

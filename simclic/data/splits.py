@@ -16,11 +16,13 @@ PUBLISHED = "published"
 FIFTH = "20 % for val"
 PER_CLASS = "30 a class"
 OWN = "60/20/20"
+OWN_FIFTH = "20 % a class"
 RULES = {
     PUBLISHED: "the makers' own train, val and test",
     FIFTH: "a random 20 % of the makers' train is val; test is theirs",
     PER_CLASS: "30 random images a class, none twice, 20 % of them for val; the rest is test",
     OWN: "in each class, at random",
+    OWN_FIFTH: "your own train and test; a random 20 % of each class of train is val",
 }
 
 
@@ -49,19 +51,23 @@ def divide(listing: Listing, split: str, rule: str, per_class: int) -> Splits:
     """The images of a listing under a split rule.
 
     "ericsson": the makers' train, val and test; without a val of theirs, 20 % of train. "paper": the makers' train and val;
-    without a val of theirs, 80 % and 20 % of all images (Section 4.1).
+    without a val of theirs, 80 % and 20 % of all images (Section 4.1). For your own images the 20 % are of each class.
     """
     import numpy as np
 
     parts = np.array(listing.parts)
     train, val, test = (np.flatnonzero(parts == part) for part in ("train", "val", "test"))
     if split == "paper":
-        if not len(val):
+        if rule in (OWN, OWN_FIFTH):
+            train, val = fifth_of_each_class(listing, range(len(parts)))
+        elif not len(val):
             by_name = np.array(sorted(range(len(parts)), key=lambda i: listing.paths[i]))
             train, val = fifth(by_name)
         return Splits(train, val, val)
     if rule == OWN:
         return stratified(listing)
+    if rule == OWN_FIFTH:
+        return Splits(*fifth_of_each_class(listing, train.tolist()), test)
     if rule == PER_CLASS:
         train, test = few(listing, per_class)
     return Splits(train, val, test) if len(val) else Splits(*fifth(train), test)
@@ -74,6 +80,14 @@ def fifth(index: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
     order = np.random.RandomState(0).permutation(len(index))
     count = len(index) // 5
     return np.sort(index[order[count:]]), np.sort(index[order[:count]])
+
+
+def fifth_of_each_class(listing: Listing, index: Iterable[int]) -> "tuple[np.ndarray, np.ndarray]":
+    """Return the rest and a random fifth of each class in `index`, to the nearest image: at least one image of two or more."""
+    classes = _by_class(listing, index)
+    counts = [max(round(len(members) / 5), int(len(members) > 1)) for members in classes]
+    rest = _sorted(i for members, n in zip(classes, counts, strict=True) for i in members[n:])
+    return rest, _sorted(i for members, n in zip(classes, counts, strict=True) for i in members[:n])
 
 
 def few(listing: Listing, count: int) -> "tuple[np.ndarray, np.ndarray]":
@@ -92,11 +106,12 @@ def stratified(listing: Listing) -> Splits:
     return Splits(*map(_sorted, parts))
 
 
-def _by_class(listing: Listing) -> list[list[int]]:
-    """The images of each class, in an order that is random but hangs on each one's name alone."""
+def _by_class(listing: Listing, index: Iterable[int] | None = None) -> list[list[int]]:
+    """Return the images of each class, all or those in `index`, in a random order that depends on each one's name alone."""
     classes: dict[int, list[int]] = defaultdict(list)
-    for i, label in enumerate(listing.labels.tolist()):
-        classes[label].append(i)
+    labels = listing.labels.tolist()
+    for i in range(len(labels)) if index is None else index:
+        classes[labels[i]].append(i)
     return [sorted(m, key=lambda i: hashlib.sha256(listing.paths[i].encode()).digest()) for _, m in sorted(classes.items())]
 
 
