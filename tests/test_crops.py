@@ -8,7 +8,7 @@ from scipy.stats import ks_2samp
 from torchvision.transforms import RandomResizedCrop
 
 from simclic import Finetune, InputError, data
-from simclic.data.crops import DRAWS, Crops, window
+from simclic.data.crops import DRAWS, Crops, draw_window
 from simclic.data.images import Images
 from simclic.evaluate.finetune import FinetuneTask, TrainBatches
 
@@ -21,7 +21,7 @@ def draws(count, seed=0):
 
 @pytest.mark.parametrize("shape", [(375, 500), (32, 32), (700, 1024), (60, 300), (1, 200), (200, 1)])
 def test_windows_are_distributed_as_torchvision_s(shape):
-    ours = np.array([window(*shape, u) for u in draws(3000).tolist()])
+    ours = np.array([draw_window(*shape, u) for u in draws(3000).tolist()])
     torch.manual_seed(1)
     image = torch.empty(3, *shape)
     theirs = np.array([RandomResizedCrop.get_params(image, (0.08, 1.0), (3 / 4, 4 / 3)) for _ in range(3000)])
@@ -38,7 +38,7 @@ def test_where_no_try_fits_it_is_the_largest_crop_in_the_centre(shape):
     never = [0.99, 0.5, 0.0, 0.0] * 10 + [0.0]
     torch.manual_seed(0)
     theirs = RandomResizedCrop.get_params(torch.empty(3, *shape), (0.99, 1.0), (3 / 4, 4 / 3))
-    assert window(*shape, never) == tuple(theirs)
+    assert draw_window(*shape, never) == tuple(theirs)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_crops_are_pil_s_of_the_whole_image_and_mirrored_where_drawn(pets, devic
     mirrored = 0
     for found, i, numbers in zip(x, index.tolist(), u.tolist(), strict=True):
         whole = Image.open(pets.files[i])
-        top, left, height, width = window(whole.height, whole.width, numbers)
+        top, left, height, width = draw_window(whole.height, whole.width, numbers)
         crop = whole.crop((left, top, left + width, top + height)).resize((24, 24), Image.Resampling.BICUBIC)
         mirrored += numbers[-1] < 0.5
         crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if numbers[-1] < 0.5 else crop
@@ -73,7 +73,7 @@ def test_crops_are_pil_s_of_the_whole_image_and_mirrored_where_drawn(pets, devic
 def test_from_memory_and_from_files_they_are_the_same_bits(pets, device):
     images, index, u = Images(pets, 24, torch.device(device)), torch.from_numpy(pets.splits.fit), draws(len(pets.splits.fit))
     (kept, a), (decoding, b) = (cut(pets, images, index, u, room) for room in (1e9, 1000))
-    assert (kept.decoding, decoding.decoding) == (False, True)
+    assert (kept.decodes_each_time, decoding.decodes_each_time) == (False, True)
     assert a.equal(b)
 
 
@@ -90,7 +90,7 @@ def test_images_that_are_kept_as_they_are_are_cut_too(name, eleven):
     made = data.load(name, "ericsson", eleven)
     images, index = Images(made, 16, CPU), torch.arange(12)
     crops, x = cut(made, images, index, draws(12))
-    assert not crops.decoding
+    assert not crops.decodes_each_time
     assert x.shape == (12, 3, 16, 16)
     assert x.min() >= -1e-6
     assert x.max() <= 1 + 1e-6

@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from simclic import InputError, data
-from simclic.data.images import Images, seeded
+from simclic.data.images import Images, seeded_generator
 
 
 def test_digits_are_scikit_learns_with_a_fixed_stratified_split(digits):
@@ -87,6 +87,8 @@ def test_enlarging_is_bicubic_as_pil_does_it(digits):
 
 
 def test_seeded_depends_on_the_key_alone():
-    draws = [torch.rand(3, generator=seeded("cpu", *key)) for key in ((0, "g", 1), (0, "g", 2), (0, "order", 1), (1, "g", 1))]
+    draws = [
+        torch.rand(3, generator=seeded_generator("cpu", *key)) for key in ((0, "g", 1), (0, "g", 2), (0, "order", 1), (1, "g", 1))
+    ]
     assert len({tuple(d.tolist()) for d in draws}) == 4
-    assert torch.rand(3, generator=seeded("cpu", 0, "g", 1)).equal(draws[0])
+    assert torch.rand(3, generator=seeded_generator("cpu", 0, "g", 1)).equal(draws[0])

@@ -60,7 +60,7 @@ def started(root, pipe):
     made = data.load(str(root / "birds"), "ericsson", root, 224)
     crops = Crops(made, Images(made, 224, CPU), made.splits.fit, 1e9)
     out, u = torch.empty(4, 3, 224, 224, dtype=torch.uint8), torch.rand(4, DRAWS).tolist()
-    for work in (lambda: crops._cut(out, made.splits.fit[:4].tolist(), u), lambda: torch.ones(1 << 20).add(1)):
+    for work in (lambda: crops._cut_crops(out, made.splits.fit[:4].tolist(), u), lambda: torch.ones(1 << 20).add(1)):
         before, found = tasks(), set()
         thread = threading.Thread(target=lambda work=work, found=found: (work(), found.update(tasks())))
         thread.start()
@@ -92,14 +92,14 @@ def need(pets):
 
 def test_whole_images_are_kept_if_they_just_fit_and_decoded_each_time_otherwise(pets, need):
     for room, decoding in ((need, False), (need - 1, True)):
-        assert Crops(pets, Images(pets, 224, CPU), pets.splits.fit, room).decoding is decoding
+        assert Crops(pets, Images(pets, 224, CPU), pets.splits.fit, room).decodes_each_time is decoding
 
 
 def test_half_of_the_memory_that_is_free_is_for_whole_images(pets, need, monkeypatch):
     for free, decoding in ((2 * need, False), (2 * need - 2, True)):
         monkeypatch.setattr("simclic.evaluate.finetune.train_batches.available_memory", lambda device, free=free: free)
         task = FinetuneTask(Finetune(), torch.nn.Identity(), pets, Images(pets, 224, CPU), 0)
-        assert TrainBatches(task).crops.decoding is decoding
+        assert TrainBatches(task).crops.decodes_each_time is decoding
 
 
 @pytest.mark.parametrize(

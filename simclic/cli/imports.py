@@ -7,7 +7,7 @@ from pathlib import Path
 
 from simclic.cli import runs
 from simclic.errors import InputError
-from simclic.experiment.baselines import AS_STORED, METHODS, imported
+from simclic.experiment.baselines import AS_STORED, METHODS, imported_path
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def import_weights(arguments: argparse.Namespace) -> int:
     from simclic.weights import load as weights
     from simclic.weights import published
 
-    files.writable(imported(arguments.runs, name).parent, "--runs")
+    files.writable(imported_path(arguments.runs, name).parent, "--runs")
     wanted = build_backbone(Run(perturbation="none", epochs=0, image_size=224)).state_dict()
     backbone_state, card = published.convert_checkpoint(name, file, wanted)
     if arguments.as_stored:

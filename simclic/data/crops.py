@@ -11,7 +11,7 @@ from torch import Tensor
 
 from simclic.data import Dataset
 from simclic.data.decoded import decode_whole, in_order, keep_in_flight, read_extent
-from simclic.data.images import AHEAD, Images, mapped
+from simclic.data.images import AHEAD, Images, map_images
 from simclic.progress import Tell
 
 AREA = (0.08, 1.0)  # of a crop, as a share of the image
@@ -31,7 +31,7 @@ class Crops:
 
     def __init__(self, dataset: Dataset, images: Images, index: np.ndarray, room: float, tell: Tell = lambda share, note: None):
         self.images, self.files, self.kept = images, dataset.files, dict[int, Tensor]()
-        self.stored = mapped(dataset.images)
+        self.stored = map_images(dataset.images)
         if self.files:
             paths = [self.files[i] for i in index]
             if 3 * sum(height * width for height, width in in_order(read_extent, paths)) <= room:
@@ -40,7 +40,7 @@ class Crops:
                     tell(n / len(index), f"decoding {n:,} of {len(index):,} whole images")
 
     @property
-    def decoding(self) -> bool:
+    def decodes_each_time(self) -> bool:
         """Are files decoded each time?"""
         return bool(self.files) and not self.kept
 
@@ -50,35 +50,35 @@ class Crops:
         batches: (B,) indices on the CPU. draws: (B, DRAWS) of [0, 1) for each of them, which decide everything.
         """
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            begun = (self._begin(pool, index, u) for index, u in zip(batches, draws, strict=True))
+            begun = (self._start_batch(pool, index, u) for index, u in zip(batches, draws, strict=True))
             for work, out, index in keep_in_flight(begun, AHEAD):
-                yield self._arrived(work, out, index)
+                yield self._finish_batch(work, out, index)
 
-    def _begin(self, pool: ThreadPoolExecutor, index: Tensor, u: Tensor) -> tuple[list[Future[None]], Tensor, Tensor]:
-        size, those, numbers = self.images.size, index.tolist(), u.tolist()
-        shape = (len(those), 3, size, size)
+    def _start_batch(self, pool: ThreadPoolExecutor, index: Tensor, u: Tensor) -> tuple[list[Future[None]], Tensor, Tensor]:
+        size, indices, numbers = self.images.size, index.tolist(), u.tolist()
+        shape = (len(indices), 3, size, size)
         out = torch.empty(shape, dtype=torch.uint8, pin_memory=self.images.device.type == "cuda")
-        rows = [slice(start, start + CHUNK) for start in range(0, len(those), CHUNK)]
-        return [pool.submit(self._cut, out[part], those[part], numbers[part]) for part in rows], out, index
+        rows = [slice(start, start + CHUNK) for start in range(0, len(indices), CHUNK)]
+        return [pool.submit(self._cut_crops, out[part], indices[part], numbers[part]) for part in rows], out, index
 
-    def _arrived(self, work: list[Future[None]], out: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    def _finish_batch(self, work: list[Future[None]], out: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         for part in work:
             part.result()
         device = self.images.device
         x = out.to(device, non_blocking=True).float()
         return self.images.normalise(x), index.to(device, non_blocking=True)
 
-    def _cut(self, out: Tensor, index: list[int], numbers: list[list[float]]) -> None:
+    def _cut_crops(self, out: Tensor, index: list[int], numbers: list[list[float]]) -> None:
         """Fill `out` with the crops of some images; numpy copies in this thread, where torch would start more."""
         for row, i, u in zip(out.numpy(), index, numbers, strict=True):
-            pixels = self._pixels(i)
-            top, left, height, width = window(pixels.shape[1], pixels.shape[2], u)
+            pixels = self._read_pixels(i)
+            top, left, height, width = draw_window(pixels.shape[1], pixels.shape[2], u)
             cut = pixels[None, :, top : top + height, left : left + width].numpy().copy(order="K")
             size = (self.images.size, self.images.size)
             crop = F.interpolate(torch.from_numpy(cut), size, mode="bicubic", antialias=True)[0].numpy()
             row[:] = crop[:, :, ::-1] if u[-1] < 0.5 else crop
 
-    def _pixels(self, i: int) -> Tensor:
+    def _read_pixels(self, i: int) -> Tensor:
         """An image, whole: (3, H, W) uint8."""
         if not self.files:
             return self.stored[i]
@@ -86,7 +86,7 @@ class Crops:
         return pixels.permute(2, 0, 1)
 
 
-def window(height: int, width: int, u: Sequence[float]) -> tuple[int, int, int, int]:
+def draw_window(height: int, width: int, u: Sequence[float]) -> tuple[int, int, int, int]:
     """Top, left, height and width of a random crop, distributed as torchvision's RandomResizedCrop has it.
 
     u: DRAWS numbers of [0, 1), four for each try. If no try fits, the largest crop of an allowed aspect in the centre.

@@ -31,7 +31,7 @@ class Images:
     ):  # fmt: skip
         if resident is None:
             resident = device.type != "cuda" or dataset.images.nbytes <= 0.6 * torch.cuda.mem_get_info(device)[0]
-        self.uint8 = mapped(dataset.images)
+        self.uint8 = map_images(dataset.images)
         if resident:
             self.uint8 = self.uint8.to(device)
         self.size, self.side, self.device, self.resident = size, side or size, device, resident
@@ -97,14 +97,14 @@ class Images:
         return x.div_(255).sub_(self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
 
 
-def mapped(images: np.ndarray) -> Tensor:
+def map_images(images: np.ndarray) -> Tensor:
     """A data set's images as they lie in their mapped file, which may not be written, and never is."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(images)
 
 
-def seeded(device: str | torch.device, *key: int | str) -> torch.Generator:
+def seeded_generator(device: str | torch.device, *key: int | str) -> torch.Generator:
     """A generator that depends on `key` alone, so that a draw does not depend on what was drawn before it."""
     return torch.Generator(device).manual_seed(seed_of(*key))
 

@@ -7,11 +7,11 @@ from simclic.experiment.declared import METHODS, PERTURBATIONS, method, perturba
 from simclic.experiment.exhibit import Exhibit, Figure, Suite, Table, load
 from simclic.experiment.how import USUAL, How, cores
 from simclic.experiment.job import Job, JobState
-from simclic.experiment.knob import knob, knobs
+from simclic.experiment.knob import knob, list_knobs
 from simclic.experiment.protocol import PROTOCOLS, Finetune, Linear, Protocol, logspace
 from simclic.experiment.run import Run, grid
 
 __all__ = [
     "METHODS", "PERTURBATIONS", "PROTOCOLS", "USUAL", "Exhibit", "Figure", "Finetune", "How", "Job", "JobState", "Linear",
-    "Protocol", "Run", "Suite", "Table", "cores", "grid", "knob", "knobs", "load", "logspace", "method", "perturbation",
+    "Protocol", "Run", "Suite", "Table", "cores", "grid", "knob", "list_knobs", "load", "logspace", "method", "perturbation",
 ]  # fmt: skip

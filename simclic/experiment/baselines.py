@@ -27,14 +27,14 @@ OWN_INPUT = tuple(METHODS[name] for name in ("sela-v2", "deepcluster-v2", "swav"
 IMPORTED = METHODS | AS_STORED  # what a Run may start from once it was imported
 
 
-def imported(runs: Path, name: str) -> Path:
+def imported_path(runs: Path, name: str) -> Path:
     """Where the weights of a published method lie once they are imported."""
     return runs / "imported" / f"{name}.safetensors"
 
 
 def not_imported(runs: Path, init: str) -> str:
     """What is missing of a Run's starting point, in one line with the way out; nothing if it is no published method."""
-    if init not in IMPORTED or imported(runs, init).is_file():
+    if init not in IMPORTED or imported_path(runs, init).is_file():
         return ""
     name, more = init.removesuffix("-as-stored"), " --as-stored" if init.endswith("-as-stored") else ""
     return f"init={init!r}: is not imported yet; run: simclic import {name} FILE{more} --runs {runs}"

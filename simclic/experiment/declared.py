@@ -107,15 +107,15 @@ def declared_knobs() -> dict[str, Knob]:
     """Return the fields that perturbations and methods add to Run; each is read with them alone."""
     strengths = [(g.strength, g.knob, "perturbation", g.name) for g in PERTURBATIONS.values() if g.strength]
     own = [(name, k, "method", m.name) for m in METHODS.values() for name, k in m.knobs.items()]
-    found = dict[str, Knob]()
+    added_knobs = dict[str, Knob]()
     for name, declared, by, value in (*strengths, *own):
-        if name in found:
+        if name in added_knobs:
             raise InputError(f"{by} {value}: {name!r} is declared twice; each knob has a name of its own")
         assert isinstance(declared, Field)
-        found[name] = replace(declared.metadata["knob"], read_if={by: (value,)})
-    return found
+        added_knobs[name] = replace(declared.metadata["knob"], read_if={by: (value,)})
+    return added_knobs
 
 
-def readers(name: str) -> tuple[str, ...]:
+def methods_reading(name: str) -> tuple[str, ...]:
     """Return the methods that read a field, if not all do."""
     return tuple(m.name for m in METHODS.values() if name in m.reads)

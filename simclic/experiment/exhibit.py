@@ -56,8 +56,8 @@ class Exhibit:
             first = cells.setdefault(self.cell(run), run)
             differ = [f.name for f in fields(Run) if f.name != "seed" and getattr(first, f.name) != getattr(run, f.name)]
             if differ:
-                told = ", ".join(f"{n} {getattr(first, n)!r} and {getattr(run, n)!r}" for n in differ)
-                raise InputError(f"{self.title}: runs with {told} meet in one cell; only seeds are averaged")
+                differences = ", ".join(f"{n} {getattr(first, n)!r} and {getattr(run, n)!r}" for n in differ)
+                raise InputError(f"{self.title}: runs with {differences} meet in one cell; only seeds are averaged")
 
     def cell(self, run: Run) -> Any:
         """What tells in which cell or point a Run's error is shown."""
@@ -114,10 +114,10 @@ class Exhibit:
             check_names(PROTOCOLS[stage], edit)
         return replace(self, runs=runs, protocols=tuple(replace(p, **edits[p.stage]) for p in self.protocols))
 
-    def where(self, **kept: tuple[Any, ...]) -> Self:
+    def where(self, **conditions: tuple[Any, ...]) -> Self:
         """The same exhibit with those Runs alone whose fields have one of the values named."""
-        check_names(Run, kept)
-        return replace(self, runs=tuple(r for r in self.runs if all(getattr(r, k) in values for k, values in kept.items())))
+        check_names(Run, conditions)
+        return replace(self, runs=tuple(r for r in self.runs if all(getattr(r, k) in values for k, values in conditions.items())))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,7 @@ def knob(default: Any, what: str, **more: Any) -> Any:
     return dataclasses.field(default=default, metadata={"knob": Knob(default=default, what=what, **more)})
 
 
-def knobs(spec: Any) -> dict[str, Knob]:
+def list_knobs(spec: Any) -> dict[str, Knob]:
     """Return what is declared of each field."""
     return {f.name: f.metadata["knob"] for f in fields(spec)}
 
@@ -117,7 +117,7 @@ class Spec:
     def checked(cls, name: str, value: Any) -> Any:
         """Return the value of a field in its declared type. Raise InputError if it is of another, or none that it can have."""
         declared = cls.__dataclass_fields__[name]  # type: ignore[attr-defined]
-        value = _typed(name, value, declared.type)
+        value = _convert_type(name, value, declared.type)
         declared.metadata["knob"].check(name, value)
         return value
 
@@ -126,7 +126,7 @@ class Spec:
         """Return stored fields, completed: a field that was added since then has its default."""
         return {f.name: f.default for f in fields(cls)} | dict(stored)  # type: ignore[arg-type]
 
-    def differences(self, stored: Mapping[str, Any]) -> list[str]:
+    def list_differences(self, stored: Mapping[str, Any]) -> list[str]:
         """Say in which fields stored ones differ from these, a field that this version does not know included."""
         ours, theirs = self.values, self.with_defaults(stored)
         unknown = [f"{k} {theirs[k]!r} there, no such field here" for k in sorted(theirs.keys() - ours.keys())]
@@ -151,7 +151,7 @@ def check_names(spec: type, names: Mapping[str, Any]) -> None:
             )
 
 
-def _typed(name: str, value: Any, kind: Any) -> Any:
+def _convert_type(name: str, value: Any, kind: Any) -> Any:
     """Return the value of a field in its declared type. Raise InputError if it has another."""
     kind = next((k for k in get_args(kind) if k is not type(None)), kind)
     if kind is float and type(value) is int:

@@ -100,7 +100,7 @@ class Finetune(Spec):
     precision: str = knob("bf16", "of the training", choices=("bf16", "float32"))
     # fmt: on
 
-    def side(self, image_size: int) -> int:
+    def resize_side(self, image_size: int) -> int:
         """The shorter side, in pixels, to which images are resized before the centre crop."""
         return round(self.eval_resize * image_size)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from simclic.errors import InputError
 from simclic.experiment.baselines import IMPORTED
-from simclic.experiment.declared import METHODS, PERTURBATIONS, declared_knobs, readers
+from simclic.experiment.declared import METHODS, PERTURBATIONS, declared_knobs, methods_reading
 from simclic.experiment.knob import Spec, check_names, knob
 
 UNTRAINED, PIXELS = {"epochs": (0,)}, {"backbone": ("pixels",)}  # nothing is trained; there is no backbone
@@ -29,7 +29,7 @@ def split_part(init: str) -> tuple[str, str]:
 
 def by(name: str, **more: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:
     """Return when a field is read: by the methods that declare so, and if other fields have these values."""
-    return {"method": readers(name), **more}
+    return {"method": methods_reading(name), **more}
 
 
 def with_declared_knobs(cls: type) -> type:
@@ -169,12 +169,12 @@ class Run(Spec):
             return "identity" if self.perturbation == "none" else self.perturbation
         if self.backbone == "pixels":
             return "pixels"
-        return "untrained" if self.init == "random" else _slug(self.init)
+        return "untrained" if self.init == "random" else _make_slug(self.init)
 
     @cached_property
     def name(self) -> str:
         """The folder of this Run: readable, then exact."""
-        return f"{_slug(self.dataset)}-{self.kind}-{self.digest}"
+        return f"{_make_slug(self.dataset)}-{self.kind}-{self.digest}"
 
     @property
     def title(self) -> str:
@@ -247,7 +247,7 @@ def _start_title(init: str) -> str:
     return f"{name} (a file)" if name in IMPORTED.values() else name  # it is not what the paper prints
 
 
-def _slug(name: str) -> str:
+def _make_slug(name: str) -> str:
     """A name, or the last part of a path, as a part of a file's name."""
     return re.sub("[^a-z0-9_.]+", "-", _last_part(name).lower()).strip("-.") or "folder"
 

@@ -7,7 +7,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from simclic.data import title
-from simclic.experiment import Finetune, Linear, Run, Suite, knobs
+from simclic.experiment import Finetune, Linear, Run, Suite, list_knobs
 from simclic.report.noise import Measured, compute_difference, format_p
 from simclic.report.results import Results, Row
 
@@ -42,7 +42,7 @@ FIXED = (
 
 def list_questions() -> list[Question]:
     """Return what the fields of Run and of the protocols declare to be open, then what no field decides."""
-    declared = [item for spec in (Run, Linear, Finetune) for item in knobs(spec).items()]
+    declared = [item for spec in (Run, Linear, Finetune) for item in list_knobs(spec).items()]
     return [Question(k.question, k.paper, (name, *k.also), k.why) for name, k in declared if k.question] + list(FIXED)
 
 
@@ -58,7 +58,7 @@ def questions_guide() -> str:
 def fields_guide(spec: type) -> str:
     """Return the fields of Run, Linear or Finetune as a table in Markdown, as benchmarks/README.md shows it."""
     rows = [("field", "default", "what it is", "values")]
-    for name, knob in knobs(spec).items():
+    for name, knob in list_knobs(spec).items():
         high = f"{knob.high:g}" if knob.high < inf else "∞"
         span = (
             ""
@@ -187,4 +187,4 @@ def _format_values(name: str, used: set[Any]) -> str:
 
 
 def _get_default(name: str) -> Any:
-    return next(knobs(spec)[name].default for spec in (Run, Linear, Finetune) if name in knobs(spec))
+    return next(list_knobs(spec)[name].default for spec in (Run, Linear, Finetune) if name in list_knobs(spec))

@@ -15,7 +15,7 @@ from simclic.data.fetch import abandoned_downloads
 from simclic.data.folder import is_path
 from simclic.errors import InputError
 from simclic.experiment import Finetune, Job, JobState, Linear, Run, Suite
-from simclic.experiment.baselines import IMPORTED, imported
+from simclic.experiment.baselines import IMPORTED, imported_path
 from simclic.experiment.run import is_file, split_part
 from simclic.schedule import records, snapshot
 from simclic.schedule.deletable import Deletion, Garbage, Item, Kind, files_below, is_folder, is_old, list_folder, make_item
@@ -74,7 +74,7 @@ class _Inventory:
         self.places: dict[Path, tuple[Callable[[Path, Garbage], Iterator[Item]], Claim]] = {
             runs / ".launches": (self._list_launch_items, partial(claimed, runs / ".launches", "submitting")),
             **{path: (self._list_run_items, folder.claim) for path, folder in self.folders.items()},
-            imported(runs, "").parent: (self._list_imported_weights, nullcontext),
+            imported_path(runs, "").parent: (self._list_imported_weights, nullcontext),
             runs: (lambda at, _: (make_item(p, Kind.LEFTOVERS, at) for p in list_folder(at)
                                   if files.intended_name(p) == "probe" and is_old(p)), nullcontext),
             manifest.place(root): (self._list_decoded_data, nullcontext),
@@ -173,7 +173,7 @@ class _Inventory:
         for path in list_folder(folder):
             if files.intended_name(path).endswith(".safetensors") and is_old(path):
                 yield make_item(path, Kind.LEFTOVERS, folder)
-            elif self.needed is not None and any(path == imported(self.runs, n) and n not in used for n in IMPORTED):
+            elif self.needed is not None and any(path == imported_path(self.runs, n) and n not in used for n in IMPORTED):
                 yield make_item(path, Kind.RUNS, folder)
 
     def _list_decoded_data(self, folder: Path, garbage: Garbage) -> Iterator[Item]:
@@ -196,7 +196,7 @@ class _Inventory:
         if run.name in self.runs_at_work:
             yield (stem, "")
         protocols = [job.protocol for job in self.jobs_by_run.get(run.name, ())]
-        sides = [p.side(run.image_size) for p in protocols if isinstance(p, Finetune)]
+        sides = [p.resize_side(run.image_size) for p in protocols if isinstance(p, Finetune)]
         yield from ((stem, str(side)) for side in ([stored] if stored else [run.image_size, *sides]))
 
     def _list_launch_items(self, place: Path, garbage: Garbage) -> Iterator[Item]:

@@ -182,7 +182,7 @@ class _Benchmark:
         short = replace(protocol, steps=steps, lr_high=1e-3, lr_low=1e-4)
         splits = self.digits.splits
         few = replace(self.digits, splits=replace(splits, val=splits.val[:JUDGED_IMAGES], test=splits.test[:JUDGED_IMAGES]))
-        images = self._make_images(few, short.side(self.run.image_size))
+        images = self._make_images(few, short.resize_side(self.run.image_size))
         record, *_ = finetune(
             FinetuneTask(short, self.f, few, images, 0), GridProgress(self._run_folder(self.run).runs, self.run, short)
         )

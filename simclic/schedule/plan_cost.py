@@ -150,7 +150,9 @@ def _decoded_bytes(open_jobs: Iterable[State], root: Path) -> float:
     """Return the bytes of the images that have to be decoded first."""
     runs: dict[tuple[str, str, int], Run] = {}
     for job in open_jobs:
-        sizes = [job.run.image_size] + ([job.protocol.side(job.run.image_size)] if isinstance(job.protocol, Finetune) else [])
+        sizes = [job.run.image_size] + (
+            [job.protocol.resize_side(job.run.image_size)] if isinstance(job.protocol, Finetune) else []
+        )
         for size in sizes:
             runs.setdefault((job.run.dataset, job.run.split, data.facts(job.run.dataset).stored or size), job.run)
     folder = manifest.place(root)

@@ -109,7 +109,7 @@ def _resized(protocol: Finetune, run: Run, dataset: data.Dataset, images: Any, o
     """Return whole images as the protocol evaluates them: others than `images` if they are resized to something larger first."""
     from simclic.train.pretrain import prepare_images
 
-    side = protocol.side(run.image_size)
+    side = protocol.resize_side(run.image_size)
     if side == run.image_size:
         return images
     if dataset.files:
@@ -160,7 +160,7 @@ def decode_data(
     whole = []
     for jobs in groups:
         run, protocols = jobs[0].run, [job.protocol for job in jobs if isinstance(job.protocol, Finetune)]
-        sizes = [run.image_size, *(protocol.side(run.image_size) for protocol in protocols)]
+        sizes = [run.image_size, *(protocol.resize_side(run.image_size) for protocol in protocols)]
         images = [(run.dataset, run.split, size) for size in dict.fromkeys(sizes)]
         for name, split, size in (each for each in images if each not in problems):
             problems[name, split, size] = ""

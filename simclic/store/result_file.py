@@ -45,7 +45,7 @@ def check_result(
         raise Broken(f"{path}: {e}") from e
     if run.differences(found["run"]) or path.parent.name != run.name:
         raise Broken(f"{path}: belongs to another Run than {path.parent.name}")
-    if protocol.differences(found["protocol"]) or path.stem != protocol.name:
+    if protocol.list_differences(found["protocol"]) or path.stem != protocol.name:
         raise Broken(f"{path}: was measured under another protocol than {path.stem}")
     if not isinstance(found["sizes"].get("test"), int):
         raise Broken(f"{path}: does not say on how many test images it was measured")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from simclic import files, stop
 from simclic.data import Dataset
-from simclic.data.images import Images, seed_of, seeded
+from simclic.data.images import Images, seed_of, seeded_generator
 from simclic.errors import Diverged, InputError
 from simclic.experiment import USUAL, How, Run
 from simclic.methods import base
@@ -61,7 +61,7 @@ class Training:
 
     def prepare_views(self, pixels: Tensor, images: Images) -> Any:
         """Return the method's views of a batch at this step. pixels: (B, 3, H, W) uint8."""
-        return self.model.views(pixels, images, seeded("cpu", self.run.seed, "views", self.step))
+        return self.model.views(pixels, images, seeded_generator("cpu", self.run.seed, "views", self.step))
 
     def train_step(self, x: Any, index: Tensor, lr: float) -> base.Step:
         """Take one step on a batch. x: what `prepare_views` returned. index: (B,) which images."""
@@ -70,7 +70,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = self.run.lr if group.get("fixed_lr") else lr
         with numerics.autocast(self.device, self.run.precision):
-            out: base.Step = self.model(x, index, seeded(self.device, self.run.seed, "g", self.step))
+            out: base.Step = self.model(x, index, seeded_generator(self.device, self.run.seed, "g", self.step))
         self.optimizer.zero_grad()
         out.loss.backward()
         self.optimizer.step()
@@ -158,7 +158,7 @@ def shuffled_batches(index: Tensor, size: int, steps: range, seed: int, purpose:
     for step in steps:
         epoch, position = divmod(step, per_epoch)
         if position == 0 or step == steps.start:
-            shuffled = index[torch.randperm(len(index), generator=seeded("cpu", seed, purpose, epoch))]
+            shuffled = index[torch.randperm(len(index), generator=seeded_generator("cpu", seed, purpose, epoch))]
         yield shuffled[position * size : (position + 1) * size]
 
 

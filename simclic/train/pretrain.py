@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from simclic import files, slurm
 from simclic.data import Dataset
-from simclic.data.images import Images, seeded
+from simclic.data.images import Images, seeded_generator
 from simclic.experiment import USUAL, How, Run
 from simclic.files import Broken
 from simclic.methods.backbones import build_backbone
@@ -99,7 +99,7 @@ def build_untrained(run: Run, images: Images, fit: Tensor, runs: Path = files.RU
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the average over all batches, not the last few
-    order = torch.randperm(len(fit), generator=seeded("cpu", run.seed, "calibrate"))
+    order = torch.randperm(len(fit), generator=seeded_generator("cpu", run.seed, "calibrate"))
     with torch.no_grad():
         for index in fit[order].split(128) if norms else ():
             f(images(index.to(images.device)))

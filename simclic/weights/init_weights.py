@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from simclic.experiment.baselines import IMPORTED, imported
+from simclic.experiment.baselines import IMPORTED, imported_path
 from simclic.experiment.run import is_file, split_part
 from simclic.files import Broken
 
@@ -14,7 +14,7 @@ from simclic.files import Broken
 def locate_init(init: str, runs: Path) -> Path | None:
     """Return the file that init names, by its path or by the method it was imported as; None if init is not a file."""
     if init in IMPORTED:
-        return imported(runs, init)
+        return imported_path(runs, init)
     return Path(split_part(init)[0]).expanduser() if is_file(init) else None
 
 

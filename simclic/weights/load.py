@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from simclic import files
 from simclic.errors import InputError
-from simclic.experiment.baselines import imported, not_imported
+from simclic.experiment.baselines import imported_path, not_imported
 from simclic.experiment.run import split_part
 from simclic.weights import card
 from simclic.weights.card import Card
@@ -101,7 +101,7 @@ def write_imported(
     find_users: returns the Runs that started from a file of this name with another SHA-256. Raises InputError if there are any,
     or if the file cannot be written.
     """
-    path, payload = imported(runs, name), save({k: v.contiguous() for k, v in tensors.items()}, weights_card.metadata)
+    path, payload = imported_path(runs, name), save({k: v.contiguous() for k, v in tensors.items()}, weights_card.metadata)
     if others := find_users(hashlib.sha256(payload).hexdigest()):
         runs_text = f"{len(others)} {'run' if len(others) == 1 else 'runs'} under {runs}"
         way_out = "move their folders away, or choose another place with --runs DIR"

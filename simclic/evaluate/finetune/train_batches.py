@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from simclic.data.crops import DRAWS, Crops
-from simclic.data.images import seeded
+from simclic.data.images import seeded_generator
 from simclic.evaluate.finetune.member import FinetuneTask
 from simclic.progress import Tell
 from simclic.train.loop import shuffled_batches
@@ -36,7 +36,7 @@ class TrainBatches:
             batches = self.task.images.stream(order)
         else:
             count = min(protocol.batch_size, len(index))
-            draws = (torch.rand(count, DRAWS, generator=seeded("cpu", seed, "crops", step)) for step in steps)
+            draws = (torch.rand(count, DRAWS, generator=seeded_generator("cpu", seed, "crops", step)) for step in steps)
             batches = self.crops.stream(order, draws)
         for x, batch_index in batches:
             yield x, self.labels[batch_index]
