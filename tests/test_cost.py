@@ -271,7 +271,9 @@ def test_profiles_say_what_they_ask_for():
         parse("p", {"gpus_per_node": 2, "slurm_constraint": "a100", "slurm_array_parallelism": 4, "how": {"per_gpu": 3}})
     )
     assert (one.kind, one.jobs_at_once, one.processes_per_device, one.unit) == ("a100", 24, 3, "GPU-h")
-    assert target(parse("p", {"slurm_gres": "gpu:h100:1"})).kind == "h100"
+    for words in ({"slurm_gres": "gpu:h100:1"}, {"pretrain": {"slurm_additional_parameters": {"gpus": "h100:1"}}},
+                  {"slurm_gpus_per_node": 1, "slurm_additional_parameters": {"constraint": "h100"}}):  # fmt: skip
+        assert target(parse("p", words)).kind == "h100"
     cpu = target(parse("p", {"cpus_per_task": 8, "slurm_array_parallelism": 4}))
     assert (cpu.kind, cpu.jobs_at_once, cpu.unit) == ("cpu", 32, "core-h")
 

@@ -39,6 +39,9 @@ def read(tmp_path, text):
         ("tasks_per_node = 2", "'tasks_per_node' is no key for a profile to say"),
         ("slurm_use_srun = false", "'slurm_use_srun' is no key for a profile to say"),
         ('slurm_additional_parameters = {array = "0-3"}', "slurm_additional_parameters: 'array' is for simclic to say"),
+        ("slurm_additional_parameters = {job_name = 3}", "slurm_additional_parameters: 'job-name' is for simclic to say"),
+        ("slurm_cpus_per_task = 2", "'slurm_cpus_per_task' is no key for a profile to say; did you mean 'cpus_per_task'?"),
+        ('slurm_setup = ["#SBATCH --gres=gpu:1"]', "write its option into slurm_additional_parameters"),
         ('cluster = "pbs"', "cluster='pbs' is not one of slurm, local"),
         ('cluster = "local"\nmem_gb = 3', "'mem_gb' says nothing about local processes"),
         ("mem_gb = 3\nmem_gb = 4", "Cannot overwrite a value"),
@@ -69,7 +72,67 @@ def test_a_section_adds_to_what_holds_for_every_stage(tmp_path):
     found = read(tmp_path, 'slurm_partition = "a"\ntimeout_min = 60\n[linear]\nslurm_partition = "b"\ncpus_per_task = 4')
     assert found.stages["pretrain"] == {"slurm_partition": "a", "timeout_min": 60}
     assert found.stages["linear"] == {"slurm_partition": "b", "timeout_min": 60, "cpus_per_task": 4}
-    for text, count in (('slurm_gres = "gpu:a100:2"', 2), ('slurm_gres = "gpu"', 1), ("slurm_gpus_per_task = 3", 3), ("", 0)):
-        asked = read(tmp_path, f"{text}\ncpus_per_task = 8")
-        assert (asked.gpus("linear"), asked.width("linear")) == (count, count or 8)
     assert (found.minutes("finetune"), found.width("pretrain"), found.width("linear")) == (60, 1, 4)
+
+
+# As Slurm 22.05 gave them to a job on a node with such GPUs.
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("", 0),
+        ("gpus_per_node = 2", 2),
+        ("slurm_gpus_per_node = 2", 2),
+        ('slurm_gpus_per_node = "a100:2"', 2),
+        ("slurm_gpus_per_task = 3", 3),
+        ("slurm_num_gpus = 2", 2),
+        ('slurm_gres = "gpu"', 1),
+        ('slurm_gres = "gpu:2"', 2),
+        ('slurm_gres = "gpu:a100"', 1),
+        ('slurm_gres = "gpu:a100:2"', 2),
+        ('slurm_gres = "gpu:2080ti:1"', 1),
+        ('slurm_gres = "gpu:3g.20gb:1"', 1),
+        ('slurm_gres = "gpu:1k:1"', 1),
+        ('slurm_gres = "gpu:2k"', 2048),
+        ('slurm_gres = "gpu:0"', 0),
+        ('slurm_gres = "none"', 0),
+        ('slurm_gres = "gres:gpu:2"', 2),
+        ('slurm_gres = "gpu:a100:1,gpu:v100:1"', 2),
+        ('slurm_gres = "gpu:a100:1"\nslurm_gpus_per_node = "v100:1"', 2),
+        ('slurm_gres = "gpu:1"\ngpus_per_node = 1', 1),
+        ('slurm_gres = "gpu_mem:4000,tmp:20G"', 0),
+        ('slurm_gres = "shard:4"', 1),
+        ('slurm_gres = "mps:50"', 1),
+        ("slurm_additional_parameters = {gpus = 1}", 1),
+        ('slurm_additional_parameters = {gpus = "volta:3,kepler:1"}', 4),
+        ('slurm_additional_parameters = {gres = "gpu:a100:2"}', 2),
+        ("slurm_additional_parameters = {gpus-per-node = 2}", 2),
+        ("slurm_additional_parameters = {gpus_per_task = 2}", 2),
+        ('slurm_additional_parameters = {tres-per-task = "cpu=8,gres/gpu:a100=2"}', 2),
+        ('slurm_additional_parameters = {gpu-bind = "none", gres-flags = "enforce-binding"}', 0),
+    ],
+)
+def test_gpus_are_counted_as_slurm_counts_them(tmp_path, text, count):
+    asked = read(tmp_path, f"cpus_per_task = 8\n{text}")
+    assert (asked.gpus("linear"), asked.width("linear")) == (count, count or 8)
+    assert profile.target(asked).has_gpus == bool(count)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            f'slurm_gres = "{word}"'
+            for word in ("gpu:2080ti", "gpu(S:0-1)", "gpu:a100:2(S:0-1)", "gpu:", "gpu::2", "gpu:a100:two")
+        ),
+        *(f'slurm_gres = "{word}"' for word in ("gpu:-1", "gpu=2", "gpu: 2", "gpu:1.5", "gpu,,gpu", "", "gpu:a100:1,gpu:1")),
+        "slurm_gpus_per_task = -1",
+        "slurm_gpus_per_task = true",
+        'gpus_per_node = 1\nslurm_gres = "gpu:a100:1"',
+        'gpus_per_node = 0\nslurm_gres = "gpu:1"',
+        "slurm_additional_parameters = {gpus-per-socket = 1, sockets-per-node = 2}",
+        "slurm_additional_parameters = {gpus = 1.5}",
+    ],
+)
+def test_gpus_whose_number_is_not_certain_are_refused(tmp_path, text):
+    with pytest.raises(InputError, match=r"(none of Slurm's|does not say how many|give the number once|ask for them once)"):
+        read(tmp_path, text)

@@ -18,14 +18,22 @@ STAGES = ("pretrain", "linear", "finetune")
 # What is ours to say: one process per job, where it writes, what it waits for, and the signal that stops it.
 OURS = {
     "name", "slurm_time", "nodes", "tasks_per_node", "slurm_dependency", "slurm_job_name", "slurm_use_srun",
-    "slurm_ntasks_per_node",
+    "slurm_ntasks_per_node", "slurm_cpus_per_task",
 }  # fmt: skip
-OUR_FLAGS = {"array", "dependency", "chdir", "output", "error", "open-mode", "job-name", "requeue", "time"}  # of sbatch, likewise
-GPU_KEYS = ("gpus_per_node", "slurm_gpus_per_node", "slurm_gpus_per_task", "slurm_num_gpus")
+OUR_FLAGS = {
+    "array", "dependency", "chdir", "output", "error", "open-mode", "job-name", "requeue", "time", "signal", "nodes", "ntasks",
+    "ntasks-per-node", "ntasks-per-gpu", "cpus-per-task",
+}  # of sbatch, likewise  # fmt: skip
+GPU_OPTION = re.compile(r"gres|gpus|num-gpus|(gpus|tres)-per-\w+")  # sbatch takes the beginning of an option for the whole
+GPU_NAME = r"(?:gres[:/])?(?P<name>gpu|shard|mps)"
+GPU_WORD = re.compile(
+    rf"{GPU_NAME}(?::(?:(?P<count>\d+[kmgtp]?)|(?P<kind>[^\W\d][\w.+-]*)|(?P<its>\w[\w.+-]*):(?P<number>\d+[kmgtp]?)))?", re.I
+)
+OTHER_WORD = re.compile(rf"(?!{GPU_NAME}(?![\w.-]))[\w.:/-]+", re.I)  # another resource, or "none"
 KINDS: dict[Any, str] = {int: "a whole number", str: "a string", bool: "true or false", list: "a list", dict: "a table"}
 LEAST = {
-    "timeout_min": 1, "cpus_per_task": 1, "gpus_per_node": 0, "slurm_gpus_per_node": 0, "slurm_gpus_per_task": 0,
-    "slurm_num_gpus": 0, "slurm_array_parallelism": 1, "slurm_max_num_timeout": 0, "slurm_signal_delay_s": 0,
+    "timeout_min": 1, "cpus_per_task": 1, "gpus_per_node": 0, "slurm_array_parallelism": 1, "slurm_max_num_timeout": 0,
+    "slurm_signal_delay_s": 0,
 }  # fmt: skip
 
 
@@ -60,21 +68,59 @@ class Profile:
 
     def gpus(self, stage: str) -> int:
         """How many GPUs a task asks for, in whichever of Slurm's ways."""
-        given = self.stages[stage]
-        generic = re.findall(r"gpu(?::[A-Za-z][^:,]*)?(?::(\d+))?", str(given.get("slurm_gres", "")))
-        return max([int(given.get(key) or 0) for key in GPU_KEYS] + [int(count or 1) for count in generic])
+        return sum(gpu_kinds(self.stages[stage]).values())
+
+
+def gpu_kinds(given: Mapping[str, Any]) -> dict[str, int]:
+    """Return how many GPUs of each kind a stage's parameters ask Slurm for; "" is any kind. A shard or MPS is a part of one GPU.
+
+    Raise InputError for what is not in the grammar of sbatch's --gres and --gpus, and where the number depends on the node.
+    """
+    kinds = dict[str, int]()
+    for key, value in (*given.items(), *given.get("slurm_additional_parameters", {}).items()):
+        option = key.removeprefix("slurm_").replace("_", "-")
+        if not GPU_OPTION.fullmatch(option):
+            continue
+        if "-per-s" in option or type(value) not in (int, str):
+            raise InputError(
+                f"{key}={value!r} does not say how many GPUs a task gets; write gpus_per_node = 1, or as many as it needs"
+            )
+        prefix, text = "gpu:" if "gpus" in option else "", str(value)
+        for word in (text.replace("=", ":") if option.startswith("tres") else text).split(","):
+            if not prefix and OTHER_WORD.fullmatch(word):
+                continue
+            kind, count = _parse_gpus(prefix + word, f"{key}={value!r}")
+            if kinds.setdefault(kind, count) != count:
+                raise InputError(f"{key}={value!r} and another key ask for {kinds[kind]} and {count} GPUs; give the number once")
+    if "" in kinds and len(kinds) > 1:
+        raise InputError(f"Slurm refuses to give GPUs with a kind ({max(kinds)}) and without one; ask for them once")
+    return kinds
+
+
+def _parse_gpus(word: str, where: str) -> tuple[str, int]:
+    """Return the kind and number of GPUs in a word of --gres."""
+    match = GPU_WORD.fullmatch(word)
+    if not match:
+        raise InputError(
+            f"{where}: {word!r} is none of Slurm's gpu, gpu:COUNT, gpu:KIND and gpu:KIND:COUNT (a kind that begins with a digit "
+            "needs its count)"
+        )
+    number = match["count"] or match["number"] or "1"
+    count = int(number) if number.isdigit() else int(number[:-1]) * 1024 ** (1 + "kmgtp".index(number[-1].lower()))
+    return match["kind"] or match["its"] or "", count if match["name"].lower() == "gpu" else min(count, 1)
 
 
 def target(profile: Profile) -> cost.Target:
     """What prices are asked for: the kind of device that the profile asks for, and how many jobs run at a time."""
     if profile.cluster == "local":
         return replace(cost.this_machine(profile.how.per_gpu), name=profile.name)
-    words = " ".join(str(profile.words.get(k, "")) for k in ("slurm_constraint", "slurm_gres", "slurm_gpus_per_node")).lower()
     stage = profile.stages["pretrain"]
+    constraint = stage.get("slurm_additional_parameters", {}).get("constraint", stage.get("slurm_constraint", ""))
     atonce = int(stage.get("slurm_array_parallelism", 256)) * profile.width("pretrain")
     if not profile.gpus("pretrain"):
         return cost.Target(profile.name, "cpu", atonce, guessed_speed=profile.pack.images_per_second)
-    return cost.Target(profile.name, cost.gpu_kind(words), atonce, profile.how.per_gpu, profile.pack.images_per_second)
+    kind = cost.gpu_kind(" ".join((str(constraint), *gpu_kinds(stage))))
+    return cost.Target(profile.name, kind, atonce, profile.how.per_gpu, profile.pack.images_per_second)
 
 
 def read(path: Path) -> Profile:
@@ -106,6 +152,8 @@ def parse(name: str, values: Mapping[str, Any]) -> Profile:
         if cluster == "local":
             raise InputError(f"{key!r} says nothing about local processes; a local profile has how and pack alone")
         _check(key, value)
+    for given in stages.values():
+        gpu_kinds(given)
     how, pack = sections.get("how", {}), sections.get("pack", {})
     _check_keys(how, [f.name for f in fields(How)], "key of [how]")
     _check_keys(pack, [f.name for f in fields(Pack)], "key of [pack]")
@@ -124,7 +172,7 @@ def keys() -> dict[str, type | tuple[type, ...] | None]:
     own = {f"slurm_{key}": shared.get(key) for key in SlurmExecutor._valid_parameters()}
     built = {"slurm_max_num_timeout": int, "slurm_python": str}  # what its executor takes when it is made
     lists = {"slurm_setup": list, "slurm_teardown": list, "slurm_srun_args": list, "slurm_additional_parameters": dict}
-    return {**shared, **own, **built, **lists}
+    return {**shared, **own, **built, **lists, "slurm_gpus_per_node": None}  # sbatch takes "a100:1" for it, too
 
 
 def _check(key: str, value: Any) -> None:
@@ -136,13 +184,16 @@ def _check(key: str, value: Any) -> None:
         raise InputError(f"{key}={value!r} is not {KINDS.get(kind, 'a number')}")
     if key in LEAST and value < LEAST[key]:
         raise InputError(f"{key}={value!r} is out of range: {LEAST[key]} or more")
-    if key == "slurm_additional_parameters" and (names := OUR_FLAGS & value.keys()):
+    if key == "slurm_additional_parameters" and (names := OUR_FLAGS & {name.replace("_", "-") for name in value}):
         raise InputError(f"{key}: {min(names)!r} is for simclic to say")
+    if key == "slurm_setup" and any(str(line).startswith("#SBATCH") for line in value):
+        raise InputError(f"{key}: sbatch would read '#SBATCH ...' too; write its option into slurm_additional_parameters")
 
 
 def _check_keys(values: Mapping[str, Any], known: Sequence[str], what: str) -> None:
     """Raise InputError for a key that is not known, naming the nearest that is."""
     for key in (key for key in values if key not in known):
-        near = get_close_matches(key, known, 1, cutoff=0.5)
+        plain = key.removeprefix("slurm_")
+        near = [plain] if plain in known else get_close_matches(key, known, 1, cutoff=0.5)
         way = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
         raise InputError(f"{key!r} is no {what}; {way}")
