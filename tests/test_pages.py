@@ -9,15 +9,16 @@ from dataclasses import replace
 
 import pytest
 from conftest import ROOT, TINY, tiny
+from matplotlib.figure import Figure as MplFigure
 from stored import measure, publish
 
 from simclic import Figure, Finetune, InputError, Linear, Run, Table, load
 from simclic.experiment import Suite
 from simclic.files import read_json, write_json
-from simclic.report import figures, render
+from simclic.report import render
 from simclic.report.cell_keys import measure_cells
 from simclic.report.choices import MOST, list_choices
-from simclic.report.figures import compute_points, draw_figure
+from simclic.report.figures import compute_points, draw_panels
 from simclic.report.findings import list_findings
 from simclic.report.results import Results
 from simclic.report.run_pages import HEIGHT, WIDTH, build_curve_panels, build_probe_panel
@@ -79,17 +80,13 @@ def test_a_damaged_file_is_no_point(tmp_path):
     assert drawn[["x", "error", "seeds"]].to_numpy().tolist() == [[0.1, 10, 3], [0.3, 21, 2]]
 
 
-def test_no_bar_is_cut_off(tmp_path, monkeypatch):
-    kept = []
-    monkeypatch.setattr(figures.plt, "close", kept.append)
-    figure = swept(tmp_path, {0.1: (0, 5, 55), 0.2: (5, 5, 5), 0.3: (25, 25, 25)})  # the longest bar is not on the highest point
-    drawn = compute_points(figure, Results(tmp_path))
-    draw_figure(figure, drawn, tmp_path, ROOT / "reports/simclic.mplstyle")
-    monkeypatch.undo()
-    low, high = kept[0].axes[0].get_ylim()
-    left, right = kept[0].axes[0].get_xlim()
-    figures.plt.close(kept[0])
-    assert low <= drawn["error"].min() < (drawn["error"] + drawn["bar"]).max() < high <= 100
+def test_no_bar_is_cut_off():
+    canvas, line = MplFigure(), ("Digits", [0.1, 0.2, 0.3], [20.0, 5.0, 25.0], [30.4, 0.0, 0.0])  # the highest has no bar
+    draw_panels(canvas, [("Linear", [line])], "tau", logx=False)
+    low, high = canvas.axes[0].get_ylim()
+    left, right = canvas.axes[0].get_xlim()
+    assert low == 0
+    assert 20.0 + 30.4 < high <= 100
     assert left < 0.1 < 0.3 < right
 
 

@@ -2,20 +2,26 @@
 
 import csv
 import io
+import os
 import re
+import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
+from importlib.metadata import version
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT, tiny
+from matplotlib import rc_context
 from stored import publish
 from suites import full, small
 
 from simclic import Figure, Finetune, Linear, Run, Table, grid, load, report
 from simclic.experiment import Suite
 from simclic.files import read_json, write_json
-from simclic.report import render
+from simclic.report import pictures, render
 from simclic.report.choices import list_choices
 from simclic.report.figures import compute_points
 from simclic.report.results import Results
@@ -213,7 +219,8 @@ def test_the_grid_is_a_heat_map_with_its_numbers(tmp_path):
     assert (min(shades.values()), max(shades.values())) == (0, 60)
     pictures = report.draw_result(read_json(path), "<b>Digits", tmp_path / "grid")
     first = [p.read_bytes() for p in pictures]
-    assert [p.read_bytes() for p in report.draw_result(read_json(path), "<b>Digits", tmp_path / "grid")] == first
+    (tmp_path / "again").mkdir()
+    assert [p.read_bytes() for p in report.draw_result(read_json(path), "<b>Digits", tmp_path / "again/grid")] == first
 
 
 def test_a_table_without_a_common_column_shows_ours_alone_and_links_the_papers(tmp_path):
@@ -234,3 +241,99 @@ def test_both_linear_protocols_stand_below_one_copy_of_the_printed_rows():
     (linear, groups), (finetuned, _) = sheet.blocks
     assert (linear, finetuned) == ("Linear evaluation", "Fine-tuned")
     assert [group.title for group in groups] == ["As printed in the paper", "Run here", "Run here, as published"]
+
+
+# Pictures
+
+
+def draw_numbers(canvas, numbers):
+    canvas.subplots().plot(numbers, label="$x$")
+
+
+def remove(path):
+    path.unlink()
+
+
+def damage(path):
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def test_a_picture_is_drawn_again_only_where_something_changed(tmp_path, monkeypatch):
+    drawn, (style, code) = [], (tmp_path / "our.mplstyle", tmp_path / "code")
+    style.write_bytes(pictures.STYLE.read_bytes())
+    shutil.copytree(ROOT / "simclic/report", code)
+    monkeypatch.setattr(pictures, "STYLE", style)
+    monkeypatch.setattr(pictures, "__file__", str(code / "pictures.py"))
+
+    def draw(canvas, numbers):
+        drawn.append(numbers)
+        draw_numbers(canvas, numbers)
+
+    def is_drawn(numbers=(1.0, 2.0)):
+        drawn.clear()
+        paths = pictures.write_pictures(tmp_path / "p", ("png", "svg"), draw, numbers)
+        assert [path.name for path in paths] == ["p.png", "p.svg"]
+        return bool(drawn)
+
+    assert [is_drawn(), is_drawn()] == [True, False]
+    plain = (tmp_path / "p.png").read_bytes()
+    assert [is_drawn((1.0, 2.0 + 1e-15)), is_drawn(), is_drawn()] == [True, True, False]
+    for harm in (remove, damage):
+        for name in ("p.png", "p.svg", ".p.json"):
+            harm(tmp_path / name)
+            assert [is_drawn(), is_drawn()] == [True, False], (harm, name)
+            assert (tmp_path / "p.png").read_bytes() == plain
+    (code / "figures.py").write_text((code / "figures.py").read_text() + "# other\n")
+    assert [is_drawn(), is_drawn()] == [True, False]
+    style.write_text(style.read_text() + "\nsavefig.dpi: 30\n")
+    assert [is_drawn(), is_drawn()] == [True, False]
+    assert (tmp_path / "p.png").read_bytes() != plain
+    monkeypatch.setattr(pictures, "version", lambda library: "4.0" if library == "matplotlib" else version(library))
+    assert [is_drawn(), is_drawn()] == [True, False]
+
+
+def test_a_report_of_the_same_results_draws_nothing_again(tmp_path, monkeypatch):
+    results, runs = tmp_path / "runs", [tiny(perturbation="history", tau=tau) for tau in (0.1, 0.3)]
+    publish(results, runs[0], Linear(), 10.0)
+    figure = Suite("", "t", (Figure(paper="figure4", caption="tau", runs=tuple(runs), x="tau"),), "f.py")
+    render([figure], results, tmp_path / "out")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("figure4.*[!l]") if path.suffix != ".csv"}
+    assert {path.suffix for path in before} == {".pdf", ".svg", ".png"}
+    render([figure], results, tmp_path / "out")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    publish(results, runs[1], Linear(), 20.0)
+    render([figure], results, tmp_path / "out")
+    assert not {path for path in before if path.stat().st_mtime_ns == before[path]}
+
+
+SETTINGS = "text.usetex: True\nsavefig.dpi: 30\nfigure.dpi: 30\nfont.size: 30\nsavefig.bbox: tight\nsvg.fonttype: path\n"
+
+
+DRAW = """
+from pathlib import Path
+from simclic.report.pictures import write_pictures
+write_pictures(Path("p"), ("pdf", "svg", "png"), lambda canvas, numbers: canvas.subplots().plot(numbers, label="$x$"), [1.0, 2.0])
+"""
+
+
+def test_a_picture_depends_on_our_style_alone(tmp_path):
+    """A user's matplotlibrc, and the backend of a notebook that is not installed here, change no byte."""
+    pictures.write_pictures(tmp_path / "p", ("pdf", "svg", "png"), draw_numbers, [1.0, 2.0])
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "matplotlibrc").write_text(SETTINGS)
+    environment = os.environ | {"MPLBACKEND": "module://matplotlib_of_a_notebook"}
+    subprocess.run([sys.executable, "-c", DRAW], cwd=there, env=environment, check=True)
+    for kind in ("pdf", "svg", "png"):
+        assert (there / f"p.{kind}").read_bytes() == (tmp_path / f"p.{kind}").read_bytes()
+    with rc_context(fname=there / "matplotlibrc"):  # set before, in this process
+        pictures.write_pictures(there / "p", ("png",), draw_numbers, [1.0])
+        pictures.write_pictures(there / "p", ("png",), draw_numbers, [1.0, 2.0])
+    assert (there / "p.png").read_bytes() == (tmp_path / "p.png").read_bytes()
+
+
+def test_settings_of_matplotlib_that_cannot_be_read_are_one_line(tmp_path):
+    (tmp_path / "matplotlibrc").write_bytes(b"\xff")
+    done = subprocess.run([sys.executable, "-c", DRAW], cwd=tmp_path, capture_output=True, text=True, check=False)
+    message = "simclic.errors.InputError: matplotlib cannot be loaded: 'utf-8' codec can't decode byte 0xff in position 0: "
+    assert done.stderr.splitlines()[-1] == f"{message}invalid start byte; correct or remove your matplotlibrc"

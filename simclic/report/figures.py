@@ -1,31 +1,22 @@
 """Draw a Figure from results: PDF, SVG, PNG, and a CSV of its points."""
 
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
-
-mpl.use("Agg")
-
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from simclic import data
 from simclic.experiment import Figure, Job
 from simclic.report.escape import escape_csv
+from simclic.report.pictures import METADATA, write_pictures
 from simclic.report.results import Results, keep_comparable
 
 BARS_NOTE = "Bars: one standard deviation over seeds; with one seed, one standard error over the test images."
 # Lines also differ in marker and dashes, for grey print and colour-blind readers.
 LINE_STYLES = (("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"), ("v", (0, (5, 1))), ("<", (0, (3, 1, 1, 1))), (">", (0, (1, 1))))
-FORMATS = {
-    "pdf": {"CreationDate": None},
-    "svg": {"Date": None},
-    "png": {"Software": None},
-}  # no dates, so that the bytes are reproducible
+Line = tuple[str, list[float], list[float], list[float]]  # label, x, errors, bars
 POINT_COLUMNS = ["protocol", "line", "x", "error", "bar", "seeds", "runs"]
 
 
@@ -55,21 +46,21 @@ def compute_points(figure: Figure, results: Results) -> pd.DataFrame:
     return drawn[POINT_COLUMNS]
 
 
-def draw_figure(figure: Figure, drawn: pd.DataFrame, folder: Path, style: Path) -> list[str]:
+def draw_figure(figure: Figure, drawn: pd.DataFrame, folder: Path) -> list[str]:
     """Write NAME.pdf, .svg, .png and .csv of these points. Return their names."""
-    salted, plain = mpl.rc_context({"svg.hashsalt": figure.name}), mpl.rc_context({"text.parse_math": False})
-    with plt.style.context(style), salted, plain:  # a name may hold anything
-        canvas, axes = plt.subplots(1, len(figure.protocols), figsize=(4.2 * len(figure.protocols), 3.4), squeeze=False)
-        for ax, protocol in zip(axes[0], figure.protocols, strict=True):
-            _draw_panel(ax, figure, drawn[drawn["protocol"] == protocol.title], protocol.title)
-        axes[0][0].set_ylabel("Test error (%)")
-        for kind, metadata in FORMATS.items():
-            canvas.savefig(folder / f"{figure.name}.{kind}", metadata=metadata)
-        plt.close(canvas)
+    panels = [(protocol.title, _list_lines(figure, drawn[drawn["protocol"] == protocol.title])) for protocol in figure.protocols]
+    pictures = write_pictures(folder / figure.name, tuple(METADATA), draw_panels, panels, figure.xlabel or figure.x, figure.logx)
     words = drawn.select_dtypes(exclude="number").columns
     drawn = drawn.assign(**{name: drawn[name].map(escape_csv) for name in words})
     drawn.to_csv(folder / f"{figure.name}.csv", index=False, float_format="%.6g")
-    return [f"{figure.name}.{kind}" for kind in (*FORMATS, "csv")]
+    return [*(path.name for path in pictures), f"{figure.name}.csv"]
+
+
+def _list_lines(figure: Figure, drawn: pd.DataFrame) -> list[Line]:
+    return [
+        (format_line_label(figure, line), rows["x"].tolist(), rows["error"].tolist(), rows["bar"].tolist())
+        for line, rows in drawn.groupby("line")
+    ]
 
 
 def format_line_label(figure: Figure, line: object) -> str:
@@ -77,20 +68,30 @@ def format_line_label(figure: Figure, line: object) -> str:
     return data.title(str(line)) if figure.lines == "dataset" else f"{line} {figure.lines.replace('_', ' ')}"
 
 
-def _draw_panel(ax: Axes, figure: Figure, drawn: pd.DataFrame, title: str) -> None:
-    ax.set_title(title)
-    ax.set_xlabel(figure.xlabel or figure.x)
-    if drawn.empty:
+def draw_panels(canvas: Any, panels: Sequence[tuple[str, list[Line]]], xlabel: str, logx: bool) -> None:
+    """Draw the lines of each protocol, given with its title, into a panel of their own."""
+    from matplotlib import rc_context
+
+    canvas.set_size_inches(4.2 * len(panels), 3.4)
+    with rc_context({"text.parse_math": False}):  # a name may hold anything
+        axes = canvas.subplots(1, len(panels), squeeze=False)[0]
+        for ax, (title, lines) in zip(axes, panels, strict=True):
+            ax.set_title(title)
+            ax.set_xlabel(xlabel)
+            _draw_lines(ax, lines, logx)
+        axes[0].set_ylabel("Test error (%)")
+
+
+def _draw_lines(ax: Any, lines: list[Line], logx: bool) -> None:
+    if not lines:
         ax.text(0.5, 0.5, "nothing run yet", ha="center", va="center", transform=ax.transAxes)
         return
-    for (marker, dashes), (line, rows) in zip(cycle(LINE_STYLES), drawn.groupby("line"), strict=False):
-        ax.errorbar(
-            rows["x"], rows["error"], yerr=rows["bar"], marker=marker, linestyle=dashes, label=format_line_label(figure, line)
-        )
-    if figure.logx:
+    for (marker, dashes), (label, xs, errors, bars) in zip(cycle(LINE_STYLES), lines, strict=False):
+        ax.errorbar(xs, errors, yerr=bars, marker=marker, linestyle=dashes, label=label)
+    if logx:
         ax.set_xscale("log")
-    ax.xaxis.set_major_locator(FixedLocator(sorted(drawn["x"].unique())))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    ax.set_ylim(0, 1.1 * (drawn["error"] + drawn["bar"]).max())
+    ticks = sorted({x for _, xs, _, _ in lines for x in xs})
+    ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
+    ax.xaxis.minorticks_off()
+    ax.set_ylim(0, 1.1 * max(error + bar for _, _, errors, bars in lines for error, bar in zip(errors, bars, strict=True)))
     ax.legend().set_in_layout(False)  # a long name would leave no room for the axes

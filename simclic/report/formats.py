@@ -17,7 +17,6 @@ from simclic.report.printed_vs_ours import PrintedVsOurs
 from simclic.report.tables import Sheet
 
 SOURCE = Path(__file__).parents[2]  # where baselines/ and reports/ lie beside the package
-STYLE = SOURCE / "reports" / "simclic.mplstyle"
 COMPARISON_HEADER = (
     "protocol", "row", "column", "stored", "here", "difference", "tolerance", "verdict", "why", "images", "runs"
 )  # fmt: skip

@@ -15,7 +15,7 @@ from simclic.report.cell_keys import ASSUMED_SIZES, measure_cells, read_printed_
 from simclic.report.choices import list_choices
 from simclic.report.figures import BARS_NOTE, compute_points, draw_figure, format_line_label
 from simclic.report.findings import list_findings
-from simclic.report.formats import STYLE, Site, comparison_to_csv
+from simclic.report.formats import Site, comparison_to_csv
 from simclic.report.gaps import find_failures, list_notes
 from simclic.report.noise import ONE_SEED
 from simclic.report.printed_vs_ours import (
@@ -138,7 +138,7 @@ def _write_exhibit(exhibit: Exhibit, command: str, results: Results, site: Site)
     if isinstance(exhibit, Figure):
         points = compute_points(exhibit, results)
         item.exhibit = replace(exhibit, notes=(*exhibit.notes, BARS_NOTE))
-        item.files = draw_figure(exhibit, points, site.folder, STYLE)
+        item.files = draw_figure(exhibit, points, site.folder)
         item.points = [{**row, "line": format_line_label(exhibit, row["line"])} for row in points.to_dict("records")]
     elif isinstance(exhibit, Table):
         _write_table(item, exhibit, results, failures, site)

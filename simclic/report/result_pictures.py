@@ -3,33 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-
-from matplotlib import pyplot as plt
-from matplotlib.patches import Rectangle
-
 from simclic.report.finetune_grid import build_grid_table
-from simclic.report.formats import STYLE, check_source
+from simclic.report.pictures import write_pictures
 
 
 def draw_result(result: dict[str, Any], title: str, stem: Path) -> list[Path]:
     """Write stem.svg and stem.png, a probe's error against l2 or a fine-tuning grid. Return their paths."""
-    check_source()
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png")]
-    draw = _draw_grid if result["stage"] == "finetune" else _draw_probe
-    with plt.style.context(STYLE), mpl.rc_context({"svg.hashsalt": stem.name}):
-        canvas = draw(result, title)
-        canvas.savefig(paths[0], metadata={"Date": None})
-        canvas.savefig(paths[1], metadata={"Software": None})
-        plt.close(canvas)
-    return paths
+    return write_pictures(stem, ("svg", "png"), _draw_grid if result["stage"] == "finetune" else _draw_probe, result, title)
 
 
-def _draw_probe(result: dict[str, Any], title: str) -> Any:
+def _draw_probe(canvas: Any, result: dict[str, Any], title: str) -> None:
     """Validation error against l2, and what was chosen; values that did not converge are open circles."""
-    canvas, ax = plt.subplots(figsize=(6.8, 4.2))
+    canvas.set_size_inches(6.8, 4.2)
+    ax = canvas.subplots()
     curve, chosen, error = sorted(result["curve"], key=lambda row: row["l2"]), result["chosen"], result["error"]
     dot: dict[str, Any] = {"marker": "o", "markersize": 3.5, "color": "C0"}
     ax.plot([row["l2"] for row in curve], [row["error"] for row in curve], label="validation", **dot)
@@ -44,14 +30,16 @@ def _draw_probe(result: dict[str, Any], title: str) -> Any:
     ax.set_ylim(0, 1.08 * max(*(row["error"] for row in curve), error))
     ax.set_title(title, parse_math=False)  # a file's name may hold anything
     ax.legend()
-    return canvas
 
 
-def _draw_grid(result: dict[str, Any], title: str) -> Any:
+def _draw_grid(canvas: Any, result: dict[str, Any], title: str) -> None:
     """Error on val under each learning rate and weight decay. Every cell has its number, so that nothing hangs on colours."""
+    from matplotlib.patches import Rectangle
+
     grid = build_grid_table(result)
     wide, high = len(grid.decays), len(grid.rows)
-    canvas, ax = plt.subplots(figsize=(1.8 + 0.9 * wide, 1.9 + 0.5 * high))
+    canvas.set_size_inches(1.8 + 0.9 * wide, 1.9 + 0.5 * high)
+    ax = canvas.subplots()
     shades = [[float("nan") if c.heat is None else c.heat for c in cells] for _, cells in grid.rows]
     ax.imshow(shades, cmap="Blues", vmin=0, vmax=1.6, aspect="auto")  # the darkest still lets black digits be read
     for y, (_, cells) in enumerate(grid.rows):
@@ -67,4 +55,3 @@ def _draw_grid(result: dict[str, Any], title: str) -> Any:
     ax.set_ylabel("learning rate")
     line = f"error on val ({result['metric']}, %); framed: chosen, on test after the refit {result['error']:.2f} %"
     ax.set_title(f"{title}\n{line}", parse_math=False)
-    return canvas
