@@ -43,7 +43,7 @@ def check_result(
         protocol = protocol or PROTOCOLS[found["stage"]].parse(found["protocol"])
     except (InputError, KeyError) as e:
         raise Broken(f"{path}: {e}") from e
-    if run.differences(found["run"]) or path.parent.name != run.name:
+    if run.list_differences(found["run"]) or path.parent.name != run.name:
         raise Broken(f"{path}: belongs to another Run than {path.parent.name}")
     if protocol.list_differences(found["protocol"]) or path.stem != protocol.name:
         raise Broken(f"{path}: was measured under another protocol than {path.stem}")

@@ -92,7 +92,7 @@ class RunFolder(RunFiles):
             return False
         if not isinstance(record.get("run"), dict):
             raise Broken(f"{path}: has no 'run'; move the folder away to run it again")
-        differ = self.run.differences(record["run"])
+        differ = self.run.list_differences(record["run"])
         if data and record.get("data") != data:
             differ.append(f"data {record.get('data')!r} there, {data!r} here")
         if differ:
