@@ -24,7 +24,7 @@ def here(tmp_path, monkeypatch):
     [
         ('dataset="digits"', 'dataset="digit"', "dataset='digit' is not one of"),
         ('("noise", "dropout", "history")', '"noize"', "perturbation='noize' is not one of history, dropout, noise, none"),
-        ("epochs=2", "epoch=2", "'epoch' is no field of Run; did you mean 'epochs'?"),
+        ("epochs=2", "epoch=2", "'epoch' is not a field of Run; did you mean 'epochs'?"),
         ('("noise", "dropout", "history")', '"noise", tau=0.5', "tau=0.5 has no effect with perturbation='noise'"),
         ('("noise", "dropout", "history")', '"history", tau=1.0', "tau=1.0 is out of range: it lies in [0, 1)"),
         ('("noise", "dropout", "history")', '"dropout", p=1.1', "p=1.1 is out of range: it lies in [0, 1]"),

@@ -87,7 +87,7 @@ def test_bad_fields_are_one_line_with_value_and_rule(fields, message):
 
 
 def test_an_unknown_field_is_named_with_its_neighbour():
-    with pytest.raises(InputError, match="'epoch' is no field of Run; did you mean 'epochs'"):
+    with pytest.raises(InputError, match="'epoch' is not a field of Run; did you mean 'epochs'"):
         grid(epoch=10)
 
 
@@ -145,14 +145,14 @@ def test_only_seeds_are_averaged_in_a_cell():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("TABLE = Table(name='x', caption='', runs=Run())", "is no tuple such as (grid(...) or Run(...),)"),
-        ("TABLE = Table(name='x', caption='', runs=(), protocols=('linear',))", "is no tuple such as (Linear(), Finetune())"),
+        ("TABLE = Table(name='x', caption='', runs=Run())", "is not a tuple such as (grid(...) or Run(...),)"),
+        ("TABLE = Table(name='x', caption='', runs=(), protocols=('linear',))", "is not a tuple such as (Linear(), Finetune())"),
         ("TABLE = Table(name='x', caption='', runs=(), protocols=(Linear(), Linear(l2_count=2)))", "two protocols of one kind"),
         (
             "FIGURE = Figure(name='x', caption='', runs=(Run(),), x='backbone')",
             "x='backbone' has the value 'resnet50'; an axis needs",
         ),
-        ("FIGURE = Figure(name='x', caption='', runs=(Run(),), x='taw')", "'taw' is no field of Run; did you mean 'tau'?"),
+        ("FIGURE = Figure(name='x', caption='', runs=(Run(),), x='taw')", "'taw' is not a field of Run; did you mean 'tau'?"),
         ("EXHIBITS = 7", "declares no exhibit"),
     ],
 )
@@ -192,7 +192,7 @@ def test_load_tells_what_is_wrong_in_one_line(tmp_path):
         message("import simclic\nsimclic.Run(tua=1)")
         == "/e.py:2: TypeError: Run.__init__() got an unexpected keyword argument 'tua'"
     )
-    assert message("import simclic\nsimclic.grid(tua=1)") == "/e.py:2: 'tua' is no field of Run; did you mean 'tau'?"
+    assert message("import simclic\nsimclic.grid(tua=1)") == "/e.py:2: 'tua' is not a field of Run; did you mean 'tau'?"
     assert message("x = 1") == "/e.py: declares no exhibit; it needs TABLE, FIGURE or a list EXHIBITS of them"
     with pytest.raises(InputError, match=r"table9.py: no such exhibit; did you mean .*table\d.py"):
         load(ROOT / "benchmarks/table9.py")

@@ -1,4 +1,4 @@
-"""Random resized crops, half of them mirrored, cut from whole images: those lie decoded in memory, or are decoded each time."""
+"""Random resized crops with horizontal flips, cut from whole images that are decoded once or each time."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,7 +41,7 @@ class Crops:
 
     @property
     def decodes_each_time(self) -> bool:
-        """Are files decoded each time?"""
+        """Whether files are decoded again for each crop."""
         return bool(self.files) and not self.kept
 
     def stream(self, batches: Iterable[Tensor], draws: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -79,7 +79,7 @@ class Crops:
             row[:] = crop[:, :, ::-1] if u[-1] < 0.5 else crop
 
     def _read_pixels(self, i: int) -> Tensor:
-        """An image, whole: (3, H, W) uint8."""
+        """Return a whole image: (3, H, W) uint8."""
         if not self.files:
             return self.stored[i]
         pixels = self.kept[i] if self.kept else torch.from_numpy(decode_whole(self.files[i]))
@@ -87,7 +87,7 @@ class Crops:
 
 
 def draw_window(height: int, width: int, u: Sequence[float]) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a random crop, distributed as torchvision's RandomResizedCrop has it.
+    """Return top, left, height and width of a random crop, with the distribution of torchvision's RandomResizedCrop.
 
     u: DRAWS numbers of [0, 1), four for each try. If no try fits, the largest crop of an allowed aspect in the centre.
     """

@@ -1,4 +1,4 @@
-"""What each method and each perturbation declares of itself, read from the files of simclic/methods without importing torch.
+"""The declarations of all methods and perturbations, read from the files of simclic/methods without importing torch.
 
     @method("SimSiam", passes=2, views=2, reads=("projector_dim", "predictor", "predictor_dim"))
     class SimSiam(Method): ...
@@ -6,7 +6,7 @@
     @perturbation(knob(0.3, "share of the past", low=0.0, below=1.0))
     def history(z, tau, z_before=None, generator=None): ...
 
-A method is called like its file, a perturbation like its function, and the strength of a perturbation like its second argument.
+A method is named after its file, a perturbation after its function, and its strength after the second argument.
 """
 
 import ast
@@ -24,11 +24,11 @@ FOLDER = Path(__file__).parents[1] / "methods"
 
 @dataclass(frozen=True)
 class MethodFacts:
-    """A method before it is loaded.
+    """The declaration of a method.
 
     title: as tables call it. passes: of an image through an encoder in one step, which is what a step costs. views: augmented
     views of each image, 0 for the image as it is. reads: fields of Run that this method reads, of those that not every method
-    does. knobs: fields of Run that are its own. momentum_encoder, memory_bank: does it have one (Table 3)?
+    does. knobs: fields of Run that are its own. momentum_encoder, memory_bank: whether it has one (Table 3).
     """
 
     title: str
@@ -47,7 +47,7 @@ class MethodFacts:
 
 @dataclass(frozen=True)
 class PerturbationFacts:
-    """A perturbation before it is loaded. strength: the field of Run that holds it; none if it has none."""
+    """The declaration of a perturbation. strength: the field of Run that holds its strength; "" if it has none."""
 
     knob: Any = None
     name: str = ""

@@ -1,4 +1,4 @@
-"""Exhibits: the tables and figures of the paper and of one's own, declared in files that `load` reads."""
+"""Exhibits: tables and figures, the paper's and your own, declared in files that `load` reads."""
 
 import re
 import runpy
@@ -28,10 +28,10 @@ PAGES = ("index", "claims", "choices", "encoders", "tables", "runs")  # what a r
 
 @dataclass(frozen=True, kw_only=True)
 class Exhibit:
-    """A table or a figure: which Runs it shows, under which protocols, and how they are laid out.
+    """A table or a figure: which Runs it shows, under which protocols, and in which layout.
 
-    paper: the one of the paper that it is, as "table2": it stands beside the numbers printed there. name: of one's own, in
-    small letters, as "tau-on-pets": it names pages and files, and nothing of the paper stands beside it.
+    paper: "table2" for the paper's Table 2, which is shown beside the printed numbers. name: for an exhibit of your own, in small
+    letters, as "tau-on-pets"; it names pages and files.
     """
 
     name: str = ""
@@ -42,13 +42,13 @@ class Exhibit:
     notes: tuple[str, ...] = ()  # what a reader must know to read the numbers; printed below the exhibit
 
     def __post_init__(self) -> None:
-        """Raise InputError for a wrong name, for a layout that the paper's exhibit does not have, and if Runs that differ in more
-        than their seed would be averaged in one cell or point."""
+        """Raise InputError for a wrong name, for a layout other than the paper's, and if Runs that differ in more than
+        their seed would be averaged in one cell or point."""
         object.__setattr__(self, "name", self._checked_name())
         kinds = ((self.runs, Run, "grid(...) or Run(...),"), (self.protocols, (Linear, Finetune), "Linear(), Finetune()"))
         for values, kind, example in kinds:
             if not isinstance(values, tuple) or not all(isinstance(v, kind) for v in values):
-                raise InputError(f"{self.title}: {values!r} is no tuple such as ({example})")
+                raise InputError(f"{self.title}: {values!r} is not a tuple such as ({example})")
         if len({p.title for p in self.protocols}) < len(self.protocols):
             raise InputError(f"{self.title}: two protocols of one kind; give each a table of its own")
         cells: dict[Any, Run] = {}
@@ -60,11 +60,11 @@ class Exhibit:
                 raise InputError(f"{self.title}: runs with {differences} meet in one cell; only seeds are averaged")
 
     def cell(self, run: Run) -> Any:
-        """What tells in which cell or point a Run's error is shown."""
+        """Return the key of the cell or point in which a Run's error is shown."""
         return run
 
     def _checked_name(self) -> str:
-        """Return the stem that names this exhibit in benchmarks/, baselines/ and reports/out/."""
+        """Return the file stem of this exhibit in benchmarks/, baselines/ and reports/out/. Raise InputError for a wrong name."""
         kind = type(self).__name__
         if self.paper:
             known = [name for name in PAPER_EXHIBITS if name.startswith(kind.lower())]
@@ -91,7 +91,7 @@ class Exhibit:
 
     @property
     def title(self) -> str:
-        """As the paper calls it, "Table 2", or the name of one's own in words."""
+        """The paper's name, as "Table 2", or the exhibit's own name in words."""
         return self.paper.capitalize().replace("e", "e ", 1) if self.paper else re.sub("[-_]", " ", self.name).capitalize()
 
     @property
@@ -102,12 +102,12 @@ class Exhibit:
 
     @property
     def judged(self) -> tuple[Job, ...]:
-        """Those results that claims are judged on: of several linear evaluations the first that is named."""
+        """The results that claims are judged on: of several linear evaluations, the first."""
         first = next((p for p in self.protocols if isinstance(p, Linear)), None)
         return tuple(job for job in self.jobs if not isinstance(job.protocol, Linear) or job.protocol == first)
 
     def moved(self, linear: Mapping[str, Any] | None = None, finetune: Mapping[str, Any] | None = None, **changes: Any) -> Self:
-        """The same exhibit with its Runs (see Run.moved) and its protocols changed; equal Runs become one."""
+        """Return the exhibit with changed Runs (see Run.moved) and protocols; equal Runs become one."""
         runs = tuple(dict.fromkeys(moved for run in self.runs for moved in run.moved(**changes)))
         edits: dict[str, Mapping[str, Any]] = {"linear": linear or {}, "finetune": finetune or {}}
         for stage, edit in edits.items():
@@ -115,7 +115,7 @@ class Exhibit:
         return replace(self, runs=runs, protocols=tuple(replace(p, **edits[p.stage]) for p in self.protocols))
 
     def where(self, **conditions: tuple[Any, ...]) -> Self:
-        """The same exhibit with those Runs alone whose fields have one of the values named."""
+        """Return the exhibit with only those Runs whose fields have one of the given values."""
         check_names(Run, conditions)
         return replace(self, runs=tuple(r for r in self.runs if all(getattr(r, k) in values for k, values in conditions.items())))
 
@@ -133,11 +133,11 @@ class Table(Exhibit):
 
     @property
     def layout(self) -> Any:
-        """What the columns are."""
+        """The columns."""
         return self.columns
 
     def cell(self, run: Run) -> Any:
-        """A tuple of row and column."""
+        """Return row and column."""
         if not isinstance(self.columns, str):
             return run
         return (run.label if self.columns == "dataset" else "", run.dataset, getattr(run, self.columns))
@@ -153,7 +153,7 @@ class Figure(Exhibit):
     logx: bool = False
 
     def __post_init__(self) -> None:
-        """Raises InputError as for every exhibit, and if x is no field that holds numbers."""
+        """Raise InputError as for every exhibit, and if x is not a field that holds numbers."""
         check_names(Run, {self.x: None, self.lines: None})
         object.__setattr__(self, "name", self._checked_name())
         if text := [v for run in self.runs if isinstance(v := getattr(run, self.x), str | None)]:
@@ -162,11 +162,11 @@ class Figure(Exhibit):
 
     @property
     def layout(self) -> Any:
-        """x, and what the lines are."""
+        """The fields of the x axis and of the lines."""
         return (self.x, self.lines)
 
     def cell(self, run: Run) -> Any:
-        """A tuple of line and x."""
+        """Return line and x."""
         return (getattr(run, self.lines), getattr(run, self.x))
 
 
@@ -174,7 +174,7 @@ class Figure(Exhibit):
 class Suite:
     """The exhibits that one file declares.
 
-    name: the folder of their report; none for a file that is named like its one exhibit, else the file's stem.
+    name: the folder of their report; "" if the file has the name of its only exhibit, else the file's stem.
     """
 
     name: str
@@ -184,14 +184,14 @@ class Suite:
 
     @property
     def jobs(self) -> tuple[Job, ...]:
-        """All results that the exhibits show, each once."""
+        """All results that the exhibits show, without repetition."""
         return tuple(dict.fromkeys(job for exhibit in self.exhibits for job in exhibit.jobs))
 
 
 def load(path: str | Path) -> Suite:
-    """The exhibits that a file under benchmarks/ declares: TABLE, FIGURE or EXHIBITS.
+    """Return the exhibits that a file declares as TABLE, FIGURE or EXHIBITS.
 
-    Raises InputError if there is no such file, if Python cannot run it, or if it declares nothing.
+    Raise InputError if there is no such file, if Python cannot run it, or if it declares no exhibit.
     """
     path = Path(path)
     if not path.is_file():
@@ -219,7 +219,7 @@ def load(path: str | Path) -> Suite:
 
 
 def _error_location(error: BaseException, path: Path) -> str:
-    """path:line of the statement in `path` that raised `error`."""
+    """Return path:line of the statement in `path` that raised `error`."""
     line, tb = 0, error.__traceback__
     while tb:
         line = tb.tb_lineno if tb.tb_frame.f_code.co_filename == str(path) else line

@@ -1,4 +1,4 @@
-"""knob: what is to be known of a field, declared once at the field; and Spec, whose checks, names and messages derive from it."""
+"""knob() declares a field once, where it stands; Spec derives checks, names and messages from the declaration."""
 
 import dataclasses
 import hashlib
@@ -15,9 +15,9 @@ from simclic.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Knob:
-    """A field of an experiment.
+    """The declaration of one field of an experiment.
 
-    what: its meaning, in a phrase. default: its value where it is read and not set. choices: all that it can be.
+    what: its meaning, in a phrase. default: its value where it is read and not set. choices: all allowed values.
     low, high: lowest and highest value, both allowed; below: the first value that is too high.
     read_if, unread_if: another field -> the values with which this one is read, or has no effect.
     question, paper, why: what the paper leaves open here, what it says, and the reason for the default; also: further
@@ -38,7 +38,7 @@ class Knob:
     also: tuple[str, ...] = ()
 
     def check(self, name: str, value: Any) -> None:
-        """Raise InputError if the value is none of the choices, or out of range."""
+        """Raise InputError if the value is not one of the choices, or out of range."""
         if self.choices and value not in self.choices:
             near = get_close_matches(value, self.choices, 1)
             more = f"; did you mean {near[0]!r}?" if near else ""
@@ -51,23 +51,23 @@ class Knob:
 
 
 def knob(default: Any, what: str, **more: Any) -> Any:
-    """Declare a field of a dataclass: its default, its meaning, and more of what a Knob holds."""
+    """Declare a field of a dataclass: its default, its meaning, and any other field of Knob."""
     return dataclasses.field(default=default, metadata={"knob": Knob(default=default, what=what, **more)})
 
 
 def list_knobs(spec: Any) -> dict[str, Knob]:
-    """Return what is declared of each field."""
+    """Return the declaration of each field."""
     return {f.name: f.metadata["knob"] for f in fields(spec)}
 
 
 class Spec:
-    """What Run and the protocols share: every field is checked on the way in, and the fields that differ give a name.
+    """Base class of Run and the protocols: it checks every field, and derives a name from the fields that are not defaults.
 
-    A field whose default is None has the default of its knob where it is read.
+    A field whose default is None takes the default of its knob where it has an effect.
     """
 
     def __post_init__(self) -> None:
-        """Raise InputError for a value that a field cannot have, and for one that has no effect."""
+        """Raise InputError for a value that is not allowed, and for a field that has no effect."""
         for f in fields(self):  # type: ignore[arg-type]
             value = getattr(self, f.name)
             if value is not None or f.default is not None:
@@ -81,27 +81,27 @@ class Spec:
 
     @cached_property
     def values(self) -> dict[str, Any]:
-        """Every field by its name, as JSON holds it: scalars all. Not to be changed."""
+        """Every field by name; all are scalars, as JSON stores them. Do not modify it."""
         return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
 
     @property
     def differing(self) -> dict[str, Any]:
-        """The fields whose value is not the default: what an experiment's declaration says, and what its name hashes."""
+        """The fields whose value is not the default; the name is a hash of these."""
         values = {f: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
         return {f.name: v for f, v in values.items() if v not in (f.default, f.metadata["knob"].default)}
 
     @cached_property
     def digest(self) -> str:
-        """Ten hex digits of the SHA-256 over `differing`."""
+        """The first ten hex digits of the SHA-256 of `differing`."""
         return hashlib.sha256(json.dumps(self.differing, sort_keys=True).encode()).hexdigest()[:10]
 
     @cached_property
     def unread(self) -> frozenset[str]:
-        """The fields that have no effect here, so that they cannot make two names for one experiment."""
+        """The fields that have no effect here; they must be left out, so that equal experiments have one name."""
         return frozenset(f.name for f in fields(self) if self.why_unread(f.name))  # type: ignore[arg-type]
 
     def why_unread(self, name: str) -> str:
-        """Return the field and value with which a field has no effect, as "epochs=0"; "" if it is read."""
+        """Return why a field has no effect, as "epochs=0"; "" if it has one."""
         knob: Knob = self.__dataclass_fields__[name].metadata["knob"]  # type: ignore[attr-defined]
         for other, values in knob.unread_if.items():
             if getattr(self, other) in values:
@@ -115,7 +115,7 @@ class Spec:
 
     @classmethod
     def checked(cls, name: str, value: Any) -> Any:
-        """Return the value of a field in its declared type. Raise InputError if it is of another, or none that it can have."""
+        """Return the value of a field in its declared type. Raise InputError if it has another type or is not allowed."""
         declared = cls.__dataclass_fields__[name]  # type: ignore[attr-defined]
         value = _convert_type(name, value, declared.type)
         declared.metadata["knob"].check(name, value)
@@ -123,30 +123,30 @@ class Spec:
 
     @classmethod
     def with_defaults(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """Return stored fields, completed: a field that was added since then has its default."""
+        """Return stored fields, with defaults for the fields that were added since they were stored."""
         return {f.name: f.default for f in fields(cls)} | dict(stored)  # type: ignore[arg-type]
 
     def list_differences(self, stored: Mapping[str, Any]) -> list[str]:
-        """Say in which fields stored ones differ from these, a field that this version does not know included."""
+        """Return a text for each stored field that differs from ours, including fields that this version does not know."""
         ours, theirs = self.values, self.with_defaults(stored)
         unknown = [f"{k} {theirs[k]!r} there, no such field here" for k in sorted(theirs.keys() - ours.keys())]
         return [f"{k} {theirs[k]!r} there, {v!r} here" for k, v in sorted(ours.items()) if theirs[k] != v] + unknown
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
-        """Return the spec with these values. Raise InputError for unknown fields and bad values."""
+        """Return a spec with these values. Raise InputError for an unknown field or a value that is not allowed."""
         check_names(cls, values)
         return cls(**values)
 
 
 def check_names(spec: type, names: Mapping[str, Any]) -> None:
-    """Raise InputError if a name is no field of `spec`."""
+    """Raise InputError if a name is not a field of `spec`."""
     known = [f.name for f in fields(spec)]
     for name in names:
         if name not in known:
             near: list[str] = get_close_matches(name, known, 1)
             raise InputError(
-                f"{name!r} is no field of {spec.__name__}; "
+                f"{name!r} is not a field of {spec.__name__}; "
                 + (f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}")
             )
 

@@ -1,4 +1,4 @@
-"""The protocols: how a frozen encoder is turned into an error (Section 4.2)."""
+"""The evaluation protocols: how the error of a pre-trained encoder is measured (Section 4.2)."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -43,7 +43,7 @@ class Linear(Spec):
 
     @property
     def title(self) -> str:
-        """What its block of a table is called."""
+        """The title of its block in a table."""
         return "Linear evaluation" + (", as published" if self.solver == "as-published" else "")
 
     @property
@@ -53,7 +53,7 @@ class Linear(Spec):
 
     @property
     def order(self) -> tuple[float, ...]:
-        """The values as they are solved: from the strongest, or as published from the weakest. On equal error the first wins."""
+        """The values in solving order: strongest first; as published, weakest first. On ties the first wins."""
         return self.l2 if self.solver == "as-published" else self.l2[::-1]
 
     @property
@@ -101,7 +101,7 @@ class Finetune(Spec):
     # fmt: on
 
     def resize_side(self, image_size: int) -> int:
-        """The shorter side, in pixels, to which images are resized before the centre crop."""
+        """Return the shorter side, in pixels, to which images are resized before the centre crop."""
         return round(self.eval_resize * image_size)
 
     @property
@@ -122,7 +122,7 @@ PROTOCOLS: dict[str, type[Linear] | type[Finetune]] = {"linear": Linear, "finetu
 
 
 def logspace(low: float, high: float, count: int) -> tuple[float, ...]:
-    """`count` values from `low` to `high`, both included exactly, equally far apart in the logarithm."""
+    """Return `count` values from `low` to `high`, both included exactly, with equal ratios."""
     if count == 1:
         return (high,)
     inner = (low * (high / low) ** (i / (count - 1)) for i in range(1, count - 1))

@@ -28,7 +28,7 @@ def split_part(init: str) -> tuple[str, str]:
 
 
 def by(name: str, **more: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:
-    """Return when a field is read: by the methods that declare so, and if other fields have these values."""
+    """Return `read_if` of a field that only some methods read; more: further conditions."""
     return {"method": methods_reading(name), **more}
 
 
@@ -43,11 +43,11 @@ def with_declared_knobs(cls: type) -> type:
 @dataclass(frozen=True, kw_only=True)
 @with_declared_knobs
 class Run(Spec):
-    """One encoder and how it came about. The defaults are Section 3.4 and the paper's 5.92: CIFAR10, noise.
+    """One encoder and how it is trained. The defaults are Section 3.4 and give the paper's 5.92 % on CIFAR10 with noise.
 
-    A field that this Run never reads (eps under history, any field of training under epochs=0) must be left out:
-    equal experiments have one name. Raises InputError with the value, the rule and the way out.
-    The strength of each perturbation, and what only one method has, are fields too; simclic/methods/ declares them.
+    A field without effect (eps with history, any training field with epochs=0) must be left out, so that equal experiments have
+    one name. Raise InputError, with the value, the rule and the way out, for a value that is not allowed. The strength of each
+    perturbation and the fields of single methods are declared in simclic/methods/.
     """
 
     # fmt: off
@@ -154,7 +154,7 @@ class Run(Spec):
 
     @classmethod
     def known(cls, values: Mapping[str, Any]) -> "Run":
-        """As parse, but equal values are one Run, made once: a report reads thousands of results of few Runs."""
+        """Return the Run with these values, cached: a report reads thousands of results of few Runs."""
         try:
             return _parse_cached(tuple((k, v, type(v)) for k, v in values.items()))  # True is not 1
         except TypeError as e:  # a list or the like, which no field takes
@@ -162,7 +162,7 @@ class Run(Spec):
 
     @property
     def kind(self) -> str:
-        """What tells this encoder apart at a glance: the perturbation, the method, or which control it is."""
+        """The short kind of this encoder: its perturbation, its method, or which control it is."""
         if self.epochs and "perturbation" in self.unread:
             return self.method
         if self.epochs:
@@ -173,17 +173,17 @@ class Run(Spec):
 
     @cached_property
     def name(self) -> str:
-        """The folder of this Run: readable, then exact."""
+        """The name of this Run's folder: data set and kind, then a hash of all fields that are not defaults."""
         return f"{_make_slug(self.dataset)}-{self.kind}-{self.digest}"
 
     @property
     def title(self) -> str:
-        """The row of Table 3: the method."""
+        """The method, as Table 3 prints it."""
         return METHODS[self.method].title
 
     @property
     def label(self) -> str:
-        """The row of Table 2."""
+        """The row label in Table 2."""
         if not self.epochs:
             return {"untrained": "Untrained backbone", "pixels": "Raw pixels"}.get(self.kind, _start_title(self.init))
         start = "" if self.init == "random" else f" from {_start_title(self.init)}"
@@ -197,28 +197,28 @@ class Run(Spec):
 
     @property
     def projection_head(self) -> bool:
-        """Table 3: does a projection head follow the backbone?"""
+        """Whether a projection head follows the backbone (Table 3)."""
         return self.epochs > 0
 
     @property
     def memory_bank(self) -> bool:
-        """Table 3: is one vector kept per image? The paper prints no; with history there is one (Eq. 1)."""
+        """Whether one vector per image is stored (Table 3). The paper prints no; with history there is one (Eq. 1)."""
         return METHODS[self.method].memory_bank or (self.perturbation == "history" and self.history_of == "image")
 
     @property
     def momentum_encoder(self) -> bool:
-        """Table 3: does a second encoder follow the first?"""
+        """Whether a second encoder follows the first as a moving average (Table 3)."""
         return METHODS[self.method].momentum_encoder
 
     @property
     def data_augmentation(self) -> bool:
-        """Table 3: are images augmented in pre-training?"""
+        """Whether images are augmented in pre-training (Table 3)."""
         return METHODS[self.method].views > 0
 
     def moved(self, **changes: Any) -> "tuple[Run, ...]":
-        """This Run with some fields changed: a value, a function of the old value, or a tuple for one Run each.
+        """Return this Run with some fields changed: to a value, by a function of the old value, or one Run for each of a tuple.
 
-        Fields that this Run does not read stay as they are.
+        Fields without effect in this Run stay unchanged.
         """
         check_names(Run, changes)
         options = {}
@@ -235,12 +235,12 @@ def _parse_cached(items: tuple[tuple[str, Any, type], ...]) -> Run:
 
 
 def _last_part(name: str) -> str:
-    """The last part of a path."""
+    """Return the last part of a path."""
     return name.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _start_title(init: str) -> str:
-    """What a starting point is called in a table: a published method by its name, a file by its own."""
+    """Return the name of a starting point in tables: a published method's name, or the file's."""
     if init in IMPORTED:
         return IMPORTED[init]
     name = _last_part(init).rsplit(".", 1)[0] if is_file(init) else _last_part(init)
@@ -248,18 +248,18 @@ def _start_title(init: str) -> str:
 
 
 def _make_slug(name: str) -> str:
-    """A name, or the last part of a path, as a part of a file's name."""
+    """Return a name, or the last part of a path, in characters that are safe in a file name."""
     return re.sub("[^a-z0-9_.]+", "-", _last_part(name).lower()).strip("-.") or "folder"
 
 
 def grid(**axes: Any) -> tuple[Run, ...]:
-    """Every Run with one value from each axis; a tuple is an axis, anything else a constant. Last axis fastest."""
+    """Return every Run with one value from each axis. A tuple is an axis, anything else a constant; the last axis is fastest."""
     check_names(Run, axes)
     return tuple(Run(**v) for v in combinations({n: v if isinstance(v, tuple) else (v,) for n, v in axes.items()}))
 
 
 def combinations(options: Mapping[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
-    """One dict for every way to take a value from each option, the last option fastest."""
+    """Return one dict for each combination of values; the last option varies fastest."""
     return [dict(zip(options, values, strict=True)) for values in product(*options.values())]
 
 
