@@ -40,15 +40,15 @@ def photograph(key, size=(40, 30)):
     return image.crop((left, top, left + width, top + height)).resize(size)
 
 
-def write(path, mode="RGB", form="JPEG", size=(40, 30)):
+def write(path, mode="RGB", form="JPEG", size=(40, 30), key=None):
     path.parent.mkdir(parents=True, exist_ok=True)
-    photograph(path.name, size).convert(mode).save(path, form)
+    photograph(key or path.name, size).convert(mode).save(path, form)
 
 
 def fill(place, count=10, kinds=("heron", "wren")):
     for kind in kinds:
         for i in range(count):
-            write(place / kind / f"{place.name}{i}.jpg")
+            write(place / kind / f"{place.name}{i}.jpg", key=(place.name, kind, i))
 
 
 def lines(path, rows):

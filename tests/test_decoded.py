@@ -26,7 +26,7 @@ def birds(tmp_path):
     """A folder of one's own images, of two classes."""
     for kind in ("heron", "wren"):
         for i in range(10):
-            write(tmp_path / f"birds/{kind}/{i}.jpg", size=(80, 60))
+            write(tmp_path / f"birds/{kind}/{i}.jpg", size=(80, 60), key=(kind, i))
     return tmp_path / "birds"
 
 
@@ -211,7 +211,7 @@ def nobody():
         os.chmod(folder, 0o755)
         for kind in ("heron", "wren"):
             for i in range(10):
-                write(Path(folder) / f"birds/{kind}/{i}.jpg")
+                write(Path(folder) / f"birds/{kind}/{i}.jpg", key=(kind, i))
         root = os.geteuid() == 0
         yield Path(folder), lambda: os.seteuid(65534) if root else None
         if root:

@@ -2,11 +2,12 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
 from commands import told
-from layouts import fill
+from layouts import fill, write
 
 from simclic import InputError, Run, data
 from simclic.data import folder
@@ -57,10 +58,172 @@ def test_a_mistake_in_a_folder_is_one_line(tmp_path, capsys):
     assert "none are left for test of the split ericsson" in err
     fill(tmp_path / "loop")
     (tmp_path / "loop/wren/up").symlink_to(tmp_path / "loop")
-    refused("loop", "loop/wren/up: a link to a folder that is in the data set already; remove it")
+    refused("loop", "loop/wren/up: a link to a folder that is in the data set already, as .*/loop; remove it")
     fill(tmp_path / "latin")
     (tmp_path / "latin/wren/latin0.jpg").rename(os.fsdecode(bytes(tmp_path / "latin/wren/v") + b"\xf6gel.jpg"))
     refused("latin", r"gel.jpg': a name that is not UTF-8; rename it")
+
+
+def touch(base, *paths):
+    for path in paths:
+        (base / path).parent.mkdir(parents=True, exist_ok=True)
+        (base / path).touch()
+    return str(base)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train", "val", "test"), ("Train", "Valid", "Test"), ("TRAINING", "Validation", "Testing"),
+        ("train2017", "val2017", "test2017"), ("train_images", "dev-images", "test_images"), ("trainset", "devset", "test set"),
+        ("images_train", "images_val", "images_test"), ("1_train", "2_development", "3_tst"), ("train_data", "dev", "test_split"),
+    ],
+)  # fmt: skip
+def test_parts_go_by_their_usual_names(tmp_path, names):
+    listing = folder.scan(touch(tmp_path, *(f"{name}/{kind}/{name}.jpg" for name in names for kind in ("wren", "gull"))))
+    assert listing.parts == ("train", "train", "val", "val", "test", "test")
+    assert [path.split("/")[0] for path in listing.paths[::2]] == list(names)
+    assert listing.classes == ("gull", "wren")
+    assert listing.labels.tolist() == [0, 1] * 3
+
+
+def test_classes_whose_names_hold_the_word_of_a_part_are_classes(tmp_path):
+    listing = folder.scan(
+        touch(tmp_path, "train_station/1.jpg", "test tube/1.jpg", "valid passport/1.jpg", "trainer/1.jpg", "bus/1.jpg")
+    )
+    assert listing.classes == ("bus", "test tube", "train_station", "trainer", "valid passport")
+    assert set(listing.parts) == {""}
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (("trainval/wren/1.jpg", "holdout/wren/2.jpg"), "'holdout' seems to be a part, but which"),
+        (("train_a/1.jpg", "test_a/2.jpg"), "'test_a' seems to be a part"),
+        (("fold1/wren/1.jpg", "fold2/wren/2.jpg", "gull/1.jpg"), "'fold1' seems to be a part"),
+        (("Train/wren/1.jpg", "train/wren/1.jpg", "test/wren/2.jpg"), "'Train' and 'train' both are train"),
+        (("trainval/wren/1.jpg", "test/wren/2.jpg"), "'test' is test, but 'trainval' is not, and holds 1 image; move"),
+        (("train/wren/1.jpg", "test/wren/2.jpg", "extra/wren/3.jpg", "extra/4.jpg"), "'extra' is not, and holds 2 images"),
+        (("train/wren/1.jpg", "test/wren/2.jpg", "overview.png"), "1 image beside it, the first 'overview.png'"),
+        (("train/1.jpg", "bus/2.jpg", "car/3.jpg"), "'train' is train, but 'bus' is not, .* or rename 'train' if it is a class"),
+        (("Train/1.jpg", "Test/2.jpg"), "Train: 1 image in it, but none in a class folder"),
+        (("val/wren/1.jpg", "test/wren/2.jpg"), "has test and val alone"),
+        (("wren/train/1.jpg", "wren/test/2.jpg", "gull/train/1.jpg"), "wren/test and gull/train|wren/test seem|seem to be parts"),
+    ],
+)  # fmt: skip
+def test_parts_that_are_not_understood_are_refused(tmp_path, paths, message):
+    with pytest.raises(InputError, match=message):
+        folder.scan(touch(tmp_path, *paths))
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (("gull/1.heic", "gull/2.heic", "gull/notes.txt"), r"gull: a class folder without .*, of \.heic 2, \.txt 1"),
+        (("gull/.hidden",), "gull: a class folder without images"),
+        (("gull/masks/1.png", "gull/images/1.png"), "gull/masks/1.png: the first of . image"),
+        (("gull/g (1).png", "gull/g (1)_mask.png", "gull/g (1)_mask_1.png"), r"gull/g \(1\)_mask.png: the first of . images"),
+    ],
+)  # fmt: skip
+def test_a_class_is_not_lost_and_masks_are_no_images(tmp_path, paths, message):
+    with pytest.raises(InputError, match=message):
+        folder.scan(touch(tmp_path, "wren/1.jpg", "heron/2.jpg", *paths))
+    parts = [f"{part}/{path}" for part in ("train", "test") for path in ("wren/1.jpg", "heron/2.jpg", *paths)]
+    with pytest.raises(InputError, match=message):
+        folder.scan(touch(tmp_path / "parts", *parts))
+
+
+def test_an_empty_class_folder_is_refused_and_by_products_of_disks_are_not_read(tmp_path):
+    eaten = touch(tmp_path, "wren/1.jpg", "gull/1.jpg", "wren/@eaDir/1.jpg/THUMB.jpg", "__MACOSX/wren/1.jpg", ".cache/x/1.jpg")
+    listing = folder.scan(eaten)
+    assert listing.paths == ("gull/1.jpg", "wren/1.jpg")
+    assert listing.others == (".cache", "__MACOSX", "wren/@eaDir")
+    (tmp_path / "heron").mkdir()
+    with pytest.raises(InputError, match="heron: a class folder without images that can be read, empty; add"):
+        folder.scan(eaten)
+
+
+def test_images_one_folder_too_deep_are_one_line(tmp_path):
+    touch(tmp_path / "a", "birds/wren/1.jpg", "birds/gull/1.jpg")
+    with pytest.raises(InputError, match=r"'birds', in 2 folders below it: one folder too deep; name .*/a/birds instead$"):
+        folder.scan(str(tmp_path / "a"))
+    parts = [f"{part}/images/{kind}/1.jpg" for part in ("train", "test") for kind in ("wren", "gull")]
+    with pytest.raises(InputError, match=r"'images', in 2 folders below it: one folder too deep; move what is in 'images' up$"):
+        folder.scan(touch(tmp_path / "parts", *parts))
+
+
+def test_two_spellings_of_a_class_are_one_class(tmp_path):
+    composed, decomposed = "M\u00f6we", "Mo\u0308we"
+    paths = [
+        f"train/{composed}/1.jpg",
+        f"train/{decomposed}/2.jpg",
+        "train/wren/1.jpg",
+        f"test/{decomposed}/3.jpg",
+        "test/wren/2.jpg",
+    ]
+    listing = folder.scan(touch(tmp_path, *paths))
+    assert len(listing.classes) == 2
+    by_path = dict(zip(listing.paths, listing.labels.tolist(), strict=True))
+    assert [by_path[path] for path in paths] == [0, 0, 1, 0, 1]
+
+
+def test_a_link_to_another_part_is_named(tmp_path):
+    touch(tmp_path, "train/wren/1.jpg", "train/gull/1.jpg", "test/wren/2.jpg", "test/gull/2.jpg")
+    for link, target in (("val", "test"), ("validation", "train")):
+        (tmp_path / link).symlink_to(tmp_path / target)
+        with pytest.raises(
+            InputError, match=rf"/{link}: a link to a folder that is in the data set already, as .*/{target}; remove it"
+        ):
+            folder.scan(str(tmp_path))
+        (tmp_path / link).unlink()
+
+
+def test_one_image_in_two_parts_is_an_error_and_twice_in_one_a_remark(tmp_path, capsys):
+    for part, count in (("train", 5), ("val", 2), ("test", 3)):
+        fill(tmp_path / part, count)
+    shutil.copy(tmp_path / "train/wren/train0.jpg", tmp_path / "train/heron/again.jpg")
+    once = data.load(str(tmp_path), "ericsson", tmp_path, 16)
+    copies = "train/heron/again.jpg (train, heron) = train/wren/train0.jpg (train, wren)"
+    assert once.remarks == (f"{tmp_path}: 1 image more than once, byte for byte: {copies}",)
+    for i in range(2):
+        (tmp_path / f"test/heron/x{i}.jpg").symlink_to(tmp_path / f"val/wren/val{i}.jpg")
+    message = (
+        f"{tmp_path}: 2 images in more than one of train, val and test, byte for byte: "
+        "val/wren/val0.jpg (val, wren) = test/heron/x0.jpg (test, heron); "
+        "val/wren/val1.jpg (val, wren) = test/heron/x1.jpg (test, heron); remove the copies"
+    )
+    with pytest.raises(InputError) as refused:
+        data.load(str(tmp_path), "ericsson", tmp_path, 16)
+    assert str(refused.value) == message
+    assert data.load(str(tmp_path), "paper", tmp_path, 16).digest  # which does not use test
+    code, _, err = told(capsys, "data", "check", tmp_path, "--data", tmp_path)
+    assert (code, err) == (1, f"error: {message} (split ericsson)\n")
+
+
+def test_train_and_val_without_test_report_the_error_on_val(tmp_path, capsys):
+    for part, count in (("train", 5), ("val", 2)):
+        fill(tmp_path / part, count)
+    with pytest.raises(
+        InputError, match="there is no test, so that the split ericsson has no error to report; add one, or take the split"
+    ):
+        data.load(str(tmp_path), "ericsson", tmp_path, 16)
+    loaded = data.load(str(tmp_path), "paper", tmp_path, 16)
+    assert loaded.splits.sizes == {"train": 10, "val": 4, "test": 4, "fit": 10}
+    remark = f"{tmp_path}: no test images; the error reported is that on val, on which settings are chosen"
+    assert loaded.remarks == (remark,)
+    code, out, err = told(capsys, "data", "check", tmp_path, "--data", tmp_path)
+    assert (code, err) == (0, "")
+    assert remark in out
+    assert "under the split ericsson" not in out
+
+
+def test_every_suffix_that_pillow_decodes_is_read(tmp_path):
+    fill(tmp_path / "birds")
+    for form, suffix in (("GIF", "gif"), ("JPEG", "jfif"), ("JPEG2000", "JP2"), ("TGA", "tga"), ("PPM", "pnm")):
+        write(tmp_path / f"birds/gull/1.{suffix}", form=form)
+    loaded = data.load(str(tmp_path / "birds"), "paper", tmp_path, 16)
+    assert [path.suffix for path in loaded.files if path.parent.name == "gull"] == [".JP2", ".gif", ".jfif", ".pnm", ".tga"]
+    assert loaded.names == ("gull", "heron", "wren")
 
 
 def test_names_of_runs_are_safe_file_names():

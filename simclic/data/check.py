@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclic.data import compare_with_published, is_bundled, list_images, load, manifest, title
+from simclic.data import SPLITS, compare_with_published, folder, has_test, is_bundled, list_images, load, manifest, title
 from simclic.data.dataset import Facts
 from simclic.data.decoded import in_order, list_decoded, read_image_file
 from simclic.data.listing import Listing
@@ -58,9 +58,11 @@ def check(name: str, root: Path, tell: Tell) -> Checked:
         checked.problems += str(e).splitlines()
         return checked
     checked.images = len(listing.paths)
-    checked.problems += compare_with_published(name, known, listing, root)
+    rules = SPLITS if has_test(listing) else ("paper",)
+    checked.problems += compare_with_published(name, known, listing, root, rules)
+    checked.remarks += listing.remarks
     _count_images(checked, known, listing)
-    _read_files(checked, name, root, known, listing, tell)
+    _read_files(checked, name, root, known, listing, rules, tell)
     checked.remarks += _unused_files(known, listing, root)
     checked.problems += _altered_decoded_files(name, root)
     return checked
@@ -85,8 +87,10 @@ def _count_classes(checked: Checked, labels: "np.ndarray", splits: Splits, class
             checked.classes.setdefault(kind, {})[part] = counts.get(k, 0)
 
 
-def _read_files(checked: Checked, name: str, root: Path, known: Facts, listing: Listing, tell: Tell) -> None:
-    """Read and decode every file on all cores; digests only if all are whole."""
+def _read_files(
+    checked: Checked, name: str, root: Path, known: Facts, listing: Listing, rules: Sequence[str], tell: Tell
+) -> None:
+    """Read and decode every file on all cores; digests under the split rules, only if all are whole."""
     paths = listing.holders or listing.paths
     decode, sums, entries = not listing.holders, dict[str, str](), dict[str, tuple[manifest.Stamp, str]]()
     modes: Counter[str] = Counter()
@@ -102,8 +106,13 @@ def _read_files(checked: Checked, name: str, root: Path, known: Facts, listing: 
     for mode, count in sorted(checked.modes.items()):
         checked.remarks.append(f"{count:,} image{'s' * (count > 1)} of mode {mode}, turned into RGB")
     if len(sums) == len(paths):
-        for rule in ("ericsson", "paper"):
-            checked.digests[rule] = manifest.digest(listing, divide(listing, rule, known.rule, known.per_class), sums)
+        for rule in rules:
+            splits = divide(listing, rule, known.rule, known.per_class)
+            checked.digests[rule] = manifest.digest(listing, splits, sums)
+            if folder.is_path(name):
+                problem, remark = folder.compare_copies(listing, splits, sums)
+                checked.problems += [f"{problem} (split {rule})"] if problem else []
+                checked.remarks += [remark] if remark and remark not in checked.remarks else []
 
 
 def _unused_files(known: Facts, listing: Listing, root: Path) -> list[str]:

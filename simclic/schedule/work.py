@@ -157,6 +157,7 @@ def decode_data(
         show(share, note)
 
     problems: dict[tuple[str, str, int], str] = {}
+    remarks: dict[str, None] = {}
     whole = []
     for jobs in groups:
         run, protocols = jobs[0].run, [job.protocol for job in jobs if isinstance(job.protocol, Finetune)]
@@ -166,7 +167,8 @@ def decode_data(
             problems[name, split, size] = ""
             try:
                 with shown(console) as show:
-                    data.load(name, split, options.data, size, tell=tell)
+                    dataset = data.load(name, split, options.data, size, tell=tell)
+                remarks |= dict.fromkeys(dataset.remarks)
             except InputError as e:
                 first, *more = str(e).splitlines()
                 problems[name, split, size] = first + (f" (and {len(more):,} more: simclic data check {name})" if more else "")
@@ -175,6 +177,8 @@ def decode_data(
             fail_jobs(jobs, options.runs, why)
         else:
             whole.append(jobs)
+    for remark in remarks:
+        console.print(f"note: {remark}", highlight=False, markup=False, soft_wrap=True)
     return whole
 
 
