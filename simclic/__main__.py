@@ -14,9 +14,9 @@ from simclic.cli import (  # fmt: skip
     imports,
     plan,
     print_errors,
+    report_stopped,
     run,
     status,
-    stopped,
     submit,
     watch,
     weights,
@@ -29,9 +29,9 @@ VERBS = {
     "plan": (plan.add, "the jobs: asked, shared, done, missing, and what the rest will cost"),
     "calibrate": (calibrate.add, "measure how long things take here or on a cluster, so that a plan can be priced"),
     "gc": (gc.add, "what can be deleted, why, and how much that frees; asks first"),
-    "submit": (submit.add, "the same through Slurm; returns at once"),
-    "status": (status.add, "what is done, running, queued, waiting and failed, and why"),
-    "doctor": (doctor.add, "what works here and on a cluster, and what does not"),
+    "submit": (submit.add_submit, "the same through Slurm; returns at once"),
+    "status": (status.add_status, "what is done, running, queued, waiting and failed, and why"),
+    "doctor": (doctor.add_doctor, "what works here and on a cluster, and what does not"),
     "probe": (weights.add_probe, "the linear probe of any encoder, given as a file of weights"),
     "finetune": (weights.add_finetune, "the fine-tuning grid of any encoder, given as a file of weights"),
     "import": (imports.add, "a published method's official ResNet-50, to start from"),
@@ -54,7 +54,7 @@ def main(words: list[str] | None = None) -> int:
         print_errors([f"{e.filename}: cannot be read or written ({e.strerror})"])
         return 2
     except KeyboardInterrupt:
-        return stopped(signal.SIGINT)
+        return report_stopped(signal.SIGINT)
     except BrokenPipeError:
         return 1  # whoever read our output has gone
 

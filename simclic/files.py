@@ -20,7 +20,7 @@ class Broken(InputError):
 
 
 @contextmanager
-def temporary(folder: Path, name: str) -> Iterator[BinaryIO]:
+def open_temporary(folder: Path, name: str) -> Iterator[BinaryIO]:
     """A file to write in `folder` under a name that nobody else uses; it is gone at the end unless `publish` renamed it."""
     path = folder / f".{name}.{uuid.uuid4().hex[:8]}"
     try:
@@ -36,7 +36,7 @@ def intended_name(path: Path) -> str:
     return match[1] if match else ""
 
 
-def publish(f: BinaryIO, path: Path) -> None:
+def publish_file(f: BinaryIO, path: Path) -> None:
     """Give a temporary file its name, in the same folder, once what was written is on the disk."""
     f.flush()
     os.fsync(f.fileno())
@@ -45,23 +45,23 @@ def publish(f: BinaryIO, path: Path) -> None:
 
 def write_bytes(path: Path, payload: bytes) -> None:
     """Write a file whole or not at all."""
-    with temporary(path.parent, path.name) as f:
+    with open_temporary(path.parent, path.name) as f:
         f.write(payload)
-        publish(f, path)
+        publish_file(f, path)
 
 
-def writable(path: Path, flag: str) -> None:
+def check_writable(path: Path, flag: str) -> None:
     """Make a folder and see that files can be written there. Raises InputError naming the flag that chooses another."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with temporary(path, "probe"):
+        with open_temporary(path, "probe"):
             pass
     except OSError as e:
         raise InputError(f"{path}: cannot be written ({e.strerror}); choose another place with {flag} DIR") from e
 
 
 @contextmanager
-def readable() -> Iterator[None]:
+def report_unreadable() -> Iterator[None]:
     """What cannot be read becomes an InputError, a line with its path and why."""
     try:
         yield
@@ -71,7 +71,7 @@ def readable() -> Iterator[None]:
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write atomically, with a SHA-256 of the content inside. NaN and infinity are refused."""
-    text = json.dumps({**values, "sha256": _digest(values)}, indent=1, allow_nan=False)
+    text = json.dumps({**values, "sha256": _hash_values(values)}, indent=1, allow_nan=False)
     write_bytes(path, (text + "\n").encode())
 
 
@@ -83,7 +83,7 @@ def read_json(path: Path, verify: bool = True) -> dict[str, Any] | None:
     try:
         values = json.loads(path.read_bytes())
         stated = values.pop("sha256")
-        whole = not verify or stated == _digest(values)
+        whole = not verify or stated == _hash_values(values)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as e:
@@ -95,5 +95,5 @@ def read_json(path: Path, verify: bool = True) -> dict[str, Any] | None:
     return dict(values)
 
 
-def _digest(values: dict[str, Any]) -> str:
+def _hash_values(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 Tell = Callable[[float, str], None]  # how long work reports: the share that is done, 0-1, and a word about it
 
 
-def bar(console: "Console") -> "Progress":
+def make_bar(console: "Console") -> "Progress":
     """A bar with percentage, time taken and time left."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -22,10 +22,10 @@ def bar(console: "Console") -> "Progress":
 
 
 @contextmanager
-def shown(console: "Console", every: float = 20) -> Iterator[Tell]:
+def show_progress(console: "Console", every: float = 20) -> Iterator[Tell]:
     """What a piece of work is handed to tell its share and a word about it. every: seconds between lines without a terminal."""
     started = last = time.monotonic()
-    with bar(console) if console.is_terminal else _nothing() as progress:
+    with make_bar(console) if console.is_terminal else _nothing() as progress:
         task = progress.add_task("", total=1.0) if progress else None
 
         def tell(share: float, note: str) -> None:
@@ -34,9 +34,11 @@ def shown(console: "Console", every: float = 20) -> Iterator[Tell]:
                 progress.update(task, completed=share, description=note)
             elif share and time.monotonic() - last > every:
                 last = time.monotonic()
-                left = (last - started) * (1 - share) / share
+                seconds_left = (last - started) * (1 - share) / share
                 console.print(
-                    f"[{share:4.0%}, {last - started:.0f} s, about {left:.0f} s left] {note}", highlight=False, markup=False
+                    f"[{share:4.0%}, {last - started:.0f} s, about {seconds_left:.0f} s left] {note}",
+                    highlight=False,
+                    markup=False,
                 )
 
         yield tell

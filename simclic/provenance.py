@@ -12,20 +12,23 @@ COMMIT = "COMMIT"  # in a copy of the code: the commit that it was copied from
 
 
 @cache
-def provenance() -> dict[str, Any]:
+def collect_provenance() -> dict[str, Any]:
     """Versions and commit of what computes here."""
     names = ("simclic", "torch", "torchvision", "timm", "scikit-learn", "numpy", "scipy")
-    return {"versions": {"python": platform.python_version(), **{n: _version(n) for n in names}}, "commit": _commit()}
+    return {
+        "versions": {"python": platform.python_version(), **{n: _package_version(n) for n in names}},
+        "commit": _read_commit(),
+    }
 
 
-def _version(package: str) -> str:
+def _package_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
         return "absent"
 
 
-def _commit() -> str:
+def _read_commit() -> str:
     """The commit of the source tree, marked + if files differ from it; 'unknown' outside git. A copy to be run says its own."""
     with suppress(OSError):
         return Path(__file__).with_name(COMMIT).read_text().strip()

@@ -30,87 +30,87 @@ class Job:
     name: str = ""
 
     @property
-    def stuck(self) -> bool:
+    def is_stuck(self) -> bool:
         """Will it wait for ever, since what it waits for has failed?"""
         return self.state == "PENDING" and self.reason == NEVER
 
 
-def job() -> str:
+def current_job() -> str:
     """The job that this process is part of, as squeue names it: "12", "12_3", or nothing."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     return f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID')}" if array else os.environ.get("SLURM_JOB_ID", "")
 
 
-def restarts() -> int:
+def count_restarts() -> int:
     """How often Slurm has started this job again."""
     return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
 
 
-def queue() -> dict[str, Job]:
+def read_queue() -> dict[str, Job]:
     """Every job of this user that has not ended, array tasks one by one. Raises Silent."""
-    text = _told("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i|%T|%r|%N|%j")
+    text = _run_command("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i|%T|%r|%N|%j")
     rows = (line.split("|", 4) for line in text.splitlines())
     return {i: Job(i, state, reason, node, name) for i, state, reason, node, name in rows if state not in ENDED}
 
 
-def history(ids: set[str]) -> dict[str, Job]:
+def read_history(ids: set[str]) -> dict[str, Job]:
     """What accounting knows of jobs, given as whole arrays ("12"); a task's last start counts. Raises Silent."""
     if not ids:
         return {}
     fields = "--format=JobID,State,NodeList,JobName"
-    text = _told("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={','.join(sorted(ids))}", fields)
-    found = {}
+    text = _run_command("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={','.join(sorted(ids))}", fields)
+    jobs = {}
     for line in text.splitlines():
         i, state, node, name = line.split("|")
         word = state.split()[0] if state else ""
-        found[i] = Job(i, word, state.removeprefix(word).strip(), "" if node == "None assigned" else node, name)
-    return found
+        jobs[i] = Job(i, word, state.removeprefix(word).strip(), "" if node == "None assigned" else node, name)
+    return jobs
 
 
-def lives(job_id: str) -> bool | None:
+def is_job_alive(job_id: str) -> bool | None:
     """Is a job of anybody's still to run or running? None if that cannot be known here."""
     if not re.fullmatch(r"\d+(_\d+)?", job_id):
         return None
     try:
-        state = _told("squeue", "--noheader", f"--jobs={job_id}", "--format=%T").split()
+        state = _run_command("squeue", "--noheader", f"--jobs={job_id}", "--format=%T").split()
     except Silent as e:
         return False if "Invalid job id" in str(e) else None
     return any(word not in ENDED for word in state)
 
 
-def settings() -> dict[str, str]:
+def read_settings() -> dict[str, str]:
     """What `scontrol show config` says. Raises Silent."""
-    rows = (line.split("=", 1) for line in _told("scontrol", "show", "config").splitlines() if "=" in line)
+    rows = (line.split("=", 1) for line in _run_command("scontrol", "show", "config").splitlines() if "=" in line)
     return {key.strip(): value.strip() for key, value in rows}
 
 
-def cancel(ids: set[str]) -> None:
+def cancel_jobs(ids: set[str]) -> None:
     """Cancel jobs; those that have ended meanwhile are none. Raises Silent."""
     if ids:
-        _told("scancel", "--quiet", *sorted(ids))
+        _run_command("scancel", "--quiet", *sorted(ids))
 
 
-def requeue() -> None:
+def requeue_this_job() -> None:
     """Put the job of this process back into the queue; Slurm then ends this process. Raises Silent."""
-    _told("scontrol", "requeue", job())
+    _run_command("scontrol", "requeue", current_job())
 
 
-def environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     """This environment without what would leak from it into a job: SBATCH_* overrides a profile, SLURM_* is another job's."""
     leaks = ("SBATCH_", "SLURM_", "SRUN_")
-    kept = {"SLURM_CONF", "SLURM_TIME_FORMAT"}
-    return {k: v for k, v in os.environ.items() if k in kept or not k.startswith(leaks)}
+    allowed = {"SLURM_CONF", "SLURM_TIME_FORMAT"}
+    return {k: v for k, v in os.environ.items() if k in allowed or not k.startswith(leaks)}
 
 
-def _told(*command: str) -> str:
+def _run_command(*command: str) -> str:
     """What a command of Slurm's prints. Raises Silent with its complaint."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=environment())
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=clean_environment())
     except FileNotFoundError:
         raise Silent(f"{command[0]}: not found; is this a machine that can reach a Slurm cluster?") from None
     except subprocess.TimeoutExpired:
         raise Silent(f"{command[0]}: no answer in two minutes") from None
     except subprocess.CalledProcessError as e:
-        said = (e.stderr or e.stdout or "").strip().splitlines()
-        raise Silent(f"{Path(command[0]).name}: {said[-1] if said else f'exit code {e.returncode}'}") from None
+        complaints = (e.stderr or e.stdout or "").strip().splitlines()
+        raise Silent(f"{Path(command[0]).name}: {complaints[-1] if complaints else f'exit code {e.returncode}'}") from None
     return done.stdout

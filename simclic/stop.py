@@ -14,44 +14,44 @@ class Stopped(Exception):
     """Work was asked to stop and is saved."""
 
 
-def noted() -> list[int]:
+def collect_signals() -> list[int]:
     """A list to which each of these signals is appended from now on; nothing else happens."""
-    found: list[int] = []
+    signals: list[int] = []
     for number in SIGNALS:
-        signal.signal(number, lambda n, _: found.append(n))
-    return found
+        signal.signal(number, lambda n, _: signals.append(n))
+    return signals
 
 
-class _Asked:
+class _StopRequest:
     """What a signal leaves behind: handlers do nothing else, since they run between any two instructions."""
 
-    yet = False
+    is_received = False
     can_wait = False
 
 
-def listen() -> None:
+def handle_signals() -> None:
     """Let SIGTERM and SIGUSR2 stop this process: at the next boundary inside `boundaries`, at once outside."""
     for number in SIGNALS:
-        signal.signal(number, _note)
+        signal.signal(number, _handle_signal)
 
 
-def _note(number: int, frame: Any) -> None:
-    _Asked.yet = True
-    if not _Asked.can_wait:
+def _handle_signal(number: int, frame: Any) -> None:
+    _StopRequest.is_received = True
+    if not _StopRequest.can_wait:
         sys.exit(CODE)
 
 
 @contextmanager
-def boundaries() -> Iterator[Callable[[], bool]]:
+def delay_stop() -> Iterator[Callable[[], bool]]:
     """Work that can be saved between its steps. Yields what says whether to stop now."""
-    _Asked.can_wait = True
+    _StopRequest.can_wait = True
     try:
-        yield lambda: _Asked.yet
+        yield lambda: _StopRequest.is_received
     finally:
-        _Asked.can_wait = False
+        _StopRequest.can_wait = False
 
 
-def check() -> None:
+def raise_if_stopped() -> None:
     """Between two pieces of work: raise Stopped if that was asked for."""
-    if _Asked.yet:
+    if _StopRequest.is_received:
         raise Stopped

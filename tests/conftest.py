@@ -122,10 +122,10 @@ def do_alone(target, given):
 
 def start_process(target, *given):
     """A process of its own that does `target`, forked as those of the package are from a server that has imported torch."""
-    from simclic.experiment import How
-    from simclic.schedule.processes import server
+    from simclic.experiment import ComputeOptions
+    from simclic.schedule.processes import start_server
 
-    process = server(How())[0].Process(target=do_alone, args=(target, given))
+    process = start_server(ComputeOptions())[0].Process(target=do_alone, args=(target, given))
     process.start()
     return process
 

@@ -12,7 +12,7 @@ def solver_options(protocol, superseded=False):
 
 
 def publish(runs, run, protocol, error=12.5, data="d1", truth=(0, 1), images=2):
-    RunFolder(runs, run).create(data)
+    RunFolder(runs, run).create_folder(data)
     setting = {"l2": 1.0} if protocol.stage == "linear" else {"lr": 0.1, "decay": 0.0}
     lost = [] if protocol.stage == "linear" else [{"lr": 1.0, "decay": 0.0, "error": None, "diverged": 3}]
     record = {
@@ -38,7 +38,7 @@ def measure(runs, run, protocol, error, images=10_000, metric="top-1", data="d1"
     scores = np.eye(10)[truth]
     miss = wrong[: round(error / 100 * images)]
     scores[miss] = np.roll(scores[miss], 1, axis=1)
-    RunFolder(runs, run).create(data)
+    RunFolder(runs, run).create_folder(data)
     setting = {"l2": 1.0} if protocol.stage == "linear" else {"lr": 0.1, "decay": 0.0}
     record = solver_options(protocol, superseded) | {
               "error": METRICS[metric](truth, scores), "metric": metric, "chosen": setting, "curve": [setting | {"error": 1.0}],

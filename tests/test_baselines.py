@@ -14,7 +14,7 @@ from stored import publish
 
 from simclic import Finetune, InputError, Linear, Table, grid, load
 from simclic.__main__ import main
-from simclic.experiment import How, Suite
+from simclic.experiment import ComputeOptions, Suite
 from simclic.experiment.baselines import IMPORTED, METHODS
 from simclic.report import render
 from simclic.store.run_folder import RunFolder
@@ -178,7 +178,7 @@ def test_training_from_weights_with_a_card_pads_as_it_says_and_resumes_so(digits
     with pytest.raises(InputError, match=r"init='mine\.safetensors': cannot be read"):
         pretrain.pretrain(run, digits, tmp_path / "gone", CPU)
     (tmp_path / "away").rename(tmp_path / "mine.safetensors")
-    whole = pretrain.pretrain(run, digits, tmp_path / "whole", CPU, options=How(minutes=0))
+    whole = pretrain.pretrain(run, digits, tmp_path / "whole", CPU, options=ComputeOptions(minutes=0))
     pads = [type(m).__name__ for m in whole.modules() if type(m).__name__.endswith("Same")]
     assert len(pads) > 1
     assert pretrain.prepare_images(run, digits, tmp_path / "whole", CPU).std.flatten().tolist() == [0.5] * 3
@@ -193,7 +193,7 @@ def test_training_from_weights_with_a_card_pads_as_it_says_and_resumes_so(digits
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", dies)
         with pytest.raises(KeyboardInterrupt):
-            pretrain.pretrain(run, digits, tmp_path / "broken", CPU, options=How(minutes=0))
+            pretrain.pretrain(run, digits, tmp_path / "broken", CPU, options=ComputeOptions(minutes=0))
     resumed = pretrain.pretrain(run, digits, tmp_path / "broken", CPU)
     assert json.loads((tmp_path / "broken" / run.name / "pretrain.json").read_text())["resumed"] == [3]
     assert all(a.equal(b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True))

@@ -470,7 +470,7 @@ def test_results_on_disk_are_judged(tmp_path, linear):
         error = 100 * float(np.mean(scores.argmax(1) != truth))
         record = {"error": error, "metric": "top-1", "chosen": {"l2": 1.0}, "curve": [], "seconds": 1.0}
         record["sizes"] = {"train": 1, "val": 1, "test": 500, "fit": 2}
-        RunFolder(tmp_path, run).create("d1")
+        RunFolder(tmp_path, run).create_folder("d1")
         RunFolder(tmp_path, run).write_result(
             protocol, (record, truth, scores), data="d1", seed=run.seed, device="cpu", threads=1
         )

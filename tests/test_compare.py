@@ -30,7 +30,8 @@ def wide(tmp_path, monkeypatch):
 
 def at(monkeypatch, commit, **versions):
     """What is written from now on was made at this commit, with these versions."""
-    monkeypatch.setattr("simclic.store.run_folder.provenance", lambda: {"versions": VERSIONS | versions, "commit": commit})
+    made_by = {"versions": VERSIONS | versions, "commit": commit}
+    monkeypatch.setattr("simclic.store.run_folder.collect_provenance", lambda: made_by)
 
 
 def write(runs, run=None, wrong=range(40), shift=0.0, **told):
@@ -40,7 +41,7 @@ def write(runs, run=None, wrong=range(40), shift=0.0, **told):
     scores[list(wrong)] = scores[list(wrong), ::-1]
     error = told.pop("error", 100 * len(wrong) / N)
     record = {"error": error, "metric": told.pop("metric"), "chosen": {}, "curve": [], "sizes": {"test": N}, "seconds": 1.0}
-    RunFolder(runs, run).create(told["data"])
+    RunFolder(runs, run).create_folder(told["data"])
     RunFolder(runs, run).write_result(told.pop("protocol"), (record, np.zeros(N, int), scores), seed=run.seed, threads=1, **told)
     return runs / run.name
 

@@ -20,7 +20,7 @@ from simclic.report.claims import Claim
 from simclic.schedule import cost, plan_cost
 from simclic.schedule.cost import Prices, Target, work_amounts
 from simclic.schedule.plan import plan
-from simclic.schedule.profile import parse, target
+from simclic.schedule.profile import parse_profile, price_target
 from simclic.schedule.state import State
 from simclic.store.run_folder import RunFolder
 
@@ -37,7 +37,7 @@ def suite(*runs, protocols=BOTH):
 
 def done(runs, run, seconds=100.0, device="cpu", epochs=None):
     """A finished encoder that took so long."""
-    folder = RunFolder(runs, run).create("d1").path
+    folder = RunFolder(runs, run).create_folder("d1").path
     write_json(folder / "pretrain.json", {"seconds": seconds, "device": device, "last": {}})
     return folder
 
@@ -267,14 +267,14 @@ def test_a_damaged_calibration_is_one_line(tmp_path, monkeypatch, capsys):
 
 def test_profiles_say_what_they_ask_for():
     pytest.importorskip("submitit", reason="no submitit here, which knows the keys of a profile")
-    one = target(
-        parse("p", {"gpus_per_node": 2, "slurm_constraint": "a100", "slurm_array_parallelism": 4, "how": {"per_gpu": 3}})
+    one = price_target(
+        parse_profile("p", {"gpus_per_node": 2, "slurm_constraint": "a100", "slurm_array_parallelism": 4, "how": {"per_gpu": 3}})
     )
     assert (one.kind, one.jobs_at_once, one.processes_per_device, one.unit) == ("a100", 24, 3, "GPU-h")
     for words in ({"slurm_gres": "gpu:h100:1"}, {"pretrain": {"slurm_additional_parameters": {"gpus": "h100:1"}}},
                   {"slurm_gpus_per_node": 1, "slurm_additional_parameters": {"constraint": "h100"}}):  # fmt: skip
-        assert target(parse("p", words)).kind == "h100"
-    cpu = target(parse("p", {"cpus_per_task": 8, "slurm_array_parallelism": 4}))
+        assert price_target(parse_profile("p", words)).kind == "h100"
+    cpu = price_target(parse_profile("p", {"cpus_per_task": 8, "slurm_array_parallelism": 4}))
     assert (cpu.kind, cpu.jobs_at_once, cpu.unit) == ("cpu", 32, "core-h")
 
 
@@ -375,7 +375,7 @@ def test_here_one_process_does_all_of_a_run():
     ],
 )
 def test_foreign_files_among_runs_teach_nothing_and_break_nothing(tmp_path, values):
-    folder = RunFolder(tmp_path, tiny(seed=1)).create("d1").path
+    folder = RunFolder(tmp_path, tiny(seed=1)).create_folder("d1").path
     for name, content in values.items():
         content = {"run": tiny(seed=1).values} if content == {"run": None} else content
         write_json(folder / name, content)

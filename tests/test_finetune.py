@@ -21,7 +21,7 @@ from simclic.data.images import Images
 from simclic.errors import Diverged
 from simclic.evaluate import finetune
 from simclic.evaluate.finetune import FinetuneTask, GridProgress, Member, grid
-from simclic.experiment import How
+from simclic.experiment import ComputeOptions
 from simclic.methods.backbones import build_backbone
 from simclic.store.claim import Busy
 from simclic.store.run_folder import RunFolder
@@ -43,8 +43,8 @@ def run(tmp_path, digits, f):
 
     def tuned(protocol, how=None, dataset=digits, folder="one", backbone=f, device=CPU, size=16):
         path = tmp_path / folder
-        RunFolder(path, tiny()).create("data")
-        task = FinetuneTask(protocol, backbone.to(device), dataset, Images(dataset, size, device), 0, how or How())
+        RunFolder(path, tiny()).create_folder("data")
+        task = FinetuneTask(protocol, backbone.to(device), dataset, Images(dataset, size, device), 0, how or ComputeOptions())
         return finetune.finetune(task, GridProgress(path, tiny(), protocol))
 
     return tuned
@@ -124,7 +124,7 @@ def test_weight_decay_is_handed_to_sgd_divided_by_the_learning_rate(digits, f, o
 @pytest.mark.parametrize("augment", ["none", "crop+flip"])
 def test_a_member_alone_is_the_member_in_a_bundle_bit_for_bit(run, augment):
     protocol = replace(GRID, augment=augment)
-    four, two, one = (run(protocol, How(members=n), folder=str(n)) for n in (4, 2, 1))
+    four, two, one = (run(protocol, ComputeOptions(members=n), folder=str(n)) for n in (4, 2, 1))
     assert [found[0]["members"] for found in (four, two, one)] == [4, 2, 1]
     assert bits(four) == bits(two) == bits(one)
 
@@ -137,8 +137,8 @@ def test_backbones_that_draw_draw_the_same_in_a_bundle(run):
             return torch.nn.functional.dropout(x.flatten(1)[:, :192], 0.3, self.training)
 
     drops = Dropping()
-    assert bits(run(GRID, How(members=4), folder="a", backbone=drops)) == bits(
-        run(GRID, How(members=1), folder="b", backbone=drops)
+    assert bits(run(GRID, ComputeOptions(members=4), folder="a", backbone=drops)) == bits(
+        run(GRID, ComputeOptions(members=1), folder="b", backbone=drops)
     )
 
 
@@ -170,7 +170,7 @@ def test_a_member_that_diverges_is_marked_and_loses(run):
 
 
 def test_a_finished_bundle_is_not_trained_again(run, tmp_path, monkeypatch):
-    whole = run(GRID, How(members=4), folder="whole")
+    whole = run(GRID, ComputeOptions(members=4), folder="whole")
     add, trained = GridProgress.add_rows, []
 
     def stop(kept, rows):
@@ -181,17 +181,17 @@ def test_a_finished_bundle_is_not_trained_again(run, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(GridProgress, "add_rows", stop)
         with pytest.raises(KeyboardInterrupt):
-            run(GRID, How(members=1))
+            run(GRID, ComputeOptions(members=1))
     init = Member.__init__
     monkeypatch.setattr(Member, "__init__", lambda m, task, setting, *a: trained.append(setting) or init(m, task, setting, *a))
-    resumed = run(GRID, How(members=1))
+    resumed = run(GRID, ComputeOptions(members=1))
     assert trained == [*GRID.settings[2:], (whole[0]["chosen"]["lr"], whole[0]["chosen"]["decay"])]
     assert bits(resumed) == bits(whole)
 
 
 # Killed in the middle of a bundle: in a process of its own, through the same door as in `simclic run`.
 KILLED = Finetune(steps=12, batch_size=16, lr_low=0.01, lr_count=2, decay_count=1, precision="float32")
-EVERY = How(minutes=0.0, members=3)
+EVERY = ComputeOptions(minutes=0.0, members=3)
 
 
 def child(runs, die_at):
@@ -205,7 +205,7 @@ def child(runs, die_at):
         step(*a)
 
     Member.step = counted
-    compute_results(tiny(), (KILLED,), runs, how=EVERY)
+    compute_results(tiny(), (KILLED,), runs, compute=EVERY)
 
 
 def worked(runs, die_at=-1):
@@ -229,7 +229,7 @@ def test_kill_9_in_a_bundle_and_in_the_refit_resumes_bit_for_bit(tmp_path, uncut
         assert RunFolder(broken, tiny()).read_result(KILLED) is None
         (saved,) = (broken / tiny().name).glob("checkpoint-finetune-*[0-9a-f]")
         content = checkpoint.load(saved, f"{tiny().name}/{KILLED.name}")
-        resumed.append((content["part"], len(RunFolder(broken, tiny()).partial_result(KILLED)["curve"]), content["step"]))
+        resumed.append((content["part"], len(RunFolder(broken, tiny()).read_partial_result(KILLED)["curve"]), content["step"]))
     assert worked(broken) == 0
     assert [part for part, _, _ in resumed] == ["grid"] * 4 + ["refit"]
     assert all(step > 0 for _, _, step in resumed)
@@ -258,7 +258,7 @@ def test_asked_to_stop_it_saves_and_loses_no_step(tmp_path):
 
 def listening(runs, pipe):
     """Fine-tune until asked to stop; tell when it began and how many steps were done."""
-    stop.listen()
+    stop.handle_signals()
     step, count = Member.step, [0]
 
     def told(*a):
@@ -280,7 +280,7 @@ def scarce(runs, members, room, pipe):
     digits = data.load("digits", "ericsson", runs)
     f = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 4000)).requires_grad_(False)
     f.num_features = 4000
-    RunFolder(runs, tiny()).create("data")
+    RunFolder(runs, tiny()).create_folder("data")
     protocol = Finetune(steps=2, batch_size=16, lr_count=4, decay_count=1, augment="none", precision="float32")
     images = Images(digits, 16, CPU)
     images(torch.arange(16))
@@ -291,7 +291,8 @@ def scarce(runs, members, room, pipe):
     with contextlib.redirect_stderr(io.StringIO()) as told:
         try:
             found = finetune.finetune(
-                FinetuneTask(protocol, f, digits, images, 0, How(members=members)), GridProgress(runs, tiny(), protocol)
+                FinetuneTask(protocol, f, digits, images, 0, ComputeOptions(members=members)),
+                GridProgress(runs, tiny(), protocol),
             )
             result = (found[0]["members"], found[0]["curve"], found[2].tobytes())
         except InputError as e:
@@ -320,11 +321,11 @@ def test_a_bundle_that_does_not_fit_into_memory_splits_itself_and_says_so(tmp_pa
 
 
 def test_half_of_a_bundle_that_was_saved_goes_on_when_it_is_split(run, tmp_path, digits, f):
-    whole = run(GRID, How(members=4), folder="whole")
-    RunFolder(tmp_path / "one", tiny()).create("data")
+    whole = run(GRID, ComputeOptions(members=4), folder="whole")
+    RunFolder(tmp_path / "one", tiny()).create_folder("data")
     kept, task = (
         GridProgress(tmp_path / "one", tiny(), GRID),
-        FinetuneTask(GRID, f, digits, Images(digits, 16, CPU), 0, How(minutes=0, members=4)),
+        FinetuneTask(GRID, f, digits, Images(digits, 16, CPU), 0, ComputeOptions(minutes=0, members=4)),
     )
     saves, save = [], kept.save_bundle
 
@@ -383,16 +384,16 @@ def test_as_many_members_as_fit_into_memory(digits, f, monkeypatch):
     monkeypatch.setattr("simclic.evaluate.finetune.grid.MAX_CHECKPOINT_BYTES", 3 * each)
     monkeypatch.setattr("simclic.evaluate.finetune.grid.available_memory", lambda device: 2e12)
     assert grid.count_fitting_members(task, 56) == 3
-    assert grid.count_fitting_members(replace(task, options=How(members=5)), 56) == 5
+    assert grid.count_fitting_members(replace(task, options=ComputeOptions(members=5)), 56) == 5
 
 
 def test_a_checkpoint_of_something_else_is_not_gone_on_from(run, tmp_path):
-    whole = run(GRID, How(members=4), folder="whole")
+    whole = run(GRID, ComputeOptions(members=4), folder="whole")
     for part, settings in (("refit", GRID.settings), ("grid", GRID.settings[1:])):
-        RunFolder(tmp_path / "one", tiny()).create("data")
+        RunFolder(tmp_path / "one", tiny()).create_folder("data")
         kept = GridProgress(tmp_path / "one", tiny(), GRID)
         kept.save_bundle({"part": part, "settings": list(settings), "step": 5, "members": []})
-        found = run(GRID, How(members=4))
+        found = run(GRID, ComputeOptions(members=4))
         assert found[0]["resumed"] == []
         assert bits(found) == bits(whole)
         kept.delete_checkpoint()
@@ -400,7 +401,7 @@ def test_a_checkpoint_of_something_else_is_not_gone_on_from(run, tmp_path):
 
 
 def test_what_is_kept_is_written_by_its_owner_alone_and_rows_before_the_checkpoint_goes(tmp_path, monkeypatch):
-    RunFolder(tmp_path, tiny()).create("data")
+    RunFolder(tmp_path, tiny()).create_folder("data")
     left = tmp_path / tiny().name / f".checkpoint-{GRID.name}.1234abcd"
     left.write_bytes(b"half")
     kept = GridProgress(tmp_path, tiny(), GRID)
@@ -424,7 +425,7 @@ def test_what_is_kept_is_written_by_its_owner_alone_and_rows_before_the_checkpoi
 
 
 def test_another_encoder_s_rows_and_bundles_are_not_read(run, tmp_path):
-    RunFolder(tmp_path, tiny()).create("data")
+    RunFolder(tmp_path, tiny()).create_folder("data")
     kept = GridProgress(tmp_path, tiny(), GRID, "one encoder")
     kept.add_rows([{"lr": 0.1}])
     kept.save_bundle({"part": "grid", "settings": [], "step": 1, "members": []})
@@ -484,7 +485,7 @@ def test_a_grid_compiles_once_for_all_members(run):
     one = replace(GRID, steps=1)
     few = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 8), torch.nn.BatchNorm2d(4), torch.nn.Flatten()).eval()  # compiles soon
     few.num_features = 16
-    plain, compiled = (run(one, How(compile=c), folder=str(c), backbone=few) for c in (False, True))
+    plain, compiled = (run(one, ComputeOptions(compile=c), folder=str(c), backbone=few) for c in (False, True))
     assert compiled[0]["compiled"] == "yes"
     assert counters["stats"]["unique_graphs"] == 1  # the trial's serves all members
     assert compiled[2] == pytest.approx(plain[2], abs=1e-3)
@@ -500,7 +501,7 @@ def test_the_learning_rate_falls_on_a_cosine(digits, f):
 
 
 def test_fewer_members_than_were_saved_go_on(run, tmp_path, monkeypatch):
-    whole = run(GRID, How(members=4), folder="whole")
+    whole = run(GRID, ComputeOptions(members=4), folder="whole")
     save, scores = GridProgress.save_bundle, finetune.grid.Bundle.predict_logits
     counts = []
 
@@ -512,9 +513,9 @@ def test_fewer_members_than_were_saved_go_on(run, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(GridProgress, "save_bundle", dies)
         with pytest.raises(KeyboardInterrupt):
-            run(GRID, How(members=4, minutes=0))
+            run(GRID, ComputeOptions(members=4, minutes=0))
     monkeypatch.setattr(finetune.grid.Bundle, "predict_logits", lambda b, i: counts.append(len(b.members)) or scores(b, i))
-    found = run(GRID, How(members=1))
+    found = run(GRID, ComputeOptions(members=1))
     assert counts == [1] * 5
     assert found[0]["resumed"] == [3]
     assert bits(found) == bits(whole)
@@ -544,7 +545,7 @@ def cut(runs, seam):
         return found
 
     setattr(where, name, fatal)
-    compute_results(tiny(), (KILLED,), runs, how=EVERY)
+    compute_results(tiny(), (KILLED,), runs, compute=EVERY)
 
 
 @pytest.mark.parametrize("seam", SEAMS)

@@ -22,9 +22,9 @@ from simclic.data import manifest
 from simclic.files import read_json, write_json
 from simclic.schedule import deletable, records, snapshot
 from simclic.schedule import gc as garbage
-from simclic.schedule.pack import Array
-from simclic.schedule.profile import parse
+from simclic.schedule.profile import parse_profile
 from simclic.schedule.task import TaskReport
+from simclic.schedule.task_arrays import Array
 from simclic.store.run_folder import RunFolder
 from simclic.train import checkpoint
 
@@ -62,8 +62,8 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
 HOLD = """
 import sys, time
 from pathlib import Path
-from simclic.store.claim import claimed
-with claimed(Path(sys.argv[1]), sys.argv[2]):
+from simclic.store.claim import hold_claim
+with hold_claim(Path(sys.argv[1]), sys.argv[2]):
     print("held", flush=True)
     time.sleep(100)
 """
@@ -87,9 +87,13 @@ def trained(finished, tmp_path_factory):
             jobs, runs = load("table2.py").jobs, Path("runs")
             array = Array("all", [[*dict.fromkeys(job.encoder for job in jobs), *jobs]])
             begun = records.write_launch(
-                [array], parse("local", {"cluster": "local"}), snapshot.take(records.launches_folder(runs)), runs, Path("data")
+                [array],
+                parse_profile("local", {"cluster": "local"}),
+                snapshot.copy_code(records.launches_folder(runs)),
+                runs,
+                Path("data"),
             )
-            TaskReport(begun.find_task("all-0", 0)).end("ended")
+            TaskReport(begun.find_task("all-0", 0)).write_end("ended")
         age(Path("runs"))
     return place
 
@@ -566,7 +570,7 @@ def test_data_of_a_run_at_work_stay(eleven, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data.load("dtd", "ericsson", eleven, 16)
     Path("one.py").write_text(ONE)
-    folder = RunFolder(Path("runs"), tiny(dataset="dtd")).create("d1").path
+    folder = RunFolder(Path("runs"), tiny(dataset="dtd")).create_folder("d1").path
     with at_work(folder):
         age(eleven)
         assert not garbage.find_garbage([load("one.py")], Path("runs"), eleven).items

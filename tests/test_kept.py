@@ -16,7 +16,7 @@ from simclic.errors import Diverged
 from simclic.evaluate import finetune
 from simclic.evaluate.finetune import FinetuneTask, GridProgress, Member, grid
 from simclic.evaluate.finetune.bundle import Bundle
-from simclic.experiment import How
+from simclic.experiment import ComputeOptions
 from simclic.files import write_json
 from simclic.methods.backbones import build_backbone
 from simclic.store.run_folder import PARTIAL, RunFolder
@@ -38,7 +38,7 @@ def task(digits, f):
 
 @pytest.fixture
 def kept(tmp_path):
-    RunFolder(tmp_path, tiny()).create("data")
+    RunFolder(tmp_path, tiny()).create_folder("data")
     return GridProgress(tmp_path, tiny(), GRID)
 
 
@@ -56,14 +56,14 @@ def test_a_checkpoint_every_so_many_minutes_and_before_scoring_if_a_minute_is_at
 
     monkeypatch.setattr("simclic.evaluate.finetune.bundle.time", SimpleNamespace(monotonic=monotonic))
     monkeypatch.setattr(kept, "save_bundle", lambda content: saves.append(content["step"]))
-    task = replace(task, options=How(minutes=1.0))
+    task = replace(task, options=ComputeOptions(minutes=1.0))
     feed = finetune.TrainBatches(task)
     Bundle(task, GRID.settings[:1], "grid").train(feed, task.dataset.splits.train, kept)
     assert saves == steps
 
 
 def test_the_seconds_of_all_processes_count(tmp_path, monkeypatch):
-    RunFolder(tmp_path, tiny()).create("data")
+    RunFolder(tmp_path, tiny()).create_folder("data")
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr("simclic.evaluate.finetune.grid_progress.time", SimpleNamespace(monotonic=lambda: clock.now))
     content = {"part": "grid", "settings": [], "step": 4, "members": []}
@@ -138,10 +138,10 @@ def test_a_refit_that_diverges_leaves_its_rows_and_no_checkpoint(task, kept, mon
 
     monkeypatch.setattr(Bundle, "predict_logits", none)
     with pytest.raises(Diverged, match=r"^the refit diverged at lr .*, decay .*, step 6$"):
-        finetune.finetune(replace(task, options=How(minutes=0.0)), kept)
+        finetune.finetune(replace(task, options=ComputeOptions(minutes=0.0)), kept)
     assert at_risk
     assert left(kept) == []
-    assert len(kept.folder.partial_result(GRID)["curve"]) == 4
+    assert len(kept.folder.read_partial_result(GRID)["curve"]) == 4
 
 
 def test_members_lie_in_memory_as_convolutions_like_it(task):
@@ -157,13 +157,13 @@ def test_processes_that_share_a_gpu_share_its_memory(task, monkeypatch):
     each = sum(2 * p.nbytes for p in task.f.parameters()) + sum(b.nbytes for b in task.f.buffers())
     monkeypatch.setattr("simclic.evaluate.finetune.grid.available_memory", lambda device: 24.5 * each)
     monkeypatch.setattr("simclic.evaluate.finetune.grid.MAX_CHECKPOINT_BYTES", 1e12)
-    assert [grid.count_fitting_members(replace(task, options=How(per_gpu=n)), 56) for n in (1, 2, 3)] == [12, 6, 4]
+    assert [grid.count_fitting_members(replace(task, options=ComputeOptions(per_gpu=n)), 56) for n in (1, 2, 3)] == [12, 6, 4]
 
 
 def test_bundles_are_about_as_large(task, kept, monkeypatch):
     scores, counts = Bundle.predict_logits, []
     monkeypatch.setattr(Bundle, "predict_logits", lambda b, i: counts.append(len(b.members)) or scores(b, i))
-    finetune.finetune(replace(task, options=How(members=3)), kept)
+    finetune.finetune(replace(task, options=ComputeOptions(members=3)), kept)
     assert counts == [2, 2, 1]
 
 

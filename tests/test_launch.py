@@ -21,7 +21,7 @@ from simclic.experiment import Job
 from simclic.schedule import child
 from simclic.schedule import processes as launch
 from simclic.schedule.plan import plan
-from simclic.schedule.processes import _conclude, _Progress
+from simclic.schedule.processes import _record_outcome, _RunProgress
 from simclic.schedule.work import WorkerOptions
 from simclic.store.run_folder import RunFolder
 
@@ -89,7 +89,7 @@ def test_one_failure_does_not_stop_the_others_and_is_recorded(tmp_path):
     assert outcome.finished == 1
     assert list(outcome.failures) == [tiny(base_lr=1e30).name]
     assert "diverged: the loss is not finite at step" in outcome.failures[tiny(base_lr=1e30).name]
-    assert "pretrain: diverged: the loss is not finite" in RunFolder(tmp_path, tiny(base_lr=1e30)).failure()
+    assert "pretrain: diverged: the loss is not finite" in RunFolder(tmp_path, tiny(base_lr=1e30)).failure_text()
     assert RunFolder(tmp_path, tiny(perturbation="dropout")).read_result(jobs[1].protocol) is not None
 
 
@@ -97,15 +97,15 @@ def ended(tmp_path, outcome, code):
     """What becomes of a process that ended like this."""
     told = launch.Outcome()
     process = launch.Process([Job(tiny())], "cpu", 1.0, type("P", (), {"exitcode": code})(), None, outcome=outcome)
-    RunFolder(tmp_path, tiny()).create("d1")
-    _conclude(process, told, tmp_path, _Progress(Console(file=io.StringIO()), 1.0, 1))
+    RunFolder(tmp_path, tiny()).create_folder("d1")
+    _record_outcome(process, told, tmp_path, _RunProgress(Console(file=io.StringIO()), 1.0, 1))
     return told
 
 
 def test_a_process_that_is_killed_is_a_failure_with_its_exit_code(tmp_path):
     told = ended(tmp_path, None, -9)
     assert told.failures == {tiny().name: "its process was killed (exit code -9); out of memory?"}
-    assert RunFolder(tmp_path, tiny()).failure().startswith("pretrain: its process was killed")
+    assert RunFolder(tmp_path, tiny()).failure_text().startswith("pretrain: its process was killed")
 
 
 ROOM = "cpu has not enough memory for batches of 128 at 16 pixels; use a larger one, or fewer processes on it"
@@ -122,7 +122,7 @@ def meets(folder, pipe):
     """A child process whose work meets one error after another; the last ends it."""
     for error, _, _ in SAID:
         child.run_jobs = lambda *_, error=error: (_ for _ in ()).throw(error)
-        child.child(pipe, [Job(tiny())], WorkerOptions(folder, folder, folder=str(folder)), {})
+        child.run_child(pipe, [Job(tiny())], WorkerOptions(folder, folder, folder=str(folder)), {})
 
 
 def test_what_a_child_says_of_an_error(tmp_path):

@@ -561,7 +561,7 @@ def test_features_that_are_not_finite_are_not_kept(tmp_path, digits):
         def forward(self, x):
             return x.flatten(1) / 0
 
-    RunFolder(tmp_path, tiny()).create("d1")
+    RunFolder(tmp_path, tiny()).create_folder("d1")
     with pytest.raises(InputError, match=r"features are not finite for 1,797 of 1,797 images"):
         frozen_features(Linear(), tiny(), Bad(), Images(digits, 8, CPU), tmp_path)
     assert not list(RunFolder(tmp_path, tiny()).path.glob("features*"))

@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 
 
 def test_memory_is_no_more_than_a_job_was_given(monkeypatch):
-    monkeypatch.setattr(numerics, "cores", lambda: 4)
+    monkeypatch.setattr(numerics, "count_cores", lambda: 4)
     monkeypatch.setattr(numerics, "_free_memory", lambda: 8 << 30)
     monkeypatch.setattr(numerics, "_container_memory", lambda: 1 << 62)
     for name in ("SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU"):

@@ -5,8 +5,8 @@ from conftest import tiny
 
 from simclic import Finetune, Linear, Run
 from simclic.experiment import Job
-from simclic.schedule.pack import Array, Prices, arrays
-from simclic.schedule.profile import parse
+from simclic.schedule.profile import parse_profile
+from simclic.schedule.task_arrays import Array, Prices, pack_arrays
 
 pytest.importorskip("submitit", reason="no submitit here, which knows the keys of a profile")
 
@@ -15,8 +15,8 @@ LONG = Run(dataset="food", perturbation="noise")
 
 
 def packed(tmp_path, encoders, results, queued=(), largest=1001, **values):
-    profile = parse("p", {"timeout_min": 60, "pack": {"least_min": 10, "images_per_second": 600}, **values})
-    return arrays(encoders, results, dict(queued), profile, Prices(tmp_path, profile), largest)
+    profile = parse_profile("p", {"timeout_min": 60, "pack": {"least_min": 10, "images_per_second": 600}, **values})
+    return pack_arrays(encoders, results, dict(queued), profile, Prices(tmp_path, profile), largest)
 
 
 def jobs(made):
@@ -60,9 +60,9 @@ def test_tasks_fill_the_least_time_and_no_more_than_the_profile_gives(tmp_path):
     results = [Job(job.run, Finetune(steps=18)) for job in runs(400, image_size=224)]
     for least, at_once in ((5, 256), (10, 256), (10, 2)):
         made = packed(tmp_path, [], results, slurm_array_parallelism=at_once, pack={"least_min": least, "images_per_second": 60})
-        profile = parse("p", {"pack": {"images_per_second": 60}})
+        profile = parse_profile("p", {"pack": {"images_per_second": 60}})
         prices = Prices(tmp_path, profile)
-        minutes = [sum(prices.minutes(job) for job in task) for array in made for task in array.tasks]
+        minutes = [sum(prices.price_minutes(job) for job in task) for array in made for task in array.tasks]
         assert max(minutes) <= 0.8 * 60
         if at_once == 256:
             assert 0.7 * least <= min(minutes) <= max(minutes) <= 1.3 * least
@@ -82,10 +82,10 @@ def test_finished_runs_tell_better_than_the_profile(tmp_path):
     from simclic.files import write_json
     from simclic.store.run_folder import RunFolder
 
-    done, prices = tiny(), Prices(tmp_path, parse("p", {}))
-    guess = prices.minutes(Job(done))
-    folder = RunFolder(tmp_path, done).create("d").path
+    done, prices = tiny(), Prices(tmp_path, parse_profile("p", {}))
+    guess = prices.price_minutes(Job(done))
+    folder = RunFolder(tmp_path, done).create_folder("d").path
     write_json(folder / "pretrain.json", {"seconds": 600.0, "device": "cpu"})
-    prices.learn([Job(done)])
+    prices.learn_from_runs([Job(done)])
     assert guess < 1
-    assert prices.minutes(Job(tiny(seed=1))) == pytest.approx(10, abs=0.1)
+    assert prices.price_minutes(Job(tiny(seed=1))) == pytest.approx(10, abs=0.1)

@@ -48,7 +48,7 @@ def test_what_is_done_is_not_asked_again(tmp_path):
 
 def test_failed_and_broken_are_told_apart(tmp_path):
     publish(tmp_path, tiny(), Linear()).write_text("{")
-    RunFolder(tmp_path, tiny(perturbation="history")).create("d1")
+    RunFolder(tmp_path, tiny(perturbation="history")).create_folder("d1")
     RunFolder(tmp_path, tiny(perturbation="history")).record_failure("pretrain", "the loss is nan")
     made = plan([suite(tiny(), tiny(perturbation="history"))], tmp_path, tmp_path)
     assert {line.stage: line.failed for line in made.lines} == {"pretrain": 1, "linear": 1}

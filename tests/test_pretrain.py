@@ -42,7 +42,7 @@ def test_it_trains_writes_its_log_and_returns_at_once_when_done(digits, tmp_path
     again = pretrain.pretrain(run, digits, tmp_path, device, lambda share, note: told.append(share))
     assert digest(again) == digest(f)
     assert not told
-    RunFolder(tmp_path, run).create(digits.digest)
+    RunFolder(tmp_path, run).create_folder(digits.digest)
 
 
 def test_a_method_is_told_of_each_epoch_and_step_once(digits, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ pytest.importorskip("submitit", reason="no submitit here, which knows the keys o
 def read(tmp_path, text):
     path = tmp_path / "mine.toml"
     path.write_text(text)
-    return profile.read(path)
+    return profile.read_profile(path)
 
 
 @pytest.mark.parametrize(
@@ -56,12 +56,12 @@ def test_a_mistake_in_a_profile_is_one_line(tmp_path, text, message):
 
 def test_a_profile_that_is_not_there():
     with pytest.raises(InputError, match=re.escape("gppu.toml: no such profile; did you mean")):
-        profile.read(ROOT / "slurm/gppu.toml")
+        profile.read_profile(ROOT / "slurm/gppu.toml")
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("slurm/**/*.toml")), ids=lambda p: p.stem)
 def test_the_profiles_that_come_with_it(path, tmp_path):
-    assert profile.read(path)
+    assert profile.read_profile(path)
     text = path.read_text()
     spoken = re.sub(r"^# (slurm_\w+ = )", r"\1", text, flags=re.MULTILINE)  # what stands there as a comment is right, too
     assert spoken != text or path.stem in ("local", "profile")
@@ -72,7 +72,7 @@ def test_a_section_adds_to_what_holds_for_every_stage(tmp_path):
     found = read(tmp_path, 'slurm_partition = "a"\ntimeout_min = 60\n[linear]\nslurm_partition = "b"\ncpus_per_task = 4')
     assert found.stages["pretrain"] == {"slurm_partition": "a", "timeout_min": 60}
     assert found.stages["linear"] == {"slurm_partition": "b", "timeout_min": 60, "cpus_per_task": 4}
-    assert (found.minutes("finetune"), found.width("pretrain"), found.width("linear")) == (60, 1, 4)
+    assert (found.time_limit("finetune"), found.task_width("pretrain"), found.task_width("linear")) == (60, 1, 4)
 
 
 # As Slurm 22.05 gave them to a job on a node with such GPUs.
@@ -113,8 +113,8 @@ def test_a_section_adds_to_what_holds_for_every_stage(tmp_path):
 )
 def test_gpus_are_counted_as_slurm_counts_them(tmp_path, text, count):
     asked = read(tmp_path, f"cpus_per_task = 8\n{text}")
-    assert (asked.gpus("linear"), asked.width("linear")) == (count, count or 8)
-    assert profile.target(asked).has_gpus == bool(count)
+    assert (asked.gpus("linear"), asked.task_width("linear")) == (count, count or 8)
+    assert profile.price_target(asked).has_gpus == bool(count)
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def write_scores(runs, run, wrong):
     truth = np.zeros(300, int)
     scores = np.tile([1.0, 0.0], (300, 1))
     scores[:wrong] = [0.0, 1.0]
-    RunFolder(runs, run).create("d1")
+    RunFolder(runs, run).create_folder("d1")
     record = {"error": wrong / 3, "metric": "top-1", "chosen": {}, "curve": [], "sizes": {"test": 300}, "seconds": 1.0}
     RunFolder(runs, run).write_result(Linear(), (record, truth, scores), data="d1", seed=0, device="cpu", threads=1)
 

@@ -21,8 +21,8 @@ from simclic import InputError, data, files
 from simclic.data import Splits
 from simclic.data.images import Images
 from simclic.errors import Diverged
-from simclic.experiment import How
-from simclic.store.claim import Busy, claimed
+from simclic.experiment import ComputeOptions
+from simclic.store.claim import Busy, hold_claim
 from simclic.store.run_folder import RunFolder
 from simclic.train import checkpoint, loop, numerics, pretrain
 
@@ -61,7 +61,12 @@ def trained(path, run=RUNS["simclic"], minutes=0.0, device=CPU):
         dataset = small()
         images = Images(dataset, run.image_size, device)
         _, record = loop.train(
-            run, dataset, images, RunFolder(path.parent, path.name), lambda share, note: None, options=How(minutes=minutes)
+            run,
+            dataset,
+            images,
+            RunFolder(path.parent, path.name),
+            lambda share, note: None,
+            options=ComputeOptions(minutes=minutes),
         )
     return state(made[0], path), record["resumed"]
 
@@ -317,7 +322,7 @@ def test_a_disk_that_fills_up_leaves_the_checkpoint_before(tmp_path, whole):
 
 
 def hold(path):
-    with claimed(path):
+    with hold_claim(path):
         (path / "held").write_text("")
         time.sleep(100)
 
@@ -339,7 +344,7 @@ def test_of_two_processes_on_a_run_one_trains_and_the_other_says_who_does(digits
 
 
 def test_who_was_taken_over_publishes_nothing(tmp_path):
-    with claimed(tmp_path) as still_ours:
+    with hold_claim(tmp_path) as still_ours:
         still_ours()
         owner = json.loads((tmp_path / "owner.json").read_text())
         (tmp_path / "owner.json").write_text(json.dumps(owner | {"nonce": "another", "host": "elsewhere"}))
@@ -348,17 +353,17 @@ def test_who_was_taken_over_publishes_nothing(tmp_path):
     assert json.loads((tmp_path / "owner.json").read_text())["nonce"] == "another"  # theirs stays
     with (
         pytest.raises(Busy, match=r"on elsewhere is at work on it; if that machine is gone, delete .*owner.json"),
-        claimed(tmp_path),
+        hold_claim(tmp_path),
     ):
         pass
 
 
 def test_a_process_number_that_is_another_process_by_now_is_no_owner(tmp_path):
-    with claimed(tmp_path):
+    with hold_claim(tmp_path):
         owner = json.loads((tmp_path / "owner.json").read_text())
     for change in ({"started": "1"}, {"boot": "before"}):
         (tmp_path / "owner.json").write_text(json.dumps(owner | change))
-        with claimed(tmp_path):
+        with hold_claim(tmp_path):
             pass
     assert not list(tmp_path.iterdir())
 
@@ -393,25 +398,25 @@ def test_a_zombie_is_no_owner(tmp_path):
     ticks = Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()
     assert ticks[0] == "Z"
     (tmp_path / "owner.json").write_text(json.dumps(owner | {"pid": child, "started": ticks[19]}))
-    with claimed(tmp_path):
+    with hold_claim(tmp_path):
         pass
     os.waitpid(child, 0)
 
 
 def test_of_two_that_find_a_dead_claim_one_gets_it(tmp_path, monkeypatch):
-    with claimed(tmp_path):
+    with hold_claim(tmp_path):
         dead = json.loads((tmp_path / "owner.json").read_text()) | {"started": "1"}
     (tmp_path / "owner.json").write_text(json.dumps(dead))
     rename, others = os.rename, []
 
     def slow(source, target):
         if not others:  # between our judgement and our move another takes over
-            others.append(claimed(tmp_path))
+            others.append(hold_claim(tmp_path))
             others[0].__enter__()
         rename(source, target)
 
     monkeypatch.setattr("simclic.store.claim.os.rename", slow)
-    with pytest.raises(Busy, match=f"process {os.getpid()} on .* is at work on it"), claimed(tmp_path):
+    with pytest.raises(Busy, match=f"process {os.getpid()} on .* is at work on it"), hold_claim(tmp_path):
         pass
     assert others
     others[0].__exit__(None, None, None)

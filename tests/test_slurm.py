@@ -21,12 +21,12 @@ from simclic import Linear, slurm
 from simclic.__main__ import main
 from simclic.experiment import Job
 from simclic.files import read_json
-from simclic.provenance import provenance
+from simclic.provenance import collect_provenance
 from simclic.schedule import profile, records, snapshot
-from simclic.schedule.pack import Array
-from simclic.schedule.submit import Submitted, _sbatch
+from simclic.schedule.submit import Submitted, _submit_arrays
+from simclic.schedule.task_arrays import Array
 from simclic.store import results as store
-from simclic.store.claim import owner as store_owner
+from simclic.store.claim import find_owner as store_owner
 from simclic.store.run_folder import RunFolder
 
 UP, DOWN = ROOT / "slurm/testcluster/up", ROOT / "slurm/testcluster/down"
@@ -75,7 +75,7 @@ def here(cluster, tmp_path, monkeypatch):
     write_profile(place)
     yield place
     subprocess.run(["scancel", "--user=root", "--user", str(os.getuid())], check=False)
-    wait("an empty queue", lambda: not slurm.queue())
+    wait("an empty queue", lambda: not slurm.read_queue())
     assert not list(tmp_path.rglob("pwned"))
 
 
@@ -128,7 +128,7 @@ def record(run, runs=Path("runs")):
 
 
 def finished():
-    wait("the end of all jobs", lambda: not slurm.queue(), 400)
+    wait("the end of all jobs", lambda: not slurm.read_queue(), 400)
 
 
 def equal(run, runs, others):
@@ -160,12 +160,12 @@ def test_submitted_by_one_that_is_killed_and_another_finished_reported_and_equal
     exhibit(here, "tau=None, seed=(0, 1), ")
     done = subprocess.run([sys.executable, "-c", KILLED, "submit", "small.py", "--on", "profile.toml"], check=False)
     assert done.returncode == -signal.SIGKILL
-    assert len({job.id for job in slurm.queue().values()}) == 2  # Slurm has them, one without what they are to do
+    assert len({job.id for job in slurm.read_queue().values()}) == 2  # Slurm has them, one without what they are to do
     (lost,) = records.list_launches(Path("runs"))
     assert not lost.slurm_number("pretrain-0")
     assert "pretrain  2 jobs in 2 tasks" in (told := submit())
     assert "linear    2 jobs in 2 tasks" in told
-    assert not [job for job in slurm.queue().values() if lost.folder.name in job.name and job.state == "PENDING"]
+    assert not [job for job in slurm.read_queue().values() if lost.folder.name in job.name and job.state == "PENDING"]
     with pytest.MonkeyPatch.context() as patch:  # whatever the environment calls its user
         patch.setenv("LOGNAME", "nobody")
         patch.setenv("USER", "nobody")
@@ -183,7 +183,7 @@ def test_submitted_by_one_that_is_killed_and_another_finished_reported_and_equal
         assert re.fullmatch(r"\d+_[01]", found["job"])
         assert (found["node"], found["device"], found["restarts"]) == (os.uname().nodename, "cpu", 0)
         assert found["seconds"] > 0
-        assert found["commit"] == provenance()["commit"]
+        assert found["commit"] == collect_provenance()["commit"]
     for folder in (here / "runs/.launches", *(here / "runs/.launches").glob("2*"), *(here / "runs/.launches").glob("2*/*-*/")):
         assert folder.stat().st_mode & 0o777 == 0o700, folder
 
@@ -232,7 +232,7 @@ def test_whatever_interrupts_a_training_it_ends_bit_identical(here, whole):
     exhibit(here, epochs=long.epochs)
     write_profile(here, slurm_signal_delay_s=60)  # a limit that is a minute away or less is met at once
     submit()
-    job = wait("the job", lambda: [j for j in slurm.queue().values() if j.name.endswith("pretrain-0")])[0].id
+    job = wait("the job", lambda: [j for j in slurm.read_queue().values() if j.name.endswith("pretrain-0")])[0].id
 
     @contextmanager
     def interrupted():
@@ -242,7 +242,7 @@ def test_whatever_interrupts_a_training_it_ends_bit_identical(here, whole):
             begun = len(rows(long))
             assert begun < long.epochs
             yield process
-        wait("the requeue", lambda: slurm.queue()[job].state == "PENDING")
+        wait("the requeue", lambda: slurm.read_queue()[job].state == "PENDING")
         assert len(rows(long)) >= begun
 
     with interrupted() as process:
@@ -287,7 +287,7 @@ def test_scancel_stays_cancelled_and_accounting_is_not_needed(here, cluster):
     assert state["word"] == "stopped"
     assert state["why"] == "stopped by SIGTERM, as scancel does"
     assert "why jobs left the queue is known only where they said so themselves" in told["silent"][0]
-    assert not slurm.queue()  # nobody has put it back
+    assert not slurm.read_queue()  # nobody has put it back
     submit()  # without accounting
     wait("the rest of the training", lambda: record(run))
     cluster()  # accounting is back
@@ -319,14 +319,14 @@ def test_children_of_a_failed_training_refuse_and_code_that_is_edited_after_subm
     assert "_log.err" in told
     assert "2 jobs failed before, or wait for one that did: simclic status ... --retry-failed\nnothing to submit" in submit()
     assert "pretrain  1 jobs in 1 task" in simclic("status", "small.py", "--retry-failed")
-    assert len(slurm.queue()) == 2  # that encoder and its probe
+    assert len(slurm.read_queue()) == 2  # that encoder and its probe
 
 
 def test_a_child_whose_parent_slurm_has_forgotten_looks_for_itself(here, cluster):
     cluster("--min-job-age", "2")
     exhibit(here)
     submit()
-    queue = {job.name.rsplit("-", 2)[1]: job.id for job in slurm.queue().values()}
+    queue = {job.name.rsplit("-", 2)[1]: job.id for job in slurm.read_queue().values()}
     subprocess.run(["scontrol", "hold", queue["linear"]], check=True)
     wait("the pre-training", lambda: record(tiny()))
     wait(
@@ -346,16 +346,18 @@ def test_a_child_whose_parent_slurm_has_forgotten_looks_for_itself(here, cluster
 
 def test_of_three_tasks_of_one_run_one_trains(here):
     run = tiny()
-    on = profile.read(here / "profile.toml")
+    on = profile.read_profile(here / "profile.toml")
     array = Array("pretrain", [[Job(run)] for _ in range(3)])
-    begun = records.write_launch([array], on, snapshot.take(records.launches_folder(Path("runs"))), Path("runs"), Path("data"))
-    _sbatch(begun, [array], on, Submitted())
+    begun = records.write_launch(
+        [array], on, snapshot.copy_code(records.launches_folder(Path("runs"))), Path("runs"), Path("data")
+    )
+    _submit_arrays(begun, [array], on, Submitted())
 
     def states():
-        return {i: job.state for i, job in slurm.history({begun.slurm_number("pretrain-0")}).items()}
+        return {i: job.state for i, job in slurm.read_history({begun.slurm_number("pretrain-0")}).items()}
 
     with frozen(run):
-        wait("the end of the other two", lambda: len(slurm.queue()) == 1)
+        wait("the end of the other two", lambda: len(slurm.read_queue()) == 1)
     finished()
 
     wait("what accounting says of the end", lambda: "RUNNING" not in states().values(), 60)  # it hears a little later
@@ -424,11 +426,11 @@ def test_arrays_are_cut_to_what_the_cluster_takes(here, cluster):
     assert re.findall(r"(\w+) +(\d+) jobs in (\d+) task", told) == [("pretrain", n, n) for n in ("11",)] + [
         ("linear", "11", "11"), ("pretrain", "2", "2"), ("linear", "2", "2")
     ]  # fmt: skip
-    queued = slurm.queue()
+    queued = slurm.read_queue()
     assert len(queued) == 26
     assert max(int(i.split("_")[1]) for i in queued) == 10
     assert "26 jobs wait or run already\nnothing to submit" in submit()
-    slurm.cancel(set(queued))
+    slurm.cancel_jobs(set(queued))
     node("resume")
     cluster()
 
@@ -481,7 +483,7 @@ def test_the_doctor_asks_a_node(here):
     write_profile(here, slurm_account='"nobody"', slurm_partition='"none"')
     assert "invalid partition specified: none" in simclic("doctor", "--on", "profile.toml", code=1)
     assert not list((here / "runs/.launches").glob("doctor-*"))
-    wait("the end of the first probe", lambda: not slurm.queue())
+    wait("the end of the first probe", lambda: not slurm.read_queue())
 
 
 def test_a_node_is_measured_and_prices_the_plan(here):

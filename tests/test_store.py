@@ -90,23 +90,23 @@ def test_a_corrupt_result_is_a_problem_and_never_a_number(tmp_path, linear, kind
 
 
 def test_a_run_json_that_disagrees_is_refused_field_by_field(tmp_path):
-    path = RunFolder(tmp_path, tiny()).create("d1").path / "run.json"
+    path = RunFolder(tmp_path, tiny()).create_folder("d1").path / "run.json"
     values = read_json(path)
     values["run"] |= {"weight_decay": 0.5}  # as if the default had been another when this was run
     write_json(path, values)
     with pytest.raises(InputError, match=r"another experiment under the same name: weight_decay 0.5 there, 0.001 here"):
-        RunFolder(tmp_path, tiny()).create("d1")
-    other = RunFolder(tmp_path / "other", tiny()).create("d1")
+        RunFolder(tmp_path, tiny()).create_folder("d1")
+    other = RunFolder(tmp_path / "other", tiny()).create_folder("d1")
     with pytest.raises(InputError, match="data 'd1' there, 'd2' here"):
-        other.create("d2")
+        other.create_folder("d2")
 
 
 def test_an_unwritable_folder_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot be written .*; choose another place with --runs DIR"):
-        RunFolder(tmp_path / "file", tiny()).create("d1")
+        RunFolder(tmp_path / "file", tiny()).create_folder("d1")
     with pytest.raises(InputError, match="choose another place with --out DIR"):
-        files.writable(tmp_path / "file" / "out", "--out")
+        files.check_writable(tmp_path / "file" / "out", "--out")
 
 
 def test_writing_fails_whole(tmp_path, monkeypatch):

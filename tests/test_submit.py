@@ -21,13 +21,13 @@ from simclic.experiment import Job, load
 from simclic.files import read_json
 from simclic.schedule import processes as launch
 from simclic.schedule import records, snapshot, task
-from simclic.schedule.pack import Array
-from simclic.schedule.profile import parse
+from simclic.schedule.profile import parse_profile
 from simclic.schedule.state import Queue, job_state
-from simclic.schedule.status import states
+from simclic.schedule.status import read_states
 from simclic.schedule.submit import Submitted, choose_jobs, forget_failures
+from simclic.schedule.task_arrays import Array
 from simclic.schedule.work import WorkerOptions
-from simclic.store.claim import Busy, claimed, owner
+from simclic.store.claim import Busy, find_owner, hold_claim
 from simclic.store.run_folder import RunFolder
 
 pytest.importorskip("submitit", reason="no submitit here, which knows the keys of a profile")
@@ -45,8 +45,8 @@ def here(tmp_path, monkeypatch):
 
 
 def counts():
-    told = states([load(Path("table2.py"))], Path("runs"), Path("data"))
-    return {word: n for word, n in told.counts(told.jobs).items() if n}
+    told = read_states([load(Path("table2.py"))], Path("runs"), Path("data"))
+    return {word: n for word, n in told.count_states(told.jobs).items() if n}
 
 
 def test_in_the_background_of_this_machine_killed_and_gone_on_with(here):
@@ -60,8 +60,8 @@ def test_in_the_background_of_this_machine_killed_and_gone_on_with(here):
     run = load(here / "table2.py").jobs[0].run
     wait(lambda: len(RunFolder(here / "runs", run.name).log_rows()) > 2)
     (begun,) = records.list_launches(Path("runs"))
-    os.kill(owner(begun.folder)["pid"], signal.SIGTERM)
-    wait(lambda: owner(begun.folder) is None)
+    os.kill(find_owner(begun.folder)["pid"], signal.SIGTERM)
+    wait(lambda: find_owner(begun.folder) is None)
     told = json.loads(simclic("status", "table2.py", "--json"))
     (state,) = [job for job in told["jobs"] if (job["run"], job["stage"]) == (run.name, "pretrain")]
     assert (state["word"], state["why"]) == ("stopped", "stopped by SIGTERM, as scancel does")
@@ -107,8 +107,10 @@ def test_run_saves_at_a_step_boundary_when_it_is_asked_to_stop(here, number):
 
 def begun(runs, jobs, **values):
     """The only task of a launch, and what it tells."""
-    profile = parse("p", {"timeout_min": 60, **values})
-    made = records.write_launch([Array("pretrain", [jobs])], profile, snapshot.take(records.launches_folder(runs)), runs, runs)
+    profile = parse_profile("p", {"timeout_min": 60, **values})
+    made = records.write_launch(
+        [Array("pretrain", [jobs])], profile, snapshot.copy_code(records.launches_folder(runs)), runs, runs
+    )
     return made.find_task("pretrain-0", 0)
 
 
@@ -116,14 +118,14 @@ def stopped(one, minutes):
     """What becomes of a task that USR2 reaches after so many minutes."""
     state = task.TaskReport(one)
     state.began -= 60 * minutes
-    return task._stop(signal.SIGUSR2, state, Path("runs"), one.parse_jobs())
+    return task._stop_or_requeue(signal.SIGUSR2, state, Path("runs"), one.parse_jobs())
 
 
 @pytest.fixture
 def requeued(monkeypatch):
     """How often Slurm was asked to start this job again."""
     asked = []
-    monkeypatch.setattr(slurm, "requeue", lambda: asked.append(1))
+    monkeypatch.setattr(slurm, "requeue_this_job", lambda: asked.append(1))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     return asked
 
@@ -135,25 +137,25 @@ def progress(n):
 
 def test_too_many_time_limits_are_a_failure_that_says_how_to_go_on(here, requeued):
     one = begun(Path("runs"), [Job(tiny())], slurm_max_num_timeout=1)
-    assert stopped(one, minutes=20) == task.AGAIN  # a preemption, which counts for nothing
+    assert stopped(one, minutes=20) == task.UNFINISHED  # a preemption, which counts for nothing
     for n in range(2):
         state = task.TaskReport(one)
         state.began -= 60 * 59
         progress(n)
-        assert task._stop(signal.SIGUSR2, state, Path("runs"), one.parse_jobs()) == (task.AGAIN, 1)[n]
+        assert task._stop_or_requeue(signal.SIGUSR2, state, Path("runs"), one.parse_jobs()) == (task.UNFINISHED, 1)[n]
     assert len(requeued) == 2
     told = "pretrain: met its time limit 2 times, and slurm_max_num_timeout is 1; raise it in the profile"
-    assert RunFolder(Path("runs"), tiny()).failure("pretrain") == told
+    assert RunFolder(Path("runs"), tiny()).failure_text("pretrain") == told
 
 
 def test_two_time_limits_that_bring_nothing_further_are_no_loop(here, requeued):
     one = begun(Path("runs"), [Job(tiny())])
-    assert [stopped(one, minutes=m) for m in (59, 31, 20)] == [task.AGAIN] * 3  # once, and two preemptions
-    assert not RunFolder(Path("runs"), tiny()).failure("pretrain")
+    assert [stopped(one, minutes=m) for m in (59, 31, 20)] == [task.UNFINISHED] * 3  # once, and two preemptions
+    assert not RunFolder(Path("runs"), tiny()).failure_text("pretrain")
     assert stopped(one, minutes=59) == 1
     assert len(requeued) == 3
     told = "pretrain: two time limits of 60 minutes brought it no further; raise timeout_min in the profile"
-    assert RunFolder(Path("runs"), tiny()).failure("pretrain") == told
+    assert RunFolder(Path("runs"), tiny()).failure_text("pretrain") == told
 
 
 def test_a_time_limit_after_progress_is_none_too_many(here, requeued):
@@ -163,7 +165,7 @@ def test_a_time_limit_after_progress_is_none_too_many(here, requeued):
         state.began -= 60 * 59
         if n % 2:
             progress(n)
-        assert task._stop(signal.SIGUSR2, state, Path("runs"), one.parse_jobs()) == task.AGAIN
+        assert task._stop_or_requeue(signal.SIGUSR2, state, Path("runs"), one.parse_jobs()) == task.UNFINISHED
     assert len(requeued) == 5
 
 
@@ -171,12 +173,12 @@ def test_a_time_limit_in_a_bundle_brought_it_further(here, requeued):
     """What a fine-tuning grid has done shows in its checkpoint, before any of its settings is finished."""
     grid = Finetune(steps=3)
     one = begun(Path("runs"), [Job(tiny(), grid)])
-    RunFolder(Path("runs"), tiny()).create("data")
+    RunFolder(Path("runs"), tiny()).create_folder("data")
     for step in (1, 2, 3):
         state = task.TaskReport(one)
         state.began -= 60 * 59
         GridProgress(Path("runs"), tiny(), grid).save_bundle({"part": "grid", "settings": [], "step": step, "members": []})
-        assert task._stop(signal.SIGUSR2, state, Path("runs"), one.parse_jobs()) == task.AGAIN
+        assert task._stop_or_requeue(signal.SIGUSR2, state, Path("runs"), one.parse_jobs()) == task.UNFINISHED
     assert len(requeued) == 3
 
 
@@ -186,8 +188,8 @@ def test_a_requeue_that_slurm_refuses_is_told(here, monkeypatch, capsys):
     def refuse():
         raise slurm.Silent("scontrol: Requested operation is presently disabled")
 
-    monkeypatch.setattr(slurm, "requeue", refuse)
-    assert task._stop(signal.SIGUSR2, task.TaskReport(one), Path("runs"), one.parse_jobs()) == task.AGAIN
+    monkeypatch.setattr(slurm, "requeue_this_job", refuse)
+    assert task._stop_or_requeue(signal.SIGUSR2, task.TaskReport(one), Path("runs"), one.parse_jobs()) == task.UNFINISHED
     assert "cannot be put back into the queue (scontrol: Requested operation" in capsys.readouterr().err
     assert one.read_state()["word"] == "stopped"
 
@@ -198,45 +200,45 @@ def test_what_is_half_written_by_submitit_is_swept(here, monkeypatch):
     left, other = (one.launch.folder / one.array / f"{n}_0_result.pkl.save_tmp" for n in (7, 71))
     left.touch()
     other.touch()
-    task._sweep(one)
+    task._remove_half_written(one)
     assert (left.exists(), other.exists()) == (False, True)
 
 
 def test_a_copy_of_the_code_that_was_changed_is_refused(tmp_path):
-    folder = snapshot.take(tmp_path)
-    assert snapshot.take(tmp_path) == folder
+    folder = snapshot.copy_code(tmp_path)
+    assert snapshot.copy_code(tmp_path) == folder
     (folder / "simclic/plan.py").write_text("raise RuntimeError")
     (folder / "simclic/another.py").write_text("")
     with pytest.raises(
         InputError, match=r"is not the code that was submitted any more: another.py, plan.py differ; submit again"
     ):
-        snapshot.check(folder)
-    other = snapshot.take(tmp_path / "other")
+        snapshot.check_copy(folder)
+    other = snapshot.copy_code(tmp_path / "other")
     with pytest.raises(InputError, match=r"is imported here and not"):
-        snapshot.running(other)
+        snapshot.check_running_copy(other)
 
 
 def test_a_claim_of_the_same_job_before_its_restart_is_taken_over(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "12")
-    with claimed(tmp_path) as before:
-        with pytest.raises(Busy), claimed(tmp_path):
+    with hold_claim(tmp_path) as before:
+        with pytest.raises(Busy), hold_claim(tmp_path):
             pass
         monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-        with claimed(tmp_path), pytest.raises(Busy, match="was taken over by process"):
+        with hold_claim(tmp_path), pytest.raises(Busy, match="was taken over by process"):
             before()  # the old process, alive after all, publishes nothing
 
 
 def test_of_another_machine_slurm_is_asked(tmp_path, monkeypatch):
-    with claimed(tmp_path):
+    with hold_claim(tmp_path):
         there = json.loads((tmp_path / "owner.json").read_text()) | {"host": "elsewhere", "job": "12_3"}
     for lives, taken in ((True, False), (None, False), (False, True)):
         (tmp_path / "owner.json").write_text(json.dumps(there))
-        monkeypatch.setattr(slurm, "lives", lambda job, lives=lives: lives if job == "12_3" else None)
+        monkeypatch.setattr(slurm, "is_job_alive", lambda job, lives=lives: lives if job == "12_3" else None)
         if taken:
-            with claimed(tmp_path):
+            with hold_claim(tmp_path):
                 pass
         else:
-            with pytest.raises(Busy, match=re.escape("on elsewhere (job 12_3) is at work on it")), claimed(tmp_path):
+            with pytest.raises(Busy, match=re.escape("on elsewhere (job 12_3) is at work on it")), hold_claim(tmp_path):
                 pass
 
 
@@ -280,10 +282,10 @@ def test_what_failed_is_left_alone_until_it_is_asked_for(here):
     assert (found, told.failed) == (([Job(other)], [Job(other, LINEAR)]), 2)
     assert missing(work=work, retry=True)[0] == BOTH  # that and no more, even while its probe waits in vain
     assert missing({PROBE: "2"}, work=work, retry=True)[0] == BOTH
-    assert RunFolder(Path("runs"), tiny()).failure("pretrain")  # it is forgotten once it is submitted
+    assert RunFolder(Path("runs"), tiny()).failure_text("pretrain")  # it is forgotten once it is submitted
     before = forget_failures([*BOTH[0], *BOTH[1]], Path("runs"))
     assert list(before) == [RunFolder(Path("runs"), tiny()).failure_path("pretrain")]
-    assert not RunFolder(Path("runs"), tiny()).failure("pretrain")
+    assert not RunFolder(Path("runs"), tiny()).failure_text("pretrain")
 
 
 def test_a_damaged_record_is_named_and_nothing_is_submitted(here):
@@ -302,11 +304,11 @@ def test_a_damaged_record_is_named_and_nothing_is_submitted(here):
 
 def test_two_processes_never_compute_one_result(tmp_path):
     launch.run_locally([Job(tiny())], WorkerOptions(tmp_path, tmp_path), Console(file=io.StringIO()))
-    with claimed(tmp_path / tiny().name, f"owner-{LINEAR.name}"):
+    with hold_claim(tmp_path / tiny().name, f"owner-{LINEAR.name}"):
         outcome = launch.run_locally([Job(tiny(), LINEAR)], WorkerOptions(tmp_path, tmp_path), Console(file=io.StringIO()))
-    assert "is at work on it" in outcome.elsewhere[tiny().name]
+    assert "is at work on it" in outcome.postponed[tiny().name]
     assert not outcome.failures
-    assert not RunFolder(tmp_path, tiny()).failure()
+    assert not RunFolder(tmp_path, tiny()).failure_text()
 
 
 def test_a_claim_says_running_whatever_is_known_of_slurm(here, monkeypatch):
@@ -314,7 +316,7 @@ def test_a_claim_says_running_whatever_is_known_of_slurm(here, monkeypatch):
     monkeypatch.setenv("PATH", str(here))
     for job, name in ((Job(tiny()), "owner"), (Job(tiny(), LINEAR), f"owner-{LINEAR.name}")):
         (Path("runs") / tiny().name).mkdir(exist_ok=True)
-        with claimed(Path("runs") / tiny().name, name):
+        with hold_claim(Path("runs") / tiny().name, name):
             state = job_state(job, Path("runs"), Queue(Path("runs"), [job, job.encoder]))
         assert (state.state, state.job_id) == ("running", f"process {os.getpid()}")
         assert job_state(job, Path("runs"), Queue(Path("runs"), [job, job.encoder])).state != "running"
@@ -331,6 +333,6 @@ def test_sbatch_variables_do_not_reach_a_job(monkeypatch):
     for name in ("SBATCH_PARTITION", "SLURM_JOB_ID", "SLURM_CPU_BIND"):
         monkeypatch.setenv(name, "leak")
     monkeypatch.setenv("SLURM_CONF", "kept")
-    found = slurm.environment()
+    found = slurm.clean_environment()
     assert found["SLURM_CONF"] == "kept"
     assert not [name for name, value in found.items() if value == "leak"]

@@ -11,9 +11,9 @@ from conftest import tiny
 from sklearn.linear_model import RidgeClassifier
 
 from simclic import Table, load
-from simclic.cli.watch import found, sparkline
+from simclic.cli.watch import find_run_folder, sparkline
 from simclic.data.images import Images
-from simclic.experiment import How, Suite
+from simclic.experiment import ComputeOptions, Suite
 from simclic.files import read_json, write_json
 from simclic.methods.base import Step
 from simclic.report import render
@@ -102,7 +102,7 @@ def test_a_compiler_that_does_not_work_is_done_without(digits, tmp_path, monkeyp
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     f, record = loop.train(
-        tiny(epochs=1), digits, images, RunFolder(tmp_path, "a"), lambda share, note: None, options=How(compile=True)
+        tiny(epochs=1), digits, images, RunFolder(tmp_path, "a"), lambda share, note: None, options=ComputeOptions(compile=True)
     )
     assert record["compiled"] == "no: no compiler here"
     assert "warning: torch.compile does not work here (no compiler here); training without it" in capsys.readouterr().err
@@ -124,7 +124,7 @@ def test_watch_draws_the_curves(digits, tmp_path, capsys):
     assert "nothing: no such run" in err
     pretrain.pretrain(tiny(seed=1), digits, tmp_path, CPU)
     assert "more than one run" in told(capsys, "watch", "digits", "--runs", tmp_path)[2]
-    assert found(tmp_path, tiny().name) == tmp_path / tiny().name
+    assert find_run_folder(tmp_path, tiny().name) == tmp_path / tiny().name
 
 
 def test_a_sparkline_goes_from_lowest_to_highest():
@@ -151,7 +151,7 @@ def test_diverged_and_collapsed_stand_in_the_tables(tmp_path, linear):
     from stored import publish
 
     runs, wild, fallen = tmp_path / "runs", tiny(base_lr=1e30), tiny(perturbation="history")
-    RunFolder(runs, wild).create("d1")
+    RunFolder(runs, wild).create_folder("d1")
     RunFolder(runs, wild).record_failure("pretrain", "diverged: the loss is not finite at step 3")
     publish(runs, fallen, linear)
     path = RunFolder(runs, fallen).result_path(linear)
@@ -170,7 +170,7 @@ def test_probe_and_fine_tuning_take_images_from_wherever_they_are(digits, small,
     from simclic.methods.backbones import build_backbone
 
     f = build_backbone(tiny()).eval().requires_grad_(False)
-    RunFolder(tmp_path, tiny()).create("data")
+    RunFolder(tmp_path, tiny()).create_folder("data")
     scored = []
     for images in (Images(digits, 16, CPU), Images(digits, 16, CPU, resident=False)):
         tuned = finetune(FinetuneTask(small, f, digits, images, 0), GridProgress(tmp_path, tiny(), small))

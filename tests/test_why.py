@@ -223,7 +223,7 @@ def test_failed_and_broken_say_why(tmp_path):
     assert "broken: " + str(tmp_path) in text
     assert "is not a whole JSON file; move it away" in text
     run = tiny(perturbation="history")
-    RunFolder(tmp_path, run).create(named(run))
+    RunFolder(tmp_path, run).create_folder(named(run))
     RunFolder(tmp_path, run).record_failure("pretrain", "the loss is nan")
     (one,), text = why(tmp_path, "history", run)
     assert (one.state, one.needs) == ("waiting", ["its encoder failed: pretrain: the loss is nan"])
@@ -237,8 +237,8 @@ def test_failed_and_broken_say_why(tmp_path):
 
 
 def test_what_somebody_is_at_work_on(tmp_path):
-    folder = RunFolder(tmp_path, tiny()).create(named(tiny()))
-    with folder.claim():
+    folder = RunFolder(tmp_path, tiny()).create_folder(named(tiny()))
+    with folder.claim_work():
         (one,), text = why(tmp_path, "noise", tiny())
     assert one.state == "waiting"
     assert "waiting: for its pre-training, which is running\n" in text

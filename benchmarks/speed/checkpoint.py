@@ -16,7 +16,7 @@ from measuring import DEVICE, make_parser, measure_seconds, print_machine
 
 from simclic import Run, data
 from simclic.data.images import Images
-from simclic.experiment import USUAL, How
+from simclic.experiment import DEFAULT_COMPUTE, ComputeOptions
 from simclic.store.run_folder import RunFolder
 from simclic.train import checkpoint, loop
 
@@ -36,8 +36,8 @@ def main():
     trainings = [measure_small_training(Path(tempfile.mkdtemp())) for _ in range(repeats)]
     share = statistics.median(without / saving for saving, without in trainings)
     print(f"a small training with a checkpoint after each of its 22 steps: {share:.2f} of the speed without")
-    interval = 60 * USUAL.minutes
-    print(f"one checkpoint every {USUAL.minutes:.0f} minutes: {100 * save / interval:.2f} % more time")
+    interval = 60 * DEFAULT_COMPUTE.minutes
+    print(f"one checkpoint every {DEFAULT_COMPUTE.minutes:.0f} minutes: {100 * save / interval:.2f} % more time")
     print(f"ratio overhead {interval / (interval + save):.4f}")
 
 
@@ -58,7 +58,7 @@ def measure_small_training(folder):
     images, seconds = Images(digits, 16, DEVICE), []
     for minutes in (0.0, 1e9):
         (folder / str(minutes)).mkdir()
-        place, options = RunFolder(folder, str(minutes)), How(minutes=minutes)
+        place, options = RunFolder(folder, str(minutes)), ComputeOptions(minutes=minutes)
         record = loop.train(run, digits, images, place, lambda share, note: None, options=options)[1]
         seconds.append(record["seconds"])
     return seconds

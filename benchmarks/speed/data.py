@@ -24,7 +24,7 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Norma
 
 from simclic import data
 from simclic.data.images import Images
-from simclic.experiment import cores
+from simclic.experiment import count_cores
 
 SIZES = ((500, 375), (375, 500), (512, 384), (1024, 700))
 
@@ -77,7 +77,7 @@ def iterate_jpegs(folder):
     """Return a function that yields the batches of an epoch from JPEGs, decoded by persistent workers."""
     known = data.facts(str(folder))
     usual = Compose([Resize(224, InterpolationMode.BICUBIC), CenterCrop(224), ToTensor(), Normalize(known.mean, known.std)])
-    options = {"num_workers": cores(), "persistent_workers": True, "pin_memory": GPU}
+    options = {"num_workers": count_cores(), "persistent_workers": True, "pin_memory": GPU}
     loader = DataLoader(ImageFolder(folder, usual), 128, shuffle=True, **options)
 
     def iterate_epoch():

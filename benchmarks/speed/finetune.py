@@ -35,7 +35,7 @@ from simclic.data.images import Images
 from simclic.evaluate import finetune
 from simclic.evaluate.finetune import FinetuneTask, GridProgress, Member, Phase
 from simclic.evaluate.finetune.bundle import Bundle
-from simclic.experiment import How, cores
+from simclic.experiment import ComputeOptions, count_cores
 from simclic.methods.backbones import build_backbone, feature_width
 from simclic.store.run_folder import RunFolder
 from simclic.train.numerics import autocast
@@ -46,7 +46,7 @@ def main():
     parser = make_parser(__doc__)
     parser.add_argument("--steps", type=int, help="steps of each setting")
     quick, steps_option = (options := parser.parse_args()).quick, options.steps
-    torch.set_num_threads(cores() if GPU else 1)  # as many as a process of `simclic run` has
+    torch.set_num_threads(count_cores() if GPU else 1)  # as many as a process of `simclic run` has
     if GPU:
         name, size, batch, precision, steps, count = "resnet50", 224, 128, "bf16", 4 if quick else 20, 2000
     else:
@@ -65,7 +65,7 @@ def main():
         contenders = {
             "SimCLIC": lambda: train_grid(task, run),
             "SimCLIC, decoding each time": lambda: train_grid(task, run, room=0),
-            "SimCLIC, one member at a time": lambda: train_grid(replace(task, options=How(members=1)), run),
+            "SimCLIC, one member at a time": lambda: train_grid(replace(task, options=ComputeOptions(members=1)), run),
             "one DataLoader per setting": lambda: [train_separately(task, folder, *s) for s in few],
         }
         seconds = {name: measure_seconds(work)[0] for name, work in contenders.items()}
@@ -96,7 +96,7 @@ def warm_up(task):
 def train_grid(task, run, room=None):
     """Train all 56 settings: decoding, training and val scores; no refit. room: bytes for decoded whole images."""
     with tempfile.TemporaryDirectory() as place:
-        RunFolder(Path(place), run).create("data")
+        RunFolder(Path(place), run).create_folder("data")
         search = finetune.GridSearch(task, GridProgress(Path(place), run, task.protocol))
         if room is not None:
             search.train_batches.memory_budget = room
@@ -112,7 +112,7 @@ def train_separately(task, folder, lr, decay):
     bicubic, tail = InterpolationMode.BICUBIC, [ToTensor(), Normalize(known.mean, known.std)]
     cut = Compose([RandomResizedCrop(size, interpolation=bicubic), RandomHorizontalFlip(), *tail])
     whole = Compose([Resize(size, bicubic), CenterCrop(size), *tail])
-    options = {"batch_size": protocol.batch_size, "num_workers": cores(), "pin_memory": GPU}
+    options = {"batch_size": protocol.batch_size, "num_workers": count_cores(), "pin_memory": GPU}
 
     def make_loader(transform, index, **more):
         images = Subset(ImageFolder(f"{folder}/photographs", transform), index.tolist())
@@ -156,7 +156,7 @@ def measure_ceiling(task, run, rounds=5):
 
     def measure_loop():
         with tempfile.TemporaryDirectory() as place:
-            RunFolder(Path(place), run).create("data")
+            RunFolder(Path(place), run).create_folder("data")
             bundle, kept = Bundle(task, task.protocol.settings[-members:], "grid"), GridProgress(Path(place), run, task.protocol)
             return members * steps * size / measure_seconds(lambda: bundle.train(batches, train, kept))[0]
 

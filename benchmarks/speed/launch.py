@@ -52,7 +52,7 @@ def main():
     """Measure, print what was measured and the ratios."""
     quick = make_parser(__doc__).parse_args().quick
     try:
-        version = slurm.settings()["SLURM_VERSION"]
+        version = slurm.read_settings()["SLURM_VERSION"]
     except slurm.Silent as e:
         sys.exit(f'error: {e}; start one with: eval "$(slurm/testcluster/up)"')
     count, results = (8, 2_000) if quick else (40, 10_000)
@@ -78,7 +78,7 @@ def through_simclic(place, count):
     started = time.perf_counter()
     subprocess.run([*SIMCLIC, "submit", "table2.py", "--on", "profile.toml"], cwd=place, check=True, stdout=subprocess.DEVNULL)
     submitted = time.perf_counter() - started
-    while slurm.queue():
+    while slurm.read_queue():
         time.sleep(0.2)
     done = time.perf_counter() - started
     results = store.results(place / "runs")
@@ -112,7 +112,7 @@ executor.map_array(one, runs, [Path({str(place / "runs")!r})] * len(runs))
     started = time.perf_counter()
     subprocess.run([sys.executable, "-c", script], check=True)
     submitted = time.perf_counter() - started
-    while slurm.queue():
+    while slurm.read_queue():
         time.sleep(0.2)
     done = time.perf_counter() - started
     results = store.results(place / "runs")
@@ -130,7 +130,7 @@ def time_status(place, count):
     sizes = {"train": 1, "val": 1, "test": 10, "fit": 2}
     values = {"error": 10.0, "metric": "top-1", "chosen": {"l2": 1.0}, "curve": curve, "sizes": sizes, "seconds": 1.0}
     for job in load(place / "table2.py").jobs:
-        folder = RunFolder(runs, job.run).create("d").path
+        folder = RunFolder(runs, job.run).create_folder("d").path
         write_json(folder / "pretrain.json", {"schema": SCHEMA})
         RunFolder(runs, job.run).write_result(job.protocol, (values, truth, scores), data="d", device="cpu", threads=1)
     started = time.perf_counter()

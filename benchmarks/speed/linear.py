@@ -34,7 +34,7 @@ from simclic import Linear, Run, data
 from simclic.data.images import Images
 from simclic.evaluate.linear import newton
 from simclic.evaluate.linear.frozen import extract_features
-from simclic.experiment import cores
+from simclic.experiment import count_cores
 from simclic.train.pretrain import build_untrained
 
 GPU = torch.cuda.is_available()
@@ -48,9 +48,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="ends within a minute on two cores")
     quick = parser.parse_args().quick
-    torch.set_num_threads(cores())
+    torch.set_num_threads(count_cores())
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, scikit-learn {sklearn.__version__}"
-    print(f"{torch.cuda.get_device_name() if GPU else platform.machine()}, {cores()} cores; {versions}", flush=True)
+    print(f"{torch.cuda.get_device_name() if GPU else platform.machine()}, {count_cores()} cores; {versions}", flush=True)
     problems = {"photographs": (1200, 256, 20)} if quick else {"photographs": (2400, 512, 40), "overlapping": (2400, 512, 40)}
     problems_data = {name: make_features(*size, overlap=3.0 if name == "overlapping" else 1.0) for name, size in problems.items()}
     if not quick:
@@ -119,7 +119,7 @@ def compare_crowded(x, y):
     """Our path and the loop as published, while one process per core trains a network. Returns by how much we are ahead."""
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
-    crowd = [context.Process(target=train_forever, args=(theirs,), daemon=True) for _ in range(cores())]
+    crowd = [context.Process(target=train_forever, args=(theirs,), daemon=True) for _ in range(count_cores())]
     try:
         for process in crowd:
             process.start()
@@ -238,7 +238,7 @@ def until_near(name, step, fits, ours):
 def fastest_threads(x, y):
     """With how many threads scikit-learn is fastest here: more can be slower."""
     seconds = {}
-    for threads in dict.fromkeys((1, cores())):
+    for threads in dict.fromkeys((1, count_cores())):
         with threadpool_limits(threads), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             estimator, wide = LogisticRegression(max_iter=20, tol=1e-14), x.double().numpy()
@@ -272,7 +272,7 @@ def measure_memory():
 
 def solve_large(pipe):
     """The path, and what the kernel says of this process's memory, in GiB."""
-    torch.set_num_threads(cores())
+    torch.set_num_threads(count_cores())
     rng = torch.Generator().manual_seed(0)
     y = torch.arange(19_850) % 397
     x = torch.randn(397, 2048, generator=rng)[y].add_(torch.randn(19_850, 2048, generator=rng), alpha=3).relu_()

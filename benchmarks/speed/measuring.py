@@ -8,7 +8,7 @@ from multiprocessing import get_context
 
 import torch
 
-from simclic.experiment import cores
+from simclic.experiment import count_cores
 
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")
@@ -25,7 +25,7 @@ def print_machine(*modules):
     """Print the device, the number of cores and the versions of Python and these modules."""
     name = torch.cuda.get_device_name() if GPU else platform.processor() or platform.machine()
     versions = ", ".join(f"{m.__name__} {m.__version__}" for m in modules)
-    print(f"{name}, {cores()} cores; Python {platform.python_version()}, {versions}", flush=True)
+    print(f"{name}, {count_cores()} cores; Python {platform.python_version()}, {versions}", flush=True)
 
 
 def measure_seconds(work):

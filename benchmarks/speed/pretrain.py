@@ -23,7 +23,7 @@ from measuring import DEVICE, GPU, make_parser, measure_seconds, print_machine, 
 
 from simclic import Run, data
 from simclic.data.images import Images
-from simclic.experiment import How, cores
+from simclic.experiment import ComputeOptions, count_cores
 from simclic.methods.backbones import build_backbone, feature_width
 from simclic.store.run_folder import RunFolder
 from simclic.train import loop
@@ -40,8 +40,8 @@ def main():
     count = 2 * steps * size["batch_size"] * 5 // 8  # of which 80 % are trained on: an epoch is as many steps
     contenders = {"SimCLIC": measure_ours, "SimSiam, lightly": measure_simsiam, "BYOL, lightly": measure_byol}
     if GPU and not quick:
-        contenders["SimCLIC, --compile"] = partial(measure_ours, options=How(compile=True))
-        contenders["SimCLIC, --deterministic"] = partial(measure_ours, options=How(deterministic=True))
+        contenders["SimCLIC, --compile"] = partial(measure_ours, options=ComputeOptions(compile=True))
+        contenders["SimCLIC, --deterministic"] = partial(measure_ours, options=ComputeOptions(deterministic=True))
     with tempfile.TemporaryDirectory() as folder:
         write_photographs(Path(folder) / "photographs", count)
         data.load(f"{folder}/photographs", "ericsson", Path(folder), size["image_size"])
@@ -92,7 +92,7 @@ def measure_ours(folder, size, steps, options=None, rounds=5):
     def measure_training():
         with tempfile.TemporaryDirectory() as place:
             record = loop.train(
-                run, dataset, images, RunFolder(Path(place), "."), lambda share, note: None, options=options or How()
+                run, dataset, images, RunFolder(Path(place), "."), lambda share, note: None, options=options or ComputeOptions()
             )[1]
         return per_epoch * run.batch_size / record["seconds"]
 
@@ -162,7 +162,7 @@ def measure_peer(model, loss, transform, folder, size, steps):
     model = model.to(DEVICE).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.01, momentum=0.9, weight_decay=1e-4)
     images = ImageFolder(f"{folder}/photographs", transform)
-    workers = {"num_workers": cores(), "persistent_workers": True, "pin_memory": GPU}
+    workers = {"num_workers": count_cores(), "persistent_workers": True, "pin_memory": GPU}
     loader = DataLoader(images, size["batch_size"], shuffle=True, drop_last=True, **workers)
     source = chain.from_iterable(repeat(loader))
 

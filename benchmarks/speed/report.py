@@ -36,7 +36,7 @@ from simclic.data import FACTS
 from simclic.data.metrics import METRICS
 from simclic.experiment import PERTURBATIONS, Job
 from simclic.files import write_json
-from simclic.provenance import provenance
+from simclic.provenance import collect_provenance
 from simclic.store.result_file import SCHEMA
 from simclic.store.run_folder import RunFolder
 
@@ -108,7 +108,7 @@ def build_store(runs, jobs):
     with mock.patch("os.fsync"):
         for run, protocol in ((job.run, job.protocol) for job in jobs):
             digest = hashlib.sha256(run.dataset.encode()).hexdigest()[:16]
-            folder = RunFolder(runs, run).create(digest).path
+            folder = RunFolder(runs, run).create_folder(digest).path
             if run not in there:
                 there.add(run)
                 write_encoder_files(folder, run, rng)
@@ -130,7 +130,7 @@ def write_encoder_files(folder, run, rng):
         (folder / "log.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     record = {"schema": SCHEMA, "epochs": run.epochs, "last": rows[-1] if rows else {}, "collapsed": "", "resumed": []}
     where = {"compiled": "no", "seconds": 12.5, "device": "cpu", "threads": 1, "node": "n1", "job": "", "restarts": 0}
-    write_json(folder / "pretrain.json", {**record, **where, **provenance()})
+    write_json(folder / "pretrain.json", {**record, **where, **collect_provenance()})
 
 
 def make_result(run, protocol, rng):

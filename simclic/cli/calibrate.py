@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from simclic.cli import places, say
+from simclic.cli import add_place_arguments, print_line
 from simclic.experiment import load
 
 
@@ -13,7 +13,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(verb=calibrate)
     text = "whose kinds of work are measured, such as benchmarks/table2.py"
     parser.add_argument("exhibits", nargs="+", type=Path, metavar="EXHIBIT", help=text)
-    places(parser)
+    add_place_arguments(parser)
     parser.add_argument("--on", type=Path, metavar="PROFILE", help="measure on a node of this profile (on this machine)")
     parser.add_argument(
         "--wait", type=float, default=1800, metavar="SECONDS", help="with --on: how long to wait for the job (%(default)s)"
@@ -25,28 +25,28 @@ def calibrate(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from simclic import files
-    from simclic.progress import shown
+    from simclic.progress import show_progress
     from simclic.schedule import calibrate, cost, measure, profile
     from simclic.schedule import plan as planning
 
     suites, console = [load(path) for path in arguments.exhibits], Console()
-    files.writable(arguments.runs, "--runs")
+    files.check_writable(arguments.runs, "--runs")
     wanted = measure.list_workloads(planning.plan(suites, arguments.runs, arguments.data, verify=False).jobs.values())
-    on = profile.read(arguments.on) if arguments.on else None
-    target = profile.target(on) if on else cost.this_machine()
+    on = profile.read_profile(arguments.on) if arguments.on else None
+    target = profile.price_target(on) if on else cost.this_machine()
     try:
         if on and on.cluster == "slurm":
             with console.status("asking Slurm") as status:
                 rates, where = calibrate.measure_on_node(on, wanted, arguments.runs, arguments.wait, status.update)
         else:
-            with shown(console) as tell:
-                rates, where = calibrate.measure_here(wanted, tell, *([on.how] if on else []))
+            with show_progress(console) as tell:
+                rates, where = calibrate.measure_here(wanted, tell, *([on.compute] if on else []))
     except KeyboardInterrupt:
         print("\nstopped; nothing was stored", file=sys.stderr)
         return 130
     path = cost.write_rates(arguments.runs, target, rates, where)
     for rate in rates:
         times = ", ".join(f"{name} {1e3 * value:.3g} ms" for name, value in rate["seconds"].items() if not name.endswith(".cell"))
-        say(console, f"{rate['backbone']} at {rate['image_size']} pixels, {rate['precision']}: {times}")
-    say(console, f"measured on {where['processes']} x {where['device']}: {path}")
+        print_line(console, f"{rate['backbone']} at {rate['image_size']} pixels, {rate['precision']}: {times}")
+    print_line(console, f"measured on {where['processes']} x {where['device']}: {path}")
     return 0

@@ -5,7 +5,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from simclic.cli import runs
+from simclic.cli import add_runs_argument
 from simclic.text import count_noun, terminal_safe
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.epilog = MORE
     parser.add_argument("a", metavar="A", help="a folder of results such as runs/, or a commit: a hash, a tag, main~3")
     parser.add_argument("b", metavar="B", help="a second folder or commit, compared with A")
-    runs(parser)
+    add_runs_argument(parser)
     parser.add_argument("--all", action="store_true", help="list every cell, not only those that changed")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 

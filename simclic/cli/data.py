@@ -67,12 +67,12 @@ def list_(arguments: argparse.Namespace) -> int:
 def check(arguments: argparse.Namespace) -> int:
     """Everything that is wrong with each data set; exit code 1 if anything is."""
     from simclic.data import check as checking
-    from simclic.progress import shown
+    from simclic.progress import show_progress
 
     _check_names(arguments.names)
     console, results = _console(stderr=True), []
     for name in arguments.names:
-        with shown(console) as tell:
+        with show_progress(console) as tell:
             results.append(checking.check(name, arguments.data, tell))
         if not arguments.json:
             _print_checked(_console(), results[-1], arguments.data)
@@ -89,7 +89,7 @@ def prepare(arguments: argparse.Namespace) -> int:
     from simclic.data import FACTS, load
     from simclic.data.fetch import fetch
     from simclic.experiment import Run
-    from simclic.progress import shown
+    from simclic.progress import show_progress
 
     Run.checked("image_size", arguments.size)
     _check_names(arguments.names)
@@ -98,7 +98,7 @@ def prepare(arguments: argparse.Namespace) -> int:
         try:
             if name in FACTS:
                 fetch(name, arguments.data, lambda text: _print_line(console, text))
-            with shown(console) as tell:
+            with show_progress(console) as tell:
                 dataset = load(name, "ericsson", arguments.data, arguments.size, tell=tell)
         except InputError as e:
             print("\n".join(f"error: {line}" for line in str(e).splitlines()), file=sys.stderr)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from simclic.cli import found, runs
+from simclic.cli import add_runs_argument, find_run_folder
 from simclic.errors import InputError
 from simclic.experiment import Run
 
@@ -13,14 +13,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(verb=export_weights)
     parser.add_argument("run", metavar="RUN", help="the name of its folder, or the first letters of it")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to (RUN.safetensors here)")
-    runs(parser)
+    add_runs_argument(parser)
 
 
 def export_weights(arguments: argparse.Namespace) -> int:
     """Write the weights with a card, and print how to load them."""
     from simclic.store.run_folder import RunFolder
 
-    path = found(arguments.runs, arguments.run)
+    path = find_run_folder(arguments.runs, arguments.run)
     folder = RunFolder(path.parent, path.name)
     values, done = folder.run_record(), folder.encoder_record()
     if values is None or done is None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclic.cli import places, print_errors, say
+from simclic.cli import add_place_arguments, print_errors, print_line
 from simclic.errors import InputError
 from simclic.experiment import load
 from simclic.schedule.deletable import REASONS, Garbage, Item, Kind, bytes_on_disk, count_files
@@ -24,7 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(verb=gc)
     text = "whose runs and data are kept, a file such as benchmarks/table2.py; without one, all runs and data are kept"
     parser.add_argument("exhibits", nargs="*", type=Path, metavar="EXHIBIT", help=text)
-    places(parser)
+    add_place_arguments(parser)
     parser.add_argument("--yes", action="store_true", help="delete everything with which no result is lost, without asking")
     text = "delete runs and imported weights that no EXHIBIT asks for, too; their results are lost (asks unless --yes is given)"
     parser.add_argument("--runs-too", action="store_true", help=text)
@@ -54,11 +54,11 @@ def gc(arguments: argparse.Namespace) -> int:
         return 0
     deletion = delete_items(chosen, suites, arguments.runs, arguments.data)
     for line in deletion.skipped[:MAX_LINES]:
-        say(console, f"kept: {line}")
+        print_line(console, f"kept: {line}")
     if len(deletion.skipped) > MAX_LINES:
-        say(console, f"and {len(deletion.skipped) - MAX_LINES:,} more were kept")
+        print_line(console, f"and {len(deletion.skipped) - MAX_LINES:,} more were kept")
     files = deletion.files
-    say(console, f"deleted {count_noun(len(files), 'file')}: {format_bytes(bytes_on_disk(files.values()))} freed")
+    print_line(console, f"deleted {count_noun(len(files), 'file')}: {format_bytes(bytes_on_disk(files.values()))} freed")
     print_errors(deletion.problems)
     return int(bool(deletion.problems))
 
@@ -137,14 +137,14 @@ def _print_garbage(console: "Console", garbage: Garbage, arguments: argparse.Nam
         if items:
             console.print(f"\n{kind}", style="bold")
         for item in items[:MAX_ITEMS]:
-            say(console, f"  {item.path}: {format_bytes(count_files([item])[1])}")
+            print_line(console, f"  {item.path}: {format_bytes(count_files([item])[1])}")
         if len(items) > MAX_ITEMS:
-            say(console, f"  and {len(items) - MAX_ITEMS:,} more: --json")
+            print_line(console, f"  and {len(items) - MAX_ITEMS:,} more: --json")
     for reason, paths in garbage.left_alone.items():
         more = f" and {len(paths) - MAX_ITEMS:,} more" if len(paths) > MAX_ITEMS else ""
         text = f"\nleft alone: {', '.join(map(str, paths[:MAX_ITEMS]))}{more}: {reason}"
         console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
     if not arguments.exhibits:
-        say(console, "\nno exhibit is named: all features, decoded data and runs are kept")
+        print_line(console, "\nno exhibit is named: all features, decoded data and runs are kept")
     elif not arguments.runs_too and runs:
-        say(console, "\nruns go only with --runs-too")
+        print_line(console, "\nruns go only with --runs-too")

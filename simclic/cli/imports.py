@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from simclic.cli import runs
+from simclic.cli import add_runs_argument
 from simclic.errors import InputError
 from simclic.experiment.baselines import AS_STORED, METHODS, imported_path
 
@@ -17,7 +17,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="as its authors publish it, or a TensorFlow checkpoint's prefix")
     text = "pad as torchvision does, which made the stored rows of BYOL and SimCLR worse than the methods are"
     parser.add_argument("--as-stored", action="store_true", help=text)
-    runs(parser)
+    add_runs_argument(parser)
 
 
 def import_weights(arguments: argparse.Namespace) -> int:
@@ -36,7 +36,7 @@ def import_weights(arguments: argparse.Namespace) -> int:
     from simclic.weights import load as weights
     from simclic.weights import published
 
-    files.writable(imported_path(arguments.runs, name).parent, "--runs")
+    files.check_writable(imported_path(arguments.runs, name).parent, "--runs")
     wanted = build_backbone(Run(perturbation="none", epochs=0, image_size=224)).state_dict()
     backbone_state, card = published.convert_checkpoint(name, file, wanted)
     if arguments.as_stored:

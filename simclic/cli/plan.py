@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclic.cli import places, say
+from simclic.cli import add_place_arguments, print_line
 from simclic.errors import InputError
 from simclic.experiment import load
 from simclic.text import format_bytes, format_seconds
@@ -27,7 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `simclic plan`."""
     parser.set_defaults(verb=plan)
     parser.add_argument("exhibits", nargs="+", type=Path, metavar="EXHIBIT", help="a file such as benchmarks/table2.py")
-    places(parser)
+    add_place_arguments(parser)
     text = "the profile of the cluster that would run it, such as slurm/gpu.toml (this machine)"
     parser.add_argument("--on", type=Path, metavar="PROFILE", help=text)
     text = "show the jobs of one cell and why they are not done; name it by words such as 'table2 noise cifar10'"
@@ -56,9 +56,9 @@ def plan(arguments: argparse.Namespace) -> int:
     _print_lines(console, job_plan, costs)
     _print_costs(console, job_plan, costs)
     for problem in absent[:MAX_ABSENT]:
-        say(console, problem)
+        print_line(console, problem)
     if len(absent) > MAX_ABSENT:
-        say(console, f"{len(absent) - MAX_ABSENT} more data sets or weights are missing; list them with --json")
+        print_line(console, f"{len(absent) - MAX_ABSENT} more data sets or weights are missing; list them with --json")
     for job, reason in job_plan.job_problems.items():
         console.print(f"{job}: {reason}", highlight=False, markup=False, soft_wrap=True, style="red")
     return 0
@@ -109,10 +109,10 @@ def _propose_within(arguments: argparse.Namespace, suites: "list[Suite]", job_pl
     console.print(table, markup=False)
     for part, hours in proposal.out:
         price = "no price: a damaged file, or images that are not here" if math.isnan(hours) else f"{_format_hours(hours)} {unit}"
-        say(console, f"does not fit: {part} ({price})")
+        print_line(console, f"does not fit: {part} ({price})")
     if proposal.open:
-        say(console, f"claims that stay undecided: {', '.join(sorted(proposal.open))}")
-    say(console, f"{_format_hours(proposal.hours)} of {limit:g} {unit} on {target.name} ({target.kind})")
+        print_line(console, f"claims that stay undecided: {', '.join(sorted(proposal.open))}")
+    print_line(console, f"{_format_hours(proposal.hours)} of {limit:g} {unit} on {target.name} ({target.kind})")
     return 0
 
 
@@ -120,7 +120,7 @@ def read_target(on: Path | None) -> "Target":
     """Return what to price for: a profile, or this machine. Raise InputError for a bad profile."""
     from simclic.schedule import cost, profile
 
-    return profile.target(profile.read(on)) if on else cost.this_machine()
+    return profile.price_target(profile.read_profile(on)) if on else cost.this_machine()
 
 
 def _print_lines(console: "Console", job_plan: "Plan", costs: "PlanCost") -> None:
@@ -142,24 +142,28 @@ def _print_lines(console: "Console", job_plan: "Plan", costs: "PlanCost") -> Non
 def _print_costs(console: "Console", job_plan: "Plan", costs: "PlanCost") -> None:
     """Print the largest jobs, then the sums and where the prices are from."""
     if costs.unpriced_jobs:
-        say(console, f"no price for {len(costs.unpriced_jobs)} jobs: their images are not here")
+        print_line(console, f"no price for {len(costs.unpriced_jobs)} jobs: their images are not here")
     if not costs.prices:
-        say(console, "nothing else is left to do" if costs.unpriced_jobs else "nothing is left to do")
+        print_line(console, "nothing else is left to do" if costs.unpriced_jobs else "nothing is left to do")
         return
-    say(console, "largest:")
+    print_line(console, "largest:")
     for name, price in sorted(costs.prices.items(), key=lambda item: -item[1].seconds)[:MAX_JOBS]:
-        say(console, f"  {format_seconds(price.seconds):>9}  {name}  ({', '.join(job_plan.exhibits[name])}; {price.source})")
+        print_line(
+            console, f"  {format_seconds(price.seconds):>9}  {name}  ({', '.join(job_plan.exhibits[name])}; {price.source})"
+        )
     target, unit = costs.target, _unit(costs)
     sources = (
         f"{_format_cost(costs.device_hours(s), costs)} {unit} {source}" for source, s in sorted(costs.seconds_by_source.items())
     )
     wall = f"{format_seconds(costs.wall_seconds)} with {target.jobs_at_once} jobs at a time, without waiting in a queue"
-    say(console, f"{_format_cost(costs.device_hours(costs.seconds), costs)} {unit} on {target.name} ({target.kind}), {wall}")
-    say(
+    print_line(
+        console, f"{_format_cost(costs.device_hours(costs.seconds), costs)} {unit} on {target.name} ({target.kind}), {wall}"
+    )
+    print_line(
         console,
         f"disk: {format_bytes(costs.disk_after)} more at the end, at most {format_bytes(costs.disk_during)} while it runs",
     )
-    say(console, "prices: " + "; ".join(sources))
+    print_line(console, "prices: " + "; ".join(sources))
 
 
 def _unit(costs: "PlanCost") -> str:

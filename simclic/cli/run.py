@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclic.cli import how, places, print_errors, reports, say, stopped
-from simclic.experiment import How, Suite, load
+from simclic.cli import add_compute_arguments, add_out_argument, add_place_arguments, print_errors, print_line, report_stopped
+from simclic.experiment import ComputeOptions, Suite, load
 
 if TYPE_CHECKING:
     from simclic.schedule.plan import Plan
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 def add_run(parser: argparse.ArgumentParser) -> None:
     """The words after `simclic run`."""
     add_report(parser)
-    how(parser)
-    parser.set_defaults(verb=run)
+    add_compute_arguments(parser)
+    parser.set_defaults(verb=run_exhibits)
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
     """The words after `simclic report`."""
-    parser.set_defaults(verb=report)
+    parser.set_defaults(verb=report_exhibits)
     parser.add_argument("exhibits", nargs="+", type=Path, metavar="EXHIBIT", help="a file such as benchmarks/table2.py")
-    places(parser)
-    reports(parser, "report")
+    add_place_arguments(parser)
+    add_out_argument(parser, "report")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run_exhibits(arguments: argparse.Namespace) -> int:
     """Do what is missing, then report. One failure does not stop the rest."""
     from rich.console import Console
 
@@ -36,37 +36,39 @@ def run(arguments: argparse.Namespace) -> int:
     from simclic.schedule.processes import Outcome, run_locally
     from simclic.schedule.work import WorkerOptions
 
-    suites, made = _plan(arguments, verify=True)
-    ready = list_runnable_results(made)
-    files.writable(arguments.runs, "--runs")
+    suites, plan = _load_plan(arguments, verify=True)
+    ready = list_runnable_results(plan)
+    files.check_writable(arguments.runs, "--runs")
     _check_out(suites, arguments)
     console = Console()
-    print_errors([*made.absent.values(), *made.broken_jobs.values()])
+    print_errors([*plan.absent.values(), *plan.broken_jobs.values()])
     outcome = Outcome()
     if ready:
-        outcome = run_locally(ready, WorkerOptions(arguments.runs, arguments.data, How.of(arguments)), console)
+        outcome = run_locally(
+            ready, WorkerOptions(arguments.runs, arguments.data, ComputeOptions.from_arguments(arguments)), console
+        )
     if outcome.signal:
-        return stopped(outcome.signal)
-    if not ready and not made.absent:
-        say(console, "nothing to train" + ("" if made.job_problems else ": every result is there"))
-    told = outcome.failures | outcome.elsewhere
-    for reason in sorted(set(told.values())):
-        names = [name for name, why in told.items() if why == reason]
+        return report_stopped(outcome.signal)
+    if not ready and not plan.absent:
+        print_line(console, "nothing to train" + ("" if plan.job_problems else ": every result is there"))
+    failures = outcome.failures | outcome.postponed
+    for reason in sorted(set(failures.values())):
+        names = [name for name, why in failures.items() if why == reason]
         print_errors([f"{reason} ({names[0] if len(names) == 1 else f'{len(names)} runs'})"])
     for name, trace in outcome.crashes.items():
         print(f"\n{name}: {trace}", file=sys.stderr)
-    _render(suites, arguments, printed=tuple(made.broken_jobs.values()))
-    return int(bool(told or made.absent or made.broken_jobs))
+    _render_report(suites, arguments, printed=tuple(plan.broken_jobs.values()))
+    return int(bool(failures or plan.absent or plan.broken_jobs))
 
 
-def report(arguments: argparse.Namespace) -> int:
+def report_exhibits(arguments: argparse.Namespace) -> int:
     """Render what is there; exit code 1 if a result file cannot be trusted."""
-    suites, made = _plan(arguments, verify=False)  # reading the results verifies them
+    suites, plan = _load_plan(arguments, verify=False)  # reading the results verifies them
     _check_out(suites, arguments)
-    return _render(suites, arguments) or int(bool(made.broken_jobs))
+    return _render_report(suites, arguments) or int(bool(plan.broken_jobs))
 
 
-def _plan(arguments: argparse.Namespace, verify: bool) -> "tuple[list[Suite], Plan]":
+def _load_plan(arguments: argparse.Namespace, verify: bool) -> "tuple[list[Suite], Plan]":
     from simclic.schedule.plan import plan
 
     suites = [load(path) for path in arguments.exhibits]
@@ -78,10 +80,10 @@ def _check_out(suites: list[Suite], arguments: argparse.Namespace) -> None:
     from simclic import files
 
     for suite in suites:
-        files.writable(arguments.out / suite.name, "--out")
+        files.check_writable(arguments.out / suite.name, "--out")
 
 
-def _render(suites: list[Suite], arguments: argparse.Namespace, printed: tuple[str, ...] = ()) -> int:
+def _render_report(suites: list[Suite], arguments: argparse.Namespace, printed: tuple[str, ...] = ()) -> int:
     """Write the report. Print what is wrong with result files, except what was printed before."""
     from rich.console import Console
 
@@ -90,5 +92,5 @@ def _render(suites: list[Suite], arguments: argparse.Namespace, printed: tuple[s
     pages, problems = render(suites, arguments.runs, arguments.out)
     print_errors([problem for problem in problems if problem not in printed])
     for page in pages:
-        say(Console(), f"report: {page}")
+        print_line(Console(), f"report: {page}")
     return int(bool(problems))

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclic.cli import places, print_errors, say
+from simclic.cli import add_place_arguments, print_errors, print_line
 from simclic.errors import InputError
 from simclic.experiment import load
 from simclic.text import count_noun
@@ -13,61 +13,61 @@ if TYPE_CHECKING:
     from simclic.schedule.profile import Profile
 
 
-def add(parser: argparse.ArgumentParser) -> None:
+def add_submit(parser: argparse.ArgumentParser) -> None:
     """The words after `simclic submit`."""
-    parser.set_defaults(verb=submitted)
+    parser.set_defaults(verb=submit_exhibits)
     parser.add_argument("exhibits", nargs="+", type=Path, metavar="EXHIBIT", help="a file such as benchmarks/table2.py")
     parser.add_argument("--on", type=Path, required=True, metavar="PROFILE", help="a file such as slurm/gpu.toml")
-    places(parser)
+    add_place_arguments(parser)
 
 
-def submitted(arguments: argparse.Namespace, retry: bool = False) -> int:
+def submit_exhibits(arguments: argparse.Namespace, retry: bool = False) -> int:
     """Submit, and say what; exit code 1 if a part of it could not be."""
     from rich.console import Console
 
     from simclic import files
     from simclic.schedule import plan
-    from simclic.schedule.submit import submit
+    from simclic.schedule.submit import submit_jobs
 
     suites = [load(path) for path in arguments.exhibits]
-    profile = _profile(arguments)
-    made = plan.plan(suites, arguments.runs, arguments.data)
-    ready = plan.list_runnable_results(made)
-    files.writable(arguments.runs, "--runs")
-    problems = list(dict.fromkeys((*made.absent.values(), *made.broken_jobs.values())))
+    profile = _find_profile(arguments)
+    run_plan = plan.plan(suites, arguments.runs, arguments.data)
+    ready = plan.list_runnable_results(run_plan)
+    files.check_writable(arguments.runs, "--runs")
+    problems = list(dict.fromkeys((*run_plan.absent.values(), *run_plan.broken_jobs.values())))
     print_errors(problems)
-    told = submit(ready, profile, arguments.runs, arguments.data, retry)
+    result = submit_jobs(ready, profile, arguments.runs, arguments.data, retry)
     lines = []
-    for array, number in told.arrays:
+    for array, number in result.arrays:
         about = f", about {array.minutes / 60:.1f} device-hours" if array.minutes else ""
-        lines.append(f"{array.stage:9} {array.jobs:,} jobs in {count_noun(len(array.tasks), 'task')}{about}: {number}")
-    if told.queued:
-        lines.append(f"{told.queued:,} jobs wait or run already")
-    if told.later:
-        lines.append(f"{told.later:,} jobs wait for encoders that are made elsewhere: submit again once those are there")
-    if told.failed and not retry:
-        lines.append(f"{told.failed:,} jobs failed before, or wait for one that did: simclic status ... --retry-failed")
-    if told.refused:
-        left = sum(len(array.tasks) for array in told.left)
-        print_errors([f"Slurm refused: {told.refused}; {left:,} tasks are left: submit again once that is mended"])
-    if told.arrays:
+        lines.append(f"{array.stage:9} {array.job_count:,} jobs in {count_noun(len(array.tasks), 'task')}{about}: {number}")
+    if result.queued:
+        lines.append(f"{result.queued:,} jobs wait or run already")
+    if result.later:
+        lines.append(f"{result.later:,} jobs wait for encoders that are made elsewhere: submit again once those are there")
+    if result.failed and not retry:
+        lines.append(f"{result.failed:,} jobs failed before, or wait for one that did: simclic status ... --retry-failed")
+    if result.refused:
+        task_count = sum(len(array.tasks) for array in result.not_submitted)
+        print_errors([f"Slurm refused: {result.refused}; {task_count:,} tasks are left: submit again once that is mended"])
+    if result.arrays:
         lines.append(f"submitted; how it goes: simclic status {' '.join(map(str, arguments.exhibits))}")
-    elif not told.refused:
-        done = not (told.queued or told.failed or told.later or problems or retry)
+    elif not result.refused:
+        done = not (result.queued or result.failed or result.later or problems or retry)
         lines.append("nothing to submit" + (": every result is there" if done else ""))
     for line in lines:
-        say(Console(), line)
-    return int(bool(told.refused or problems))
+        print_line(Console(), line)
+    return int(bool(result.refused or problems))
 
 
-def _profile(arguments: argparse.Namespace) -> "Profile":
+def _find_profile(arguments: argparse.Namespace) -> "Profile":
     """The profile that was named, or the one of the last launch."""
     from simclic.schedule import profile, records
 
     if arguments.on:
-        return profile.read(arguments.on)
+        return profile.read_profile(arguments.on)
     names = {job.run.name for path in arguments.exhibits for job in load(path).jobs}
     for launch in records.list_launches(arguments.runs):
         if any(job["name"] in names for task in launch.list_tasks() for job in task.content):
-            return profile.parse(launch.values["profile"], launch.values["words"])
+            return profile.parse_profile(launch.values["profile"], launch.values["words"])
     raise InputError("nothing of this was submitted yet; say where with --on PROFILE")

@@ -4,7 +4,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING
 
-from simclic.cli import found, runs
+from simclic.cli import add_runs_argument, find_run_folder
 from simclic.experiment import Job, JobState, Run
 from simclic.store.run_folder import RunFolder
 
@@ -22,7 +22,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `simclic watch`."""
     parser.set_defaults(verb=watch)
     parser.add_argument("run", metavar="RUN", help="a folder below runs/, or the beginning of its name")
-    runs(parser)
+    add_runs_argument(parser)
 
 
 def watch(arguments: argparse.Namespace) -> int:
@@ -30,7 +30,7 @@ def watch(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.live import Live
 
-    path, console = found(arguments.runs, arguments.run), Console()
+    path, console = find_run_folder(arguments.runs, arguments.run), Console()
     folder = RunFolder(path.parent, path.name)
     if not console.is_terminal:
         console.print(draw_curves(folder, 80, state_word(folder)))
@@ -52,7 +52,7 @@ def state_word(folder: RunFolder) -> str:
         return UNKNOWN_RUN
     job = Job(Run.known(folder.recorded_fields))
     state = job_state(job, folder.runs, Queue(folder.runs, [job]))
-    return "nobody is at work on it" if state.state == JobState.MISSING else state.word
+    return "nobody is at work on it" if state.state == JobState.MISSING else state.status_word
 
 
 def draw_curves(folder: RunFolder, width: int, state: str) -> "Group":

@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simclic.cli import how, places, print_errors, reports, say, stopped
+from simclic.cli import add_compute_arguments, add_out_argument, add_place_arguments, print_errors, print_line, report_stopped
 from simclic.errors import InputError
-from simclic.experiment import USUAL, Finetune, How, Job, Linear, Protocol, Run
+from simclic.experiment import DEFAULT_COMPUTE, ComputeOptions, Finetune, Job, Linear, Protocol, Run
 from simclic.experiment.baselines import IMPORTED
 from simclic.experiment.run import is_file
 
@@ -31,7 +31,7 @@ def add_finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=5000, metavar="N", help="of each setting (%(default)s)")
     parser.add_argument("--augment", default="crop+flip", metavar="NAME", help="crop+flip or none (%(default)s)")
     parser.add_argument("--precision", default="bf16", metavar="NAME", help="bf16 or float32 (%(default)s)")
-    how(parser)
+    add_compute_arguments(parser)
 
 
 def _add_arguments(parser: argparse.ArgumentParser, verb: Any) -> None:
@@ -43,8 +43,8 @@ def _add_arguments(parser: argparse.ArgumentParser, verb: Any) -> None:
     parser.add_argument("--backbone", default="resnet50", metavar="NAME", help="whose weights these are, in timm (%(default)s)")
     parser.add_argument("--size", type=int, default=224, metavar="N", help="pixels along each side (%(default)s)")
     parser.add_argument("--split", default="ericsson", metavar="RULE", help="ericsson or paper (%(default)s)")
-    places(parser)
-    reports(parser, "picture")
+    add_place_arguments(parser)
+    add_out_argument(parser, "picture")
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
@@ -56,7 +56,7 @@ def run_probe(arguments: argparse.Namespace) -> int:
 def run_finetune(arguments: argparse.Namespace) -> int:
     """Compute the fine-tuning unless it is stored, then print its grid and the test error."""
     protocol = Finetune(steps=arguments.steps, augment=arguments.augment, precision=arguments.precision)
-    return _show_result(arguments, protocol, _fill_grid_table, How.of(arguments))
+    return _show_result(arguments, protocol, _fill_grid_table, ComputeOptions.from_arguments(arguments))
 
 
 def _declare_run(arguments: argparse.Namespace) -> Run:
@@ -74,7 +74,7 @@ def _declare_run(arguments: argparse.Namespace) -> Run:
     )  # fmt: skip
 
 
-def _show_result(arguments: argparse.Namespace, protocol: Protocol, fill: Any, options: How = USUAL) -> int:
+def _show_result(arguments: argparse.Namespace, protocol: Protocol, fill: Any, options: ComputeOptions = DEFAULT_COMPUTE) -> int:
     """Compute a result unless it is stored, then print it: as JSON, or as a table that `fill` fills, and sentences."""
     from rich.console import Console
     from rich.markup import escape
@@ -88,15 +88,15 @@ def _show_result(arguments: argparse.Namespace, protocol: Protocol, fill: Any, o
     run = _declare_run(arguments)
     if problem := data.explain_missing(run.dataset, arguments.data):
         raise InputError(problem)
-    files.writable(arguments.runs, "--runs")
+    files.check_writable(arguments.runs, "--runs")
     picture_folder = arguments.out / protocol.stage.replace("linear", "probe")
-    files.writable(picture_folder, "--out")
+    files.check_writable(picture_folder, "--out")
     console: Console = Console(stderr=arguments.json)
     # A stored result is not computed again, but weights and data are checked: the files may have changed.
     outcome = run_locally([Job(run, protocol)], WorkerOptions(arguments.runs, arguments.data, options), console)
     if outcome.signal:
-        return stopped(outcome.signal)
-    reasons = outcome.failures | outcome.elsewhere | outcome.crashes
+        return report_stopped(outcome.signal)
+    reasons = outcome.failures | outcome.postponed | outcome.crashes
     print_errors(list(reasons.values()))
     folder = RunFolder(arguments.runs, run)
     result = None if reasons else folder.read_result(protocol)
@@ -113,7 +113,7 @@ def _show_result(arguments: argparse.Namespace, protocol: Protocol, fill: Any, o
     console.print(table, highlight=False)
     basis = f"{result['metric']}, {result['sizes']['test']:,} images, {choice_text}"
     for line in (f"test error {result['error']:.2f} % ({basis})", *more, f"result: {path}", f"picture: {pictures[1]}"):
-        say(console, line)
+        print_line(console, line)
     return 0
 
 

@@ -29,7 +29,7 @@ __all__ = [
 SPLITS = ("ericsson", "paper")  # the split rules
 
 
-@files.readable()
+@files.report_unreadable()
 def explain_missing(name: str, root: Path) -> str:
     """What of the data set is not there at first sight, in one line with the way out; empty if it can be loaded.
 
@@ -52,7 +52,7 @@ def explain_missing(name: str, root: Path) -> str:
     return f"{home}: {what}; run: simclic data prepare {name} --data {root}"
 
 
-@files.readable()
+@files.report_unreadable()
 def list_images(name: str, root: Path) -> tuple[Facts, Listing]:
     """All images of a data set with their labels, and its facts, before any image is opened.
 

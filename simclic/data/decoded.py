@@ -24,7 +24,7 @@ from simclic import files
 from simclic.data import manifest
 from simclic.data.listing import Listing
 from simclic.errors import InputError
-from simclic.experiment import cores
+from simclic.experiment import count_cores
 from simclic.progress import Tell
 from simclic.text import format_bytes
 
@@ -167,7 +167,7 @@ def _decode_selection(chosen: Selection, sums: manifest.Sums, tell: Tell) -> man
         place.mkdir(parents=True, exist_ok=True)
         _sweep(place, chosen)
         _check_disk_space(place, math.prod(shape))
-        with files.temporary(place, f"{manifest.stem(chosen.name)}-{chosen.size}") as f:
+        with files.open_temporary(place, f"{manifest.stem(chosen.name)}-{chosen.size}") as f:
             header = io.BytesIO()
             np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
             h, seen = hashlib.sha256(), dict[str, ImageFile]()
@@ -177,7 +177,7 @@ def _decode_selection(chosen: Selection, sums: manifest.Sums, tell: Tell) -> man
             sums = sums if chosen.listing.holders else _remember_digests(chosen, seen)
             path = chosen.path(sums)
             files.write_bytes(path.with_suffix(".sha256"), f"{h.hexdigest()}\n".encode())
-            files.publish(f, path)
+            files.publish_file(f, path)
     except OSError as e:
         raise InputError(f"{place}: cannot be written ({e.strerror}); choose another place with --data DIR") from e
     return sums
@@ -243,8 +243,8 @@ def list_stored(root: Path) -> list[Stored]:
 
 def in_order(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     """`work` of each item on all cores, in order, a few ahead. PIL and hashing let go of Python's lock, so threads will do."""
-    with ThreadPoolExecutor(cores()) as pool:
-        for begun in keep_in_flight((pool.submit(work, item) for item in items), 4 * cores()):
+    with ThreadPoolExecutor(count_cores()) as pool:
+        for begun in keep_in_flight((pool.submit(work, item) for item in items), 4 * count_cores()):
             yield begun.result()
 
 

@@ -81,4 +81,4 @@ def _read_failure(runs: Path, run: Run) -> str:
         folder.check_run_json()
     except Broken as e:
         return str(e)
-    return folder.failure()
+    return folder.failure_text()

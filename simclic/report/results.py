@@ -22,7 +22,7 @@ class Results:
 
     def __init__(self, runs: Path) -> None:
         self.runs = runs
-        self.all = store.rows(runs)
+        self.all = store.list_result_rows(runs)
         self.frame = store.results(runs, self.all)
         self._at = {f"{row['name']}/{row['protocol']}": i for i, row in enumerate(self.all)}
         self._contributions = cache(self._read_contributions)

@@ -85,7 +85,7 @@ def read_sides(first: str, second: str, runs: Path) -> tuple[Side, Side]:
 
 
 def _read_folder(folder: Path) -> Side:
-    with files.readable():
+    with files.report_unreadable():
         paths = [
             path
             for inner in sorted(folder.iterdir())

@@ -13,7 +13,7 @@ from simclic import files, slurm
 from simclic.errors import InputError
 from simclic.schedule import records, snapshot
 from simclic.schedule.profile import Profile
-from simclic.schedule.submit import asking, executor_for
+from simclic.schedule.submit import executor_for, talk_to_sbatch
 
 Question = Callable[[], dict[str, Any]]  # runs on a node; what it returns becomes JSON
 
@@ -43,17 +43,17 @@ def ask_nodes(
     folder, answers, jobs = records.make_question_folder(runs, verb), dict[str, Answer](), dict[str, str]()
     gone: dict[str, float] = {}  # when a job had left the queue: a shared file system may show its answer some seconds later
     try:
-        code = snapshot.take(folder.parent)
+        code = snapshot.copy_code(folder.parent)
         for stage, question in questions.items():
             try:
-                with asking():
+                with talk_to_sbatch():
                     executor = executor_for(profile, stage, folder / stage, f"simclic-{verb}", code)
-                    jobs[stage] = executor.submit(_answer, folder / f"{stage}.json", code, Path.cwd(), question).job_id
+                    jobs[stage] = executor.submit(_write_answer, folder / f"{stage}.json", code, Path.cwd(), question).job_id
             except InputError as e:
                 answers[stage] = Answer(problem=str(e), way="mend the profile")
         ends = time.monotonic() + seconds
         while waiting := {stage: job for stage, job in jobs.items() if stage not in answers}:
-            queue, now = slurm.queue(), time.monotonic()
+            queue, now = slurm.read_queue(), time.monotonic()
             for stage, job in waiting.items():
                 path = folder / f"{stage}.json"
                 if path.exists():
@@ -68,15 +68,15 @@ def ask_nodes(
         return answers
     finally:
         with suppress(slurm.Silent):
-            slurm.cancel({job for stage, job in jobs.items() if not (folder / f"{stage}.json").exists()})
+            slurm.cancel_jobs({job for stage, job in jobs.items() if not (folder / f"{stage}.json").exists()})
         if not any("without an answer" in answer.problem for answer in answers.values()):
             rmtree(folder, ignore_errors=True)
 
 
-def _answer(path: Path, code: Path, cwd: Path, question: Question) -> None:
+def _write_answer(path: Path, code: Path, cwd: Path, question: Question) -> None:
     """On a node: write the answer where the process that asked can read it."""
     try:
-        snapshot.running(code)
+        snapshot.check_running_copy(code)
         os.chdir(cwd)
         answer: dict[str, Any] = {"content": question()}
     except (InputError, OSError) as e:

@@ -14,22 +14,22 @@ from typing import Any
 
 from simclic import files
 from simclic.errors import Diverged, InputError
-from simclic.experiment import USUAL, How
+from simclic.experiment import DEFAULT_COMPUTE, ComputeOptions
 from simclic.progress import Tell
 from simclic.schedule.ask_nodes import ask_nodes
 from simclic.schedule.child import leave_with_parent
 from simclic.schedule.measure import Workload, measure_workloads
-from simclic.schedule.processes import server
+from simclic.schedule.processes import start_server
 from simclic.schedule.profile import Profile
 
 Rates = list[dict[str, Any]]
 Measured = tuple[Rates, dict[str, Any]]  # rates, and where they are from
 
 
-def measure_here(workloads: Sequence[Workload], tell: Tell, options: How = USUAL) -> Measured:
+def measure_here(workloads: Sequence[Workload], tell: Tell, options: ComputeOptions = DEFAULT_COMPUTE) -> Measured:
     """Measure on this machine. Raise InputError if a process fails."""
     asked = time.time()
-    context, devices, threads = server(options)
+    context, devices, threads = start_server(options)
     begun, pool = time.time(), ProcessPoolExecutor(len(devices), context)
     with TemporaryDirectory() as name:  # ours, since processes may be killed
         folders = [Path(name) / str(i) for i in range(len(devices))]
@@ -91,13 +91,13 @@ def measure_on_node(
 ) -> Measured:
     """Measure on a node of a profile, in one small job. Raise InputError if it does not answer within `seconds`."""
     (answer,) = ask_nodes(
-        profile, runs, "calibrate", {"pretrain": partial(_answer_on_node, workloads, profile.how)}, seconds, say
+        profile, runs, "calibrate", {"pretrain": partial(_answer_on_node, workloads, profile.compute)}, seconds, say
     ).values()
     if answer.problem:
         raise InputError(f"{answer.problem}; {answer.way}" if answer.way else f"job {answer.job}: {answer.problem}")
     return answer.content["rates"], {**answer.content["where"], "job": answer.job}
 
 
-def _answer_on_node(workloads: Sequence[Workload], options: How) -> dict[str, Any]:
+def _answer_on_node(workloads: Sequence[Workload], options: ComputeOptions) -> dict[str, Any]:
     rates, where = measure_here(workloads, lambda share, note: print(f"{share:.0%} {note}", flush=True), options)
     return {"rates": rates, "where": {**where, "node": os.uname().nodename}}

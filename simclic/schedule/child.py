@@ -20,9 +20,9 @@ from simclic.store.claim import Busy
 from simclic.store.run_files import DIVERGED
 
 
-def child(pipe: Connection, jobs: Sequence[Job], options: WorkerOptions, prices: Mapping[Job, float]) -> None:
+def run_child(pipe: Connection, jobs: Sequence[Job], options: WorkerOptions, prices: Mapping[Job, float]) -> None:
     """Work, and say what became of it. A user's mistake is a line, a programming error a traceback."""
-    stop.listen()  # what it says when it is stopped is cleaned up on the way out
+    stop.handle_signals()  # what it says when it is stopped is cleaned up on the way out
     leave_with_parent()
     os.chdir(options.folder)
     import torch
@@ -33,7 +33,7 @@ def child(pipe: Connection, jobs: Sequence[Job], options: WorkerOptions, prices:
     gc.freeze()  # no collection looks through what is imported by now, which takes half a second
     torch.set_num_threads(options.threads)
     threadpool_limits(options.threads)
-    torch.use_deterministic_algorithms(options.how.deterministic)
+    torch.use_deterministic_algorithms(options.compute.deterministic)
 
     def tell(share: float, note: str) -> None:
         pipe.send(("share", (share, note)))
@@ -55,13 +55,13 @@ def child(pipe: Connection, jobs: Sequence[Job], options: WorkerOptions, prices:
         pipe.send(("stopped", f"{e.filename or options.runs}: {e.strerror}{way}"))
     except Exception as e:
         if is_out_of_memory(e):
-            pipe.send(("stopped", _too_much(options.device, open_stage(jobs, options.runs), jobs[0].run)))
+            pipe.send(("stopped", _explain_memory(options.device, open_stage(jobs, options.runs), jobs[0].run)))
             return
         pipe.send(("crashed", traceback.format_exc()))
         sys.exit(1)
 
 
-def _too_much(device: str, stage: str, run: Run) -> str:
+def _explain_memory(device: str, stage: str, run: Run) -> str:
     what = f"batches of {run.batch_size} at {run.image_size} pixels" if stage == "pretrain" else f"the stage {stage!r}"
     return f"{device} has not enough memory for {what}; use a larger one, or fewer processes on it"
 

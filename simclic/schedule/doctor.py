@@ -12,7 +12,7 @@ from typing import Any
 
 from simclic import data, files, slurm
 from simclic.errors import InputError
-from simclic.experiment import cores
+from simclic.experiment import count_cores
 from simclic.schedule.ask_nodes import ask_nodes
 from simclic.schedule.profile import STAGES, Profile
 from simclic.text import format_bytes
@@ -23,38 +23,38 @@ class Finding:
     """One thing that was looked at. well: None if it could not be told. way: out of what is wrong."""
 
     what: str
-    well: bool | None
-    told: str
+    passed: bool | None
+    text: str
     way: str = ""
 
 
-def machine(runs: Path, root: Path, datasets: Iterable[str], gpus: int = 0) -> list[Finding]:
+def check_machine(runs: Path, root: Path, datasets: Iterable[str], gpus: int = 0) -> list[Finding]:
     """What a process here can do: import torch, see GPUs, write runs, find data. gpus: how many there have to be."""
-    found = [Finding("Python", True, f"{platform.python_version()} on {platform.node()}, {cores()} cores for a process")]
+    findings = [Finding("Python", True, f"{platform.python_version()} on {platform.node()}, {count_cores()} cores for a process")]
     try:
         import torch
         import torchvision
 
-        found.append(Finding("torch", True, f"{torch.__version__}, torchvision {torchvision.__version__}"))
+        findings.append(Finding("torch", True, f"{torch.__version__}, torchvision {torchvision.__version__}"))
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        told = f"{len(names)} x {', '.join(dict.fromkeys(names))}" if names else "none; everything is computed on the CPU"
+        text = f"{len(names)} x {', '.join(dict.fromkeys(names))}" if names else "none; everything is computed on the CPU"
         way = "ask for it with gpus_per_node or slurm_gres" if not gpus else "does this torch fit the driver?"
-        found.append(Finding("GPU", len(names) >= gpus, told, way))
+        findings.append(Finding("GPU", len(names) >= gpus, text, way))
     except (ImportError, OSError) as e:
-        found.append(Finding("torch", False, f"does not start: {e}", "pip install -c constraints.txt -e ."))
+        findings.append(Finding("torch", False, f"does not start: {e}", "pip install -c constraints.txt -e ."))
     try:
-        files.writable(runs, "--runs")
+        files.check_writable(runs, "--runs")
         free = format_bytes(shutil.disk_usage(runs).free)
-        found.append(Finding("runs", True, f"{runs.absolute()} can be written, {free} free"))
+        findings.append(Finding("runs", True, f"{runs.absolute()} can be written, {free} free"))
     except InputError as e:
-        found.append(Finding("runs", False, str(e)))
+        findings.append(Finding("runs", False, str(e)))
     for name in dict.fromkeys(datasets):
         problem = data.explain_missing(name, root)
-        found.append(Finding(f"data {name}", not problem, problem or "is there"))
-    return found
+        findings.append(Finding(f"data {name}", not problem, problem or "is there"))
+    return findings
 
 
-def cluster(
+def check_cluster(
     profile: Profile, runs: Path, root: Path, datasets: list[str], wait: float, say: Callable[[str], None]
 ) -> list[Finding]:
     """What Slurm and its nodes say to a profile: one small job for each kind of task, submitted exactly as the real ones.
@@ -62,31 +62,35 @@ def cluster(
     wait: seconds for these to answer; what has not answered then is cancelled, and that is a finding.
     """
     try:
-        settings = slurm.settings()
+        settings = slurm.read_settings()
     except slurm.Silent as e:
         return [Finding("Slurm", False, str(e), "doctor runs where sbatch does")]
-    found = [Finding("Slurm", True, f"{settings.get('SLURM_VERSION', '?')}, arrays of up to {settings.get('MaxArraySize', '?')}")]
+    findings = [
+        Finding("Slurm", True, f"{settings.get('SLURM_VERSION', '?')}, arrays of up to {settings.get('MaxArraySize', '?')}")
+    ]
     if settings.get("JobRequeue") == "0":
-        found.append(Finding("requeue", None, "JobRequeue=0: off by default; simclic asks for it job by job"))
+        findings.append(Finding("requeue", None, "JobRequeue=0: off by default; simclic asks for it job by job"))
     try:
-        slurm.history({"1"})
-        found.append(Finding("accounting", True, "sacct answers"))
+        slurm.read_history({"1"})
+        findings.append(Finding("accounting", True, "sacct answers"))
     except slurm.Silent as e:
-        found.append(Finding("accounting", None, f"{e}; why a job left the queue is then known only if it says so itself"))
+        findings.append(Finding("accounting", None, f"{e}; why a job left the queue is then known only if it says so itself"))
     if leaks := sorted(k for k in os.environ if k.startswith("SBATCH_")):
-        found.append(Finding("environment", None, f"{', '.join(leaks)} would override the profile: left out"))
+        findings.append(Finding("environment", None, f"{', '.join(leaks)} would override the profile: left out"))
     kinds: dict[str, list[str]] = {}
     for stage in STAGES:
         kinds.setdefault(json.dumps(profile.stages[stage], sort_keys=True, default=str), []).append(stage)
     titles = {stages[0]: ", ".join(stages) if len(kinds) > 1 else "every stage" for stages in kinds.values()}
     questions = {s: partial(_machine_json, runs.absolute(), root.absolute(), datasets, profile.gpus(s)) for s in titles}
     for stage, answer in ask_nodes(profile, runs, "doctor", questions, wait, say).items():
-        found += [replace(f, what=f"{titles[stage]}: {f.what}") for f in (Finding(**f) for f in answer.content.get("found", ()))]
+        findings += [
+            replace(f, what=f"{titles[stage]}: {f.what}") for f in (Finding(**f) for f in answer.content.get("found", ()))
+        ]
         if answer.problem:
-            told = f"{answer.problem}: {answer.queued}" if answer.queued else answer.problem
-            found.append(Finding(titles[stage], False if answer.final else None, told, answer.way))
-    return found
+            text = f"{answer.problem}: {answer.queued}" if answer.queued else answer.problem
+            findings.append(Finding(titles[stage], False if answer.final else None, text, answer.way))
+    return findings
 
 
 def _machine_json(runs: Path, root: Path, datasets: list[str], gpus: int) -> dict[str, Any]:
-    return {"found": [vars(finding) for finding in machine(runs, root, datasets, gpus)]}
+    return {"found": [vars(finding) for finding in check_machine(runs, root, datasets, gpus)]}

@@ -20,7 +20,7 @@ from simclic.experiment.run import is_file, split_part
 from simclic.schedule import records, snapshot
 from simclic.schedule.deletable import Deletion, Garbage, Item, Kind, files_below, is_folder, is_old, list_folder, make_item
 from simclic.schedule.state import job_state
-from simclic.store.claim import Busy, claimed, is_claim, is_claimed
+from simclic.store.claim import Busy, hold_claim, is_claim, is_claimed
 from simclic.store.run_files import FileKind, StoredFile
 from simclic.store.run_folder import RunFolder, run_folders
 
@@ -72,8 +72,8 @@ class _Inventory:
         self.runs, self.root, self.garbage = runs, root, garbage
         self.folders = {folder.path: folder for folder in run_folders(runs)}
         self.places: dict[Path, tuple[Callable[[Path, Garbage], Iterator[Item]], Claim]] = {
-            runs / ".launches": (self._list_launch_items, partial(claimed, runs / ".launches", "submitting")),
-            **{path: (self._list_run_items, folder.claim) for path, folder in self.folders.items()},
+            runs / ".launches": (self._list_launch_items, partial(hold_claim, runs / ".launches", "submitting")),
+            **{path: (self._list_run_items, folder.claim_work) for path, folder in self.folders.items()},
             imported_path(runs, "").parent: (self._list_imported_weights, nullcontext),
             runs: (lambda at, _: (make_item(p, Kind.LEFTOVERS, at) for p in list_folder(at)
                                   if files.intended_name(p) == "probe" and is_old(p)), nullcontext),
@@ -113,7 +113,7 @@ class _Inventory:
         claims = [item for item in items if item.kind == Kind.LEFTOVERS and is_claim(item.path)]
         for item in claims:
             if not item.path.parent.is_symlink():
-                with claimed(item.path.parent, item.path.stem):  # takes over what is dead, and lets it go
+                with hold_claim(item.path.parent, item.path.stem):  # takes over what is dead, and lets it go
                     deletion.files |= item.files
         others = [item for item in items if item not in claims]
         with self.places[place][1]() if others else nullcontext():
@@ -138,7 +138,7 @@ class _Inventory:
         if folder.name in self.runs_at_work or folder.is_at_work:
             garbage.leave_alone(place, "a process is at work on it, or a waiting job will be")
             return
-        stored = list(folder.files())
+        stored = list(folder.list_files())
         kinds = {file.path: kind for file in stored if (kind := self._deletable_kind(folder, file, garbage))}
         yield from (make_item(path, kind, place) for path, kind in kinds.items())
         if self.needed is None or folder.name in self.needed_names:

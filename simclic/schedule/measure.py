@@ -214,4 +214,4 @@ class _Benchmark:
     def _run_folder(self, run: Run) -> RunFolder:
         """Return a new, empty run folder."""
         self.count += 1
-        return RunFolder(self.folder / str(self.count), run).create(self.digits.digest)
+        return RunFolder(self.folder / str(self.count), run).create_folder(self.digits.digest)

@@ -16,9 +16,9 @@ from rich.console import Console
 
 from simclic import stop
 from simclic.errors import InputError
-from simclic.experiment import How, Job, Run, cores
-from simclic.progress import bar
-from simclic.schedule.child import child, count_gpus
+from simclic.experiment import ComputeOptions, Job, Run, count_cores
+from simclic.progress import make_bar
+from simclic.schedule.child import count_gpus, run_child
 from simclic.schedule.work import WorkerOptions, decode_data, fail_jobs, group_by_run, price_jobs
 
 
@@ -43,7 +43,7 @@ class Process:
         return self.jobs[0].run
 
     @property
-    def left(self) -> float | None:
+    def seconds_left(self) -> float | None:
         """The seconds that it may still take; None while that is not known."""
         gained = self.share - (self.first or 0.0)
         return (time.monotonic() - self.began) * (1 - self.share) / gained if gained > 0 else None
@@ -56,7 +56,7 @@ class Outcome:
     finished: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     crashes: dict[str, str] = field(default_factory=dict)  # programming errors: the traceback
-    elsewhere: dict[str, str] = field(default_factory=dict)  # another process is at work on it, or has yet to
+    postponed: dict[str, str] = field(default_factory=dict)  # another process is at work on it, or has yet to
     busy: bool = False  # is any of that being done by another process right now?
     saved: list[str] = field(default_factory=list)  # asked to stop before the end
     signal: int = 0  # what stopped it
@@ -69,7 +69,7 @@ def run_locally(
     jobs: Iterable[Job], options: WorkerOptions, console: Console, watch: Watch = lambda running, outcome: None,
     stopped: list[int] | None = None,
 ) -> Outcome:  # fmt: skip
-    """Do jobs on this machine, how.per_gpu processes on each GPU, or one single-threaded process per core without a GPU.
+    """Do jobs on this machine, compute.per_gpu processes on each GPU, or one single-threaded process per core without a GPU.
 
     One failure does not stop the others. On SIGINT, SIGTERM or SIGUSR2 the processes save what can be saved and end;
     outcome.signal says which it was. watch: called now and then with what is running. stopped: signals that came before this was
@@ -101,8 +101,8 @@ def _run_all(
     sums = [1.0 + sum(each.values()) for each in prices]
     order = sorted(range(len(groups)), key=lambda i: -sums[i])  # the longest first, so that all cores end together
     running: list[Process] = []
-    with _Progress(console, sum(sums), len(groups)) as progress:
-        context, idle, threads = server(options.how)
+    with _RunProgress(console, sum(sums), len(groups)) as progress:
+        context, idle, threads = start_server(options.compute)
         options = replace(options, threads=threads, folder=os.getcwd())
         idle = idle[: len(groups)]
         console.print(f"computing on {', '.join(dict.fromkeys(idle))}, {len(idle)} at a time", highlight=False)
@@ -110,20 +110,20 @@ def _run_all(
             while (order or running) and not stopped:
                 while order and idle:
                     i = order.pop(0)
-                    running.append(_start(context, groups[i], replace(options, device=idle.pop(0)), prices[i], sums[i]))
-                for process in _listen(running):
+                    running.append(_start_process(context, groups[i], replace(options, device=idle.pop(0)), prices[i], sums[i]))
+                for process in _receive_messages(running):
                     running.remove(process)
                     idle.append(process.device)
-                    _conclude(process, outcome, options.runs, progress)
-                progress.show(sum(p.share * p.price for p in running), outcome)
+                    _record_outcome(process, outcome, options.runs, progress)
+                progress.update_bar(sum(p.share * p.price for p in running), outcome)
                 watch(running, outcome)
         finally:
-            _end(running, outcome, stopped)
+            _stop_processes(running, outcome, stopped)
     if outcome.saved and not stopped:  # somebody stopped single processes
         outcome.failures |= dict.fromkeys(outcome.saved, "its process was asked to stop; the same command goes on from there")
 
 
-def _end(running: list[Process], outcome: Outcome, stopped: list[int]) -> None:
+def _stop_processes(running: list[Process], outcome: Outcome, stopped: list[int]) -> None:
     """Ask the processes to save and end, again and again: they do not listen while they start. A second Ctrl-C does not wait."""
     asked = 0.0
     while running:
@@ -131,19 +131,19 @@ def _end(running: list[Process], outcome: Outcome, stopped: list[int]) -> None:
         for process in running if impatient or time.monotonic() - asked > 5 else ():
             (process.process.kill if impatient else process.process.terminate)()
         asked = time.monotonic() if time.monotonic() - asked > 5 else asked
-        _listen(running)  # a full pipe would keep them from ending
+        _receive_messages(running)  # a full pipe would keep them from ending
         for process in [p for p in running if not p.process.is_alive()]:
             running.remove(process)
             outcome.saved.append(process.run.name)
 
 
-def server(how: How) -> tuple[Any, list[str], int]:
+def start_server(compute: ComputeOptions) -> tuple[Any, list[str], int]:
     """A process server that has torch imported already, the devices of this machine, and CPU threads per process."""
     # Read when torch and numpy are imported in the server. One thread each: results do not depend on the number of cores.
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     # A thread that waits by spinning keeps the core from the one it waits for: on a crowded node, 30 times the time.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    if how.deterministic:
+    if compute.deterministic:
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when a GPU is first used
     context = multiprocessing.get_context("forkserver")
     preload = ("simclic.schedule.work", "simclic.train.pretrain", "simclic.evaluate.linear", "simclic.evaluate.finetune")
@@ -163,19 +163,19 @@ def server(how: How) -> tuple[Any, list[str], int]:
         gpus = "its process died; out of memory?"
     if isinstance(gpus, str):
         raise InputError(f"torch does not start here ({gpus}); install it with: pip install -c constraints.txt -e .")
-    devices = [f"cuda:{i}" for _ in range(how.per_gpu) for i in range(gpus)] or ["cpu"] * cores()
-    return context, devices, max(1, cores() // len(devices)) if gpus else 1
+    devices = [f"cuda:{i}" for _ in range(compute.per_gpu) for i in range(gpus)] or ["cpu"] * count_cores()
+    return context, devices, max(1, count_cores() // len(devices)) if gpus else 1
 
 
-def _start(context: Any, jobs: list[Job], options: WorkerOptions, prices: dict[Job, float], price: float) -> Process:
+def _start_process(context: Any, jobs: list[Job], options: WorkerOptions, prices: dict[Job, float], price: float) -> Process:
     mine, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=child, args=(theirs, jobs, options, prices), daemon=True)
+    process = context.Process(target=run_child, args=(theirs, jobs, options, prices), daemon=True)
     process.start()
     theirs.close()
     return Process(jobs, options.device, price, process, mine)
 
 
-def _listen(running: list[Process]) -> list[Process]:
+def _receive_messages(running: list[Process]) -> list[Process]:
     """Wait up to a fifth of a second for news; returns the processes that have come to an end."""
     ended = []
     ready = wait([p.pipe for p in running], timeout=0.2)
@@ -195,7 +195,7 @@ def _listen(running: list[Process]) -> list[Process]:
     return ended
 
 
-def _conclude(process: Process, outcome: Outcome, runs: Path, progress: "_Progress") -> None:
+def _record_outcome(process: Process, outcome: Outcome, runs: Path, progress: "_RunProgress") -> None:
     """Count a process that has ended, and say what came of it."""
     code, name = process.process.exitcode, process.run.name
     silent: tuple[str, Any] = (
@@ -204,13 +204,13 @@ def _conclude(process: Process, outcome: Outcome, runs: Path, progress: "_Progre
     kind, content = process.outcome or silent
     if kind == "done":
         outcome.finished += 1
-        progress.say(process, ", ".join(f"{title} {error:.2f} %" for title, error in content.items()) or "done")
+        progress.print_ended(process, ", ".join(f"{title} {error:.2f} %" for title, error in content.items()) or "done")
     elif kind == "saved":
         outcome.saved.append(name)
     elif kind in ("busy", "waits"):
-        outcome.elsewhere[name] = content
+        outcome.postponed[name] = content
         outcome.busy |= kind == "busy"
-        progress.say(process, content)
+        progress.print_ended(process, content)
     else:
         if kind == "crashed":
             outcome.crashes[name] = content
@@ -218,18 +218,18 @@ def _conclude(process: Process, outcome: Outcome, runs: Path, progress: "_Progre
         if kind != "failed":  # of these nothing stands beside the Run yet
             fail_jobs(process.jobs, runs, content)
         outcome.failures[name] = content
-        progress.say(process, f"[red]{kind}[/red]: {content}")
+        progress.print_ended(process, f"[red]{kind}[/red]: {content}")
 
 
-class _Progress:
+class _RunProgress:
     """A bar with an estimate on a terminal; elsewhere a line whenever a Run ends."""
 
     def __init__(self, console: Console, total: float, jobs: int):
         self.console, self.total, self.jobs, self.ended, self.started = console, total, jobs, 0.0, time.monotonic()
-        self.bar = bar(console)
+        self.bar = make_bar(console)
         self.task = self.bar.add_task(f"0 of {jobs} encoders", total=total)
 
-    def __enter__(self) -> "_Progress":
+    def __enter__(self) -> "_RunProgress":
         if self.console.is_terminal:
             self.bar.start()
         else:
@@ -239,15 +239,19 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def show(self, partly: float, outcome: Outcome) -> None:
+    def update_bar(self, partly: float, outcome: Outcome) -> None:
         """Move the bar: `partly` is the price of what the running processes have done so far."""
-        count = outcome.finished + len(outcome.failures) + len(outcome.elsewhere)
+        count = outcome.finished + len(outcome.failures) + len(outcome.postponed)
         self.bar.update(self.task, completed=self.ended + partly, description=f"{count} of {self.jobs} encoders")
 
-    def say(self, process: Process, text: str) -> None:
+    def print_ended(self, process: Process, text: str) -> None:
         """One Run has ended."""
         self.ended += process.price
         elapsed = time.monotonic() - self.started
-        left = elapsed * (self.total - self.ended) / self.ended
-        times = "" if self.console.is_terminal else f"[{self.ended / self.total:4.0%}, {elapsed:.0f} s, about {left:.0f} s left] "
+        seconds_left = elapsed * (self.total - self.ended) / self.ended
+        times = (
+            ""
+            if self.console.is_terminal
+            else f"[{self.ended / self.total:4.0%}, {elapsed:.0f} s, about {seconds_left:.0f} s left] "
+        )
         self.console.print(f"{times}{process.run.name}: {text}", highlight=False, soft_wrap=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from simclic.errors import InputError
-from simclic.experiment import How
+from simclic.experiment import ComputeOptions
 from simclic.schedule import cost
 
 STAGES = ("pretrain", "linear", "finetune")
@@ -54,17 +54,17 @@ class Profile:
     name: str
     cluster: str
     stages: Mapping[str, Mapping[str, Any]]
-    how: How
+    compute: ComputeOptions
     pack: Pack
     words: Mapping[str, Any]  # as they stand in the file
 
-    def minutes(self, stage: str) -> float:
+    def time_limit(self, stage: str) -> float:
         """How long a task of a stage may take until it is stopped and put back into the queue."""
         return float(self.stages[stage].get("timeout_min", 5))
 
-    def width(self, stage: str) -> int:
+    def task_width(self, stage: str) -> int:
         """How many jobs a task does at a time: one per process on a GPU, or one per core."""
-        return self.gpus(stage) * self.how.per_gpu or int(self.stages[stage].get("cpus_per_task", 1))
+        return self.gpus(stage) * self.compute.per_gpu or int(self.stages[stage].get("cpus_per_task", 1))
 
     def gpus(self, stage: str) -> int:
         """How many GPUs a task asks for, in whichever of Slurm's ways."""
@@ -110,33 +110,33 @@ def _parse_gpus(word: str, where: str) -> tuple[str, int]:
     return match["kind"] or match["its"] or "", count if match["name"].lower() == "gpu" else min(count, 1)
 
 
-def target(profile: Profile) -> cost.Target:
+def price_target(profile: Profile) -> cost.Target:
     """What prices are asked for: the kind of device that the profile asks for, and how many jobs run at a time."""
     if profile.cluster == "local":
-        return replace(cost.this_machine(profile.how.per_gpu), name=profile.name)
+        return replace(cost.this_machine(profile.compute.per_gpu), name=profile.name)
     stage = profile.stages["pretrain"]
     constraint = stage.get("slurm_additional_parameters", {}).get("constraint", stage.get("slurm_constraint", ""))
-    atonce = int(stage.get("slurm_array_parallelism", 256)) * profile.width("pretrain")
+    atonce = int(stage.get("slurm_array_parallelism", 256)) * profile.task_width("pretrain")
     if not profile.gpus("pretrain"):
         return cost.Target(profile.name, "cpu", atonce, guessed_speed=profile.pack.images_per_second)
     kind = cost.gpu_kind(" ".join((str(constraint), *gpu_kinds(stage))))
-    return cost.Target(profile.name, kind, atonce, profile.how.per_gpu, profile.pack.images_per_second)
+    return cost.Target(profile.name, kind, atonce, profile.compute.per_gpu, profile.pack.images_per_second)
 
 
-def read(path: Path) -> Profile:
+def read_profile(path: Path) -> Profile:
     """The profile in a file. Raises InputError for a key that nobody knows, naming the nearest, and for a wrong value."""
     if not path.exists():
         near = get_close_matches(path.name, [p.name for p in path.parent.glob("*.toml")], 1)
         raise InputError(f"{path}: no such profile" + (f"; did you mean {path.with_name(near[0])}?" if near else ""))
     try:
-        return parse(path.stem, tomllib.loads(path.read_text()))
+        return parse_profile(path.stem, tomllib.loads(path.read_text()))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, InputError) as e:
         raise InputError(f"{path}: {e}") from e
     except OSError as e:
         raise InputError(f"{path}: cannot be read ({e.strerror})") from e
 
 
-def parse(name: str, values: Mapping[str, Any]) -> Profile:
+def parse_profile(name: str, values: Mapping[str, Any]) -> Profile:
     """The profile that a file's values make: keys above the first section hold for every stage."""
     sections = {key: value for key, value in values.items() if isinstance(value, dict) and key != "slurm_additional_parameters"}
     every = {key: value for key, value in values.items() if key not in sections and key != "cluster"}
@@ -151,20 +151,20 @@ def parse(name: str, values: Mapping[str, Any]) -> Profile:
     for key, value in (item for stage in stages.values() for item in stage.items()):
         if cluster == "local":
             raise InputError(f"{key!r} says nothing about local processes; a local profile has how and pack alone")
-        _check(key, value)
+        _check_value(key, value)
     for given in stages.values():
         gpu_kinds(given)
-    how, pack = sections.get("how", {}), sections.get("pack", {})
-    _check_keys(how, [f.name for f in fields(How)], "key of [how]")
+    compute, pack = sections.get("how", {}), sections.get("pack", {})
+    _check_keys(compute, [f.name for f in fields(ComputeOptions)], "key of [how]")
     _check_keys(pack, [f.name for f in fields(Pack)], "key of [pack]")
     for key, value in pack.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
             raise InputError(f"{key}={value!r} is out of range: more than 0")
-    return Profile(name, cluster, stages, How(**how), Pack(**pack), values)
+    return Profile(name, cluster, stages, ComputeOptions(**compute), Pack(**pack), values)
 
 
 @cache
-def keys() -> dict[str, type | tuple[type, ...] | None]:
+def list_submitit_keys() -> dict[str, type | tuple[type, ...] | None]:
     """Every key that submitit takes for Slurm, and the kind of its value where submitit says it."""
     from submitit import AutoExecutor, SlurmExecutor
 
@@ -175,11 +175,11 @@ def keys() -> dict[str, type | tuple[type, ...] | None]:
     return {**shared, **own, **built, **lists, "slurm_gpus_per_node": None}  # sbatch takes "a100:1" for it, too
 
 
-def _check(key: str, value: Any) -> None:
+def _check_value(key: str, value: Any) -> None:
     """Raise InputError if submitit does not know a key, if it is ours to say, or if its value is of another kind."""
-    known = [name for name in keys() if name not in OURS]
+    known = [name for name in list_submitit_keys() if name not in OURS]
     _check_keys({key: value}, known, "key for a profile to say" if key in OURS else "key of submitit's")
-    kind = int if key in LEAST else keys()[key]
+    kind = int if key in LEAST else list_submitit_keys()[key]
     if kind and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
         raise InputError(f"{key}={value!r} is not {KINDS.get(kind, 'a number')}")
     if key in LEAST and value < LEAST[key]:

@@ -15,10 +15,10 @@ from typing import Any
 
 from simclic import files, slurm
 from simclic.errors import InputError
-from simclic.experiment import PROTOCOLS, How, Job, Run
-from simclic.provenance import provenance
-from simclic.schedule.pack import Array
+from simclic.experiment import PROTOCOLS, ComputeOptions, Job, Run
+from simclic.provenance import collect_provenance
 from simclic.schedule.profile import Profile
+from simclic.schedule.task_arrays import Array
 from simclic.schedule.work import group_by_run
 from simclic.store.claim import is_claimed
 from simclic.store.result_file import SCHEMA
@@ -114,7 +114,7 @@ class Launch:
         if values is None:
             raise InputError(f"{folder}: has no launch.json")
         self.folder, self.values = folder, values
-        self.how, self.code = How(**values["how"]), folder.parent / values["code"]
+        self.compute, self.code = ComputeOptions(**values["how"]), folder.parent / values["code"]
         self.sizes = {array["name"]: len(array["tasks"]) for array in values["arrays"]}
         self.is_local = values["cluster"] == LOCAL
         self._numbers: dict[str, str] = {}
@@ -177,7 +177,7 @@ class LaunchOverview:
                 self.unreadable.append(folder)
         try:
             if any(not launch.is_local for launch in self.readable):
-                self.slurm_names = {job.name for job in slurm.queue().values()}
+                self.slurm_names = {job.name for job in slurm.read_queue().values()}
         except slurm.Silent as e:
             self.slurm_problem = str(e)
 
@@ -239,15 +239,16 @@ def write_launch(arrays: list[Array], profile: Profile, code: Path, runs: Path, 
         for a in arrays
     ]  # fmt: skip
     limits = {
-        stage: {"minutes": profile.minutes(stage), "signal": given.get("slurm_signal_delay_s", 90),
+        stage: {"minutes": profile.time_limit(stage), "signal": given.get("slurm_signal_delay_s", 90),
                 "timeouts": given.get("slurm_max_num_timeout")}
         for stage, given in profile.stages.items()
     }  # fmt: skip
     record = {
-        "schema": SCHEMA, "profile": profile.name, "words": profile.words, "cluster": profile.cluster, "how": asdict(profile.how),
-        "limits": limits, "cwd": str(Path.cwd()), "runs": str(runs.absolute()), "data": str(root.absolute()), "code": code.name,
+        "schema": SCHEMA, "profile": profile.name, "words": profile.words, "cluster": profile.cluster,
+        "how": asdict(profile.compute), "limits": limits, "cwd": str(Path.cwd()), "runs": str(runs.absolute()),
+        "data": str(root.absolute()), "code": code.name,
     }  # fmt: skip
-    files.write_json(folder / "launch.json", {**record, **provenance(), "arrays": described})
+    files.write_json(folder / "launch.json", {**record, **collect_provenance(), "arrays": described})
     return Launch(folder)
 
 

@@ -10,43 +10,43 @@ from pathlib import Path
 
 import simclic
 from simclic.errors import InputError
-from simclic.provenance import COMMIT, provenance
+from simclic.provenance import COMMIT, collect_provenance
 
 PACKAGE = Path(simclic.__file__).parent
 SUMS = "SHA256SUMS"
 
 
-def take(place: Path) -> Path:
+def copy_code(place: Path) -> Path:
     """A copy of this package below `place`, ready to be imported; there is one for each state of the code."""
-    commit = provenance()["commit"]
-    sums = _sums(PACKAGE, commit)
-    folder, draft = place / f"code-{_digest(sums)}", place / f".code.{uuid.uuid4().hex[:8]}"
+    commit = collect_provenance()["commit"]
+    sums = _hash_sources(PACKAGE, commit)
+    folder, draft = place / f"code-{_short_digest(sums)}", place / f".code.{uuid.uuid4().hex[:8]}"
     if not folder.exists():
         try:
-            for path in _sources(PACKAGE):
+            for path in _list_sources(PACKAGE):
                 copy = draft / "simclic" / path.relative_to(PACKAGE)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)
             (draft / "simclic" / COMMIT).write_text(f"{commit}\n")
             (draft / SUMS).write_text(sums)
-            if _sums(draft / "simclic", commit) != sums:
+            if _hash_sources(draft / "simclic", commit) != sums:
                 raise InputError(f"{PACKAGE}: was changed while it was copied; submit again")
             with suppress(OSError):
                 os.rename(draft, folder)  # whole or not at all; somebody may have been faster
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-    check(folder)
+    check_copy(folder)
     return folder
 
 
-def check(folder: Path) -> None:
+def check_copy(folder: Path) -> None:
     """Raise InputError, naming the files, if a copy is not what was submitted any more."""
     try:
         before, commit = (folder / SUMS).read_text(), (folder / "simclic" / COMMIT).read_text().strip()
     except OSError as e:
         raise InputError(f"{e.filename}: cannot be read ({e.strerror}); submit again") from e
-    now = _sums(folder / "simclic", commit)
-    if folder.name != f"code-{_digest(before)}" or now != before:
+    now = _hash_sources(folder / "simclic", commit)
+    if folder.name != f"code-{_short_digest(before)}" or now != before:
         names = sorted({line.split("  ", 1)[-1] for line in {*now.splitlines()} ^ {*before.splitlines()}})
         differ = f": {', '.join(names[:8])} differ{'s' if len(names) == 1 else ''}" if names else ""
         raise InputError(f"{folder / 'simclic'}: is not the code that was submitted any more{differ}; submit again")
@@ -70,22 +70,24 @@ def own_files(folder: Path) -> set[Path]:
     return written | set(folder.glob("simclic/**/__pycache__/*.pyc"))
 
 
-def running(folder: Path) -> None:
+def check_running_copy(folder: Path) -> None:
     """Raise InputError if this process runs other code than the copy in `folder`, or if that was changed."""
-    check(folder)
+    check_copy(folder)
     if PACKAGE.resolve() != (folder / "simclic").resolve():
         raise InputError(f"{PACKAGE}: is imported here and not {folder / 'simclic'}; is PYTHONSAFEPATH set on the node?")
 
 
-def _sources(package: Path) -> list[Path]:
+def _list_sources(package: Path) -> list[Path]:
     return sorted(path for path in package.rglob("*.py") if "__pycache__" not in path.parts)
 
 
-def _sums(package: Path, commit: str) -> str:
+def _hash_sources(package: Path, commit: str) -> str:
     """The commit and the SHA-256 of every source file with its name below the package, a line each."""
-    sums = [(hashlib.sha256(path.read_bytes()).hexdigest(), path.relative_to(package).as_posix()) for path in _sources(package)]
+    sums = [
+        (hashlib.sha256(path.read_bytes()).hexdigest(), path.relative_to(package).as_posix()) for path in _list_sources(package)
+    ]
     return "".join(f"{digest}  {name}\n" for digest, name in [(commit, "commit"), *sums])
 
 
-def _digest(sums: str) -> str:
+def _short_digest(sums: str) -> str:
     return hashlib.sha256(sums.encode()).hexdigest()[:16]

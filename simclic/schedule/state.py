@@ -11,7 +11,7 @@ from simclic.experiment import Job, JobState, Protocol, Run
 from simclic.files import Broken
 from simclic.schedule import records
 from simclic.schedule.records import LOCAL, Task
-from simclic.store.claim import owner
+from simclic.store.claim import find_owner
 from simclic.store.run_folder import RunFolder
 
 
@@ -19,8 +19,8 @@ from simclic.store.run_folder import RunFolder
 class State:
     """What has become of a job. reason: of a failure, a stop or a wait. record: what the result or pretrain.json holds.
 
-    note, left: of what runs, and the seconds that it may still take. speed: images per second of a pre-training. job_id, node,
-    log: where it runs or ran, and the file with its messages.
+    note, seconds_left: of what runs, and the seconds that it may still take. speed: images per second of a pre-training. job_id,
+    node, log: where it runs or ran, and the file with its messages.
     """
 
     job: Job
@@ -28,7 +28,7 @@ class State:
     reason: str = ""
     record: Mapping[str, Any] = field(default_factory=dict, hash=False)
     note: str = ""
-    left: float | None = None
+    seconds_left: float | None = None
     speed: float | None = None
     job_id: str = ""
     node: str = ""
@@ -55,7 +55,7 @@ class State:
         return self.job.stage
 
     @property
-    def word(self) -> str:
+    def status_word(self) -> str:
         """The state in a word; a broken job is a failed one."""
         return JobState.FAILED if self.is_failed else self.state
 
@@ -96,7 +96,7 @@ def job_state(job: Job, runs: Path, queue: "Queue | None" = None, needed: bool =
     if failure := folder.failure_record(job.stage if job.protocol else "pretrain"):
         job_id, log = str(failure.get("job", "")), str(failure.get("log", ""))
         return State(job, JobState.FAILED, str(failure.get("reason")), job_id=job_id, log=log)
-    return queue.state(job) if queue else State(job, JobState.MISSING)
+    return queue.find_state(job) if queue else State(job, JobState.MISSING)
 
 
 def job_states(jobs: Iterable[Job], runs: Path, queue: "Queue | None" = None, verify: bool = True) -> dict[Job, State]:
@@ -120,18 +120,22 @@ class Queue:
 
     def __init__(self, runs: Path, jobs: Iterable[Job], cluster: str = ""):
         self.runs, self.cluster, self.silent, self.tasks = runs, cluster, list[str](), dict[str, Task]()
-        self.reports, self.known, self.encoders = cache(Task.read_state), cache(self._known), dict[Job, State]()
-        names = {job.name for job in jobs if not _is_there(job, runs)}
+        self.read_report, self.find_slurm_job, self.encoders = (
+            cache(Task.read_state),
+            cache(self._find_slurm_job),
+            dict[Job, State](),
+        )
+        names = {job.name for job in jobs if not _is_done(job, runs)}
         self.launches = records.list_launches(runs) if names or cluster else []
         for task in (task for launch in self.launches for task in launch.list_tasks()):
             for name in names.intersection(task.job_names):
                 self.tasks.setdefault(name, task)  # that of the newest launch
 
     @cached_property
-    def alive(self) -> dict[str, slurm.Job] | None:
+    def slurm_jobs(self) -> dict[str, slurm.Job] | None:
         """What waits and runs in Slurm, by its number; None if Slurm does not answer. Raise slurm.Silent if it has to."""
         try:
-            return slurm.queue()
+            return slurm.read_queue()
         except slurm.Silent as e:
             if self.cluster not in ("", LOCAL):
                 raise
@@ -139,11 +143,11 @@ class Queue:
             return None
 
     @cached_property
-    def ended(self) -> dict[str, slurm.Job]:
+    def ended_jobs(self) -> dict[str, slurm.Job]:
         """What accounting knows of tasks that have left Slurm's queue, by their numbers."""
-        numbers = {task.slurm_id for task in self.tasks.values()} - (self.alive or {}).keys() - {""}
+        numbers = {task.slurm_id for task in self.tasks.values()} - (self.slurm_jobs or {}).keys() - {""}
         try:
-            return {} if self.cluster else slurm.history({number.split("_")[0] for number in numbers})
+            return {} if self.cluster else slurm.read_history({number.split("_")[0] for number in numbers})
         except slurm.Silent as e:
             self.silent.append(f"{e}; why jobs left the queue is known only where they said so themselves")
             return {}
@@ -151,12 +155,12 @@ class Queue:
     def task_number(self, job: Job) -> str:
         """Return the number of the task that waits or runs and has yet to do a job; LOCAL on this machine, or nothing."""
         task = self.tasks.get(job.name)
-        known = self.known(task) if task else None
-        if task is None or known is None or known.stuck or job.run.name in self.reports(task).get("failures", {}):
+        slurm_job = self.find_slurm_job(task) if task else None
+        if task is None or slurm_job is None or slurm_job.is_stuck or job.run.name in self.read_report(task).get("failures", {}):
             return ""
         return task.slurm_id or LOCAL
 
-    def state(self, job: Job) -> State:
+    def find_state(self, job: Job) -> State:
         """Return the state of a job of which nothing is on disk."""
         encoder, task, state = None, self.tasks.get(job.name), State(job, JobState.MISSING)
         if job.protocol:
@@ -166,48 +170,48 @@ class Queue:
         if task:
             state = self._state_in_task(task, job, is_ready=encoder is None or encoder.state == JobState.DONE)
         folder, is_gone = RunFolder(self.runs, job.run), state.state in (JobState.MISSING, JobState.STOPPED)
-        if state.state != JobState.RUNNING and (claim := folder.owner(job.protocol, ask_slurm=is_gone)):
+        if state.state != JobState.RUNNING and (claim := folder.find_owner(job.protocol, ask_slurm=is_gone)):
             state = State(job, JobState.RUNNING, node=claim["host"], job_id=claim.get("job") or f"process {claim['pid']}")
         waits = encoder is not None and encoder.state not in (JobState.DONE, JobState.MISSING)
         if encoder and waits and state.state not in (JobState.RUNNING, JobState.UNKNOWN):
-            state = replace(state, state=JobState.WAITING, reason=_waits_for(encoder))
+            state = replace(state, state=JobState.WAITING, reason=_explain_wait(encoder))
         if state.state == JobState.RUNNING and encoder is None:
             rows = folder.log_rows()
             note = f"epoch {rows[-1]['epoch']}/{job.run.epochs}" if rows else "before its first epoch"
             state = replace(state, note=state.note or note, speed=rows[-1].get("images/s") if rows else None)
         return state
 
-    def _known(self, task: Task) -> slurm.Job | None:
+    def _find_slurm_job(self, task: Task) -> slurm.Job | None:
         """Return the task as it waits or runs, or None. A Slurm set up afresh gives numbers out again, but never a name."""
         if task.launch.is_local:
-            return slurm.Job(LOCAL, "RUNNING") if owner(task.launch.folder) else None
-        known = (self.alive or {}).get(task.slurm_id)
-        return known if known and known.name == task.title else None
+            return slurm.Job(LOCAL, "RUNNING") if find_owner(task.launch.folder) else None
+        slurm_job = (self.slurm_jobs or {}).get(task.slurm_id)
+        return slurm_job if slurm_job and slurm_job.name == task.title else None
 
     def _state_in_task(self, task: Task, job: Job, is_ready: bool) -> State:
         """Return what a task and Slurm say of one of its jobs. is_ready: its encoder is there, or it is one."""
-        report, known = self.reports(task), self.known(task)
+        report, slurm_job = self.read_report(task), self.find_slurm_job(task)
         state = State(job, JobState.STOPPED, job_id=task.slurm_id or LOCAL, node=report.get("node", ""), log=str(task.messages()))
-        if not task.launch.is_local and self.alive is None:
+        if not task.launch.is_local and self.slurm_jobs is None:
             return replace(state, state=JobState.UNKNOWN)
-        if known and known.stuck:
+        if slurm_job and slurm_job.is_stuck:
             return replace(state, reason="what it waited for has failed", node="")
-        state = replace(state, node=known.node or state.node) if known else state
-        if known and known.state == "PENDING":
-            return replace(state, state=JobState.QUEUED, reason=known.reason, node="")
-        if known:
+        state = replace(state, node=slurm_job.node or state.node) if slurm_job else state
+        if slurm_job and slurm_job.state == "PENDING":
+            return replace(state, state=JobState.QUEUED, reason=slurm_job.reason, node="")
+        if slurm_job:
             progress = report.get("jobs", {}).get(job.run.name)
             if progress and is_ready and self._is_next(task, job):
-                return replace(state, state=JobState.RUNNING, note=progress["note"], left=progress["left"])
+                return replace(state, state=JobState.RUNNING, note=progress["note"], seconds_left=progress["left"])
             return replace(state, state=JobState.QUEUED, reason="next in its task")
         why = report.get("elsewhere", {}).get(job.run.name) or report.get("why") or ""
         if not why and report.get("word") == "running":
             why = "ended without a word"
-        left = None if task.launch.is_local else self.ended.get(task.slurm_id)
-        if left and left.name == task.title:
-            state = replace(state, node=left.node or state.node)
-            if left.state not in ("", "COMPLETED"):
-                why = f"{left.state} {left.reason}".strip() + (f"; {why}" if why else "")
+        ended_job = None if task.launch.is_local else self.ended_jobs.get(task.slurm_id)
+        if ended_job and ended_job.name == task.title:
+            state = replace(state, node=ended_job.node or state.node)
+            if ended_job.state not in ("", "COMPLETED"):
+                why = f"{ended_job.state} {ended_job.reason}".strip() + (f"; {why}" if why else "")
         return replace(state, reason=why or "left the queue without a word")
 
     def _is_next(self, task: Task, job: Job) -> bool:
@@ -217,12 +221,12 @@ class Queue:
         return job.protocol is None or [name for name in names if name not in done][:1] == [job.protocol.name]
 
 
-def _is_there(job: Job, runs: Path) -> bool:
+def _is_done(job: Job, runs: Path) -> bool:
     folder = RunFolder(runs, job.run)
     return folder.has_result(job.protocol) if job.protocol else folder.has_encoder()
 
 
-def _waits_for(encoder: State) -> str:
+def _explain_wait(encoder: State) -> str:
     """What a result waits for: the name matters where somebody has to do something."""
     word = "failed" if encoder.is_failed else encoder.state
     if encoder.state in (JobState.QUEUED, JobState.RUNNING):

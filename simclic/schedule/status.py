@@ -20,15 +20,15 @@ class States:
     jobs: dict[Job, State] = field(default_factory=dict)
     silent: list[str] = field(default_factory=list)
 
-    def counts(self, jobs: Iterable[Job]) -> dict[str, int]:
+    def count_states(self, jobs: Iterable[Job]) -> dict[str, int]:
         """How many jobs there are of each state in SHOWN."""
         counts = dict.fromkeys(SHOWN, 0)
         for job in jobs:
-            counts[self.jobs[job].word] += 1
+            counts[self.jobs[job].status_word] += 1
         return counts
 
 
-def states(suites: Iterable[Suite], runs: Path, root: Path) -> States:
+def read_states(suites: Iterable[Suite], runs: Path, root: Path) -> States:
     """Return the state of every job. root: where data sets lie. Raise InputError for a run.json that disagrees with its Run."""
     lines = dict[tuple[str, str], dict[Job, None]]()
     for suite in suites:

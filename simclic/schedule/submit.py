@@ -14,12 +14,12 @@ from simclic import files, slurm
 from simclic.errors import InputError
 from simclic.experiment import Job, JobState
 from simclic.schedule import records, snapshot, task
-from simclic.schedule.pack import Array, Prices, arrays
 from simclic.schedule.profile import Profile
 from simclic.schedule.records import LOCAL, Launch
 from simclic.schedule.state import Queue, job_state
+from simclic.schedule.task_arrays import Array, Prices, pack_arrays
 from simclic.schedule.work import group_by_run
-from simclic.store.claim import claimed, owner
+from simclic.store.claim import find_owner, hold_claim
 from simclic.store.run_folder import RunFolder
 
 
@@ -33,16 +33,16 @@ class Submitted:
     later: int = 0  # results of encoders that are made elsewhere: on this machine, or by Slurm
     folder: Path | None = None
     refused: str = ""  # Slurm's complaint
-    left: list[Array] = field(default_factory=list)  # what that kept out
+    not_submitted: list[Array] = field(default_factory=list)  # what that kept out
 
 
-def submit(jobs: list[Job], profile: Profile, runs: Path, root: Path, retry: bool = False) -> Submitted:
+def submit_jobs(jobs: list[Job], profile: Profile, runs: Path, root: Path, retry: bool = False) -> Submitted:
     """Submit what is missing. jobs: results that are to be computed. retry: what failed before, too.
 
     Raises InputError if Slurm does not answer: nothing is submitted then, since what is in the queue is not known.
     """
     is_local = profile.cluster == LOCAL
-    with claimed(records.launches_folder(runs), "submitting"):
+    with hold_claim(records.launches_folder(runs), "submitting"):
         submitted, queue = Submitted(), Queue(runs, {each for job in jobs for each in (job.encoder, job)}, profile.cluster)
         if not is_local or not all(launch.is_local for launch in queue.launches):
             cancel_lost(queue)
@@ -53,14 +53,16 @@ def submit(jobs: list[Job], profile: Profile, runs: Path, root: Path, retry: boo
             to_submit = [Array("all", [[*encoders, *results]])]
         else:
             prices = Prices(runs, profile)
-            prices.learn(jobs)
+            prices.learn_from_runs(jobs)
             numbers = {job.encoder: number for job in results if (number := queue.task_number(job.encoder))}
-            largest = slurm.settings().get("MaxArraySize", "")
-            to_submit = arrays(encoders, results, numbers, profile, prices, max(1, int(largest)) if largest.isdigit() else 1001)
-        launch = records.write_launch(to_submit, profile, snapshot.take(records.launches_folder(runs)), runs, root)
+            largest = slurm.read_settings().get("MaxArraySize", "")
+            to_submit = pack_arrays(
+                encoders, results, numbers, profile, prices, max(1, int(largest)) if largest.isdigit() else 1001
+            )
+        launch = records.write_launch(to_submit, profile, snapshot.copy_code(records.launches_folder(runs)), runs, root)
         submitted.folder, failures = launch.folder, forget_failures([*encoders, *results], runs)
-        (_start if is_local else _sbatch)(launch, to_submit, profile, submitted)
-        refused = {job.run.name for array in submitted.left for task in array.tasks for job in task}
+        (_start_local_launch if is_local else _submit_arrays)(launch, to_submit, profile, submitted)
+        refused = {job.run.name for array in submitted.not_submitted for task in array.tasks for job in task}
         for path, content in failures.items():
             if path.parent.name in refused and not path.exists():
                 files.write_bytes(path, content)
@@ -69,11 +71,11 @@ def submit(jobs: list[Job], profile: Profile, runs: Path, root: Path, retry: boo
 
 def cancel_lost(queue: Queue) -> None:
     """Cancel what can never start, and what a submitter that was killed left incomplete. Raise slurm.Silent."""
-    known = (queue.alive or {}).values()
+    known = (queue.slurm_jobs or {}).values()
     names = [(launch.slurm_name(array), bool(launch.slurm_number(array))) for launch in queue.launches for array in launch.sizes]
     incomplete = {name for name, has_number in names if not has_number}
     titles = {name for name, _ in names}
-    slurm.cancel({job.id for job in known if job.name in incomplete or (job.stuck and job.name in titles)})
+    slurm.cancel_jobs({job.id for job in known if job.name in incomplete or (job.is_stuck and job.name in titles)})
 
 
 def choose_jobs(jobs: list[Job], queue: Queue, retry: bool, submitted: Submitted) -> tuple[list[Job], list[Job]]:
@@ -115,7 +117,7 @@ def forget_failures(jobs: list[Job], runs: Path) -> dict[Path, bytes]:
     return failures
 
 
-def _sbatch(launch: Launch, to_submit: list[Array], profile: Profile, submitted: Submitted) -> None:
+def _submit_arrays(launch: Launch, to_submit: list[Array], profile: Profile, submitted: Submitted) -> None:
     """One array after another, parents first. Where Slurm refuses one, the rest stays out and is named."""
     numbers: dict[int, str] = {}
     for i, array in enumerate(to_submit):
@@ -123,12 +125,12 @@ def _sbatch(launch: Launch, to_submit: list[Array], profile: Profile, submitted:
         parent = array.after if isinstance(array.after, str) else numbers[id(array.after)]
         each = isinstance(array.after, Array) and len(array.after.tasks) > 1  # task by task
         try:
-            with asking():
+            with talk_to_sbatch():
                 executor = executor_for(profile, array.stage, launch.folder / name, launch.slurm_name(name), launch.code)
                 executor.update_parameters(slurm_dependency=f"{'aftercorr' if each else 'afterok'}:{parent}" if parent else None)
-                jobs = executor.map_array(task.run, [str(launch.folder)] * n, [name] * n, range(n))
+                jobs = executor.map_array(task.run_task, [str(launch.folder)] * n, [name] * n, range(n))
         except InputError as e:
-            submitted.refused, submitted.left = str(e), to_submit[i:]
+            submitted.refused, submitted.not_submitted = str(e), to_submit[i:]
             return
         numbers[id(array)] = jobs[0].job_id.split("_")[0]
         launch.write_slurm_number(name, numbers[id(array)])
@@ -154,12 +156,12 @@ def executor_for(profile: Profile, stage: str, folder: Path, title: str, code: P
 
 
 @contextmanager
-def asking() -> Iterator[None]:
+def talk_to_sbatch() -> Iterator[None]:
     """To talk to sbatch through submitit: nothing of this environment leaks into a job, and a refusal is an InputError."""
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     before = dict(os.environ)
-    for key in before.keys() - slurm.environment().keys():
+    for key in before.keys() - slurm.clean_environment().keys():
         del os.environ[key]
     try:
         yield
@@ -170,7 +172,7 @@ def asking() -> Iterator[None]:
         os.environ |= before
 
 
-def _start(launch: Launch, to_submit: list[Array], profile: Profile, submitted: Submitted) -> None:
+def _start_local_launch(launch: Launch, to_submit: list[Array], profile: Profile, submitted: Submitted) -> None:
     """A process of its own on this machine, which goes on when this one and its terminal are gone."""
     name = next(iter(launch.sizes))
     with open(launch.folder / name / "log.err", "ab") as log:
@@ -179,10 +181,10 @@ def _start(launch: Launch, to_submit: list[Array], profile: Profile, submitted: 
             stdout=log, stderr=log, start_new_session=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
     for _ in range(600):
-        if owner(launch.folder) or process.poll() is not None:
+        if find_owner(launch.folder) or process.poll() is not None:
             break
         time.sleep(0.1)
     if process.poll() not in (None, 0):
-        said = (launch.folder / name / "log.err").read_text().strip().splitlines()
-        raise InputError(f"the process that was to do the work ended at once: {said[-1] if said else 'without a word'}")
+        lines = (launch.folder / name / "log.err").read_text().strip().splitlines()
+        raise InputError(f"the process that was to do the work ended at once: {lines[-1] if lines else 'without a word'}")
     submitted.arrays.append((to_submit[0], f"process {process.pid}"))

@@ -23,72 +23,72 @@ from simclic.schedule.processes import Outcome, Process, run_locally
 from simclic.schedule.records import Launch, Task
 from simclic.schedule.state import job_state
 from simclic.schedule.work import WorkerOptions, fail_jobs, group_by_run
-from simclic.store.claim import Busy, claimed
+from simclic.store.claim import Busy, hold_claim
 from simclic.store.run_files import LOG
 from simclic.store.run_folder import RunFolder
 
-AGAIN = 75  # the exit code of a task that is not at its end
-EVERY = 5.0  # seconds between two words about how far a task is
+UNFINISHED = 75  # the exit code of a task that is not at its end
+REPORT_SECONDS = 5.0  # seconds between two words about how far a task is
 
 
-def run(folder: str, array: str, index: int) -> None:
+def run_task(folder: str, array: str, index: int) -> None:
     """Do a task. Exits 0 once all its jobs have been tried: what became of each stands beside its Run."""
-    stopped = stop.noted()  # from here on; submitit's own handlers would requeue at once
+    stopped = stop.collect_signals()  # from here on; submitit's own handlers would requeue at once
     task, code = Launch(Path(folder)).find_task(array, index), 1
     try:
-        code = _run(task, stopped)
+        code = _run_jobs(task, stopped)
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         code = 78
     finally:
-        if code not in (0, AGAIN):
-            _let_go(task)
+        if code not in (0, UNFINISHED):
+            _cancel_dependents(task)
     if code:
         sys.exit(code)
 
 
-def _let_go(task: Task) -> None:
+def _cancel_dependents(task: Task) -> None:
     """Cancel what waits for this task: Slurm would let it wait for ever."""
     numbers = [(a["name"], task.launch.slurm_number(a["name"])) for a in task.launch.values["arrays"] if a["after"] == task.array]
     with suppress(slurm.Silent):
-        slurm.cancel({f"{n}_{task.index}" if task.launch.sizes[name] > 1 else n for name, n in numbers if n})
+        slurm.cancel_jobs({f"{n}_{task.index}" if task.launch.sizes[name] > 1 else n for name, n in numbers if n})
 
 
-def _run(task: Task, stopped: list[int]) -> int:
+def _run_jobs(task: Task, stopped: list[int]) -> int:
     launch = task.launch
-    _sweep(task)
-    snapshot.running(launch.code)
+    _remove_half_written(task)
+    snapshot.check_running_copy(launch.code)
     # For the processes that it starts: the same code, wherever they are; and where they tell of what goes wrong.
-    os.environ |= {"PYTHONPATH": str(launch.code), "PYTHONSAFEPATH": "1", LOG: str(task.messages(slurm.job()))}
+    os.environ |= {"PYTHONPATH": str(launch.code), "PYTHONSAFEPATH": "1", LOG: str(task.messages(slurm.current_job()))}
     os.chdir(launch.values["cwd"])
     runs, root = Path(launch.values["runs"]), Path(launch.values["data"])
-    jobs, report, options = task.parse_jobs(), TaskReport(task), WorkerOptions(runs, root, launch.how, task.makes_encoders)
-    outcome = run_locally(jobs, options, Console(width=120), report.watch, stopped)
-    for name, why in (outcome.failures | outcome.elsewhere).items():
+    jobs, report, options = task.parse_jobs(), TaskReport(task), WorkerOptions(runs, root, launch.compute, task.makes_encoders)
+    outcome = run_locally(jobs, options, Console(width=120), report.write_progress, stopped)
+    for name, why in (outcome.failures | outcome.postponed).items():
         print(f"error: {name}: {why}", file=sys.stderr)
     for name, trace in outcome.crashes.items():
         print(f"{name}: {trace}", file=sys.stderr)
     if outcome.signal:
-        return _stop(outcome.signal, report, runs, jobs)
-    report.end("ended", outcome)
-    return AGAIN if outcome.busy else 0
+        return _stop_or_requeue(outcome.signal, report, runs, jobs)
+    report.write_end("ended", outcome)
+    return UNFINISHED if outcome.busy else 0
 
 
-def _stop(number: int, report: "TaskReport", runs: Path, jobs: list[Job]) -> int:
+def _stop_or_requeue(number: int, report: "TaskReport", runs: Path, jobs: list[Job]) -> int:
     """All is saved. Ahead of a time limit or a preemption Slurm is asked to start it again; who cancels a job means it."""
     if number != signal.SIGUSR2:
-        report.end("stopped", why=f"stopped by {signal.Signals(number).name}, as scancel does")
-        return AGAIN
-    if why := report.enough():
+        report.write_end("stopped", why=f"stopped by {signal.Signals(number).name}, as scancel does")
+        return UNFINISHED
+    if why := report.why_give_up():
         report.give_up(runs, jobs, why)
         return 1
     try:
-        report.end("requeued", why="saved ahead of a time limit or a preemption")
-        slurm.requeue()
+        report.write_end("requeued", why="saved ahead of a time limit or a preemption")
+        slurm.requeue_this_job()
     except slurm.Silent as e:
         print(f"error: cannot be put back into the queue ({e}); it is saved: submit again", file=sys.stderr)
-        report.end("stopped", why=f"saved, but could not be put back into the queue ({e}); submit again")
-    return AGAIN
+        report.write_end("stopped", why=f"saved, but could not be put back into the queue ({e}); submit again")
+    return UNFINISHED
 
 
 class TaskReport:
@@ -96,30 +96,32 @@ class TaskReport:
 
     def __init__(self, task: Task):
         before = task.read_state()
-        before = before if before.get("job") == slurm.job() else {}
+        before = before if before.get("job") == slurm.current_job() else {}
         self.task, self.began, self.last = task, time.monotonic(), 0.0
         self.limits = task.launch.values["limits"].get(task.stage, {})
         self.timeouts, self.fruitless = (int(before.get(key, 0)) for key in ("timeouts", "fruitless"))
-        self.stood = self._standing()
+        self.progress_before = self._progress_text()
 
-    def watch(self, running: list[Process], outcome: Outcome) -> None:
+    def write_progress(self, running: list[Process], outcome: Outcome) -> None:
         """Tell how far each process is, now and then."""
-        if time.monotonic() - self.last > EVERY:
+        if time.monotonic() - self.last > REPORT_SECONDS:
             self.last = time.monotonic()
-            self._write("running", outcome, {p.run.name: {"share": p.share, "note": p.note, "left": p.left} for p in running})
+            self._write_state(
+                "running", outcome, {p.run.name: {"share": p.share, "note": p.note, "left": p.seconds_left} for p in running}
+            )
 
-    def end(self, word: str, outcome: Outcome | None = None, why: str = "") -> None:
+    def write_end(self, word: str, outcome: Outcome | None = None, why: str = "") -> None:
         """Tell the last of it."""
-        self._write(word, outcome or Outcome(), {}, why)
+        self._write_state(word, outcome or Outcome(), {}, why)
 
-    def enough(self) -> str:
+    def why_give_up(self) -> str:
         """Why it should not be started again, or nothing: as many time limits as the profile allows, or two in a row that brought
         it no further. Slurm's word may come a minute early, and a preemption is no time limit."""
         minutes, delay = self.limits.get("minutes", 1e9), self.limits.get("signal", 90)
         if time.monotonic() - self.began < max(60 * minutes - delay - 90, 30 * minutes):
             return ""
         self.timeouts += 1
-        self.fruitless = self.fruitless + 1 if self._standing() == self.stood else 0
+        self.fruitless = self.fruitless + 1 if self._progress_text() == self.progress_before else 0
         if self.fruitless >= 2:
             return f"two time limits of {minutes:g} minutes brought it no further; raise timeout_min in the profile"
         most = self.limits.get("timeouts")
@@ -133,44 +135,44 @@ class TaskReport:
         unfinished = [job for job in jobs if job_state(job, runs, verify=False).state != JobState.DONE]
         for group in group_by_run(unfinished):
             fail_jobs(group, runs, why)
-        self.end("failed", why=why)
+        self.write_end("failed", why=why)
 
-    def _write(self, word: str, outcome: Outcome, jobs: dict[str, Any], why: str = "") -> None:
+    def _write_state(self, word: str, outcome: Outcome, jobs: dict[str, Any], why: str = "") -> None:
         report = {
-            "word": word, "why": why, "job": slurm.job(), "restarts": slurm.restarts(), "node": os.uname().nodename,
+            "word": word, "why": why, "job": slurm.current_job(), "restarts": slurm.count_restarts(), "node": os.uname().nodename,
             "seconds": time.monotonic() - self.began, "timeouts": self.timeouts, "fruitless": self.fruitless,
-            "jobs": jobs, "failures": outcome.failures, "elsewhere": outcome.elsewhere,
+            "jobs": jobs, "failures": outcome.failures, "elsewhere": outcome.postponed,
         }  # fmt: skip
         with suppress(OSError):  # a full disk must not end the work
             self.task.write_state(report)
 
-    def _standing(self) -> str:
+    def _progress_text(self) -> str:
         """What there is of it: results, what there is of results, and the digests of checkpoints."""
         runs, marks = Path(self.task.launch.values["runs"]), list[str]()
         for jobs in group_by_run(self.task.parse_jobs()):
-            marks += RunFolder(runs, jobs[0].run).progress([job.protocol for job in jobs if job.protocol])
+            marks += RunFolder(runs, jobs[0].run).progress_marks([job.protocol for job in jobs if job.protocol])
         return " ".join(marks)
 
 
-def _sweep(task: Task) -> None:
+def _remove_half_written(task: Task) -> None:
     """Remove what submitit left half-written when it was killed: it would refuse to write again."""
-    for left in (task.launch.folder / task.array).glob(f"{slurm.job()}_*.save_tmp") if slurm.job() else ():
-        left.unlink(missing_ok=True)
+    for path in (task.launch.folder / task.array).glob(f"{slurm.current_job()}_*.save_tmp") if slurm.current_job() else ():
+        path.unlink(missing_ok=True)
 
 
-def local(folder: str, wait: Callable[[float], None] = time.sleep) -> None:
+def run_local_launch(folder: str, wait: Callable[[float], None] = time.sleep) -> None:
     """A launch on this machine: its one task, after whatever was launched here before it."""
     launch = Launch(Path(folder))
-    with claimed(launch.folder):
+    with hold_claim(launch.folder):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it outlives the terminal that it was submitted from
         while True:
             try:
-                with claimed(launch.folder.parent, "local"):
-                    run(folder, next(iter(launch.sizes)), 0)
+                with hold_claim(launch.folder.parent, "local"):
+                    run_task(folder, next(iter(launch.sizes)), 0)
                     return
             except Busy:
                 wait(1)
 
 
 if __name__ == "__main__":
-    local(sys.argv[1])
+    run_local_launch(sys.argv[1])

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from simclic import data, stop
 from simclic.errors import Diverged, InputError
-from simclic.experiment import USUAL, Finetune, How, Job, Linear, Run
-from simclic.progress import Tell, shown
+from simclic.experiment import DEFAULT_COMPUTE, ComputeOptions, Finetune, Job, Linear, Run
+from simclic.progress import Tell, show_progress
 from simclic.schedule.cost import guess_seconds
 from simclic.store.claim import Busy
 from simclic.store.result_file import Scored
@@ -29,7 +29,7 @@ class WorkerOptions:
 
     runs: Path
     data: Path
-    how: How = USUAL
+    compute: ComputeOptions = DEFAULT_COMPUTE
     trains: bool = True
     device: str = "cpu"
     threads: int = 1
@@ -63,31 +63,31 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
     run, results = jobs[0].run, [job for job in jobs if job.protocol]
     prices = dict(prices) if options.trains else {**prices, jobs[0].encoder: 0.0}
     folder, device = RunFolder(options.runs, run), torch.device(options.device)
-    with _recorded(folder, "pretrain" if options.trains else jobs[0].stage):
+    with _record_failures(folder, "pretrain" if options.trains else jobs[0].stage):
         dataset = data.load(run.dataset, run.split, options.data, run.image_size, run.difficult)
-        folder.create(dataset.digest)
+        folder.create_folder(dataset.digest)
         if not options.trains and folder.encoder_record() is None:  # Slurm forgets what jobs waited for
             raise Waits(
                 f"{run.name}: waits for its pre-training ({folder.why_no_encoder()}); run: simclic status --retry-failed EXHIBIT"
             )
-        f = pretrain(run, dataset, options.runs, device, _part(tell, jobs[0].encoder, prices), options.how)
+        f = pretrain(run, dataset, options.runs, device, _share_of_job(tell, jobs[0].encoder, prices), options.compute)
     images, errors = prepare_images(run, dataset, options.runs, device), {}
     encoder = folder.encoder_record() or {}
     collapsed, source = encoder.get("collapsed", ""), f"{dataset.digest} {encoder.get('backbone_sha256')}"
     for job in results:
         protocol = job.protocol
         assert protocol
-        stop.check()
-        with _recorded(folder, job.stage), folder.claim(protocol) as still_ours:
+        stop.raise_if_stopped()
+        with _record_failures(folder, job.stage), folder.claim_work(protocol) as still_ours:
             record = folder.read_result(protocol)  # somebody may have been faster
             if record is None:
-                part = _part(tell, job, prices)
+                part = _share_of_job(tell, job, prices)
                 if isinstance(protocol, Finetune):
-                    whole = _resized(protocol, run, dataset, images, options)
+                    whole = _load_whole_images(protocol, run, dataset, images, options)
                     unfinished = GridProgress(options.runs, run, protocol, source, still_ours)
-                    scored = finetune(FinetuneTask(protocol, f, dataset, whole, run.seed, options.how), unfinished, part)
+                    scored = finetune(FinetuneTask(protocol, f, dataset, whole, run.seed, options.compute), unfinished, part)
                 else:
-                    unfinished, scored = None, _probe(protocol, run, f, dataset, images, options.runs, part)
+                    unfinished, scored = None, _run_linear_probe(protocol, run, f, dataset, images, options.runs, part)
                 measured = {"data": dataset.digest, "seed": run.seed, "collapsed": collapsed, **describe_device(device)}
                 still_ours()
                 folder.write_result(protocol, scored, **measured)
@@ -98,14 +98,14 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
     return errors
 
 
-def _probe(protocol: Linear, run: Run, f: Any, dataset: data.Dataset, images: Any, runs: Path, tell: Tell) -> Scored:
+def _run_linear_probe(protocol: Linear, run: Run, f: Any, dataset: data.Dataset, images: Any, runs: Path, tell: Tell) -> Scored:
     from simclic.evaluate.linear import frozen_features, linear_probe
 
     x = frozen_features(protocol, run, f, images, runs, lambda share, note: tell(share / 2, note))
     return linear_probe(protocol, x, dataset, lambda share, note: tell((1 + share) / 2, note))
 
 
-def _resized(protocol: Finetune, run: Run, dataset: data.Dataset, images: Any, options: WorkerOptions) -> Any:
+def _load_whole_images(protocol: Finetune, run: Run, dataset: data.Dataset, images: Any, options: WorkerOptions) -> Any:
     """Return whole images as the protocol evaluates them: others than `images` if they are resized to something larger first."""
     from simclic.train.pretrain import prepare_images
 
@@ -118,7 +118,7 @@ def _resized(protocol: Finetune, run: Run, dataset: data.Dataset, images: Any, o
 
 
 @contextlib.contextmanager
-def _recorded(folder: RunFolder, stage: str) -> Iterator[None]:
+def _record_failures(folder: RunFolder, stage: str) -> Iterator[None]:
     """Forget that a stage failed before; if it fails now, leave the reason beside the Run for whoever asks."""
     folder.forget_failure(stage)
     try:
@@ -166,7 +166,7 @@ def decode_data(
         for name, split, size in (each for each in images if each not in problems):
             problems[name, split, size] = ""
             try:
-                with shown(console) as show:
+                with show_progress(console) as show:
                     dataset = data.load(name, split, options.data, size, tell=tell)
                 remarks |= dict.fromkeys(dataset.remarks)
             except InputError as e:
@@ -182,7 +182,7 @@ def decode_data(
     return whole
 
 
-def _part(tell: Tell, job: Job, prices: Mapping[Job, float]) -> Callable[[float, str], None]:
+def _share_of_job(tell: Tell, job: Job, prices: Mapping[Job, float]) -> Callable[[float, str], None]:
     """Return `tell` for one job among those of its Run, which are done in this order."""
     total, jobs = sum(prices.values()) or 1.0, list(prices)
     before = sum(prices[earlier] for earlier in jobs[: jobs.index(job)])

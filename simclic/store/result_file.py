@@ -25,34 +25,34 @@ RESULT: dict[str, type | tuple[type, ...]] = {
 
 
 def check_result(
-    path: Path, found: dict[str, Any], run: Run | None = None, protocol: Protocol | None = None, verify: bool = True
+    path: Path, result: dict[str, Any], run: Run | None = None, protocol: Protocol | None = None, verify: bool = True
 ) -> tuple[Run, Protocol]:
     """Check what a result file holds, field by field; return its Run and protocol. Raise Broken if anything is amiss.
 
     run, protocol: those that it must be of. verify: compare the SHA-256 of its predictions, too.
     """
     for key, kind in RESULT.items():
-        if not isinstance(found.get(key), kind) or isinstance(found.get(key), bool):
+        if not isinstance(result.get(key), kind) or isinstance(result.get(key), bool):
             raise Broken(f"{path}: {key!r} is missing or of the wrong kind")
-    if found["schema"] != SCHEMA:
-        raise Broken(f"{path}: written in schema {found['schema']}, this version reads {SCHEMA}")
-    if not (math.isfinite(found["error"]) and 0 <= found["error"] <= 100):
-        raise Broken(f"{path}: error={found['error']!r} is no percentage")
+    if result["schema"] != SCHEMA:
+        raise Broken(f"{path}: written in schema {result['schema']}, this version reads {SCHEMA}")
+    if not (math.isfinite(result["error"]) and 0 <= result["error"] <= 100):
+        raise Broken(f"{path}: error={result['error']!r} is no percentage")
     try:
-        run = run or Run.known(found["run"])
-        protocol = protocol or PROTOCOLS[found["stage"]].parse(found["protocol"])
+        run = run or Run.known(result["run"])
+        protocol = protocol or PROTOCOLS[result["stage"]].parse(result["protocol"])
     except (InputError, KeyError) as e:
         raise Broken(f"{path}: {e}") from e
-    if run.list_differences(found["run"]) or path.parent.name != run.name:
+    if run.list_differences(result["run"]) or path.parent.name != run.name:
         raise Broken(f"{path}: belongs to another Run than {path.parent.name}")
-    if protocol.list_differences(found["protocol"]) or path.stem != protocol.name:
+    if protocol.list_differences(result["protocol"]) or path.stem != protocol.name:
         raise Broken(f"{path}: was measured under another protocol than {path.stem}")
-    if not isinstance(found["sizes"].get("test"), int):
+    if not isinstance(result["sizes"].get("test"), int):
         raise Broken(f"{path}: does not say on how many test images it was measured")
     predictions = path.with_suffix(".npz")
-    whole = _sha256(predictions) == found["predictions_sha256"] if verify else predictions.is_file()
-    if found["predictions"] != predictions.name or not whole:
-        raise Broken(f"{path}: its predictions {found['predictions']} are missing or altered")
+    whole = _hash_file(predictions) == result["predictions_sha256"] if verify else predictions.is_file()
+    if result["predictions"] != predictions.name or not whole:
+        raise Broken(f"{path}: its predictions {result['predictions']} are missing or altered")
     return run, protocol
 
 
@@ -74,5 +74,5 @@ def pack_predictions(scored: Scored) -> bytes:
     return buffer.getvalue()
 
 
-def _sha256(path: Path) -> str:
+def _hash_file(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

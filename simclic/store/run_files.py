@@ -24,7 +24,7 @@ RUN, ENCODER, WEIGHTS, EPOCHS, CHECKPOINT = "run.json", "pretrain.json", "backbo
 RESULT = rf"(?:{'|'.join(PROTOCOLS)})-[0-9a-f]{{10}}"
 FEATURES = re.compile(r"features-(float32|bf16)\.safetensors")
 CLAIM = re.compile(rf"owner(?:-{RESULT})?\.json")
-BESIDE = re.compile(rf"(?:partial-({RESULT})\.json|{CHECKPOINT}-({RESULT})(?:\.previous)?)")  # of no use beside that result
+UNFINISHED = re.compile(rf"(?:partial-({RESULT})\.json|{CHECKPOINT}-({RESULT})(?:\.previous)?)")  # of no use beside that result
 NEEDED = re.compile(
     rf"(?:run|pretrain|failed-[a-z]+|{RESULT})\.json|{RESULT}\.npz|log\.jsonl|backbone\.safetensors"
     r"|tensorboard/events\.out\.tfevents\..+"
@@ -84,22 +84,22 @@ class RunFiles:
 
     def log_rows(self) -> list[dict[str, Any]]:
         """Return the epochs in the log, without a line that is being written or damaged."""
-        found = []
+        rows = []
         for line in self.log_path.read_text(errors="replace").splitlines() if self.log_path.is_file() else ():
             with suppress(ValueError):
-                found.append(json.loads(line))
-        return [row for row in found if isinstance(row, dict) and isinstance(row.get("epoch"), int)]
+                rows.append(json.loads(line))
+        return [row for row in rows if isinstance(row, dict) and isinstance(row.get("epoch"), int)]
 
-    def claim(self, protocol: Protocol | None = None) -> AbstractContextManager[Any]:
+    def claim_work(self, protocol: Protocol | None = None) -> AbstractContextManager[Any]:
         """Return a context in which this process alone makes the encoder, or the result under a protocol. See store.claim."""
-        return claim.claimed(self.path, self._claim_name(protocol))
+        return claim.hold_claim(self.path, self._claim_name(protocol))
 
-    def owner(self, protocol: Protocol | None = None, ask_slurm: bool = True) -> dict[str, Any] | None:
+    def find_owner(self, protocol: Protocol | None = None, ask_slurm: bool = True) -> dict[str, Any] | None:
         """Return who makes the encoder, or the result under a protocol, as far as that can be known here; None if nobody does.
 
         ask_slurm: about a process on another machine; else only processes on this one count.
         """
-        return claim.owner(self.path, self._claim_name(protocol), ask_slurm)
+        return claim.find_owner(self.path, self._claim_name(protocol), ask_slurm)
 
     def _claim_name(self, protocol: Protocol | None) -> str:
         return f"owner-{protocol.name}" if protocol else "owner"
@@ -121,7 +121,7 @@ class RunFiles:
     def record_failure(self, stage: str, reason: str | Exception) -> None:
         """Record why a stage did not succeed, for the plan and the tables, and where its log is. A full disk is no error."""
         text = f"{DIVERGED} {reason}" if isinstance(reason, Diverged) else str(reason)
-        values = {"schema": SCHEMA, "stage": stage, "reason": text, "job": slurm.job(), "log": os.environ.get(LOG, "")}
+        values = {"schema": SCHEMA, "stage": stage, "reason": text, "job": slurm.current_job(), "log": os.environ.get(LOG, "")}
         with suppress(OSError):
             self.path.mkdir(parents=True, exist_ok=True)
             write_json(self.failure_path(stage), values)
@@ -133,7 +133,7 @@ class RunFiles:
         except Broken as e:
             return {"stage": stage, "reason": str(e)}
 
-    def failure(self, stage: str = "") -> str:
+    def failure_text(self, stage: str = "") -> str:
         """Return "stage: why" if it failed when it was last tried, or of the first of all stages that did; else nothing."""
         for record in map(self.failure_record, [stage] if stage else self._failed_stages()):
             if record:
@@ -142,7 +142,7 @@ class RunFiles:
 
     def why_no_encoder(self) -> str:
         """Return why the encoder is not there, as far as that is recorded."""
-        return self.failure("pretrain").removeprefix("pretrain: ") or f"there is no {ENCODER}"
+        return self.failure_text("pretrain").removeprefix("pretrain: ") or f"there is no {ENCODER}"
 
     def forget_failure(self, stage: str) -> None:
         """Forget an earlier failure: the stage is being tried again."""

@@ -15,17 +15,17 @@ from simclic import files
 from simclic.errors import InputError
 from simclic.experiment import PROTOCOLS, Protocol, Run
 from simclic.files import Broken, read_json, write_json
-from simclic.provenance import provenance
+from simclic.provenance import collect_provenance
 from simclic.store import claim
 from simclic.store.result_file import SCHEMA, Scored, check_result, pack_predictions
 from simclic.store.run_files import (
-    BESIDE,
     CHECKPOINT,
     CLAIM,
     ENCODER,
     FEATURES,
     NEEDED,
     RUN,
+    UNFINISHED,
     WEIGHTS,
     FileKind,
     RunFiles,
@@ -66,7 +66,7 @@ class RunFolder(RunFiles):
 
     # run.json: every field of the Run, and the digest of its data
 
-    def create(self, data: str) -> "RunFolder":
+    def create_folder(self, data: str) -> "RunFolder":
         """Make the folder if need be, with its run.json. data: the digest of the data set. Returns itself.
 
         Raise InputError if a run.json is there that says otherwise, or if the folder cannot be written.
@@ -75,7 +75,7 @@ class RunFolder(RunFiles):
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not self.check_run_json(data):
-                write_json(self.path / RUN, {"schema": SCHEMA, "run": self.run.values, "data": data, **provenance()})
+                write_json(self.path / RUN, {"schema": SCHEMA, "run": self.run.values, "data": data, **collect_provenance()})
         except OSError as e:
             raise InputError(f"{self.path}: cannot be written ({e.strerror}); choose another place with --runs DIR") from e
         return self
@@ -110,8 +110,8 @@ class RunFolder(RunFiles):
     def recorded_fields(self) -> dict[str, Any]:
         """The fields of the Run as run.json has them; empty if there is none that can be read."""
         with suppress(Broken):
-            found = (self.run_record() or {}).get("run")
-            return found if isinstance(found, dict) else {}
+            fields = (self.run_record() or {}).get("run")
+            return fields if isinstance(fields, dict) else {}
         return {}
 
     @property
@@ -140,7 +140,7 @@ class RunFolder(RunFiles):
         """Write the weights, then the record of them, and clear the checkpoints away. Returns what is recorded."""
         files.write_bytes(self.path / WEIGHTS, payload)
         done = {**record, "backbone_sha256": hashlib.sha256(payload).hexdigest()}
-        write_json(self.path / ENCODER, {"schema": SCHEMA, **done, **provenance()})
+        write_json(self.path / ENCODER, {"schema": SCHEMA, **done, **collect_provenance()})
         for path in self.path.glob(f"{CHECKPOINT}*"):
             path.unlink()
         return done
@@ -186,21 +186,21 @@ class RunFolder(RunFiles):
         if not self.check_run_json():
             return None
         path, record = self.result_path(protocol), self.run_record() or {}
-        if (found := read_json(path, verify)) is None:
+        if (result := read_json(path, verify)) is None:
             return None
-        check_result(path, found, self.run, protocol, verify)
-        if found["data"] != record.get("data"):
-            raise Broken(f"{path}: was measured on data {found['data']}, run.json beside it says {record.get('data')}")
-        return found
+        check_result(path, result, self.run, protocol, verify)
+        if result["data"] != record.get("data"):
+            raise Broken(f"{path}: was measured on data {result['data']}, run.json beside it says {record.get('data')}")
+        return result
 
     def read_any_result(self, path: Path) -> tuple[Run, Protocol, dict[str, Any]]:
         """Return the Run, protocol and result that one of `result_paths` holds. Raise InputError as `read_result`."""
-        if (found := read_json(path)) is None:
+        if (result := read_json(path)) is None:
             raise Broken(f"{path}: was moved or deleted meanwhile")
-        run, protocol = check_result(path, found)
-        if not RunFolder(self.runs, run).check_run_json(found["data"]):
+        run, protocol = check_result(path, result)
+        if not RunFolder(self.runs, run).check_run_json(result["data"]):
             raise Broken(f"{path}: there is no run.json beside it")
-        return run, protocol, found
+        return run, protocol, result
 
     def write_result(self, protocol: Protocol, scored: Scored, **measured: Any) -> None:
         """Write one result: first its per-sample predictions, then the file that counts; then the partial result goes.
@@ -213,7 +213,7 @@ class RunFolder(RunFiles):
         files.write_bytes(predictions, payload)
         job = {"schema": SCHEMA, "run": self.run.values, "stage": protocol.stage, "protocol": protocol.values}
         beside = {"predictions": predictions.name, "predictions_sha256": hashlib.sha256(payload).hexdigest()}
-        write_json(path, {**job, **scored[0], **measured, **beside, **provenance()})
+        write_json(path, {**job, **scored[0], **measured, **beside, **collect_provenance()})
         self.partial_path(protocol).unlink(missing_ok=True)
 
     def read_predictions(self, protocol: str) -> "tuple[np.ndarray, np.ndarray]":
@@ -223,7 +223,7 @@ class RunFolder(RunFiles):
         with np.load(self.path / f"{protocol}.npz") as arrays:
             return arrays["truth"], arrays["scores"]
 
-    def partial_result(self, protocol: Protocol, source: str = "") -> dict[str, Any]:
+    def read_partial_result(self, protocol: Protocol, source: str = "") -> dict[str, Any]:
         """Return what processes finished of a result before they were stopped: rows of its curve, the seconds they took, the
         steps at which they themselves had gone on, members at a time.
 
@@ -231,9 +231,9 @@ class RunFolder(RunFiles):
         """
         nothing: dict[str, Any] = {"curve": [], "seconds": 0.0, "resumed": [], "members": 0}
         with suppress(Broken):
-            found = read_json(self.partial_path(protocol))
-            if found and found.get("schema") == PARTIAL and source in ("", found["of"]):
-                return found
+            partial = read_json(self.partial_path(protocol))
+            if partial and partial.get("schema") == PARTIAL and source in ("", partial["of"]):
+                return partial
         return nothing
 
     def write_partial_result(self, protocol: Protocol, source: str, finished: Mapping[str, Any]) -> None:
@@ -242,16 +242,16 @@ class RunFolder(RunFiles):
 
     # What lies in the folder
 
-    def progress(self, protocols: Iterable[Protocol]) -> list[str]:
+    def progress_marks(self, protocols: Iterable[Protocol]) -> list[str]:
         """Return what changes whenever work gets on: results, rows of partial ones, the digests of checkpoints."""
         protocols, marks = list(protocols), [str(self.has_encoder())]
         for path in sorted(self.path.glob(f"{CHECKPOINT}*")):
             with suppress(OSError), open(path, "rb") as f:
                 marks.append(f.read(32).hex())
         marks += [p.name for p in protocols if self.has_result(p)]
-        return marks + [str(len(self.partial_result(p)["curve"])) for p in protocols]
+        return marks + [str(len(self.read_partial_result(p)["curve"])) for p in protocols]
 
-    def files(self) -> Iterator[StoredFile]:
+    def list_files(self) -> Iterator[StoredFile]:
         """Yield every file and link in the folder with its kind; for whoever deletes: pretrain.json first, without which all else
         waits for the claim.
 
@@ -265,22 +265,22 @@ class RunFolder(RunFiles):
         for path in sorted(paths, key=lambda path: path.name != ENCODER):
             name = path.relative_to(self.path).as_posix()
             features = FEATURES.fullmatch(name)
-            yield StoredFile(path, self._kind(name), features[1] if features else "")
+            yield StoredFile(path, self._classify_file(name), features[1] if features else "")
 
-    def _kind(self, name: str) -> FileKind:
+    def _classify_file(self, name: str) -> FileKind:
         whole, _, ending = name.rpartition(".")
         if intended := files.intended_name(Path(name)):
             return (
                 FileKind.LEFTOVER
-                if self._kind(intended) is not FileKind.UNRECOGNISED and "/" not in name
+                if self._classify_file(intended) is not FileKind.UNRECOGNISED and "/" not in name
                 else FileKind.UNRECOGNISED
             )
-        if ending == "damaged" and (whole == CHECKPOINT or BESIDE.fullmatch(whole)):
+        if ending == "damaged" and (whole == CHECKPOINT or UNFINISHED.fullmatch(whole)):
             return FileKind.DAMAGED
         if name in (CHECKPOINT, f"{CHECKPOINT}.previous"):
             return FileKind.LEFTOVER if self.has_encoder(verify=True) else FileKind.NEEDED
-        if beside := BESIDE.fullmatch(name):
-            return FileKind.LEFTOVER if self._has_whole_result(beside[1] or beside[2]) else FileKind.NEEDED
+        if unfinished := UNFINISHED.fullmatch(name):
+            return FileKind.LEFTOVER if self._has_whole_result(unfinished[1] or unfinished[2]) else FileKind.NEEDED
         if CLAIM.fullmatch(name):
             return FileKind.NEEDED if claim.is_claimed(self.path, name.removesuffix(".json")) else FileKind.LEFTOVER
         if FEATURES.fullmatch(name):

@@ -22,7 +22,7 @@ def save(path: Path, content: dict[str, Any]) -> None:
     Raises InputError if it cannot be written; the one before is then untouched.
     """
     try:
-        with files.temporary(path.parent, path.name) as f:
+        with files.open_temporary(path.parent, path.name) as f:
             f.write(bytes(32))  # the place of the digest
             hashed = _HashingWriter(f)
             torch.save({"schema": SCHEMA, **content}, hashed)  # type: ignore[arg-type]
@@ -32,7 +32,7 @@ def save(path: Path, content: dict[str, Any]) -> None:
             os.fsync(f.fileno())
             if path.exists():
                 os.replace(path, path.with_suffix(".previous"))
-            files.publish(f, path)
+            files.publish_file(f, path)
     except (OSError, RuntimeError) as e:  # torch wraps errors of its writer
         os_error = next((c for c in (e, e.__cause__, e.__context__) if isinstance(c, OSError)), None)
         if os_error is None:

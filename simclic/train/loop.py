@@ -16,7 +16,7 @@ from simclic import files, stop
 from simclic.data import Dataset
 from simclic.data.images import Images, seed_of, seeded_generator
 from simclic.errors import Diverged, InputError
-from simclic.experiment import USUAL, How, Run
+from simclic.experiment import DEFAULT_COMPUTE, ComputeOptions, Run
 from simclic.methods import base
 from simclic.progress import Tell
 from simclic.store.run_folder import RunFolder
@@ -81,7 +81,7 @@ class Training:
 @numerics.exact_float32()
 def train(
     run: Run, dataset: Dataset, images: Images, folder: RunFolder, on_progress: Tell,
-    check_claim: Callable[[], None] = lambda: None, options: How = USUAL,
+    check_claim: Callable[[], None] = lambda: None, options: ComputeOptions = DEFAULT_COMPUTE,
 ) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
     """Run Algorithm 1 on the images of splits.fit; return the backbone and the record of the training.
 
@@ -107,7 +107,7 @@ def train(
     started, last_save, first_bad_step = time.monotonic() - training.seconds, time.monotonic(), torch.tensor(-1, device=device)
 
     batches = images.stream_pixels(shuffled_batches(fit, size, range(training.step, steps), run.seed, "order"))
-    with stop.boundaries() as stop_requested:
+    with stop.delay_stop() as stop_requested:
         for step, (pixels, index) in enumerate(batches, training.step):
             epoch, position = divmod(step, per_epoch)
             lr = run.lr * (1 + math.cos(math.pi * step / steps)) / 2

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from simclic.errors import InputError
-from simclic.experiment import cores
+from simclic.experiment import count_cores
 
 OUT_OF_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory",
@@ -106,8 +106,8 @@ def available_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     node, core = (os.environ.get(f"SLURM_MEM_PER_{unit}", "") for unit in ("NODE", "CPU"))
-    limits = [int(given) * count << 20 for given, count in ((node, 1), (core, cores())) if given.isdigit() and given != "0"]
-    return min(_free_memory(), _container_memory(), *limits) // max(1, cores() // torch.get_num_threads())
+    limits = [int(given) * count << 20 for given, count in ((node, 1), (core, count_cores())) if given.isdigit() and given != "0"]
+    return min(_free_memory(), _container_memory(), *limits) // max(1, count_cores() // torch.get_num_threads())
 
 
 def _container_memory() -> int:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from simclic import files, slurm
 from simclic.data import Dataset
 from simclic.data.images import Images, seeded_generator
-from simclic.experiment import USUAL, How, Run
+from simclic.experiment import DEFAULT_COMPUTE, ComputeOptions, Run
 from simclic.files import Broken
 from simclic.methods.backbones import build_backbone
 from simclic.progress import Tell
@@ -30,16 +30,16 @@ def pretrain(
     runs: Path,
     device: torch.device,
     on_progress: Tell = lambda share, note: None,
-    options: How = USUAL,
+    options: ComputeOptions = DEFAULT_COMPUTE,
 ) -> nn.Module:
     """Return the trained backbone of a Run, frozen, in eval mode. It is trained if it is not there yet, on splits.fit.
 
     Raises InputError for a backbone that is damaged or that timm does not know, Diverged if the loss is not finite.
     """
-    folder = RunFolder(runs, run).create(dataset.digest)
+    folder = RunFolder(runs, run).create_folder(dataset.digest)
     record = folder.encoder_record()
     if record is None:
-        with folder.claim() as check_claim:
+        with folder.claim_work() as check_claim:
             record = folder.encoder_record()  # another process may have finished in between
             if record is None:
                 folder.delete_unfinished()
@@ -56,7 +56,7 @@ def _make_encoder(
     device: torch.device,
     on_progress: Tell,
     check_claim: Callable[[], None],
-    options: How,
+    options: ComputeOptions,
 ) -> dict[str, Any]:
     """Train or build the encoder, write its weights and its record; return the record."""
     images, fit = prepare_images(run, dataset, folder.runs, device), torch.from_numpy(dataset.splits.fit)
@@ -109,7 +109,7 @@ def build_untrained(run: Run, images: Images, fit: Tensor, runs: Path = files.RU
 def describe_device(device: torch.device) -> dict[str, Any]:
     """Return the device's name and the number of CPU threads, on which the last bits depend, the node and the Slurm job."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    where = {"node": platform.node(), "job": slurm.job(), "restarts": slurm.restarts()}
+    where = {"node": platform.node(), "job": slurm.current_job(), "restarts": slurm.count_restarts()}
     return {"device": name, "threads": torch.get_num_threads(), **where}
 
 

@@ -39,7 +39,7 @@ class Bundle:
         """
         protocol, device, saved = self.task.protocol, self.task.images.device, time.monotonic()
         alive = [m for m in self.members if not m.diverged_at]
-        with stop.boundaries() as stop_requested:
+        with stop.delay_stop() as stop_requested:
             for step, (x, y) in enumerate(train_batches(index, self.step), self.step):
                 for member in alive:
                     member.step(x, y, step)

@@ -24,7 +24,7 @@ class GridProgress:
         self.folder, self.protocol, self.source, self.check_claim = RunFolder(runs, run), protocol, source, check_claim
         self.path, self.name = self.folder.checkpoint_path(protocol), f"{run.name}/{protocol.name}"
         self.folder.delete_unfinished(protocol)
-        partial = self.folder.partial_result(protocol, source)
+        partial = self.folder.read_partial_result(protocol, source)
         self.rows, self.resumed, self.members = (partial[k] for k in ("curve", "resumed", "members"))
         self.earlier_seconds, self.started = partial["seconds"], time.monotonic()
 

@@ -12,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from simclic.data import Dataset
 from simclic.data.images import Images, seed_of
-from simclic.experiment import USUAL, Finetune, How
+from simclic.experiment import DEFAULT_COMPUTE, ComputeOptions, Finetune
 from simclic.methods.backbones import feature_width
 from simclic.train.numerics import autocast, first_nonfinite, seed_device
 
@@ -32,7 +32,7 @@ class FinetuneTask:
     dataset: Dataset
     images: Images
     seed: int
-    options: How = USUAL
+    options: ComputeOptions = DEFAULT_COMPUTE
 
 
 class Member:

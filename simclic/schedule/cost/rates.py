@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from simclic import files
 from simclic.errors import InputError
-from simclic.experiment import Run, cores
-from simclic.provenance import provenance
+from simclic.experiment import Run, count_cores
+from simclic.provenance import collect_provenance
 from simclic.schedule.cost.work_amounts import Amounts
 
 SCHEMA = 1
@@ -79,7 +79,7 @@ def this_machine(share: int = 1) -> Target:
     folder = Path("/proc/driver/nvidia/gpus")
     gpus = sorted(folder.iterdir()) if folder.is_dir() else []
     if not gpus:
-        return Target(jobs_at_once=cores(), one_process_per_run=True)
+        return Target(jobs_at_once=count_cores(), one_process_per_run=True)
     model = re.search(r"^Model:.*", (gpus[0] / "information").read_text(), re.M) if (gpus[0] / "information").is_file() else None
     return Target(
         kind=gpu_kind(model[0] if model else ""),
@@ -155,7 +155,7 @@ def write_rates(runs: Path, target: Target, rates: list[dict[str, Any]], where: 
         kind = rate["backbone"], rate["image_size"], rate["precision"]
         merged[kind] = {**rate, "seconds": merged.get(kind, rate)["seconds"] | rate["seconds"]}
     values = {"schema": SCHEMA, "target": target.name, **where, "rates": list(merged.values())}
-    files.write_json(path, values | provenance())
+    files.write_json(path, values | collect_provenance())
     return path
 
 

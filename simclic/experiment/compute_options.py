@@ -8,7 +8,7 @@ from simclic.errors import InputError
 
 
 @dataclass(frozen=True)
-class How:
+class ComputeOptions:
     """compile: let torch.compile fuse the backbone, if it can here. deterministic: only algorithms that give the same bits every
     time on a GPU, at a cost that benchmarks/speed/pretrain.py tells; a CPU gives them anyway. minutes: between checkpoints.
     per_gpu: processes that share a GPU. members: of a fine-tuning grid, trained at a time; 0 for as many as fit."""
@@ -20,9 +20,9 @@ class How:
     members: int = 0
 
     @classmethod
-    def of(cls, words: Any) -> Self:
+    def from_arguments(cls, arguments: Any) -> Self:
         """As words of a command line say it, one for each field."""
-        return cls(**{f.name: getattr(words, f.name) for f in fields(cls)})
+        return cls(**{f.name: getattr(arguments, f.name) for f in fields(cls)})
 
     def __post_init__(self) -> None:
         for name, low in (("minutes", 0.0), ("per_gpu", 1), ("members", 0)):
@@ -34,10 +34,10 @@ class How:
                 raise InputError(f"{name}={getattr(self, name)!r} is neither true nor false")
 
 
-USUAL = How()
+DEFAULT_COMPUTE = ComputeOptions()
 
 
-def cores() -> int:
+def count_cores() -> int:
     """CPU cores that this process may use; in a job of Slurm's no more than it was given, even where nothing enforces that."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     given = os.environ.get("SLURM_CPUS_PER_TASK", "")

@@ -8,7 +8,7 @@ from pathlib import Path
 from simclic.experiment import Job
 from simclic.schedule import cost
 from simclic.schedule.cost.prices import kind_of
-from simclic.schedule.profile import Profile, target
+from simclic.schedule.profile import Profile, price_target
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Array:
     minutes: float = field(default=0.0, compare=False)  # an estimate, of all tasks
 
     @property
-    def jobs(self) -> int:
+    def job_count(self) -> int:
         """How many encoders and results."""
         return sum(map(len, self.tasks))
 
@@ -31,18 +31,18 @@ class Prices:
     """How many minutes a job takes on one device of a profile's, see simclic.cost."""
 
     def __init__(self, runs: Path, profile: Profile):
-        self.prices = cost.Prices(runs, target(profile))
+        self.prices = cost.Prices(runs, price_target(profile))
 
-    def learn(self, jobs: Iterable[Job]) -> None:
+    def learn_from_runs(self, jobs: Iterable[Job]) -> None:
         """Look at what finished jobs of the kinds of these, and of their encoders, took."""
         self.prices.learn_from_runs(kind_of(each.run, each.protocol) for job in jobs for each in (job.encoder, job))
 
-    def minutes(self, job: Job) -> float:
+    def price_minutes(self, job: Job) -> float:
         """Of a result whose encoder is there, or of an encoder."""
         return 0.05 + self.prices.price_job(job.run, job.protocol).seconds / 60
 
 
-def arrays(
+def pack_arrays(
     encoders: Sequence[Job], results: Sequence[Job], queued: Mapping[Job, str], profile: Profile, prices: Prices, largest: int
 ) -> list[Array]:
     """What to submit, parents first: encoders to make, and results to compute from them, from those that are there, or from
@@ -57,12 +57,12 @@ def arrays(
     for task_id in ("", *dict.fromkeys(queued.values())):  # encoders that are there, then those in the queue
         for stage in stages:
             jobs = [job for job in old[stage] if queued.get(job.encoder, "") == task_id]
-            tasks = _bins(jobs, stage, profile, prices)
+            tasks = _fill_tasks(jobs, stage, profile, prices)
             packed += [Array(stage, tasks[i : i + largest], task_id) for i in range(0, len(tasks), largest)]
 
     alike: dict[tuple[int, ...], list[tuple[list[Job], list[list[list[Job]]]]]] = {}
-    for task in _bins(encoders, "pretrain", profile, prices):
-        children = [_bins([job for job in wanted[s] if job.encoder in set(task)], s, profile, prices) for s in stages]
+    for task in _fill_tasks(encoders, "pretrain", profile, prices):
+        children = [_fill_tasks([job for job in wanted[s] if job.encoder in set(task)], s, profile, prices) for s in stages]
         alike.setdefault(tuple(map(len, children)), []).append((task, children))
     for group in alike.values():
         for begin in range(0, len(group), largest):
@@ -73,19 +73,19 @@ def arrays(
                 for k in range(len(part[0][1][s])):
                     packed.append(Array(stage, [children[s][k] for _, children in part], parent))
     for array in packed:
-        array.minutes = sum(prices.minutes(job) for task in array.tasks for job in task)
+        array.minutes = sum(prices.price_minutes(job) for task in array.tasks for job in task)
     return packed
 
 
-def _bins(jobs: Sequence[Job], stage: str, profile: Profile, prices: Prices) -> list[list[Job]]:
+def _fill_tasks(jobs: Sequence[Job], stage: str, profile: Profile, prices: Prices) -> list[list[Job]]:
     """Jobs in tasks: as many tasks as may run at a time and have least_min to do, more where the profile's time asks for it.
 
     The longest first, each into the task that has least to do so far.
     """
     if not jobs:
         return []
-    width, slot = profile.width(stage), 0.8 * profile.minutes(stage)
-    took = sorted(((prices.minutes(job), i) for i, job in enumerate(jobs)), reverse=True)
+    width, slot = profile.task_width(stage), 0.8 * profile.time_limit(stage)
+    took = sorted(((prices.price_minutes(job), i) for i, job in enumerate(jobs)), reverse=True)
     total = sum(minutes for minutes, _ in took) / width
     atonce = int(profile.stages[stage].get("slurm_array_parallelism", 256))
     count = max(math.ceil(total / slot), min(atonce, math.ceil(total / min(profile.pack.least_min, slot))))
