@@ -47,7 +47,7 @@ def test_everything_that_is_wrong_is_named_at_once(eleven, capsys):
     home = eleven / "food-101/images"
     (home / "ramen/train0.jpg").write_bytes((home / "ramen/train0.jpg").read_bytes()[:-200])
     (home / "ramen/test1.jpg").unlink()
-    (home / "churros/test0.jpg").write_bytes(b"")
+    (home / "cheesecake/test0.jpg").write_bytes(b"")
     (home / "ramen/extra.jpg").write_bytes(b"")
     home = eleven / "oxford-iiit-pet/annotations/test.txt"
     home.write_text("\n".join(home.read_text().splitlines()[1:]))

@@ -61,7 +61,6 @@ def test_an_unknown_or_absent_data_set_is_one_line_with_the_way_out(tmp_path):
     with pytest.raises(InputError, match=way):
         data.load("cifar10", "ericsson", Path("somewhere"))
     assert "its makers' page is gone" in data.explain_missing("cars", tmp_path)
-    assert "Partitions.zip" in data.explain_missing("sun397", tmp_path)
 
 
 def test_the_facts_add_up():

@@ -251,8 +251,9 @@ def test_check_names_classes_that_nothing_can_be_chosen_for(tmp_path, capsys):
         path.unlink()
     code, out, _ = told(capsys, "data", "check", tmp_path / "birds", "--data", tmp_path)
     assert code == 0
-    assert "class 'wren' has no val image: encoders are not fine-tuned on these data" in out
-    assert out.count("has no") == 1
+    assert "class 'wren' has no val image: the error there does not see it" in out
+    assert "class 'wren' has no test image: the error there does not see it" in out
+    assert out.count("has no") == 2
 
 
 EXHIBIT = '''"""My birds."""

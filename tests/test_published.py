@@ -70,11 +70,12 @@ def test_flowers_ids_are_not_swapped_and_classes_start_at_zero(eleven):
     assert set(kinds(found, "test")) == {f"image_{i:05d}.jpg" for i in range(13, 19)}
 
 
-def test_food_is_in_the_order_of_class_names(eleven):
+def test_food_is_in_its_makers_order_of_classes(eleven):
+    """The baselines drew their val from images in this order."""
     found = published.listing("food", eleven)
-    assert found.classes == ("apple_pie", "churros", "ramen")
-    assert [found.classes[y] for y in found.labels[:21:7]] == ["apple_pie", "churros", "ramen"]
-    assert found.paths[0] == "food-101/images/apple_pie/train0.jpg"
+    assert found.classes == ("cheesecake", "cheese_plate", "ramen")
+    assert found.labels.tolist() == [0] * 7 + [1] * 7 + [2] * 7 + [0] * 2 + [1] * 2 + [2] * 2
+    assert found.paths[7:9] == ("food-101/images/cheese_plate/train0.jpg", "food-101/images/cheese_plate/train1.jpg")
 
 
 def test_pets_ids_name_breeds(eleven):
@@ -150,7 +151,7 @@ def test_a_root_too_deep_is_told_where_the_data_are(eleven):
         ("cars", "stanford_cars/devkit/cars_train_annos.mat", b"<html>not found</html>" * 9),
         ("cars", "stanford_cars/devkit/cars_meta.mat", b""),
         ("flowers", "flowers-102/setid.mat", b"<html>not found</html>" * 9),
-        ("food", "food-101/meta/train.json", b'{"churros": ['),
+        ("food", "food-101/meta/train.json", b'{"ramen": ['),
         ("aircraft", "fgvc-aircraft-2013b/data/images_variant_val.txt", b"\xff\xfe\x00"),
     ],
 )

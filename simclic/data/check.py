@@ -72,10 +72,13 @@ def _count_images(checked: Checked, known: Facts, listing: Listing) -> None:
     """Images per split, and of each class in each split. An image of several classes counts for each."""
     splits = divide(listing, "ericsson", known.rule, known.per_class)
     _count_classes(checked, listing.labels, splits, listing.classes)
+    never = "encoders are not probed or fine-tuned on these data"
+    errors = {"top-1": "the error there does not see it", "mean per class": "the mean there is over the other classes"}
+    judged = errors.get(known.metric, never)
     for kind, count in checked.classes.items():
-        if not count["train"] or not count["val"]:
-            part, what = ("val", "fine-tuned") if count["train"] else ("train", "probed or fine-tuned")
-            checked.remarks.append(f"class {kind!r} has no {part} image: encoders are not {what} on these data")
+        for part, what in (("train", never), ("val", judged), ("test", judged)):
+            if not count[part]:
+                checked.remarks.append(f"class {kind!r} has no {part} image: {what}")
 
 
 def _count_classes(checked: Checked, labels: "np.ndarray", splits: Splits, classes: Sequence[str]) -> None:

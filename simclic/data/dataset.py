@@ -18,7 +18,7 @@ class Archive:
 
     digest: algorithm:hex as published, empty where nobody publishes one. into: the folder that it is unpacked or put in.
     gives: what is there afterwards, and comes from no other archive. inner: the archive inside the archive that holds the
-    images. url: empty if nobody offers it any more; `where` then says what to do.
+    images. url: empty if nobody offers it any more. where: what to do then, or if the address does not answer.
     """
 
     file: str

@@ -6,6 +6,7 @@ import gzip
 import lzma
 import os
 import shutil
+import socket
 import stat
 import tarfile
 import tempfile
@@ -25,6 +26,7 @@ from simclic.errors import InputError
 
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO}  # not the network
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, EOFError, zlib.error)
+SILENCE = 60.0  # seconds without a byte, after which an address counts as gone
 Say = Callable[[str], None]
 
 
@@ -67,7 +69,7 @@ def _install_archive(archive: Archive, root: Path, aside: Path, say: Say) -> Non
                 f"{root / archive.gives}: not there; {archive.where}, put {archive.file} into {root} and run this again"
             )
         file = _download(archive, root, aside, say)
-        named, way = archive.url, f"run this again, or put {archive.file} into {root}"
+        named, way = archive.url, f"run this again, or{_where_else(archive)} put {archive.file} into {root}"
     say(f"{archive.file}: " + ("verifying" if archive.digest else "no digest is published; its images are counted later"))
     if archive.digest and not has_digest(file, archive.digest):
         raise InputError(f"{named}: is not the published archive ({archive.digest.replace(':', ' ')} is); {way}")
@@ -89,14 +91,23 @@ def _download(archive: Archive, root: Path, aside: Path, say: Say) -> Path:
     from torchvision.datasets.utils import download_url
 
     say(f"{archive.file}: downloading from {urlparse(archive.url).netloc}")
+    usual = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE)  # torchvision would wait for ever
     try:
         download_url(archive.url, aside, archive.file)
     except (OSError, RuntimeError, ValueError, HTTPException) as e:
         if isinstance(e, OSError) and e.errno in DISK:
             raise
         why = " ".join(str(e).split()) or type(e).__name__
-        raise InputError(f"{archive.url}: cannot be had ({why}); put {archive.file} into {root} and run this again") from e
+        way = f"{_where_else(archive)} put {archive.file} into {root} and run this again"
+        raise InputError(f"{archive.url}: cannot be had ({why});{way}") from e
+    finally:
+        socket.setdefaulttimeout(usual)
     return aside / archive.file
+
+
+def _where_else(archive: Archive) -> str:
+    return f" {archive.where}," if archive.where else ""
 
 
 def _unpack_archive(archive: Archive, file: Path, aside: Path) -> Path:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from simclic.data.dataset import Dataset
 from simclic.errors import InputError
 
 
@@ -45,16 +46,19 @@ def learnable(y: np.ndarray, classes: int, names: Sequence[str] = ()) -> None:
         none = f"{_class(absent[0], names)} has no training image{_others(absent)}"
         if len(y) < classes:
             raise InputError(f"{len(y)} training images for {classes} classes: {none}; each class needs one")
-        raise InputError(f"{none}; add one, leave the class out, or choose another split")
+        raise InputError(f"{none}; add one or leave the class out")
 
 
-def judging(y: np.ndarray, classes: int, names: Sequence[str] = ()) -> None:
-    """Raise InputError unless every class is shown by one of the val images, since settings are chosen by their error."""
-    shown = np.bincount(y, minlength=classes) if y.ndim == 1 else (y == 1).sum(axis=0)
-    absent = np.flatnonzero(shown == 0)
-    if len(absent):
-        none = f"{_class(absent[0], names)} has no val image{_others(absent)}, so that nothing would be chosen for it"
-        raise InputError(f"{none}; put one into val, leave the class out, or choose another split")
+def check_judgeable(dataset: Dataset) -> None:
+    """Raise InputError if a class that images show beside others (VOC2007) is shown by none of val or of test.
+
+    Its average precision is then undefined. Top-1 error and its mean over the classes that are there always exist.
+    """
+    for part in ("val", "test") if dataset.labels.ndim == 2 else ():
+        absent = np.flatnonzero(~(dataset.labels[getattr(dataset.splits, part)] == 1).any(axis=0))
+        if len(absent):
+            none = f"{_class(absent[0], dataset.names)} is shown by no {part} image{_others(absent)}"
+            raise InputError(f"{none}, so that its average precision cannot be computed; add one or leave the class out")
 
 
 def _class(k: int, names: Sequence[str]) -> str:

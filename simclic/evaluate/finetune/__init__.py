@@ -26,7 +26,7 @@ def finetune(task: FinetuneTask, progress: GridProgress, on_progress: Tell = lam
     metric, classes = METRICS[dataset.facts.metric], dataset.facts.classes
     labels.valid(dataset.labels, classes)
     labels.learnable(dataset.labels[splits.train], classes, dataset.names)
-    labels.judging(dataset.labels[splits.val], classes, dataset.names)
+    labels.check_judgeable(dataset)
     check_gradients_supported(task.f, task.images.device, task.protocol.precision, task.images.size)
     grid = GridSearch(task, progress, on_progress)
 

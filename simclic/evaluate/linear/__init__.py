@@ -34,6 +34,7 @@ def linear_probe(protocol: Linear, x: Tensor, dataset: Dataset, on_progress: Tel
     metric, solve = METRICS[dataset.facts.metric], SOLVERS[protocol.solver]
     labels.valid(dataset.labels, classes)
     labels.learnable(dataset.labels[splits.train], classes, dataset.names)
+    labels.check_judgeable(dataset)
 
     def select_split(name: str) -> tuple[Tensor, np.ndarray]:
         index = getattr(splits, name)
