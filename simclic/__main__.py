@@ -22,6 +22,7 @@ from simclic.cli import (  # fmt: skip
     weights,
 )
 from simclic.errors import InputError
+from simclic.text import make_output_encodable
 
 VERBS = {
     "run": (run.add_run, "do what is missing on this machine, then report"),
@@ -44,6 +45,7 @@ VERBS = {
 
 def main(words: list[str] | None = None) -> int:
     """Carry out one verb. Returns the exit code: 0 all well, 1 something failed, 2 the user's mistake, 130 Ctrl-C."""
+    make_output_encodable()
     arguments = parser().parse_args(words)
     try:
         return int(arguments.verb(arguments))

@@ -1,6 +1,12 @@
 """Bytes, seconds and names from outside, as text for a terminal: the only formatters of their kind."""
 
+import codecs
+import io
 import math
+import sys
+
+# What stands for our own signs where an encoding lacks them. The blocks of a curve become levels from 1 to 8.
+ASCII_SIGNS = dict(zip("·–…│▁▂▃▄▅▆▇█", ".-~|12345678", strict=True)) | {"±": "+-", "∞": "inf"}
 
 
 def format_bytes(count: float) -> str:
@@ -36,3 +42,17 @@ def quote_text(text: object, limit: int = 120) -> str:
     """Return text from a file for a message: safe for a terminal, and cut in the middle if it is longer than `limit`."""
     safe = terminal_safe(text)
     return safe if len(safe) <= limit else f"{safe[: limit // 2]}...{safe[-limit // 3 :]}"
+
+
+def make_output_encodable() -> None:
+    """Let standard output and error show a character that their encoding lacks as one of ASCII_SIGNS or as its code."""
+    codecs.register_error("simclic", _encode_sign)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's is not
+            stream.reconfigure(errors="simclic")
+
+
+def _encode_sign(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    lost = error.object[error.start : error.end]
+    return "".join(ASCII_SIGNS.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lost), error.end

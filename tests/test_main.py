@@ -1,5 +1,6 @@
 """The verbs as a user meets them: answers, and one clear line for each mistake."""
 
+import io
 import json
 import re
 import subprocess
@@ -11,6 +12,7 @@ from conftest import EXHIBIT, ROOT, tiny
 from stored import publish
 
 from simclic import Linear
+from simclic.__main__ import main
 
 
 @pytest.fixture
@@ -137,3 +139,28 @@ def test_help_needs_neither_rich_nor_numpy():
         "import sys; from simclic.__main__ import parser; parser().format_help(); print({'rich', 'numpy'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "signs", "name"),
+    [
+        ("ascii", ".-8", r"\udcff\xfc\u03b5"), ("latin-1", "·-8", r"\udcffü\u03b5"), ("cp1252", "·–8", r"\udcffü\u03b5"),
+        ("utf-8", "·–█", r"\udcffüε"),
+    ],
+)  # fmt: skip
+def test_no_command_dies_of_a_character_that_its_output_lacks(here, monkeypatch, encoding, signs, name):
+    dot, dash, block = signs
+    store, place = str(ROOT / "tests/golden/store"), here / "\udcffüε"  # a name that is not UTF-8
+    (here / "table2.py").write_text(EXHIBIT)
+    for words, expected in (
+        (["status", "table2.py"], rf"all, each job once .* {re.escape(dot)} "),
+        (["plan", "table2.py"], rf"pretrain .* {re.escape(dot)} "),
+        (["compare", store, store, "--all"], rf"identical.* {dash} "),
+        (["watch", "digits-noise-2", "--runs", store], f"loss +.*{block}"),
+        (["report", "table2.py", "--out", str(place)], f"report: .*/{re.escape(name)}/index.html"),
+    ):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main(words) == 0
+        stream.flush()
+        assert re.search(expected, stream.buffer.getvalue().decode(encoding)), words

@@ -84,7 +84,7 @@ def read_perturbations(folder: Path = FOLDER) -> dict[str, PerturbationFacts]:
 def _read_declarations(folder: Path, decorator: str) -> Iterable[tuple[Path, Any, Any]]:
     """Yield file, statement and facts of each class or function that has this decorator."""
     for path in sorted(folder.glob("*.py")):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         for node in ast.parse(text, str(path)).body if f"@{decorator}(" in text else ():
             for call in getattr(node, "decorator_list", ()):
                 if isinstance(call, ast.Call) and getattr(call.func, "id", "") == decorator:

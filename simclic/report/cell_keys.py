@@ -45,7 +45,7 @@ def read_printed_cells(baselines: Path) -> Cells:
 def read_provenance(baselines: Path) -> list[dict[str, str]]:
     """Return the rows of provenance.csv, which say where each stored number comes from; none without the file."""
     path = baselines / "provenance.csv"
-    return list(csv.DictReader(path.read_text().splitlines())) if path.is_file() else []
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
 
 
 def measure_cells(exhibits: Iterable[Exhibit], results: Results) -> Cells:

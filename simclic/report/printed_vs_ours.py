@@ -195,7 +195,7 @@ def _compare_details(table: Table, baselines: Path) -> Iterator[PrintedVsOurs]:
     import csv
 
     path = baselines / f"{table.paper}.csv"
-    rows = list(csv.DictReader(path.read_text().splitlines())) if path.is_file() else []
+    rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
     (stored,) = [row for row in rows if row["method"].startswith("SimCLIC")][:1] or [dict[str, Any]()]
     for run in table.runs if stored else ():
         for name in (c for c in table.columns if c in stored):

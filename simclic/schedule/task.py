@@ -26,6 +26,7 @@ from simclic.schedule.work import WorkerOptions, fail_jobs, group_by_run
 from simclic.store.claim import Busy, hold_claim
 from simclic.store.run_files import LOG
 from simclic.store.run_folder import RunFolder
+from simclic.text import make_output_encodable
 
 UNFINISHED = 75  # the exit code of a task that is not at its end
 REPORT_SECONDS = 5.0  # seconds between two words about how far a task is
@@ -33,6 +34,7 @@ REPORT_SECONDS = 5.0  # seconds between two words about how far a task is
 
 def run_task(folder: str, array: str, index: int) -> None:
     """Do a task. Exits 0 once all its jobs have been tried: what became of each stands beside its Run."""
+    make_output_encodable()
     stopped = stop.collect_signals()  # from here on; submitit's own handlers would requeue at once
     task, code = Launch(Path(folder)).find_task(array, index), 1
     try:
