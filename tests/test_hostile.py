@@ -24,11 +24,11 @@ from simclic.files import write_json
 from simclic.report.escape import NUMBER, escape_csv, escape_markdown
 from simclic.store.run_folder import RunFolder
 
-HARMLESS = "plain"
 HOSTILE = (
     "=cmd|' C calc'!A0 | <script>alert(1)<img src=x onerror=alert(1)>\"onload=\"alert(2) \\input{x}\\frac ``$\\frac$`_{}^%#&~"
     "[a](b) ![c](d) \N{RIGHT-TO-LEFT OVERRIDE}中🎉"
 )
+HARMLESS = "plain".ljust(len(HOSTILE), "x")  # as long, since long notes fold
 METHOD = """# method: {0}
 # source: {0}
 # pretrained_on: {0}

@@ -55,7 +55,7 @@ def test_bad_input_is_one_line(place, capsys):
         (words(precision="fp16"), 2, "precision='fp16' is not one of bf16, float32"),
         (words(members="-1"), 2, "members=-1 is out of range: 0 or more"),
         (words(precision="bf16"), 1, "precision='bf16' on a CPU gives wrong gradients for this backbone at 16 pixels"),
-        (words(backbone="resnet18"), 1, "init='./w.pth' does not fit backbone='resnet18': "),
+        (words(backbone="resnet18"), 1, "init='./w.pth': does not fit backbone='resnet18': "),
     ):
         assert main(given) == code
         captured = capsys.readouterr()
