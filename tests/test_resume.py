@@ -290,7 +290,9 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(tmp_path, 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     saved(tmp_path / "checkpoint", 1)
-    with pytest.raises(InputError, match=r"is a checkpoint of digits-noise-.* or of another version, not of digits-history-.*; delete it"):
+    with pytest.raises(
+        InputError, match=r"is a checkpoint of digits-noise-.* or of another version, not of digits-history-.*; delete it"
+    ):
         checkpoint.load(tmp_path / "checkpoint", tiny(perturbation="history").name)
 
 

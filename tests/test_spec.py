@@ -240,3 +240,10 @@ def test_an_exhibit_by_its_old_number_says_what_to_write(tmp_path):
     (tmp_path / "old.py").write_text("from simclic import *\nTABLE = Table(number=2, caption='', runs=())\n")
     with pytest.raises(InputError, match=r"old.py:2: number= is gone; say paper=\"table2\", or name=\"my-table\" for your own"):
         load(tmp_path / "old.py")
+
+
+def test_a_run_s_folder_has_a_name_that_every_file_system_takes():
+    long = "x" * 230
+    run = Run(dataset=f"./{long}", init=f"./{long}.pth", perturbation="none", epochs=0)
+    assert len(run.name) < 230
+    assert run.name != Run(dataset=f"./{long}y", init=f"./{long}.pth", perturbation="none", epochs=0).name

@@ -248,8 +248,8 @@ def _start_title(init: str) -> str:
 
 
 def _make_slug(name: str) -> str:
-    """Return a name, or the last part of a path, in characters that are safe in a file name."""
-    return re.sub("[^a-z0-9_.]+", "-", _last_part(name).lower()).strip("-.") or "folder"
+    """Return a name, or the last part of a path, in at most 100 characters that are safe in a file name of at most 255."""
+    return re.sub("[^a-z0-9_.]+", "-", _last_part(name).lower()).strip("-.")[:100] or "folder"
 
 
 def grid(**axes: Any) -> tuple[Run, ...]:
