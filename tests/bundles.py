@@ -81,10 +81,10 @@ def write(prefix, tensors, shards=1, more=(), crc=crc, **how):
     Path(f"{prefix}.index").write_bytes(table(sorted([*rows, *more]), **how))
 
 
-def byol(path, state, change=lambda params, averages: None):
+def byol(path, state, change=lambda params, averages: None, step=312784):
     """BYOL's pickle with this backbone, given under torchvision's names: haiku's modules, averages and heads, in its classes.
 
-    change: of what is written, in place. Returns the path.
+    change: of what is written, in place. step: 1,000 epochs. Returns the path.
     """
     params, averages = {}, {}
     for key, value in state.items():
@@ -120,7 +120,7 @@ def byol(path, state, change=lambda params, averages: None):
 
     small = {"classifier": {"b": np.zeros(2, "f")}}
     parts = (mapping(params), mapping(small), mapping(averages), mapping({}), [])
-    whole = {"experiment_state": experiment._ByolExperimentState(*parts), "step": 300000, "rng": np.array([1, 2], "u4")}
+    whole = {"experiment_state": experiment._ByolExperimentState(*parts), "step": step, "rng": np.array([1, 2], "u4")}
     known = {flat.__name__: flat, experiment.__name__: experiment, "haiku": flat, "haiku._src": flat, "byol": experiment}
     with mock.patch.dict(sys.modules, known):
         path.write_bytes(pickle.dumps(whole, protocol=2))

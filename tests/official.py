@@ -87,21 +87,27 @@ def momenta():
     return {"state": {0: {"momentum_buffer": torch.ones(3)}}, "param_groups": [{"lr": 0.03, "params": [0]}]}
 
 
-def moco(state, head, whole):
+EPOCHS = dict.fromkeys(METHODS, 200) | dict.fromkeys(("moco-v2", "infomin"), 800)  # that a file says it was trained for
+STEPS = {"simclr-v1": 225206, "simclr-v2": 250228}
+
+
+def moco(name, state, head, whole):
     """whole: as the trainer writes it, queue and momentum encoder included; published files hold the query encoder alone."""
     queue = {"module.queue": torch.full((1,), 0.1).expand(128, 65536), "module.queue_ptr": torch.tensor([0])} if whole else {}
     found = {**queue, **{f"module.encoder_q.{k}": v for k, v in state.items()}, **filled("module.encoder_q.fc.", head)}
     if whole:
         found |= {k.replace("encoder_q", "encoder_k"): v for k, v in found.items() if "encoder_q" in k}
-    return {"epoch": 200, "arch": "resnet50", "state_dict": OrderedDict(found)} | ({"optimizer": momenta()} if whole else {})
+    return {"epoch": EPOCHS[name], "arch": "resnet50", "state_dict": OrderedDict(found)} | (
+        {"optimizer": momenta()} if whole else {}
+    )
 
 
-def pycontrast(state, heads, whole, memory):
+def pycontrast(name, state, heads, whole, memory):
     found = {f"module.encoder.{k}": v for k, v in state.items()} | heads
     rate = momenta()
     rate["param_groups"][0]["lr"] = np.float64(0.003)  # a step schedule leaves numpy's
     more = {
-        "contrast": OrderedDict(memory=torch.full((1,), 0.1).expand(memory, 128)), "optimizer": rate, "epoch": 200,
+        "contrast": OrderedDict(memory=torch.full((1,), 0.1).expand(memory, 128)), "optimizer": rate, "epoch": EPOCHS[name],
         "opt": argparse.Namespace(method="InsDis", feat_dim=128),
     }  # fmt: skip
     return {"model": OrderedDict(found), **(more if whole else {})}
@@ -116,17 +122,17 @@ def contents(name, state, whole=False):
     """What a file of PyTorch's holds. state: the backbone under torchvision's names. whole: as a trainer writes it."""
     three = {f".prototypes{i}.weight": (3000, 128) for i in range(3)}
     if name in ("moco-v1", "pcl-v1"):
-        return moco(state, LINEAR, whole)
+        return moco(name, state, LINEAR, whole)
     if name in ("moco-v2", "pcl-v2"):
-        return moco(state, MLP, whole)
+        return moco(name, state, MLP, whole)
     if name == "insdis":
-        return pycontrast(state, filled("module.head.0.", LINEAR), whole, 1281167)
+        return pycontrast(name, state, filled("module.head.0.", LINEAR), whole, 1281167)
     if name == "pirl":
         jigsaw = filled("module.head_jig.fc1.", LINEAR) | filled("module.head_jig.", JIGSAW)
-        return pycontrast(state, filled("module.head.0.", LINEAR) | jigsaw, whole, 1281167)
+        return pycontrast(name, state, filled("module.head.0.", LINEAR) | jigsaw, whole, 1281167)
     if name == "infomin":
         jigsaw = filled("module.head_jig.fc1.", MLP) | filled("module.head_jig.", JIGSAW)
-        return pycontrast(state, filled("module.head.", MLP) | jigsaw, whole, 65536)
+        return pycontrast(name, state, filled("module.head.", MLP) | jigsaw, whole, 65536)
     return swav(state, {".weight": (3000, 128)} if name == "swav" else three)
 
 
@@ -166,7 +172,7 @@ def variables(name, state):
                 found[f"{here}/batch_normalization/{part}"] = np.ones(width, "f")
         found["ema_model/base_model/conv2d/kernel"] = np.ones((7, 7, 3, 64), "f")
         found["base_model/conv2d/kernel/Momentum"] = np.ones((7, 7, 3, 64), "f")
-    return found | {"global_step": np.array(225206, "i8")}
+    return found | {"global_step": np.array(STEPS[name], "i8")}
 
 
 def fast(raw):

@@ -8,6 +8,7 @@ from pathlib import Path
 from simclic.cli import add_runs_argument
 from simclic.errors import InputError
 from simclic.experiment.baselines import AS_STORED, METHODS, imported_path
+from simclic.text import quote_text
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +25,7 @@ def import_weights(arguments: argparse.Namespace) -> int:
     """Convert, check and write the weights; print which keys were used and which left out."""
     name, file = arguments.name, arguments.file
     if name not in METHODS:
-        way_out = "a file under torchvision's or timm's keys needs no import"
+        way_out = "a file under torchvision's or timm's keys, or SimSiam's, MoCo v3's or DINO's, needs no import: --weights FILE"
         raise InputError(f"{name!r} is not one of {', '.join(METHODS)}; {way_out}")
     as_stored = f"{name}-as-stored"
     if arguments.as_stored and as_stored not in AS_STORED:
@@ -42,10 +43,11 @@ def import_weights(arguments: argparse.Namespace) -> int:
     if arguments.as_stored:
         name, card = as_stored, replace(card, method=AS_STORED[as_stored], padding="symmetric")
     path = weights.write_imported(name, backbone_state, card, arguments.runs, partial(runs_started_from, arguments.runs, name))
-    dropped = f" ({', '.join(card.dropped[:3])}{', ...' if len(card.dropped) > 3 else ''})" if card.dropped else ""
+    names = ", ".join([*map(quote_text, card.dropped[:3]), *["..."] * (len(card.dropped) > 3)])
     kind = "pixels in [0, 1] as they are" if not any(card.mean) else f"mean {card.mean}, deviation {card.std}"
-    print(f"{card.method}: {len(backbone_state)} keys used, {len(card.dropped)} left out{dropped}")
+    print(f"{card.method}: {len(backbone_state)} keys used, {len(card.dropped)} left out{f' ({names})' if names else ''}")
     print(f"input: {kind}; padding: {card.padding}; top-1 by its authors: {card.top_1:.1f} %, if this is {card.source}")
+    print(f"the file says of itself: {'; '.join(card.stated) or 'nothing'}")
     print(f"SHA-256 of what was read: {card.sha256}")
     print(f'{path}\na Run starts from it with init="{name}"')
     return 0

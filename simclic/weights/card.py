@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from simclic.errors import InputError
+from simclic.text import quote_text
 
 KEY = "simclic.card"
 PADDINGS = ("symmetric", "same", "same-pool")
@@ -22,6 +23,7 @@ class Card:
     method: its name in Table 2. source: where its authors publish the file. sha256: of that file. mean, std: of the input, per
     channel. padding: "symmetric" as in torchvision, "same" as TensorFlow's SAME in every strided layer, "same-pool" in the
     max-pool alone. top_1: linear accuracy on ImageNet in percent, reported by its authors. dropped: keys that were left out.
+    stated: what the file says about itself, one sentence each.
     """
 
     method: str
@@ -32,6 +34,7 @@ class Card:
     padding: str
     top_1: float
     dropped: tuple[str, ...] = ()
+    stated: tuple[str, ...] = ()
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -49,9 +52,9 @@ def read_card(path: Path) -> Card | None:
             text = (file.metadata() or {}).get(KEY)
         return None if text is None else parse_card(json.loads(text))
     except (SafetensorError, OSError) as e:
-        raise InputError(f"{path}: is not a file of weights ({e})") from e
+        raise InputError(f"{path}: is not a file of weights ({quote_text(e)})") from e
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as e:
-        raise InputError(f"{path}: its card cannot be read ({e}); import it again") from e
+        raise InputError(f"{path}: its card cannot be read ({quote_text(e)}); import it again") from e
 
 
 def parse_card(values: dict[str, Any]) -> Card:
@@ -60,7 +63,8 @@ def parse_card(values: dict[str, Any]) -> Card:
     numbers = all(math.isfinite(v) for v in (*mean, *std)) and all(v > 0 for v in std)
     if len(mean) != 3 or len(std) != 3 or not numbers or values["padding"] not in PADDINGS:
         raise ValueError("mean, std or padding")
-    return Card(**{**values, "mean": mean, "std": std, "dropped": tuple(values["dropped"])})
+    texts = {"dropped": tuple(values["dropped"]), "stated": tuple(values.get("stated", ()))}
+    return Card(**{**values, "mean": mean, "std": std, **texts})
 
 
 def pad(f: nn.Module, padding: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 Shapes = Mapping[str, tuple[int | None, ...]]  # None: any size
 
@@ -31,7 +31,8 @@ class TorchLayout:
     """A PyTorch file. outer: the key of the state dict, "" for the file itself. prefix: of the backbone's keys.
 
     heads: keys outside the backbone that must be there. extra: a pattern of further keys that may be there. md5: first digits of
-    the published file's MD5. others: the same of the method's other files, each with a description.
+    the published file's MD5. others: the same of the method's other files, each with a description. counter: the value that says
+    how long it was trained.
     """
 
     outer: str
@@ -42,16 +43,18 @@ class TorchLayout:
     others: tuple[tuple[str, str], ...] = ()
     normal: tuple[Any, Any] = IMAGENET_NORMALISATION
     padding: str = field(default="symmetric", init=False)
+    counter: str = field(default="epoch", init=False)
 
 
 @dataclass(frozen=True)
 class TensorFlowLayout:
-    """A TensorFlow checkpoint, its variables numbered in order of creation. heads, extra: as in TorchLayout."""
+    """A TensorFlow checkpoint, its variables numbered in order of creation. heads, extra, counter: as in TorchLayout."""
 
     heads: Shapes
     extra: str
     normal: tuple[Any, Any] = NO_NORMALISATION
     padding: str = "same-pool"
+    counter: str = "global_step"
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class HaikuLayout:
 
     normal: tuple[Any, Any] = IMAGENET_NORMALISATION
     padding: str = "same"
+    counter: str = "step"
 
 
 Layout = TorchLayout | TensorFlowLayout | HaikuLayout
@@ -106,19 +110,33 @@ LAYOUTS: dict[str, Layout] = {
     "swav": swav_layout({".weight": (3000, 128)}),
 }
 
-# Linear top-1 on ImageNet in percent, and where the file is published.
+
+class Facts(NamedTuple):
+    """What is published about a file. top_1: linear, on ImageNet, in percent; of this file where its authors' README gives it.
+
+    source: where the file is. trained: values that its counter may have: the last epoch, counted from 0 or 1, or the last step.
+    """
+
+    top_1: float
+    source: str
+    trained: range
+
+
+EPOCHS_200, EPOCHS_400, EPOCHS_800 = (range(n - 1, n + 1) for n in (200, 400, 800))
+BYOL_STEPS = range(297_145, 328_424)  # 1,000 epochs of 1,281,167 images in batches of 4,096, within 5 %; its end is unpublished
+
 FACTS = {
-    "insdis": (59.5, "PyContrast, InsDis.pth"),
-    "moco-v1": (60.6, "facebookresearch/moco, moco_v1_200ep_pretrain.pth.tar"),
-    "pcl-v1": (61.5, "salesforce/PCL, PCL_v1_epoch200.pth.tar"),
-    "pirl": (61.7, "PyContrast, PIRL.pth"),
-    "pcl-v2": (67.6, "salesforce/PCL, PCL_v2_epoch200.pth.tar"),
-    "simclr-v1": (69.3, "google-research/simclr, ResNet50_1x, model.ckpt-225206"),
-    "moco-v2": (71.1, "facebookresearch/moco, moco_v2_800ep_pretrain.pth.tar"),
-    "simclr-v2": (71.7, "google-research/simclr, r50_1x_sk0, model.ckpt-250228"),
-    "sela-v2": (71.8, "facebookresearch/swav, selav2_400ep_pretrain.pth.tar"),
-    "infomin": (73.0, "PyContrast, InfoMin_800.pth"),
-    "byol": (74.3, "deepmind-research/byol, pretrain_res50x1.pkl"),
-    "deepcluster-v2": (75.2, "facebookresearch/swav, deepclusterv2_800ep_pretrain.pth.tar"),
-    "swav": (75.3, "facebookresearch/swav, swav_800ep_pretrain.pth.tar"),
+    "insdis": Facts(59.5, "PyContrast, InsDis.pth", EPOCHS_200),
+    "moco-v1": Facts(60.6, "facebookresearch/moco, moco_v1_200ep_pretrain.pth.tar", EPOCHS_200),
+    "pcl-v1": Facts(61.5, "salesforce/PCL, PCL_v1_epoch200.pth.tar", EPOCHS_200),
+    "pirl": Facts(61.7, "PyContrast, PIRL.pth", EPOCHS_200),
+    "pcl-v2": Facts(67.6, "salesforce/PCL, PCL_v2_epoch200.pth.tar", EPOCHS_200),
+    "simclr-v1": Facts(69.1, "google-research/simclr, ResNet50_1x, model.ckpt-225206", range(225_206, 225_207)),
+    "moco-v2": Facts(71.1, "facebookresearch/moco, moco_v2_800ep_pretrain.pth.tar", EPOCHS_800),
+    "simclr-v2": Facts(71.7, "google-research/simclr, r50_1x_sk0, model.ckpt-250228", range(250_228, 250_229)),
+    "sela-v2": Facts(71.8, "facebookresearch/swav, selav2_400ep_pretrain.pth.tar", EPOCHS_400),
+    "infomin": Facts(73.0, "PyContrast, InfoMin_800.pth", EPOCHS_800),
+    "byol": Facts(74.4, "deepmind-research/byol, pretrain_res50x1.pkl", BYOL_STEPS),
+    "deepcluster-v2": Facts(75.2, "facebookresearch/swav, deepclusterv2_800ep_pretrain.pth.tar", EPOCHS_800),
+    "swav": Facts(75.3, "facebookresearch/swav, swav_800ep_pretrain.pth.tar", EPOCHS_800),
 }

@@ -1,7 +1,8 @@
 """The 13 methods of Table 2: the conversion of their authors' ResNet-50 files into backbones.
 
 Every key of a file is used or named as dropped. MoCo and PCL of one version have the same keys; MoCo's files are recognised by
-their MD5. The number of prototypes of SeLa v2 is unpublished, so SwAV's and DeepCluster v2's files would pass as SeLa's.
+their MD5. What a file says about its training must not contradict what is published. The number of prototypes of SeLa v2 is
+unpublished, so SwAV's and DeepCluster v2's files would pass as SeLa's, unless they say for how many epochs they were trained.
 """
 
 import hashlib
@@ -10,18 +11,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from simclic.errors import InputError
 from simclic.experiment.baselines import METHODS
+from simclic.text import quote_text
 from simclic.weights import haiku, tensorflow
 from simclic.weights.card import Card
 from simclic.weights.checkpoint_file import read_tensors
 from simclic.weights.layouts import FACTS, LAYOUTS, Shapes, TensorFlowLayout, TorchLayout
-from simclic.weights.state_dict import format_first, list_misfits
+from simclic.weights.state_dict import fitting_labels, format_first, list_misfits
 
 Tensors = dict[str, Tensor]
+Content = tuple[Tensors, list[str], str, list[str]]  # the backbone, the keys dropped, the SHA-256, what the file says
 
 NORMS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}  # of TensorFlow's
 
@@ -30,18 +34,57 @@ def convert_checkpoint(name: str, path: Path, wanted: Tensors) -> tuple[Tensors,
     """Return the backbone in a method's file under torchvision's key names, and its card.
 
     wanted: the state dict of an untrained ResNet-50. Every key of the file must be used or known as dropped, every shape must
-    match, and every weight must differ from `wanted`. Raises InputError otherwise, naming the first few keys.
+    match, every weight must differ from `wanted`, and what the file says about its training must be what is published. Raises
+    InputError otherwise, naming the first few keys, and where the file holds another method's ResNet-50.
     """
     layout = LAYOUTS[name]
-    if isinstance(layout, TorchLayout):
-        backbone, dropped, sha256 = read_torch(name, layout, path)
-    elif isinstance(layout, TensorFlowLayout):
-        backbone, dropped, sha256 = read_tensorflow(name, layout, path)
-    else:
-        backbone, dropped, sha256 = read_haiku(path)
-    check_trained_resnet50(name, path, backbone, wanted)
-    (mean, std), (top_1, source) = layout.normal, FACTS[name]
-    return backbone, Card(METHODS[name], source, sha256, mean, std, layout.padding, top_1, tuple(sorted(dropped)))
+    try:
+        if isinstance(layout, TorchLayout):
+            backbone, dropped, sha256, stated = read_torch(name, layout, path)
+        elif isinstance(layout, TensorFlowLayout):
+            backbone, dropped, sha256, stated = read_tensorflow(name, layout, path)
+        else:
+            backbone, dropped, sha256, stated = read_haiku(path)
+        check_trained_resnet50(name, path, backbone, wanted)
+    except InputError as e:
+        raise InputError(f"{e}{_locate_other_resnet50(path, wanted)}") from e
+    (mean, std), (top_1, source, _) = layout.normal, FACTS[name]
+    return backbone, Card(METHODS[name], source, sha256, mean, std, layout.padding, top_1, tuple(sorted(dropped)), tuple(stated))
+
+
+def describe_training(name: str, path: Path, content: Mapping[Any, Any]) -> list[str]:
+    """Return what a file says about how long it was trained. Raise InputError if that is not the published schedule."""
+    stated, (_, source, trained) = [], FACTS[name]
+    for key in ("epoch", "step", "global_step"):
+        if key not in content:
+            continue
+        value = content[key]
+        number = value.item() if isinstance(value, Tensor | np.ndarray) and value.shape == () else value
+        if not isinstance(number, int | float) or not abs(number) < 1e12 or number != int(number):
+            stated.append(f"its {key} is not a whole number")
+            continue
+        stated.append(f"{key} {int(number)}")
+        if key == LAYOUTS[name].counter and number not in trained:
+            published = f"{trained[-1]:,}" if len(trained) <= 2 else f"{trained[0]:,} to {trained[-1]:,}"
+            raise InputError(
+                f"{path}: says {key} {int(number):,}, where {METHODS[name]}'s published file has {published}; fetch {source}"
+            )
+    return stated
+
+
+def _locate_other_resnet50(path: Path, wanted: Tensors) -> str:
+    """Return under which prefixes a file holds a ResNet-50 of none of the 13 methods, as advice, or an empty text."""
+    pairs = [(layout.outer, layout.prefix) for layout in LAYOUTS.values() if isinstance(layout, TorchLayout)]
+    known = {f"{outer}.{prefix}".strip(".") for place, prefix in pairs for outer in (place, place or "state_dict")}
+    try:
+        labels = fitting_labels(read_tensors(path)[1], wanted) if path.is_file() else []
+    except InputError:
+        return ""
+    if not labels or known & {*labels}:
+        return ""
+    places = " and ".join(repr(quote_text(label)) if label else "no prefix" for label in labels)
+    part = f"::{quote_text(labels[0])}" if labels[1:] else ""
+    return f"; it holds a whole ResNet-50 under {places}, which needs no import: name it with --weights or init, as FILE{part}"
 
 
 def check_trained_resnet50(name: str, path: Path, backbone: Tensors, wanted: Tensors) -> None:
@@ -73,8 +116,8 @@ def _explain_untrained(key: str, tensor: Tensor, fresh: Tensor) -> str:
     return ""
 
 
-def read_torch(name: str, layout: TorchLayout, path: Path) -> tuple[Tensors, list[str], str]:
-    """Return backbone, dropped keys and SHA-256 of a PyTorch file. No code in it is executed."""
+def read_torch(name: str, layout: TorchLayout, path: Path) -> Content:
+    """Return the content of a PyTorch file. No code in it is executed."""
     payload, whole = read_tensors(path)
     digest = hashlib.md5(payload, usedforsecurity=False).hexdigest()
     for other, other_layout in LAYOUTS.items():
@@ -91,13 +134,17 @@ def read_torch(name: str, layout: TorchLayout, path: Path) -> tuple[Tensors, lis
         if not isinstance(whole.get(outer), dict):
             raise InputError(f"{path}: has no {outer!r}, which {METHODS[name]}'s file has; is it another method's?")
         state, outer_keys = whole[outer], [k for k in whole if k != outer]
-    problems = [f"{k} is not a dense tensor of numbers" for k, v in state.items() if not _is_weight_tensor(k, v)]
+    problems = [f"{quote_text(k)} is not a dense tensor of numbers" for k, v in state.items() if not _is_weight_tensor(k, v)]
     _raise_if_any(name, path, problems)
     heads, rest = _split_heads(name, path, state, layout.heads, layout.extra)
     unknown_keys = [k for k in rest if not k.startswith(layout.prefix)]
-    _raise_if_any(name, path, [f"{k} is left over" for k in unknown_keys])
+    _raise_if_any(name, path, [f"{quote_text(k)} is left over" for k in unknown_keys])
     backbone = {k.removeprefix(layout.prefix): v for k, v in rest.items()}
-    return backbone, [*map(str, outer_keys), *heads], hashlib.sha256(payload).hexdigest()
+    stated = describe_training(name, path, whole if outer else {})
+    if layout.md5:
+        published = "of the published file" if digest.startswith(layout.md5) else f"not of the published file ({layout.md5}...)"
+        stated.append(f"MD5 {digest}, {published}")
+    return backbone, [*map(str, outer_keys), *heads], hashlib.sha256(payload).hexdigest(), stated
 
 
 def _is_weight_tensor(key: Any, value: Any) -> bool:
@@ -107,8 +154,8 @@ def _is_weight_tensor(key: Any, value: Any) -> bool:
     return value.dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64)
 
 
-def read_tensorflow(name: str, layout: TensorFlowLayout, path: Path) -> tuple[Tensors, list[str], str]:
-    """Return backbone, dropped variables and SHA-256 of a TensorFlow checkpoint, whose layers are numbered."""
+def read_tensorflow(name: str, layout: TensorFlowLayout, path: Path) -> Content:
+    """Return the content of a TensorFlow checkpoint, whose layers are numbered."""
     arrays = tensorflow.read_checkpoint(path)
     heads, rest = _split_heads(name, path, {k: torch.from_numpy(v) for k, v in arrays.items()}, layout.heads, layout.extra)
     names = dict[str, str]()
@@ -116,11 +163,11 @@ def read_tensorflow(name: str, layout: TensorFlowLayout, path: Path) -> tuple[Te
         end = f"_{number}" if number else ""
         names[f"base_model/conv2d{end}/kernel"] = f"{conv}.weight"
         names |= {f"base_model/batch_normalization{end}/{theirs}": f"{norm}.{ours}" for theirs, ours in NORMS.items()}
-    return _rename_keys(name, path, rest, names), heads, _hash_arrays(arrays)
+    return _rename_keys(name, path, rest, names), heads, _hash_arrays(arrays), describe_training(name, path, arrays)
 
 
-def read_haiku(path: Path) -> tuple[Tensors, list[str], str]:
-    """Return backbone, dropped entries and SHA-256 of BYOL's pickle."""
+def read_haiku(path: Path) -> Content:
+    """Return the content of BYOL's pickle."""
     whole = haiku.read_checkpoint(path)
     state = whole.get("experiment_state")
     parts = [state.get(part) if isinstance(state, dict) else None for part in ("online_params", "online_state")]
@@ -129,26 +176,30 @@ def read_haiku(path: Path) -> tuple[Tensors, list[str], str]:
     names, rest = haiku_names(), Tensors()
     dropped: list[str] = [k for k in whole if k in ("step", "rng")]
     dropped += [k for k in state if k not in ("online_params", "online_state")]  # type: ignore[union-attr]
-    for module, values in [*parts[0].items(), *parts[1].items()]:  # type: ignore[union-attr]
+    for full_name, values in [*parts[0].items(), *parts[1].items()]:  # type: ignore[union-attr]
+        # A second network in the same scope makes haiku count the names of its stem.
+        module = re.sub(r"(?<=^res_net50/~/)(initial_(conv|batchnorm))_1\b", r"\1", full_name)
         averages = any(key.startswith(f"{module}/") for key in names)
         if re.fullmatch(r"(projector|predictor)/.*|classifier", module):
-            dropped.append(module)
+            dropped.append(full_name)
             continue
         for key, value in values.items():
             if averages and key in ("counter", "hidden"):
-                dropped.append(f"{module}/{key}")
+                dropped.append(f"{full_name}/{key}")
             else:
                 tensor, twice = torch.from_numpy(value), f"{module}/{key}" in rest
-                _raise_if_any("byol", path, [f"{module}/{key} is there twice"] if twice else [])
+                _raise_if_any("byol", path, [f"{quote_text(f'{module}/{key}')} is there twice"] if twice else [])
                 rest[f"{module}/{key}"] = tensor if key == "w" else tensor.reshape(-1)
-    return _rename_keys("byol", path, rest, names), dropped, hashlib.sha256(path.read_bytes()).hexdigest()
+    backbone, sha256 = _rename_keys("byol", path, rest, names), hashlib.sha256(path.read_bytes()).hexdigest()
+    return backbone, dropped, sha256, describe_training("byol", path, whole)
 
 
 def _rename_keys(name: str, path: Path, values: Tensors, names: Mapping[str, str]) -> Tensors:
     """Return tensors under torchvision's names, kernels permuted from (height, width, in, out). names: of each key."""
-    problems = [f"{key} is left over" for key in values if key not in names]
+    problems = [f"{quote_text(key)} is left over" for key in values if key not in names]
     kernels = {key for key in values if key.endswith(("/kernel", "/w"))}
-    problems += [f"{k} is {tuple(values[k].shape)}, no kernel of a convolution" for k in kernels if values[k].ndim != 4]
+    flat = [k for k in kernels if values[k].ndim != 4]
+    problems += [f"{quote_text(k)} is {tuple(values[k].shape)}, no kernel of a convolution" for k in flat]
     _raise_if_any(name, path, problems)
     return {names[k]: v.permute(3, 2, 0, 1).contiguous() if k in kernels else v for k, v in values.items()}
 
@@ -191,7 +242,7 @@ def _split_heads(name: str, path: Path, state: Tensors, heads: Shapes, extra: st
     problems = []
     for key, shape in heads.items():
         if key not in state:
-            problems.append(f"{key} is missing")
+            problems += [] if key.endswith("num_batches_tracked") else [f"{key} is missing"]  # PyTorch before 0.4.1 had none
         elif len(state[key].shape) != len(shape) or any(n not in (m, None) for n, m in zip(shape, state[key].shape, strict=True)):
             problems.append(f"{key} is {tuple(state[key].shape)}, not {shape}")
     _raise_if_any(name, path, problems)

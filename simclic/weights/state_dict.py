@@ -58,6 +58,11 @@ def read_backbone(content: Mapping[Any, Any], name: str, wanted: State, part: st
     raise InputError(f"does not fit backbone={name!r}{inside}: {format_first(list_misfits(nearest.tensors, wanted))}")
 
 
+def fitting_labels(content: Mapping[Any, Any], wanted: State) -> list[str]:
+    """Return the label of every reading of a file's content that fits a backbone."""
+    return [reading.label for reading in _list_candidates(content, wanted) if not list_misfits(reading.tensors, wanted)]
+
+
 def list_misfits(loaded: State, wanted: State) -> list[str]:
     """Return in which keys and shapes a state dict differs from the wanted one; a norm's count of batches may be missing."""
     problems = [f"{quote_text(k)} is left over" for k in sorted(loaded.keys() - wanted.keys())]
