@@ -1,4 +1,4 @@
-"""Files that are whole or not there: temporary name in the same folder, fsync, rename; JSON with a SHA-256 of itself inside."""
+"""Atomic files: written under a temporary name in the same folder, fsynced, renamed. JSON contains its own SHA-256."""
 
 import hashlib
 import json
@@ -12,16 +12,16 @@ from typing import Any, BinaryIO
 
 from simclic.errors import InputError
 
-RUNS = Path("runs")  # where runs and results lie, unless somebody says otherwise
+RUNS = Path("runs")  # the default folder of runs and results
 
 
 class Broken(InputError):
-    """A file that is there but not what it should be."""
+    """A file exists but is damaged or wrong."""
 
 
 @contextmanager
 def open_temporary(folder: Path, name: str) -> Iterator[BinaryIO]:
-    """A file to write in `folder` under a name that nobody else uses; it is gone at the end unless `publish` renamed it."""
+    """Open a new file in `folder` under a unique temporary name. It is deleted at the end unless `publish_file` renamed it."""
     path = folder / f".{name}.{uuid.uuid4().hex[:8]}"
     try:
         with open(path, "wb") as f:
@@ -31,27 +31,27 @@ def open_temporary(folder: Path, name: str) -> Iterator[BinaryIO]:
 
 
 def intended_name(path: Path) -> str:
-    """Return the name of the file that a temporary one was to become; empty for every other file."""
+    """Return the final name of a temporary file; "" for every other file."""
     match = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}", path.name)
     return match[1] if match else ""
 
 
 def publish_file(f: BinaryIO, path: Path) -> None:
-    """Give a temporary file its name, in the same folder, once what was written is on the disk."""
+    """Sync a temporary file to disk and give it its final name in the same folder."""
     f.flush()
     os.fsync(f.fileno())
     os.replace(f.name, path)
 
 
 def write_bytes(path: Path, payload: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file atomically."""
     with open_temporary(path.parent, path.name) as f:
         f.write(payload)
         publish_file(f, path)
 
 
 def check_writable(path: Path, flag: str) -> None:
-    """Make a folder and see that files can be written there. Raises InputError naming the flag that chooses another."""
+    """Create a folder. Raise InputError, naming the flag that chooses another one, if no file can be written there."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         with open_temporary(path, "probe"):
@@ -62,7 +62,7 @@ def check_writable(path: Path, flag: str) -> None:
 
 @contextmanager
 def report_unreadable() -> Iterator[None]:
-    """What cannot be read becomes an InputError, a line with its path and why."""
+    """Turn an OSError into an InputError with the path and the reason."""
     try:
         yield
     except OSError as e:
@@ -70,15 +70,15 @@ def report_unreadable() -> Iterator[None]:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write atomically, with a SHA-256 of the content inside. NaN and infinity are refused."""
+    """Write values as JSON, atomically, with the SHA-256 of the content. Raise ValueError for NaN and infinity."""
     text = json.dumps({**values, "sha256": _hash_values(values)}, indent=1, allow_nan=False)
     write_bytes(path, (text + "\n").encode())
 
 
 def read_json(path: Path, verify: bool = True) -> dict[str, Any] | None:
-    """What `write_json` wrote, or None if there is no such file. Raises Broken if it is not whole.
+    """Return what `write_json` wrote, or None if there is no file. Raise Broken if it is damaged.
 
-    verify: compare its SHA-256, too, which takes as long as all the rest.
+    verify: also compare its SHA-256, which doubles the time.
     """
     try:
         values = json.loads(path.read_bytes())

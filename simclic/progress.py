@@ -1,19 +1,19 @@
-"""How long work shows how far it is: a bar with an estimate on a terminal, elsewhere a line now and then."""
+"""Progress of long work: a bar with the time left on a terminal, a line now and then elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-Tell = Callable[[float, str], None]  # how long work reports: the share that is done, 0-1, and a word about it
+Tell = Callable[[float, str], None]  # called with the finished share (0-1) and a short note
 
 
 def make_bar(console: "Console") -> "Progress":
-    """A bar with percentage, time taken and time left."""
+    """Return a progress bar with percentage, elapsed time and time left."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
@@ -23,9 +23,9 @@ def make_bar(console: "Console") -> "Progress":
 
 @contextmanager
 def show_progress(console: "Console", every: float = 20) -> Iterator[Tell]:
-    """What a piece of work is handed to tell its share and a word about it. every: seconds between lines without a terminal."""
+    """Show the progress of one piece of work. Yield the function to call. every: seconds between lines without a terminal."""
     started = last = time.monotonic()
-    with make_bar(console) if console.is_terminal else _nothing() as progress:
+    with make_bar(console) if console.is_terminal else nullcontext() as progress:
         task = progress.add_task("", total=1.0) if progress else None
 
         def tell(share: float, note: str) -> None:
@@ -42,8 +42,3 @@ def show_progress(console: "Console", every: float = 20) -> Iterator[Tell]:
                 )
 
         yield tell
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield None

@@ -1,4 +1,4 @@
-"""What computes here: versions, and the commit of the source tree."""
+"""Versions of the packages that compute, and the commit of the source tree."""
 
 import platform
 import subprocess
@@ -8,12 +8,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-COMMIT = "COMMIT"  # in a copy of the code: the commit that it was copied from
+COMMIT = "COMMIT"  # a file in a copy of the code, with the commit that was copied
 
 
 @cache
 def collect_provenance() -> dict[str, Any]:
-    """Versions and commit of what computes here."""
+    """Return the versions of Python and the packages that compute, and the commit of the source tree."""
     names = ("simclic", "torch", "torchvision", "timm", "scikit-learn", "numpy", "scipy")
     return {
         "versions": {"python": platform.python_version(), **{n: _package_version(n) for n in names}},
@@ -29,7 +29,7 @@ def _package_version(package: str) -> str:
 
 
 def _read_commit() -> str:
-    """The commit of the source tree, marked + if files differ from it; 'unknown' outside git. A copy to be run says its own."""
+    """Return the commit of the source tree, with + if files differ from it, or 'unknown' outside git."""
     with suppress(OSError):
         return Path(__file__).with_name(COMMIT).read_text().strip()
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*", "--abbrev=12"]

@@ -1,4 +1,4 @@
-"""Asked to stop: a signal waits for the next step boundary where work can be saved, and ends the process at once elsewhere."""
+"""Stop on a signal: at the next step where work can be saved, at once everywhere else."""
 
 import signal
 import sys
@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR2)  # the end, and Slurm's word ahead of a time limit or a preemption
-CODE = 143  # how a process ends that was stopped where there is nothing to save
+SIGNALS = (signal.SIGTERM, signal.SIGUSR2)  # SIGUSR2: sent by Slurm before a time limit or a preemption
+CODE = 143  # the exit code of a process that was stopped with nothing to save
 
 
 class Stopped(Exception):
-    """Work was asked to stop and is saved."""
+    """The work was stopped by a signal and is saved."""
 
 
 def collect_signals() -> list[int]:
-    """A list to which each of these signals is appended from now on; nothing else happens."""
+    """Return a list to which every stop signal is appended from now on; the signals have no other effect."""
     signals: list[int] = []
     for number in SIGNALS:
         signal.signal(number, lambda n, _: signals.append(n))
@@ -23,14 +23,14 @@ def collect_signals() -> list[int]:
 
 
 class _StopRequest:
-    """What a signal leaves behind: handlers do nothing else, since they run between any two instructions."""
+    """Flags that the signal handler sets. It does nothing else, because it may run between any two instructions."""
 
     is_received = False
     can_wait = False
 
 
 def handle_signals() -> None:
-    """Let SIGTERM and SIGUSR2 stop this process: at the next boundary inside `boundaries`, at once outside."""
+    """Let SIGTERM and SIGUSR2 end this process at once, or inside `delay_stop` when the work asks whether to stop."""
     for number in SIGNALS:
         signal.signal(number, _handle_signal)
 
@@ -43,7 +43,7 @@ def _handle_signal(number: int, frame: Any) -> None:
 
 @contextmanager
 def delay_stop() -> Iterator[Callable[[], bool]]:
-    """Work that can be saved between its steps. Yields what says whether to stop now."""
+    """Delay signals while work runs that saves itself between steps. Yield a function that returns whether to stop now."""
     _StopRequest.can_wait = True
     try:
         yield lambda: _StopRequest.is_received
@@ -52,6 +52,6 @@ def delay_stop() -> Iterator[Callable[[], bool]]:
 
 
 def raise_if_stopped() -> None:
-    """Between two pieces of work: raise Stopped if that was asked for."""
+    """Raise Stopped if a stop signal has come. Call it between two pieces of work."""
     if _StopRequest.is_received:
         raise Stopped

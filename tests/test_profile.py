@@ -26,7 +26,7 @@ def read(tmp_path, text):
         ("[how]\nminuts = 8", "'minuts' is no key of [how]; did you mean 'minutes'?"),
         ("[pack]\nleast = 8", "'least' is no key of [pack]; did you mean 'least_min'?"),
         ("[how]\nper_gpu = 0", "per_gpu=0 is out of range: 1 or more"),
-        ("[how]\ncompile = 1", "compile=1 is neither true nor false"),
+        ("[how]\ncompile = 1", "compile=1 is not true or false"),
         ("[pack]\nleast_min = -1", "least_min=-1 is out of range: more than 0"),
         ('timeout_min = "60"', "timeout_min='60' is not a whole number"),
         ('slurm_time = "24:00:00"', "'slurm_time' is no key for a profile to say"),

@@ -25,7 +25,7 @@ from measuring import make_parser, print_machine
 from simclic import Linear, load, slurm
 from simclic.experiment import Job
 from simclic.files import write_json
-from simclic.schedule.work import WorkerOptions, run_jobs
+from simclic.schedule.work import WorkerOptions, price_jobs, run_jobs
 from simclic.store import results as store
 from simclic.store.result_file import SCHEMA
 from simclic.store.run_folder import RunFolder
@@ -91,7 +91,8 @@ def one(run, runs):
     import torch
 
     torch.set_num_threads(1)
-    run_jobs([Job(run, LINEAR)], WorkerOptions(runs, runs), lambda share, note: None)
+    jobs = [Job(run, LINEAR)]
+    run_jobs(jobs, WorkerOptions(runs, runs), lambda share, note: None, price_jobs(jobs))
 
 
 def through_submitit(place, count):

@@ -1,4 +1,4 @@
-"""How a machine computes: no part of an experiment, and recorded with every encoder."""
+"""Options of the computation. They are no part of an experiment; they are recorded with every encoder."""
 
 import os
 from dataclasses import dataclass, fields
@@ -9,9 +9,9 @@ from simclic.errors import InputError
 
 @dataclass(frozen=True)
 class ComputeOptions:
-    """compile: let torch.compile fuse the backbone, if it can here. deterministic: only algorithms that give the same bits every
-    time on a GPU, at a cost that benchmarks/speed/pretrain.py tells; a CPU gives them anyway. minutes: between checkpoints.
-    per_gpu: processes that share a GPU. members: of a fine-tuning grid, trained at a time; 0 for as many as fit."""
+    """compile: use torch.compile for the backbone where it works. deterministic: use only algorithms that give the same bits
+    every time on a GPU; benchmarks/speed/pretrain.py measures the cost, and a CPU needs none. minutes: between checkpoints.
+    per_gpu: processes that share a GPU. members: of a fine-tuning grid, trained together; 0 for as many as fit in memory."""
 
     compile: bool = False
     deterministic: bool = False
@@ -21,7 +21,7 @@ class ComputeOptions:
 
     @classmethod
     def from_arguments(cls, arguments: Any) -> Self:
-        """As words of a command line say it, one for each field."""
+        """Return the options in the arguments of a command line."""
         return cls(**{f.name: getattr(arguments, f.name) for f in fields(cls)})
 
     def __post_init__(self) -> None:
@@ -31,14 +31,14 @@ class ComputeOptions:
                 raise InputError(f"{name}={value!r} is out of range: {low:g} or more")
         for name in ("compile", "deterministic"):
             if not isinstance(getattr(self, name), bool):
-                raise InputError(f"{name}={getattr(self, name)!r} is neither true nor false")
+                raise InputError(f"{name}={getattr(self, name)!r} is not true or false")
 
 
 DEFAULT_COMPUTE = ComputeOptions()
 
 
 def count_cores() -> int:
-    """CPU cores that this process may use; in a job of Slurm's no more than it was given, even where nothing enforces that."""
+    """Return the number of CPU cores that this process may use; in a Slurm job, at most those of the job."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     given = os.environ.get("SLURM_CPUS_PER_TASK", "")
     return min(available, int(given)) if given.isdigit() and given != "0" else available

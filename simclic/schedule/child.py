@@ -1,4 +1,4 @@
-"""In a child process: the work of one Run, and what is said of it."""
+"""The child process that does the work of one Run and reports the outcome."""
 
 import contextlib
 import errno
@@ -21,8 +21,8 @@ from simclic.store.run_files import DIVERGED
 
 
 def run_child(pipe: Connection, jobs: Sequence[Job], options: WorkerOptions, prices: Mapping[Job, float]) -> None:
-    """Work, and say what became of it. A user's mistake is a line, a programming error a traceback."""
-    stop.handle_signals()  # what it says when it is stopped is cleaned up on the way out
+    """Do the work of one Run and send its outcome: a line for a user's mistake, a traceback for a programming error."""
+    stop.handle_signals()  # the claims are released on the way out
     leave_with_parent()
     os.chdir(options.folder)
     import torch
@@ -30,7 +30,7 @@ def run_child(pipe: Connection, jobs: Sequence[Job], options: WorkerOptions, pri
 
     from simclic.train.numerics import is_out_of_memory
 
-    gc.freeze()  # no collection looks through what is imported by now, which takes half a second
+    gc.freeze()  # otherwise every garbage collection scans the imported modules for half a second
     torch.set_num_threads(options.threads)
     threadpool_limits(options.threads)
     torch.use_deterministic_algorithms(options.compute.deterministic)
@@ -67,7 +67,7 @@ def _explain_memory(device: str, stage: str, run: Run) -> str:
 
 
 def leave_with_parent() -> None:
-    """End this process at once when the one that started it is gone: its claims are then free for whoever comes next."""
+    """End this process when its parent has ended, so that other processes can take over its claims."""
     parent, server = multiprocessing.parent_process(), os.getppid()  # the server lives as long as any of its children
 
     def watch() -> None:
@@ -85,7 +85,7 @@ def count_gpus(pipe: Connection) -> None:
         import torch
 
         answer = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    except Exception as e:  # whatever a library that cannot be loaded says
+    except Exception as e:  # any error of a library that cannot be loaded
         answer = (str(e).strip().splitlines() or [type(e).__name__])[0]
-    with contextlib.suppress(BrokenPipeError):  # whoever asked has gone
+    with contextlib.suppress(BrokenPipeError):  # the parent has ended
         pipe.send(answer)

@@ -1,4 +1,4 @@
-"""Jobs -> processes on this machine, one Run each: encoder, then every result that is missing of it."""
+"""Run jobs in processes on this machine, one Run each: its encoder, then its missing results."""
 
 import multiprocessing
 import os
@@ -24,7 +24,7 @@ from simclic.schedule.work import WorkerOptions, decode_data, fail_jobs, group_b
 
 @dataclass
 class Process:
-    """A child process, what it works on, and the pipe on which it tells: the share that is done (0-1) and a word about it."""
+    """A child process, its jobs, and the pipe on which it sends the finished share (0-1) and a note."""
 
     jobs: Sequence[Job]
     device: str
@@ -34,32 +34,32 @@ class Process:
     share: float = 0.0
     note: str = ""
     began: float = field(default_factory=time.monotonic)
-    first: float | None = None  # the share at its first word: more than 0 where it went on from a checkpoint
+    first: float | None = None  # the first reported share: above 0 if it resumed from a checkpoint
     outcome: tuple[str, Any] | None = None
 
     @property
     def run(self) -> Run:
-        """The Run that all its jobs are of."""
+        """The Run of all its jobs."""
         return self.jobs[0].run
 
     @property
     def seconds_left(self) -> float | None:
-        """The seconds that it may still take; None while that is not known."""
+        """An estimate of the remaining seconds; None if there is none yet."""
         gained = self.share - (self.first or 0.0)
         return (time.monotonic() - self.began) * (1 - self.share) / gained if gained > 0 else None
 
 
 @dataclass
 class Outcome:
-    """What became of the work: Runs finished, and for the others the reason in one line."""
+    """The outcome of the work: the number of finished Runs, and the reason for each other Run in one line."""
 
     finished: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     crashes: dict[str, str] = field(default_factory=dict)  # programming errors: the traceback
-    postponed: dict[str, str] = field(default_factory=dict)  # another process is at work on it, or has yet to
-    busy: bool = False  # is any of that being done by another process right now?
-    saved: list[str] = field(default_factory=list)  # asked to stop before the end
-    signal: int = 0  # what stopped it
+    postponed: dict[str, str] = field(default_factory=dict)  # another process does it now, or has to do it first
+    busy: bool = False  # whether another process does any of it now
+    saved: list[str] = field(default_factory=list)  # stopped before the end, and saved
+    signal: int = 0  # the signal that stopped it
 
 
 Watch = Callable[[list[Process], Outcome], None]
@@ -69,14 +69,13 @@ def run_locally(
     jobs: Iterable[Job], options: WorkerOptions, console: Console, watch: Watch = lambda running, outcome: None,
     stopped: list[int] | None = None,
 ) -> Outcome:  # fmt: skip
-    """Do jobs on this machine, compute.per_gpu processes on each GPU, or one single-threaded process per core without a GPU.
+    """Do jobs on this machine, with compute.per_gpu processes on each GPU, or one single-threaded process per CPU core.
 
-    One failure does not stop the others. On SIGINT, SIGTERM or SIGUSR2 the processes save what can be saved and end;
-    outcome.signal says which it was. watch: called now and then with what is running. stopped: signals that came before this was
-    called.
+    One failure does not stop the others. On SIGINT, SIGTERM or SIGUSR2 the processes save their work and end, and
+    outcome.signal is the signal. watch: called regularly with the running processes. stopped: signals that came earlier.
     """
     outcome = Outcome()
-    # As an exception that may come anywhere, Ctrl-C can be swallowed by a callback; as a flag it cannot.
+    # Ctrl-C sets a flag here: as an exception it could be swallowed by a callback.
     stopped = [] if stopped is None else stopped
     numbers = (signal.SIGINT, *stop.SIGNALS)
     before = {n: signal.signal(n, lambda number, _: stopped.append(number)) for n in numbers}
@@ -96,10 +95,10 @@ def run_locally(
 def _run_all(
     groups: list[list[Job]], options: WorkerOptions, console: Console, outcome: Outcome, stopped: list[int], watch: Watch
 ) -> None:
-    """One process after another on each device, until all is done or a signal is noted in `stopped`."""
+    """Run one process after another on each device, until all work is done or `stopped` contains a signal."""
     prices = [price_jobs(jobs) for jobs in groups]
     sums = [1.0 + sum(each.values()) for each in prices]
-    order = sorted(range(len(groups)), key=lambda i: -sums[i])  # the longest first, so that all cores end together
+    order = sorted(range(len(groups)), key=lambda i: -sums[i])  # longest first, so that all cores end together
     running: list[Process] = []
     with _RunProgress(console, sum(sums), len(groups)) as progress:
         context, idle, threads = start_server(options.compute)
@@ -119,36 +118,36 @@ def _run_all(
                 watch(running, outcome)
         finally:
             _stop_processes(running, outcome, stopped)
-    if outcome.saved and not stopped:  # somebody stopped single processes
-        outcome.failures |= dict.fromkeys(outcome.saved, "its process was asked to stop; the same command goes on from there")
+    if outcome.saved and not stopped:  # single processes were stopped from outside
+        outcome.failures |= dict.fromkeys(outcome.saved, "its process was stopped and saved; run the same command to continue")
 
 
 def _stop_processes(running: list[Process], outcome: Outcome, stopped: list[int]) -> None:
-    """Ask the processes to save and end, again and again: they do not listen while they start. A second Ctrl-C does not wait."""
+    """Terminate the processes, repeatedly, since a starting process ignores signals. Kill them on a second Ctrl-C."""
     asked = 0.0
     while running:
         impatient = len([n for n in stopped if n == signal.SIGINT]) > 1
         for process in running if impatient or time.monotonic() - asked > 5 else ():
             (process.process.kill if impatient else process.process.terminate)()
         asked = time.monotonic() if time.monotonic() - asked > 5 else asked
-        _receive_messages(running)  # a full pipe would keep them from ending
+        _receive_messages(running)  # a process with a full pipe could not end
         for process in [p for p in running if not p.process.is_alive()]:
             running.remove(process)
             outcome.saved.append(process.run.name)
 
 
 def start_server(compute: ComputeOptions) -> tuple[Any, list[str], int]:
-    """A process server that has torch imported already, the devices of this machine, and CPU threads per process."""
-    # Read when torch and numpy are imported in the server. One thread each: results do not depend on the number of cores.
+    """Return a process server that has imported torch, the devices of this machine, and the CPU threads per process."""
+    # Read when the server imports torch and numpy. With one thread, results do not depend on the number of cores.
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    # A thread that waits by spinning keeps the core from the one it waits for: on a crowded node, 30 times the time.
+    # A thread that spins while it waits blocks the core for others: on a crowded node that takes 30 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if compute.deterministic:
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when a GPU is first used
     context = multiprocessing.get_context("forkserver")
     preload = ("simclic.schedule.work", "simclic.train.pretrain", "simclic.evaluate.linear", "simclic.evaluate.finetune")
     context.set_forkserver_preload([*preload, "timm", "sklearn.datasets"])
-    # Signals reach the whole process tree, from a terminal and from Slurm alike: the server, which inherits this, outlives them.
+    # A terminal or Slurm sends signals to all processes; the server inherits SIG_IGN and survives them.
     numbers = (signal.SIGINT, *stop.SIGNALS)
     before = [signal.signal(n, signal.SIG_IGN) for n in numbers]
     forkserver.ensure_running()
@@ -160,9 +159,9 @@ def start_server(compute: ComputeOptions) -> tuple[Any, list[str], int]:
         theirs.close()
         gpus = mine.recv()
     except EOFError:
-        gpus = "its process died; out of memory?"
+        gpus = "its process was killed; out of memory?"
     if isinstance(gpus, str):
-        raise InputError(f"torch does not start here ({gpus}); install it with: pip install -c constraints.txt -e .")
+        raise InputError(f"torch cannot be imported here ({gpus}); install it with: pip install -c constraints.txt -e .")
     devices = [f"cuda:{i}" for _ in range(compute.per_gpu) for i in range(gpus)] or ["cpu"] * count_cores()
     return context, devices, max(1, count_cores() // len(devices)) if gpus else 1
 
@@ -176,7 +175,7 @@ def _start_process(context: Any, jobs: list[Job], options: WorkerOptions, prices
 
 
 def _receive_messages(running: list[Process]) -> list[Process]:
-    """Wait up to a fifth of a second for news; returns the processes that have come to an end."""
+    """Read messages for up to 0.2 seconds. Return the processes that have ended."""
     ended = []
     ready = wait([p.pipe for p in running], timeout=0.2)
     for process in running:
@@ -196,7 +195,7 @@ def _receive_messages(running: list[Process]) -> list[Process]:
 
 
 def _record_outcome(process: Process, outcome: Outcome, runs: Path, progress: "_RunProgress") -> None:
-    """Count a process that has ended, and say what came of it."""
+    """Record the outcome of an ended process and print it."""
     code, name = process.process.exitcode, process.run.name
     silent: tuple[str, Any] = (
         ("saved", "") if code == stop.CODE else ("killed", f"its process was killed (exit code {code}); out of memory?")
@@ -215,14 +214,14 @@ def _record_outcome(process: Process, outcome: Outcome, runs: Path, progress: "_
         if kind == "crashed":
             outcome.crashes[name] = content
             content = content.splitlines()[-1]
-        if kind != "failed":  # of these nothing stands beside the Run yet
+        if kind != "failed":  # the child records only its own failures
             fail_jobs(process.jobs, runs, content)
         outcome.failures[name] = content
         progress.print_ended(process, f"[red]{kind}[/red]: {content}")
 
 
 class _RunProgress:
-    """A bar with an estimate on a terminal; elsewhere a line whenever a Run ends."""
+    """A progress bar on a terminal; elsewhere a line whenever a Run ends."""
 
     def __init__(self, console: Console, total: float, jobs: int):
         self.console, self.total, self.jobs, self.ended, self.started = console, total, jobs, 0.0, time.monotonic()
@@ -233,19 +232,19 @@ class _RunProgress:
         if self.console.is_terminal:
             self.bar.start()
         else:
-            self.console.print(f"{self.jobs} encoders to go; the first lines come in a moment")
+            self.console.print(f"{self.jobs} encoders to go; the first lines follow in a moment")
         return self
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
     def update_bar(self, partly: float, outcome: Outcome) -> None:
-        """Move the bar: `partly` is the price of what the running processes have done so far."""
+        """Update the bar. partly: the price of the finished shares of the running processes."""
         count = outcome.finished + len(outcome.failures) + len(outcome.postponed)
         self.bar.update(self.task, completed=self.ended + partly, description=f"{count} of {self.jobs} encoders")
 
     def print_ended(self, process: Process, text: str) -> None:
-        """One Run has ended."""
+        """Print a line about a Run that has ended."""
         self.ended += process.price
         elapsed = time.monotonic() - self.started
         seconds_left = elapsed * (self.total - self.ended) / self.ended

@@ -1,4 +1,4 @@
-"""What one worker does: everything that is missing of one Run. `simclic run`, a local launch and a Slurm task all come here."""
+"""The work of one worker: all missing results of one Run, for `simclic run`, local launches and Slurm tasks alike."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,13 +19,13 @@ from simclic.store.run_folder import RunFolder
 
 
 class Waits(InputError):
-    """What this work builds on is not there: no failure of its own."""
+    """The encoder that this work needs is not there. That is not a failure of this work."""
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """Where and how workers do their jobs. data: where data sets lie. trains: make encoders that are not there; otherwise that
-    is the work of somebody else. device, threads: of one worker. folder: to which paths of data sets are relative."""
+    """Where and how workers do their jobs. data: folder of the data sets. trains: train missing encoders; otherwise another
+    process does. device, threads: of one worker. folder: the folder that paths of data sets are relative to."""
 
     runs: Path
     data: Path
@@ -37,7 +37,7 @@ class WorkerOptions:
 
 
 def group_by_run(jobs: Iterable[Job]) -> list[list[Job]]:
-    """Return jobs with those of one Run together: one worker does them, encoder first."""
+    """Return the jobs in groups, one for each Run. One worker does a group, encoder first."""
     groups: dict[Run, list[Job]] = {}
     for job in jobs:
         groups.setdefault(job.run, []).append(job)
@@ -45,15 +45,15 @@ def group_by_run(jobs: Iterable[Job]) -> list[list[Job]]:
 
 
 def price_jobs(jobs: Sequence[Job]) -> dict[Job, float]:
-    """Return what jobs of one Run and their encoder will take, as a guess: only their shares matter. In the order of doing."""
+    """Return guessed seconds of the encoder and results of one Run, in the order of work. Only their ratios matter."""
     return {job: guess_seconds(job.run, job.protocol) for job in (jobs[0].encoder, *(job for job in jobs if job.protocol))}
 
 
 def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Mapping[Job, float]) -> dict[str, float]:
-    """Do everything that is missing of one Run: its encoder, then each result. Returns the error under each protocol in percent.
+    """Do the missing work of one Run: its encoder, then each result. Return the error (percent) under each protocol.
 
-    What exists is not done again. prices: as `price_jobs` returns them, for how far it is. Raises InputError or Diverged, after
-    recording the reason beside the Run; Busy if another process is at work; Waits if there is no encoder and none is made here.
+    prices: from `price_jobs`, for the progress. Raise InputError or Diverged after recording the reason in the Run's folder,
+    Busy if another process does the work, and Waits if the encoder is missing and is not trained here.
     """
     import torch
 
@@ -66,7 +66,7 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
     with _record_failures(folder, "pretrain" if options.trains else jobs[0].stage):
         dataset = data.load(run.dataset, run.split, options.data, run.image_size, run.difficult)
         folder.create_folder(dataset.digest)
-        if not options.trains and folder.encoder_record() is None:  # Slurm forgets what jobs waited for
+        if not options.trains and folder.encoder_record() is None:  # Slurm does not remember dependencies for ever
             raise Waits(
                 f"{run.name}: waits for its pre-training ({folder.why_no_encoder()}); run: simclic status --retry-failed EXHIBIT"
             )
@@ -79,7 +79,7 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
         assert protocol
         stop.raise_if_stopped()
         with _record_failures(folder, job.stage), folder.claim_work(protocol) as still_ours:
-            record = folder.read_result(protocol)  # somebody may have been faster
+            record = folder.read_result(protocol)  # another process may have been faster
             if record is None:
                 part = _share_of_job(tell, job, prices)
                 if isinstance(protocol, Finetune):
@@ -92,7 +92,7 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
                 still_ours()
                 folder.write_result(protocol, scored, **measured)
                 if unfinished:
-                    unfinished.delete_checkpoint()  # a kill before this leaves it to `simclic gc`
+                    unfinished.delete_checkpoint()  # after a kill before this line, `simclic gc` deletes it
                 record = scored[0]
             errors[protocol.title.lower()] = record["error"]
     return errors
@@ -106,7 +106,7 @@ def _run_linear_probe(protocol: Linear, run: Run, f: Any, dataset: data.Dataset,
 
 
 def _load_whole_images(protocol: Finetune, run: Run, dataset: data.Dataset, images: Any, options: WorkerOptions) -> Any:
-    """Return whole images as the protocol evaluates them: others than `images` if they are resized to something larger first."""
+    """Return the images for fine-tuning: `images`, or others if the protocol resizes to a larger side first."""
     from simclic.train.pretrain import prepare_images
 
     side = protocol.resize_side(run.image_size)
@@ -119,19 +119,19 @@ def _load_whole_images(protocol: Finetune, run: Run, dataset: data.Dataset, imag
 
 @contextlib.contextmanager
 def _record_failures(folder: RunFolder, stage: str) -> Iterator[None]:
-    """Forget that a stage failed before; if it fails now, leave the reason beside the Run for whoever asks."""
+    """Delete the recorded failure of a stage. If the stage fails again, record the reason."""
     folder.forget_failure(stage)
     try:
         yield
     except (Busy, Waits):
-        raise  # somebody else's work, and no failure of it
+        raise  # not a failure of this stage
     except (InputError, Diverged) as e:
         folder.record_failure(stage, e)
         raise
 
 
 def open_stage(jobs: Sequence[Job], runs: Path) -> str:
-    """Return the first stage of jobs of one Run that is not done."""
+    """Return the first unfinished stage of jobs of one Run."""
     folder = RunFolder(runs, jobs[0].run)
     if not folder.has_encoder():
         return "pretrain"
@@ -139,16 +139,16 @@ def open_stage(jobs: Sequence[Job], runs: Path) -> str:
 
 
 def fail_jobs(jobs: Sequence[Job], runs: Path, why: str) -> None:
-    """Record why jobs of one Run did not come to an end, at the first stage that is not done."""
+    """Record why jobs of one Run were not finished, as a failure of their first unfinished stage."""
     RunFolder(runs, jobs[0].run).record_failure(open_stage(jobs, runs), why)
 
 
 def decode_data(
     groups: list[list[Job]], options: WorkerOptions, console: Console, failures: dict[str, str], is_stopped: Callable[[], bool]
 ) -> list[list[Job]]:
-    """Return the groups whose data are whole; each data set is decoded here, on all cores, before many processes ask for it.
+    """Decode each data set once, on all cores, before many processes need it. Return the groups whose data could be read.
 
-    Raises Stopped if that is asked for.
+    Raise Stopped when `is_stopped` returns true.
     """
 
     def tell(share: float, note: str) -> None:
@@ -183,7 +183,7 @@ def decode_data(
 
 
 def _share_of_job(tell: Tell, job: Job, prices: Mapping[Job, float]) -> Callable[[float, str], None]:
-    """Return `tell` for one job among those of its Run, which are done in this order."""
+    """Return a function that reports the progress of one job as progress of its whole Run."""
     total, jobs = sum(prices.values()) or 1.0, list(prices)
     before = sum(prices[earlier] for earlier in jobs[: jobs.index(job)])
     return lambda share, note: tell((before + share * prices[job]) / total, note)

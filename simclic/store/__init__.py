@@ -1,1 +1,1 @@
-"""What lies on disk of a Run, who is at work on it, and all results as one table."""
+"""The files of a Run, the claims of processes that work on it, and all results as one table."""

@@ -1,4 +1,4 @@
-"""One process works in a folder at a time: it says who it is, and whoever comes second says so and leaves it alone."""
+"""Claims: a file names the process that works in a folder, so that no second one does the same work."""
 
 import json
 import os
@@ -14,16 +14,15 @@ from simclic.errors import InputError
 
 
 class Busy(InputError):
-    """Another process is at work here: no failure of this Run."""
+    """Another process does this work. That is not a failure of the Run."""
 
 
 @contextmanager
 def hold_claim(folder: Path, name: str = "owner") -> Iterator[Callable[[], None]]:
-    """While it lasts, this process alone does the work that `name` stands for in `folder`. Yields what raises Busy if another
-    has taken over meanwhile: to be called before anything is published.
+    """Claim the work `name` in `folder` for this process while the context lasts. Raise Busy if another process holds it.
 
-    A claim whose process or Slurm job is gone is taken over at once; one from another machine of which nothing can be known is
-    believed. Raises Busy if the work is taken.
+    Yield a function that raises Busy if another process has taken over: call it before writing a result. A claim whose process
+    or Slurm job has ended is taken over. A claim from another machine stands if nothing can be learned about its process.
     """
     path, mine = folder / f"{name}.json", {**_describe_this_process(), "nonce": uuid.uuid4().hex}
 
@@ -37,7 +36,7 @@ def hold_claim(folder: Path, name: str = "owner") -> Iterator[Callable[[], None]
         f.flush()
         while True:
             try:
-                os.link(f.name, path)  # fails if there is one, on any file system
+                os.link(f.name, path)  # fails if the file exists, on every file system
                 break
             except FileExistsError:
                 _remove_stale_claim(path, mine)
@@ -50,16 +49,16 @@ def hold_claim(folder: Path, name: str = "owner") -> Iterator[Callable[[], None]
 
 
 def find_owner(folder: Path, name: str = "owner", ask_slurm: bool = True) -> dict[str, Any] | None:
-    """Return who is at work, as far as that can be known here; None if nobody is.
+    """Return the claim of a process that is at work, or None.
 
-    ask_slurm: about a process on another machine; else only processes on this one count.
+    ask_slurm: ask Slurm about a process on another machine; otherwise such a process is ignored.
     """
     holder = _read_claim(folder / f"{name}.json")
     return holder if holder and (ask_slurm or holder["host"] == platform.node()) and _is_alive(holder) else None
 
 
 def is_claimed(folder: Path, name: str = "owner") -> bool:
-    """Return whether another process than this one is at work, as far as that can be known; an unreadable claim is believed."""
+    """Return whether another process holds a claim. A claim that cannot be read counts as held."""
     path = folder / f"{name}.json"
     if holder := _read_claim(path):
         return _is_alive(holder) and (holder["pid"], holder["host"]) != (os.getpid(), platform.node())
@@ -67,22 +66,22 @@ def is_claimed(folder: Path, name: str = "owner") -> bool:
 
 
 def is_claim(path: Path) -> bool:
-    """Return whether a file is a claim that can be read, whoever holds it."""
+    """Return whether a file is a readable claim, of a living process or not."""
     return _read_claim(path) is not None
 
 
 def _remove_stale_claim(path: Path, mine: dict[str, Any]) -> None:
-    """Remove the claim of a process that is gone. Raises Busy if it lives.
+    """Remove the claim of a process that has ended. Raise Busy if the process lives.
 
-    It is moved aside before it is removed: if it is not the one that was judged any more, it goes back.
+    The claim is first renamed. If another process replaced it meanwhile, it is put back.
     """
     holder = _read_claim(path)
     if holder is None and path.exists():
-        raise Busy(f"{path}: cannot be read; if nobody is at work here, delete it")
+        raise Busy(f"{path}: cannot be read; if no process works in this folder, delete it")
     if holder is None:
         return
-    before = bool(mine["job"]) and holder.get("job") == mine["job"] and holder.get("restarts", 0) < mine["restarts"]
-    if not before and _is_alive(holder):  # what Slurm has started again is not at work any more
+    is_own_earlier_start = bool(mine["job"]) and holder.get("job") == mine["job"] and holder.get("restarts", 0) < mine["restarts"]
+    if not is_own_earlier_start and _is_alive(holder):  # the earlier start of a requeued job has ended
         away = "" if holder["host"] == mine["host"] else f"; if that machine is gone, delete {path}"
         raise Busy(f"{path.parent}: {_format_holder(holder)} is at work on it{away}")
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
@@ -109,7 +108,7 @@ def _format_holder(holder: dict[str, Any] | None) -> str:
 
 
 def _is_alive(holder: dict[str, Any]) -> bool:
-    """Does the process still run? Of another machine Slurm is asked about the job; if it cannot tell: yes."""
+    """Return whether the process still runs. For another machine, ask Slurm about its job; without an answer, return True."""
     if holder["host"] != platform.node():
         return slurm.is_job_alive(holder.get("job", "")) is not False
     return holder["boot"] == _read_boot_id() and bool(holder["started"]) and holder["started"] == _read_start_time(holder["pid"])
@@ -130,7 +129,7 @@ def _read_boot_id() -> str:
 
 
 def _read_start_time(pid: int) -> str:
-    """When a process began, in the kernel's own ticks; empty if there is none. A number alone may be another's by now."""
+    """Return when a process began, in kernel ticks, or "" if there is none. A process id alone may have been given out again."""
     with suppress(OSError, IndexError):
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
         return "" if fields[0] in "ZX" else fields[19]  # a zombie has ended

@@ -1,4 +1,4 @@
-"""What one result file must hold, and whether it does."""
+"""The content of one result file, and its checks."""
 
 import hashlib
 import io
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 
-Scored = tuple[dict[str, Any], "np.ndarray", "np.ndarray"]  # what a result records; truth and scores of the test images
+Scored = tuple[dict[str, Any], "np.ndarray", "np.ndarray"]  # the record of a result; truth and scores of the test images
 
 RESULT: dict[str, type | tuple[type, ...]] = {
     "schema": int, "run": dict, "stage": str, "protocol": dict, "error": (int, float), "metric": str, "chosen": dict,
@@ -27,28 +27,28 @@ RESULT: dict[str, type | tuple[type, ...]] = {
 def check_result(
     path: Path, result: dict[str, Any], run: Run | None = None, protocol: Protocol | None = None, verify: bool = True
 ) -> tuple[Run, Protocol]:
-    """Check what a result file holds, field by field; return its Run and protocol. Raise Broken if anything is amiss.
+    """Return the Run and protocol of a result file. Raise Broken if a field is missing or wrong.
 
-    run, protocol: those that it must be of. verify: compare the SHA-256 of its predictions, too.
+    run, protocol: what the result must belong to. verify: also compare the SHA-256 of its predictions.
     """
     for key, kind in RESULT.items():
         if not isinstance(result.get(key), kind) or isinstance(result.get(key), bool):
-            raise Broken(f"{path}: {key!r} is missing or of the wrong kind")
+            raise Broken(f"{path}: {key!r} is missing or has the wrong type")
     if result["schema"] != SCHEMA:
-        raise Broken(f"{path}: written in schema {result['schema']}, this version reads {SCHEMA}")
+        raise Broken(f"{path}: has schema {result['schema']}; this version reads schema {SCHEMA}")
     if not (math.isfinite(result["error"]) and 0 <= result["error"] <= 100):
-        raise Broken(f"{path}: error={result['error']!r} is no percentage")
+        raise Broken(f"{path}: error={result['error']!r} is not a percentage (0-100)")
     try:
         run = run or Run.known(result["run"])
         protocol = protocol or PROTOCOLS[result["stage"]].parse(result["protocol"])
     except (InputError, KeyError) as e:
         raise Broken(f"{path}: {e}") from e
     if run.list_differences(result["run"]) or path.parent.name != run.name:
-        raise Broken(f"{path}: belongs to another Run than {path.parent.name}")
+        raise Broken(f"{path}: does not belong to the Run {path.parent.name}")
     if protocol.list_differences(result["protocol"]) or path.stem != protocol.name:
-        raise Broken(f"{path}: was measured under another protocol than {path.stem}")
+        raise Broken(f"{path}: was not measured under the protocol {path.stem}")
     if not isinstance(result["sizes"].get("test"), int):
-        raise Broken(f"{path}: does not say on how many test images it was measured")
+        raise Broken(f"{path}: does not record its number of test images")
     predictions = path.with_suffix(".npz")
     whole = _hash_file(predictions) == result["predictions_sha256"] if verify else predictions.is_file()
     if result["predictions"] != predictions.name or not whole:

@@ -1,4 +1,4 @@
-"""All results under a folder as one table: a row each, with where it is from."""
+"""All results in a runs folder as one table, a row each."""
 
 import math
 from dataclasses import fields
@@ -14,17 +14,17 @@ from simclic.store.run_folder import RunFolder, run_folders
 if TYPE_CHECKING:
     import pandas as pd
 
-# What of a result goes into the table, after what names it.
+# The columns of a result, after the columns that name it.
 NAMES = ("name", "label", "stage", "protocol", "title")
 RECORDED = ("error", "metric", "chosen", "sizes", "data", "seconds", "device", "threads", "versions", "commit")
-OPTIONAL = ("job", "node", "collapsed")  # what not every result holds
+OPTIONAL = ("job", "node", "collapsed")  # fields that old results do not have
 
 
 def results(runs: Path = files.RUNS, rows: list[dict[str, Any]] | None = None) -> "pd.DataFrame":
-    """Every result as one row: all fields of its Run, `name`, `label`, `stage`, `protocol` with its `title` and fields (`how`),
-    `error`, `chosen`, how many values of l2 did not converge, whether its solver is superseded, and where from.
+    """Return every result as one row: the fields of its Run, `name`, `label`, `stage`, `protocol` with its `title` and fields
+    (`how`), `error`, `chosen`, the number of l2 values that did not converge, whether its solver is superseded, and its origin.
 
-    A file that cannot be trusted is a row with `problem` set and no error. known: the rows, if they were read before.
+    A broken file becomes a row with `problem` set and no error. known: the rows, if they were read before.
     """
     import pandas as pd
 
@@ -33,7 +33,7 @@ def results(runs: Path = files.RUNS, rows: list[dict[str, Any]] | None = None) -
 
 
 def list_result_rows(runs: Path = files.RUNS) -> list[dict[str, Any]]:
-    """The rows of `results` as they were recorded; one that cannot be trusted has what is known of it and no more."""
+    """Return the rows of `results` as dicts; the row of a broken file has fewer fields."""
     return [_result_row(folder, path) for folder in run_folders(runs) for path in folder.result_paths()]
 
 

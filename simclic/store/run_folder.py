@@ -1,7 +1,7 @@
-"""RunFolder: all that lies on disk of one Run. No other module spells the name of a file in it.
+"""RunFolder: read and write all files of one Run. No other module spells the names of these files.
 
-Each file has one writer, is written to a temporary name, fsynced and renamed; JSON carries a SHA-256 of its own content. A file
-that is not whole is reported, never read as a number and never overwritten.
+Each file has one writer. It is written under a temporary name, fsynced and renamed; JSON files contain a SHA-256 of their own
+content. A broken file is reported; it is never read as a number and never overwritten.
 """
 
 import hashlib
@@ -41,13 +41,13 @@ PARTIAL = 2  # schema of a partial result; changed with how its rows are compute
 
 
 def run_folders(runs: Path) -> "list[RunFolder]":
-    """Return the folder of every Run under `runs`, by name, whether its content can be read or not."""
+    """Return the folder of every Run in `runs`, sorted by name. Nothing in the folders is read."""
     names = sorted(path.name for path in runs.glob("[!.]*") if path.is_dir() and path.name != "imported")
     return [RunFolder(runs, name) for name in names]
 
 
 def runs_started_from(runs: Path, init: str, sha256: str) -> list[str]:
-    """Return the names of the Runs under `runs` that began at this starting point when it was a file of another SHA-256."""
+    """Return the names of the Runs that started from the file `init` while it had another SHA-256."""
     others = []
     for folder in run_folders(runs):
         with suppress(Broken):
@@ -58,7 +58,7 @@ def runs_started_from(runs: Path, init: str, sha256: str) -> list[str]:
 
 
 class RunFolder(RunFiles):
-    """The folder of one Run under `runs`, which need not exist. run: the Run, or its name if no more is known."""
+    """The folder of one Run in `runs`; it need not exist. run: the Run, or its name if only that is known."""
 
     def __init__(self, runs: Path, run: Run | str):
         super().__init__(runs, run if isinstance(run, str) else run.name)
@@ -67,9 +67,9 @@ class RunFolder(RunFiles):
     # run.json: every field of the Run, and the digest of its data
 
     def create_folder(self, data: str) -> "RunFolder":
-        """Make the folder if need be, with its run.json. data: the digest of the data set. Returns itself.
+        """Create the folder and its run.json if they are missing. data: the digest of the data set. Return self.
 
-        Raise InputError if a run.json is there that says otherwise, or if the folder cannot be written.
+        Raise InputError if the existing run.json differs, or if the folder cannot be written.
         """
         assert self.run
         try:
@@ -81,17 +81,17 @@ class RunFolder(RunFiles):
         return self
 
     def check_run_json(self, data: str = "") -> bool:
-        """Return whether there is a run.json. A field that it does not have, since it was added later, has its default.
+        """Return whether there is a run.json. A field that an old run.json does not have counts as the default.
 
-        Raise InputError if it is of another Run or data, naming each field, and Broken if the file that the Run started from has
-        changed.
+        Raise InputError with each field that differs if it belongs to another Run or data. Raise Broken if the file that the
+        Run started from has changed.
         """
         assert self.run
         path = self.path / RUN
         if (record := self.run_record()) is None:
             return False
         if not isinstance(record.get("run"), dict):
-            raise Broken(f"{path}: has no 'run'; move the folder away to run it again")
+            raise Broken(f"{path}: has no field 'run'; move the folder away to run it again")
         differ = self.run.list_differences(record["run"])
         if data and record.get("data") != data:
             differ.append(f"data {record.get('data')!r} there, {data!r} here")
@@ -103,12 +103,12 @@ class RunFolder(RunFiles):
         return True
 
     def run_record(self) -> dict[str, Any] | None:
-        """Return what run.json holds, or None if there is none. Raise Broken if it is not whole."""
+        """Return the content of run.json, or None if there is none. Raise Broken if it is damaged."""
         return read_once(self.path / RUN)
 
     @property
     def recorded_fields(self) -> dict[str, Any]:
-        """The fields of the Run as run.json has them; empty if there is none that can be read."""
+        """The fields of the Run in run.json; {} if there is no readable run.json."""
         with suppress(Broken):
             fields = (self.run_record() or {}).get("run")
             return fields if isinstance(fields, dict) else {}
@@ -116,20 +116,20 @@ class RunFolder(RunFiles):
 
     @property
     def is_known(self) -> bool:
-        """Does it hold the Run after which it is called, as this version names it?"""
+        """Whether run.json describes the Run that this version would give the folder's name."""
         try:
             return bool(self.recorded_fields) and Run.known(self.recorded_fields).name == self.name
         except InputError:
             return False
 
-    # The encoder, and what a training writes before it is there
+    # The encoder and the checkpoints of its training
 
     def encoder_record(self, verify: bool = True) -> dict[str, Any] | None:
-        """Return what is recorded of the encoder, or None if it is not there yet; not to be changed. Raise Broken."""
+        """Return the record of the encoder, or None if there is no encoder. Do not change it. Raise Broken if it is damaged."""
         return read_once(self.path / ENCODER, verify)
 
     def has_encoder(self, verify: bool = False) -> bool:
-        """Return whether the encoder is there. verify: and its record and its weights are those that were written."""
+        """Return whether the encoder is there. verify: also check its record and weights."""
         if not verify:
             return (self.path / ENCODER).exists()
         with suppress(InputError, OSError, KeyError):
@@ -137,7 +137,7 @@ class RunFolder(RunFiles):
         return False
 
     def write_encoder(self, payload: bytes, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the weights, then the record of them, and clear the checkpoints away. Returns what is recorded."""
+        """Write the weights, then their record, and delete the checkpoints. Return the record."""
         files.write_bytes(self.path / WEIGHTS, payload)
         done = {**record, "backbone_sha256": hashlib.sha256(payload).hexdigest()}
         write_json(self.path / ENCODER, {"schema": SCHEMA, **done, **collect_provenance()})
@@ -146,20 +146,20 @@ class RunFolder(RunFiles):
         return done
 
     def read_weights(self) -> bytes:
-        """Return the weights of the encoder, packed. Raise InputError if they are not what was written."""
+        """Return the packed weights of the encoder. Raise InputError if they were changed after they were written."""
         path, record = self.path / WEIGHTS, self.encoder_record() or {}
         payload = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(payload).hexdigest() != record["backbone_sha256"]:
-            raise InputError(f"{path}: not the weights that were written (SHA-256 differs); delete {self.path} to train again")
+            raise InputError(f"{path}: was changed after it was written (SHA-256 differs); delete {self.path} to train again")
         return payload
 
     def delete_checkpoint(self, protocol: Protocol) -> None:
-        """Delete a checkpoint and the one before it, which nothing goes on from any more."""
+        """Delete the checkpoint of a finished result, and the checkpoint before it."""
         for path in (self.checkpoint_path(protocol), self.checkpoint_path(protocol).with_suffix(".previous")):
             path.unlink(missing_ok=True)
 
     def delete_unfinished(self, protocol: Protocol | None = None) -> None:
-        """Delete what a process that was killed while it wrote left of a checkpoint or of the weights. Needs the claim."""
+        """Delete half-written checkpoints or weights of a killed process. Call it under the claim."""
         names = [self.checkpoint_path(protocol).name, *([] if protocol else [WEIGHTS])]
         for path in (path for name in names for path in self.path.glob(f".{name}.*")):
             path.unlink(missing_ok=True)
@@ -167,21 +167,21 @@ class RunFolder(RunFiles):
     # Results
 
     def has_result(self, protocol: Protocol) -> bool:
-        """Return whether a result is there, without reading it."""
+        """Return whether the file of a result exists, without reading it."""
         return self.result_path(protocol).exists()
 
     def result_names(self) -> set[str]:
-        """Return the names of the protocols under which there is a result, without reading any."""
+        """Return the names of the protocols that have a result, without reading any."""
         return {path.stem for path in self.result_paths()}
 
     def result_paths(self) -> list[Path]:
-        """Return the files of all results, whatever version wrote them."""
+        """Return the paths of all results, of any version."""
         return sorted(path for stage in PROTOCOLS for path in self.path.glob(f"{stage}-*.json"))
 
     def read_result(self, protocol: Protocol, verify: bool = True) -> dict[str, Any] | None:
-        """Return one result, or None if there is none yet. Raise InputError if it or run.json is not what it should be.
+        """Return one result, or None if there is none yet. Raise InputError if the result or run.json is wrong.
 
-        verify: compare the SHA-256 of the file and of its predictions, too.
+        verify: also compare the SHA-256 of the file and of its predictions.
         """
         if not self.check_run_json():
             return None
@@ -194,18 +194,18 @@ class RunFolder(RunFiles):
         return result
 
     def read_any_result(self, path: Path) -> tuple[Run, Protocol, dict[str, Any]]:
-        """Return the Run, protocol and result that one of `result_paths` holds. Raise InputError as `read_result`."""
+        """Return the Run, protocol and result in one of `result_paths`. Raise InputError like `read_result`."""
         if (result := read_json(path)) is None:
-            raise Broken(f"{path}: was moved or deleted meanwhile")
+            raise Broken(f"{path}: was moved or deleted while it was read")
         run, protocol = check_result(path, result)
         if not RunFolder(self.runs, run).check_run_json(result["data"]):
-            raise Broken(f"{path}: there is no run.json beside it")
+            raise Broken(f"{path}: there is no run.json in its folder")
         return run, protocol, result
 
     def write_result(self, protocol: Protocol, scored: Scored, **measured: Any) -> None:
-        """Write one result: first its per-sample predictions, then the file that counts; then the partial result goes.
+        """Write one result: its per-sample predictions first, then its JSON file. Then delete the partial result.
 
-        scored: the record of the protocol, with truth (N,) or (N, K) and scores (N, K) of the images it was scored on.
+        scored: the record of the result, with truth (N,) or (N, K) and scores (N, K) of the test images.
         """
         assert self.run
         path, payload = self.result_path(protocol), pack_predictions(scored)
@@ -217,17 +217,17 @@ class RunFolder(RunFiles):
         self.partial_path(protocol).unlink(missing_ok=True)
 
     def read_predictions(self, protocol: str) -> "tuple[np.ndarray, np.ndarray]":
-        """Return (truth, scores) of a result by the name of its protocol: (N,) or (N, K) int labels, (N, K) scores."""
+        """Return (truth, scores) of the result under a protocol's name: (N,) or (N, K) int labels, (N, K) scores."""
         import numpy as np
 
         with np.load(self.path / f"{protocol}.npz") as arrays:
             return arrays["truth"], arrays["scores"]
 
     def read_partial_result(self, protocol: Protocol, source: str = "") -> dict[str, Any]:
-        """Return what processes finished of a result before they were stopped: rows of its curve, the seconds they took, the
-        steps at which they themselves had gone on, members at a time.
+        """Return the finished parts of a result: rows of its curve, seconds so far, steps at which it was resumed, members at
+        a time. A damaged file counts as empty, so its parts are computed again.
 
-        source: the data and weights it has to come from; nothing for all. What is not whole is computed again.
+        source: the data and weights that it must come from; "" for any.
         """
         nothing: dict[str, Any] = {"curve": [], "seconds": 0.0, "resumed": [], "members": 0}
         with suppress(Broken):
@@ -237,13 +237,13 @@ class RunFolder(RunFiles):
         return nothing
 
     def write_partial_result(self, protocol: Protocol, source: str, finished: Mapping[str, Any]) -> None:
-        """Write what `partial_result` returns."""
+        """Write the finished parts of a result, as `read_partial_result` returns them."""
         write_json(self.partial_path(protocol), {"schema": PARTIAL, "of": source, **finished})
 
-    # What lies in the folder
+    # All files of the folder
 
     def progress_marks(self, protocols: Iterable[Protocol]) -> list[str]:
-        """Return what changes whenever work gets on: results, rows of partial ones, the digests of checkpoints."""
+        """Return marks that change when work progresses: results, rows of partial results, digests of checkpoints."""
         protocols, marks = list(protocols), [str(self.has_encoder())]
         for path in sorted(self.path.glob(f"{CHECKPOINT}*")):
             with suppress(OSError), open(path, "rb") as f:
@@ -252,11 +252,10 @@ class RunFolder(RunFiles):
         return marks + [str(len(self.read_partial_result(p)["curve"])) for p in protocols]
 
     def list_files(self) -> Iterator[StoredFile]:
-        """Yield every file and link in the folder with its kind; for whoever deletes: pretrain.json first, without which all else
-        waits for the claim.
+        """Yield every file and link in the folder with its kind, pretrain.json first, so that it is also deleted first.
 
-        To be asked while nobody is at work (`is_at_work`), best under `claim`. A leftover under a temporary name may be of a
-        process that writes it right now if it is young. Raise PermissionError if the folder may not be read.
+        Call it while no process works here (`is_at_work`), best under `claim_work`. A recent temporary file may belong to a
+        process that is writing it. Raise PermissionError if the folder may not be read.
         """
         if not self.path.is_dir():
             return
