@@ -53,7 +53,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(exhibit, tmp_pat
     os.killpg(process.pid, signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "stopped; what is done is kept" in told
+    assert "stopped; all finished work is saved" in told
     assert "Traceback" not in told
     kept = stamps(tmp_path / "runs")
     done = {p for p in kept if p.name.startswith(("finetune", "linear"))}

@@ -444,7 +444,7 @@ def test_a_copy_of_the_code_that_is_edited_does_not_run(here):
     node("resume")
     finished()
     told = "".join(p.read_text() for p in (here / "runs/.launches").glob("2*/*/*_log.err"))
-    assert "is not the code that was submitted any more: metrics.py differs; submit again" in told
+    assert "is no longer the code that was submitted: metrics.py differs; submit again" in told
     assert record(tiny(seed=7)) is None
 
 
@@ -478,7 +478,7 @@ def test_slurm_that_does_not_answer_loses_nothing(here, cluster):
 def test_the_doctor_asks_a_node(here):
     exhibit(here)
     told = simclic("doctor", "small.py", "--on", "profile.toml")
-    for line in ("every stage: torch: 2.", "every stage: runs: ", "every stage: data digits: is there", "all is well"):
+    for line in ("every stage: torch: 2.", "every stage: runs: ", "every stage: data digits: is there", "checks passed"):
         assert line in told
     write_profile(here, slurm_account='"nobody"', slurm_partition='"none"')
     assert "invalid partition specified: none" in simclic("doctor", "--on", "profile.toml", code=1)

@@ -92,7 +92,7 @@ def test_run_saves_at_a_step_boundary_when_it_is_asked_to_stop(here, number):
         time.sleep(0.02)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert b"stopped; what is done is kept" in told
+    assert b"stopped; all finished work is saved" in told
     assert b"Traceback" not in told
     from simclic.train import checkpoint
 
@@ -144,7 +144,7 @@ def test_too_many_time_limits_are_a_failure_that_says_how_to_go_on(here, requeue
         progress(n)
         assert task._stop_or_requeue(signal.SIGUSR2, state, Path("runs"), one.parse_jobs()) == (task.UNFINISHED, 1)[n]
     assert len(requeued) == 2
-    told = "pretrain: met its time limit 2 times, and slurm_max_num_timeout is 1; raise it in the profile"
+    told = "pretrain: reached its time limit 2 times, and slurm_max_num_timeout is 1; raise it in the profile"
     assert RunFolder(Path("runs"), tiny()).failure_text("pretrain") == told
 
 
@@ -154,7 +154,7 @@ def test_two_time_limits_that_bring_nothing_further_are_no_loop(here, requeued):
     assert not RunFolder(Path("runs"), tiny()).failure_text("pretrain")
     assert stopped(one, minutes=59) == 1
     assert len(requeued) == 3
-    told = "pretrain: two time limits of 60 minutes brought it no further; raise timeout_min in the profile"
+    told = "pretrain: made no progress in two time limits of 60 minutes; raise timeout_min in the profile"
     assert RunFolder(Path("runs"), tiny()).failure_text("pretrain") == told
 
 
@@ -190,7 +190,7 @@ def test_a_requeue_that_slurm_refuses_is_told(here, monkeypatch, capsys):
 
     monkeypatch.setattr(slurm, "requeue_this_job", refuse)
     assert task._stop_or_requeue(signal.SIGUSR2, task.TaskReport(one), Path("runs"), one.parse_jobs()) == task.UNFINISHED
-    assert "cannot be put back into the queue (scontrol: Requested operation" in capsys.readouterr().err
+    assert "could not be requeued (scontrol: Requested operation" in capsys.readouterr().err
     assert one.read_state()["word"] == "stopped"
 
 
@@ -209,12 +209,10 @@ def test_a_copy_of_the_code_that_was_changed_is_refused(tmp_path):
     assert snapshot.copy_code(tmp_path) == folder
     (folder / "simclic/plan.py").write_text("raise RuntimeError")
     (folder / "simclic/another.py").write_text("")
-    with pytest.raises(
-        InputError, match=r"is not the code that was submitted any more: another.py, plan.py differ; submit again"
-    ):
+    with pytest.raises(InputError, match=r"is no longer the code that was submitted: another.py, plan.py differ; submit again"):
         snapshot.check_copy(folder)
     other = snapshot.copy_code(tmp_path / "other")
-    with pytest.raises(InputError, match=r"is imported here and not"):
+    with pytest.raises(InputError, match=r"was imported instead of"):
         snapshot.check_running_copy(other)
 
 

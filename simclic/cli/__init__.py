@@ -1,4 +1,4 @@
-"""Verbs that fill a module each, and the words and lines that they share."""
+"""The verbs of the command line, a module each, and the arguments and output that they share."""
 
 import argparse
 import sys
@@ -14,37 +14,37 @@ if TYPE_CHECKING:
 
 
 def add_runs_argument(parser: argparse.ArgumentParser) -> None:
-    """Where runs lie."""
-    parser.add_argument("--runs", type=Path, default=RUNS, metavar="DIR", help="where runs and results lie (%(default)s)")
+    """Add --runs."""
+    parser.add_argument("--runs", type=Path, default=RUNS, metavar="DIR", help="folder of runs and results (%(default)s)")
 
 
 def add_place_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where runs and data lie, for every verb that asks."""
+    """Add --runs and --data."""
     add_runs_argument(parser)
-    parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="where the data sets lie (%(default)s)")
+    parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="folder of the data sets (%(default)s)")
 
 
 def add_out_argument(parser: argparse.ArgumentParser, what: str) -> None:
-    """Where a report or a picture goes."""
-    text = f"where the {what} goes (%(default)s)"
+    """Add --out for a report or a picture."""
+    text = f"folder for the {what} (%(default)s)"
     parser.add_argument("--out", type=Path, default=Path("reports/out"), metavar="DIR", help=text)
 
 
 def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
-    """How this machine computes, for every verb that trains here: the fields of ComputeOptions."""
-    parser.add_argument("--compile", action="store_true", help="let torch.compile fuse the backbone, if it can here")
-    parser.add_argument("--deterministic", action="store_true", help="the same bits every time on a GPU too, at a cost")
+    """Add an argument for each field of ComputeOptions."""
+    parser.add_argument("--compile", action="store_true", help="use torch.compile for the backbone where it works")
+    parser.add_argument("--deterministic", action="store_true", help="get the same bits every time on a GPU too; slower")
     parser.add_argument(
-        "--minutes", type=float, default=DEFAULT_COMPUTE.minutes, metavar="N", help="between checkpoints (%(default)g)"
+        "--minutes", type=float, default=DEFAULT_COMPUTE.minutes, metavar="N", help="minutes between checkpoints (%(default)g)"
     )
     text = "processes that share a GPU (%(default)s)"
     parser.add_argument("--per-gpu", type=int, default=DEFAULT_COMPUTE.per_gpu, metavar="N", help=text)
-    text = "of a fine-tuning grid, trained at a time; numbers do not depend on it (as many as fit)"
+    text = "members of a fine-tuning grid trained together; no number depends on it (as many as fit)"
     parser.add_argument("--members", type=int, default=DEFAULT_COMPUTE.members, metavar="N", help=text)
 
 
 def print_line(console: "Console", text: str) -> None:
-    """Print a line as it is, however long."""
+    """Print a line without markup or wrapping."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -55,7 +55,7 @@ def print_errors(problems: "list[str]") -> None:
 
 
 def find_run_folder(place: Path, name: str) -> Path:
-    """The folder of the Run that `name` begins. Raises InputError if there is none, or more than one."""
+    """Return the one Run folder whose name starts with `name`. Raise InputError if there is none or more than one."""
     if Path(name).is_dir():
         return Path(name)
     run_paths = sorted(p for p in place.glob("*") if p.is_dir() and p.name != "imported" and not p.name.startswith("."))
@@ -67,6 +67,6 @@ def find_run_folder(place: Path, name: str) -> Path:
 
 
 def report_stopped(signal: int) -> int:
-    """Say that work was stopped by a signal and can go on. Returns the exit code."""
-    print("\nstopped; what is done is kept, and the same command goes on from there", file=sys.stderr)
+    """Print that a signal stopped the work and that it can be continued. Return the exit code."""
+    print("\nstopped; all finished work is saved: run the same command to continue", file=sys.stderr)
     return 128 + signal

@@ -1,4 +1,4 @@
-"""simclic doctor: what works here, and with --on PROFILE on the nodes of a cluster, before anything is queued there."""
+"""simclic doctor: check this machine, or with --on PROFILE the nodes of a cluster, before work is submitted."""
 
 import argparse
 from pathlib import Path
@@ -8,16 +8,16 @@ from simclic.experiment import load
 
 
 def add_doctor(parser: argparse.ArgumentParser) -> None:
-    """The words after `simclic doctor`."""
+    """Add the arguments of `simclic doctor`."""
     parser.set_defaults(verb=run_doctor)
-    parser.add_argument("exhibits", nargs="*", type=Path, metavar="EXHIBIT", help="whose data sets have to be there")
-    parser.add_argument("--on", type=Path, metavar="PROFILE", help="a file such as slurm/gpu.toml: look at that cluster's nodes")
+    parser.add_argument("exhibits", nargs="*", type=Path, metavar="EXHIBIT", help="check the data sets of these exhibits")
+    parser.add_argument("--on", type=Path, metavar="PROFILE", help="check the nodes of this cluster, as slurm/gpu.toml")
     add_place_arguments(parser)
-    parser.add_argument("--wait", type=float, default=120, metavar="SECONDS", help="for a node to answer (%(default)s)")
+    parser.add_argument("--wait", type=float, default=120, metavar="SECONDS", help="how long to wait for the nodes (%(default)s)")
 
 
 def run_doctor(arguments: argparse.Namespace) -> int:
-    """Exit code 1 if something does not work."""
+    """Print the result of each check. Return 1 if a check failed."""
     from rich.console import Console
     from rich.text import Text
 
@@ -32,10 +32,12 @@ def run_doctor(arguments: argparse.Namespace) -> int:
             findings = look.check_cluster(on, arguments.runs, arguments.data, datasets, arguments.wait, status.update)
     else:
         findings = look.check_machine(arguments.runs, arguments.data, datasets)
-    marks = {True: ("  well   ", "green"), False: ("  wrong  ", "red"), None: ("  unsure ", "yellow")}
+    marks = {True: ("  ok      ", "green"), False: ("  failed  ", "red"), None: ("  warning ", "yellow")}
     for finding in findings:
         way = f"; {finding.way}" if finding.way and finding.passed is not True else ""
         console.print(Text.assemble(marks[finding.passed], f"{finding.what}: {finding.text}{way}"), soft_wrap=True)
-    wrong = sum(finding.passed is False for finding in findings)
-    print_line(console, f"{wrong} of {len(findings)} checks failed" if wrong else "all is well")
-    return int(bool(wrong))
+    results, count = [finding.passed for finding in findings], len(findings)
+    failed, warnings = results.count(False), results.count(None)
+    summary = f"{count - warnings} of {count} checks passed, none failed" if warnings else f"All {count} checks passed"
+    print_line(console, f"{failed} of {count} checks failed" if failed else summary)
+    return int(failed > 0)

@@ -1,4 +1,4 @@
-"""simclic run and simclic report: do what is missing on this machine, and render whatever is there."""
+"""simclic run and simclic report: compute missing results on this machine, and write the report."""
 
 import argparse
 import sys
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """The words after `simclic run`."""
+    """Add the arguments of `simclic run`."""
     add_report(parser)
     add_compute_arguments(parser)
     parser.set_defaults(verb=run_exhibits)
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
-    """The words after `simclic report`."""
+    """Add the arguments of `simclic report`."""
     parser.set_defaults(verb=report_exhibits)
     parser.add_argument("exhibits", nargs="+", type=Path, metavar="EXHIBIT", help="a file such as benchmarks/table2.py")
     add_place_arguments(parser)
@@ -28,7 +28,7 @@ def add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def run_exhibits(arguments: argparse.Namespace) -> int:
-    """Do what is missing, then report. One failure does not stop the rest."""
+    """Compute the missing results, then write the report. One failure does not stop the rest."""
     from rich.console import Console
 
     from simclic import files
@@ -62,7 +62,7 @@ def run_exhibits(arguments: argparse.Namespace) -> int:
 
 
 def report_exhibits(arguments: argparse.Namespace) -> int:
-    """Render what is there; exit code 1 if a result file cannot be trusted."""
+    """Write the report of the existing results. Return 1 if a result file is broken."""
     suites, plan = _load_plan(arguments, verify=False)  # reading the results verifies them
     _check_out(suites, arguments)
     return _render_report(suites, arguments) or int(bool(plan.broken_jobs))
@@ -76,7 +76,7 @@ def _load_plan(arguments: argparse.Namespace, verify: bool) -> "tuple[list[Suite
 
 
 def _check_out(suites: list[Suite], arguments: argparse.Namespace) -> None:
-    """Raise InputError if the report could not be written, before anything is trained for it."""
+    """Raise InputError if the report cannot be written, before anything is trained for it."""
     from simclic import files
 
     for suite in suites:
@@ -84,7 +84,7 @@ def _check_out(suites: list[Suite], arguments: argparse.Namespace) -> None:
 
 
 def _render_report(suites: list[Suite], arguments: argparse.Namespace, printed: tuple[str, ...] = ()) -> int:
-    """Write the report. Print what is wrong with result files, except what was printed before."""
+    """Write the report and print the problems of result files, except those in `printed`."""
     from rich.console import Console
 
     from simclic.report import render

@@ -1,4 +1,4 @@
-"""simclic status: what is done, running, queued, waiting and failed, and why."""
+"""simclic status: which jobs are done, running, queued, waiting or failed, and why."""
 
 import argparse
 import json
@@ -16,27 +16,23 @@ if TYPE_CHECKING:
     from simclic.schedule.state import State
     from simclic.schedule.status import States
 
-WATCH_SECONDS = 5  # seconds between looks
-MAX_LINES = 12  # lines of one kind
+WATCH_SECONDS = 5  # seconds between updates
+MAX_LINES = 12  # of one state
 
 
 def add_status(parser: argparse.ArgumentParser) -> None:
-    """The words after `simclic status`."""
+    """Add the arguments of `simclic status`."""
     parser.set_defaults(verb=print_status)
     parser.add_argument("exhibits", nargs="+", type=Path, metavar="EXHIBIT", help="a file such as benchmarks/table2.py")
     add_place_arguments(parser)
-    parser.add_argument(
-        "--watch", action="store_true", help=f"look again every {WATCH_SECONDS} seconds, until nothing runs or waits"
-    )
-    parser.add_argument("--retry-failed", action="store_true", help="submit what failed, and what waits for it, once more")
-    parser.add_argument(
-        "--on", type=Path, metavar="PROFILE", help="with --retry-failed: where (as it was submitted the last time)"
-    )
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--watch", action="store_true", help=f"update every {WATCH_SECONDS} seconds until nothing runs or waits")
+    parser.add_argument("--retry-failed", action="store_true", help="submit failed jobs and those that wait for them again")
+    parser.add_argument("--on", type=Path, metavar="PROFILE", help="with --retry-failed: the profile (that of the last launch)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def print_status(arguments: argparse.Namespace) -> int:
-    """Exit code 1 if anything failed."""
+    """Print the state of all jobs. Return 1 if any job failed."""
     from rich.console import Console
 
     from simclic.schedule.status import read_states
@@ -57,7 +53,7 @@ def print_status(arguments: argparse.Namespace) -> int:
 
 
 def _watch_status(console: "Console", arguments: argparse.Namespace, states: "States") -> "States":
-    """Look again and again; on a terminal in place, elsewhere whenever something has changed."""
+    """Print the status until nothing runs or waits: in place on a terminal, elsewhere a line for each change."""
     from contextlib import nullcontext
 
     from rich.live import Live
@@ -83,7 +79,7 @@ def _watch_status(console: "Console", arguments: argparse.Namespace, states: "St
 
 
 def format_json(states: "States") -> dict[str, object]:
-    """For programs."""
+    """Return what --json prints."""
     lines = [{"exhibit": exhibit, "stage": stage, **states.count_states(keys)} for (exhibit, stage), keys in states.lines.items()]
     return {
         "lines": lines, "total": states.count_states(states.jobs), "silent": states.silent,
@@ -100,7 +96,7 @@ def _job_json(job: "State") -> dict[str, object]:
 
 
 def draw_status(states: "States") -> "Group":
-    """A table of counts, then what runs, waits and failed."""
+    """Return a table of counts, then the jobs that run, wait or failed."""
     from rich.console import Group
     from rich.text import Text
 
@@ -123,8 +119,8 @@ def draw_status(states: "States") -> "Group":
         if len(lines) > MAX_LINES:
             parts.append(Text(f"  and {len(lines) - MAX_LINES:,} more: --json"))
     hints = {
-        "stopped": "what was stopped goes on where it was: simclic submit ... --on PROFILE, or simclic run ...",
-        "failed": "to try what failed once more: simclic status ... --retry-failed",
+        "stopped": "to continue stopped jobs: simclic submit ... --on PROFILE, or simclic run ...",
+        "failed": "to try failed jobs again: simclic status ... --retry-failed",
     }
     parts += [Text(f"\n{hint}") for word, hint in hints.items() if any(job.status_word == word for job in jobs)]
     parts += [Text(f"\nnot known: {text}", style="yellow") for text in states.silent]
@@ -160,7 +156,7 @@ def _ended_line(job: "State") -> str:
 
 
 def _waiting_lines(jobs: "list[State]") -> list[str]:
-    """Jobs that wait for the same thing, in one line."""
+    """Return a line for each reason to wait, with the jobs that share it."""
     names_by_wait: dict[tuple[str, str], list[str]] = {}
     for job in jobs:
         names_by_wait.setdefault((job.stage, job.reason), []).append(job.run.name)
@@ -172,15 +168,15 @@ def _waiting_lines(jobs: "list[State]") -> list[str]:
 
 
 def _explain_reason(why: str) -> str:
-    """Slurm's reasons, for people."""
+    """Return a reason of Slurm's in plain words."""
     explanations = {
-        "Priority": "others come first (Priority)",
-        "Resources": "for a free place (Resources)",
-        "Dependency": "for the job that it builds on (Dependency)",
-        "DependencyNeverSatisfied": "for ever: the job that it builds on has failed; submit again",
-        "JobArrayTaskLimit": "for its own array, which runs as many tasks as the profile allows (JobArrayTaskLimit)",
-        "BeginTime": "for the time that Slurm leaves between two starts (BeginTime)",
-        "None": "to be looked at by Slurm",
+        "Priority": "for jobs with higher priority (Priority)",
+        "Resources": "for free resources (Resources)",
+        "Dependency": "for the job that it depends on (Dependency)",
+        "DependencyNeverSatisfied": "for ever: the job that it depends on has failed; submit again",
+        "JobArrayTaskLimit": "for other tasks of its array: the profile limits how many run at a time (JobArrayTaskLimit)",
+        "BeginTime": "for its start time, which Slurm sets after a requeue (BeginTime)",
+        "None": "for Slurm to consider it",
     }
     return explanations.get(why, why)
 
@@ -192,7 +188,7 @@ def _format_place(job: "State") -> str:
 
 
 def _log_tail(job: "State") -> str:
-    """The last lines of its log, and where that is."""
+    """Return the last lines of a job's log, and its path."""
     path = Path(job.log) if job.log else None
     if path is None or not path.is_file():
         return ""

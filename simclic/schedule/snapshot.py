@@ -1,4 +1,4 @@
-"""The code that was submitted is the code that runs: a copy of this package beside the launch, and its digest in the job."""
+"""Copy this package for submitted jobs, so that they run the code that was submitted, and check the copy."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ SUMS = "SHA256SUMS"
 
 
 def copy_code(place: Path) -> Path:
-    """A copy of this package below `place`, ready to be imported; there is one for each state of the code."""
+    """Copy this package into a folder in `place` and return that folder. The same code is copied once."""
     commit = collect_provenance()["commit"]
     sums = _hash_sources(PACKAGE, commit)
     folder, draft = place / f"code-{_short_digest(sums)}", place / f".code.{uuid.uuid4().hex[:8]}"
@@ -30,9 +30,9 @@ def copy_code(place: Path) -> Path:
             (draft / "simclic" / COMMIT).write_text(f"{commit}\n")
             (draft / SUMS).write_text(sums)
             if _hash_sources(draft / "simclic", commit) != sums:
-                raise InputError(f"{PACKAGE}: was changed while it was copied; submit again")
+                raise InputError(f"{PACKAGE}: changed while it was copied; submit again")
             with suppress(OSError):
-                os.rename(draft, folder)  # whole or not at all; somebody may have been faster
+                os.rename(draft, folder)  # atomic; another process may have been faster
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     check_copy(folder)
@@ -40,7 +40,7 @@ def copy_code(place: Path) -> Path:
 
 
 def check_copy(folder: Path) -> None:
-    """Raise InputError, naming the files, if a copy is not what was submitted any more."""
+    """Raise InputError, naming the files, if a copy was changed after it was submitted."""
     try:
         before, commit = (folder / SUMS).read_text(), (folder / "simclic" / COMMIT).read_text().strip()
     except OSError as e:
@@ -49,21 +49,21 @@ def check_copy(folder: Path) -> None:
     if folder.name != f"code-{_short_digest(before)}" or now != before:
         names = sorted({line.split("  ", 1)[-1] for line in {*now.splitlines()} ^ {*before.splitlines()}})
         differ = f": {', '.join(names[:8])} differ{'s' if len(names) == 1 else ''}" if names else ""
-        raise InputError(f"{folder / 'simclic'}: is not the code that was submitted any more{differ}; submit again")
+        raise InputError(f"{folder / 'simclic'}: is no longer the code that was submitted{differ}; submit again")
 
 
 def is_copy(path: Path) -> bool:
-    """Return whether a path is called like a copy of the code that is whole."""
+    """Return whether a path has the name of a complete copy of the code."""
     return bool(re.fullmatch(r"code-[0-9a-f]{16}", path.name))
 
 
 def is_draft(path: Path) -> bool:
-    """Return whether a path is called like a copy of the code that is being made."""
+    """Return whether a path has the name of an unfinished copy of the code."""
     return bool(re.fullmatch(r"\.code\.[0-9a-f]{8}", path.name))
 
 
 def own_files(folder: Path) -> set[Path]:
-    """Return the files of a copy of the code: its list, what that names, and what Python compiled from it."""
+    """Return the files of a copy of the code: its list of files, those files, and their compiled versions."""
     sums = folder / SUMS
     names = [line.split("  ", 1)[-1] for line in (sums.read_text().splitlines() if sums.is_file() else ())]
     written = {sums, folder / "simclic" / COMMIT, *(folder / "simclic" / name for name in names)}
@@ -71,10 +71,10 @@ def own_files(folder: Path) -> set[Path]:
 
 
 def check_running_copy(folder: Path) -> None:
-    """Raise InputError if this process runs other code than the copy in `folder`, or if that was changed."""
+    """Raise InputError if this process does not run the copy in `folder`, or if the copy was changed."""
     check_copy(folder)
     if PACKAGE.resolve() != (folder / "simclic").resolve():
-        raise InputError(f"{PACKAGE}: is imported here and not {folder / 'simclic'}; is PYTHONSAFEPATH set on the node?")
+        raise InputError(f"{PACKAGE}: was imported instead of {folder / 'simclic'}; is PYTHONSAFEPATH set on the node?")
 
 
 def _list_sources(package: Path) -> list[Path]:
@@ -82,7 +82,7 @@ def _list_sources(package: Path) -> list[Path]:
 
 
 def _hash_sources(package: Path, commit: str) -> str:
-    """The commit and the SHA-256 of every source file with its name below the package, a line each."""
+    """Return the commit and the SHA-256 of every source file with its path in the package, a line each."""
     sums = [
         (hashlib.sha256(path.read_bytes()).hexdigest(), path.relative_to(package).as_posix()) for path in _list_sources(package)
     ]

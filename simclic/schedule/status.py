@@ -1,4 +1,4 @@
-"""What has become of every job that exhibits ask for, with what tasks and Slurm say."""
+"""The state of every job of some exhibits, from results, tasks and Slurm."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -8,20 +8,20 @@ from simclic import data
 from simclic.experiment import Job, JobState, Suite
 from simclic.schedule.state import Queue, State, job_states
 
-SHOWN = ("done", "running", "queued", "waiting", "failed", "stopped", "unknown", "missing")  # a broken job counts as failed
+SHOWN = ("done", "running", "queued", "waiting", "failed", "stopped", "unknown", "missing")  # a broken result counts as failed
 
 
 @dataclass
 class States:
-    """All jobs that exhibits ask for. lines: (exhibit, stage) -> its jobs, with those of earlier lines. silent: what Slurm does
-    not answer, and what is therefore not known."""
+    """The states of all jobs of some exhibits. lines: (exhibit, stage) -> its jobs, including those of earlier lines. silent:
+    the questions that Slurm did not answer."""
 
     lines: dict[tuple[str, str], list[Job]] = field(default_factory=dict)
     jobs: dict[Job, State] = field(default_factory=dict)
     silent: list[str] = field(default_factory=list)
 
     def count_states(self, jobs: Iterable[Job]) -> dict[str, int]:
-        """How many jobs there are of each state in SHOWN."""
+        """Return the number of jobs in each state of SHOWN."""
         counts = dict.fromkeys(SHOWN, 0)
         for job in jobs:
             counts[self.jobs[job].status_word] += 1
@@ -29,7 +29,7 @@ class States:
 
 
 def read_states(suites: Iterable[Suite], runs: Path, root: Path) -> States:
-    """Return the state of every job. root: where data sets lie. Raise InputError for a run.json that disagrees with its Run."""
+    """Return the state of every job. root: folder of the data sets. Raise InputError for a run.json of another Run."""
     lines = dict[tuple[str, str], dict[Job, None]]()
     for suite in suites:
         for exhibit in suite.exhibits:

@@ -1,7 +1,8 @@
-"""What a node does: one task of a launch, stopped and started again as often as Slurm likes.
+"""Run one task of a launch on a node. Slurm may stop and restart it any number of times.
 
-submitit calls `run`. Its own way to requeue is not used: it would save inside a signal handler, between any two instructions,
-and rewrite the file that the next start reads. Here a signal is noted, all is saved at a step boundary, and then Slurm is asked.
+submitit calls `run_task`. Its own requeueing is not used: it would save inside a signal handler, between any two instructions,
+and rewrite the file that the next start reads. Here a signal sets a flag, all work is saved after a step, and then the job is
+requeued.
 """
 
 import os
@@ -28,14 +29,14 @@ from simclic.store.run_files import LOG
 from simclic.store.run_folder import RunFolder
 from simclic.text import make_output_encodable
 
-UNFINISHED = 75  # the exit code of a task that is not at its end
-REPORT_SECONDS = 5.0  # seconds between two words about how far a task is
+UNFINISHED = 75  # the exit code of an unfinished task
+REPORT_SECONDS = 5.0  # between two progress reports of a task
 
 
 def run_task(folder: str, array: str, index: int) -> None:
-    """Do a task. Exits 0 once all its jobs have been tried: what became of each stands beside its Run."""
+    """Run a task. Exit with 0 once all its jobs were tried; a failure is recorded in the folder of its Run."""
     make_output_encodable()
-    stopped = stop.collect_signals()  # from here on; submitit's own handlers would requeue at once
+    stopped = stop.collect_signals()  # replaces submitit's handlers, which would requeue at once
     task, code = Launch(Path(folder)).find_task(array, index), 1
     try:
         code = _run_jobs(task, stopped)
@@ -50,7 +51,7 @@ def run_task(folder: str, array: str, index: int) -> None:
 
 
 def _cancel_dependents(task: Task) -> None:
-    """Cancel what waits for this task: Slurm would let it wait for ever."""
+    """Cancel the tasks that wait for this one: in Slurm they would wait for ever."""
     numbers = [(a["name"], task.launch.slurm_number(a["name"])) for a in task.launch.values["arrays"] if a["after"] == task.array]
     with suppress(slurm.Silent):
         slurm.cancel_jobs({f"{n}_{task.index}" if task.launch.sizes[name] > 1 else n for name, n in numbers if n})
@@ -60,7 +61,7 @@ def _run_jobs(task: Task, stopped: list[int]) -> int:
     launch = task.launch
     _remove_half_written(task)
     snapshot.check_running_copy(launch.code)
-    # For the processes that it starts: the same code, wherever they are; and where they tell of what goes wrong.
+    # For the processes that it starts: the same code, and the log to name in recorded failures.
     os.environ |= {"PYTHONPATH": str(launch.code), "PYTHONSAFEPATH": "1", LOG: str(task.messages(slurm.current_job()))}
     os.chdir(launch.values["cwd"])
     runs, root = Path(launch.values["runs"]), Path(launch.values["data"])
@@ -77,7 +78,7 @@ def _run_jobs(task: Task, stopped: list[int]) -> int:
 
 
 def _stop_or_requeue(number: int, report: "TaskReport", runs: Path, jobs: list[Job]) -> int:
-    """All is saved. Ahead of a time limit or a preemption Slurm is asked to start it again; who cancels a job means it."""
+    """Requeue the job if Slurm stops it for a time limit or a preemption; a cancelled job stays stopped. All is saved by now."""
     if number != signal.SIGUSR2:
         report.write_end("stopped", why=f"stopped by {signal.Signals(number).name}, as scancel does")
         return UNFINISHED
@@ -85,16 +86,16 @@ def _stop_or_requeue(number: int, report: "TaskReport", runs: Path, jobs: list[J
         report.give_up(runs, jobs, why)
         return 1
     try:
-        report.write_end("requeued", why="saved ahead of a time limit or a preemption")
+        report.write_end("requeued", why="saved before a time limit or a preemption")
         slurm.requeue_this_job()
     except slurm.Silent as e:
-        print(f"error: cannot be put back into the queue ({e}); it is saved: submit again", file=sys.stderr)
-        report.write_end("stopped", why=f"saved, but could not be put back into the queue ({e}); submit again")
+        print(f"error: could not be requeued ({e}); its work is saved: submit again", file=sys.stderr)
+        report.write_end("stopped", why=f"saved, but could not be requeued ({e}); submit again")
     return UNFINISHED
 
 
 class TaskReport:
-    """What a task tells of itself while it works, and what it told before it was stopped."""
+    """The state file of a task: its progress, and what it recorded before it was stopped."""
 
     def __init__(self, task: Task):
         before = task.read_state()
@@ -105,7 +106,7 @@ class TaskReport:
         self.progress_before = self._progress_text()
 
     def write_progress(self, running: list[Process], outcome: Outcome) -> None:
-        """Tell how far each process is, now and then."""
+        """Write the progress of each process, every few seconds."""
         if time.monotonic() - self.last > REPORT_SECONDS:
             self.last = time.monotonic()
             self._write_state(
@@ -113,26 +114,26 @@ class TaskReport:
             )
 
     def write_end(self, word: str, outcome: Outcome | None = None, why: str = "") -> None:
-        """Tell the last of it."""
+        """Write how the task ended."""
         self._write_state(word, outcome or Outcome(), {}, why)
 
     def why_give_up(self) -> str:
-        """Why it should not be started again, or nothing: as many time limits as the profile allows, or two in a row that brought
-        it no further. Slurm's word may come a minute early, and a preemption is no time limit."""
+        """Return why the task should not be requeued, or "". It gives up after as many time limits as the profile allows, or two
+        in a row without progress. A preemption does not count; Slurm's signal may come a minute early."""
         minutes, delay = self.limits.get("minutes", 1e9), self.limits.get("signal", 90)
         if time.monotonic() - self.began < max(60 * minutes - delay - 90, 30 * minutes):
             return ""
         self.timeouts += 1
         self.fruitless = self.fruitless + 1 if self._progress_text() == self.progress_before else 0
         if self.fruitless >= 2:
-            return f"two time limits of {minutes:g} minutes brought it no further; raise timeout_min in the profile"
+            return f"made no progress in two time limits of {minutes:g} minutes; raise timeout_min in the profile"
         most = self.limits.get("timeouts")
         if most is not None and self.timeouts > most:
-            return f"met its time limit {self.timeouts} times, and slurm_max_num_timeout is {most}; raise it in the profile"
+            return f"reached its time limit {self.timeouts} times, and slurm_max_num_timeout is {most}; raise it in the profile"
         return ""
 
     def give_up(self, runs: Path, jobs: list[Job], why: str) -> None:
-        """Record a failure of whatever is not done."""
+        """Record a failure of every unfinished job."""
         print(f"error: {why}", file=sys.stderr)
         unfinished = [job for job in jobs if job_state(job, runs, verify=False).state != JobState.DONE]
         for group in group_by_run(unfinished):
@@ -149,7 +150,7 @@ class TaskReport:
             self.task.write_state(report)
 
     def _progress_text(self) -> str:
-        """What there is of it: results, what there is of results, and the digests of checkpoints."""
+        """Return a text that changes when any job of the task makes progress."""
         runs, marks = Path(self.task.launch.values["runs"]), list[str]()
         for jobs in group_by_run(self.task.parse_jobs()):
             marks += RunFolder(runs, jobs[0].run).progress_marks([job.protocol for job in jobs if job.protocol])
@@ -157,16 +158,16 @@ class TaskReport:
 
 
 def _remove_half_written(task: Task) -> None:
-    """Remove what submitit left half-written when it was killed: it would refuse to write again."""
+    """Delete the half-written files of a killed submitit, which would refuse to write them again."""
     for path in (task.launch.folder / task.array).glob(f"{slurm.current_job()}_*.save_tmp") if slurm.current_job() else ():
         path.unlink(missing_ok=True)
 
 
 def run_local_launch(folder: str, wait: Callable[[float], None] = time.sleep) -> None:
-    """A launch on this machine: its one task, after whatever was launched here before it."""
+    """Run the one task of a launch on this machine, after all launches that were started here before."""
     launch = Launch(Path(folder))
     with hold_claim(launch.folder):
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it outlives the terminal that it was submitted from
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # survive the terminal that submitted it
         while True:
             try:
                 with hold_claim(launch.folder.parent, "local"):
