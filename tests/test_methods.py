@@ -58,6 +58,60 @@ def test_what_may_be_there_is_fine(tmp_path):
     }
 
 
+def as_excel(separator, decimal=".", end=""):
+    """The file as a spreadsheet saves it: every line as wide as the widest, no zeros at the end of a number."""
+    lines = NUMBERS.replace("45.40", "45.4").replace("2.00,3.00", "2,3").splitlines()
+    cells = [line.split(",") if line[0] != "#" else [line] for line in lines]
+    rows = [[value if value[:1] == "#" else value.replace(".", decimal) for value in row] for row in cells]
+    quoted = [[f'"{value}"' if separator in value else value for value in row] for row in rows]
+    return "\r\n".join(separator.join([*row, *[""] * (4 - len(row)), *[""] * len(end)]) for row in quoted)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        as_excel(",").encode("utf-8-sig"), as_excel(",").replace('"', "").encode(), as_excel(",", end="..").encode(),
+        as_excel(",", ",").encode(), as_excel(";").encode(), as_excel(";", ",").encode("utf-8-sig"), as_excel("\t", ",").encode(),
+        as_excel("\t").encode("utf-16"), b"\xfe\xff" + as_excel(";", ",").encode("utf-16-be"),
+        as_excel(",").replace("\r\n", "\r").encode(), b"sep=;\r\n" + as_excel(";", ",").encode() + b"\r\n;;;\r\n",
+        as_excel(",").replace("split: test", "split: Test").encode(),
+        as_excel(";").replace("protocol;Air", '"protocol";"Air').replace("craft;", 'craft";').encode(),
+        as_excel(",").replace("# method: Mine", "# method:,Mine").encode(),
+    ],
+)  # fmt: skip
+def test_what_a_spreadsheet_saves_is_the_same_method(tmp_path, content):
+    path = tmp_path / "mine.csv"
+    path.write_bytes(content)
+    method = added_methods.read_added_method(path, COLUMNS)
+    assert (method.name, method.tested, method.to_measured("5.98", "CIFAR10").images) == ("Mine", True, 10_000)
+    assert method.note == "Mine: Doe 2026, Table 3; pre-trained on ImageNet-1k; " + method.note.rpartition("; ")[2]
+    assert method.rows == {
+        "linear": {"Aircraft": "45.4", "CIFAR10": "5.98", "Flowers": ""},
+        "finetune": {"Aircraft": "", "CIFAR10": "2", "Flowers": "3"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (NUMBERS.replace("Doe", "Müller").encode("cp1252"), "mine.csv: is not text in UTF-8; save it as CSV UTF-8"),
+        (NUMBERS.encode("utf-16-le"), "mine.csv: is not text in UTF-8; save it as CSV UTF-8"),
+        (b"PK\x03\x04\x14\x00", "mine.csv: is not text in UTF-8; save it as CSV UTF-8"),
+        (NUMBERS.replace("5.98", "5,98").encode(), "mine.csv:6: expected linear or finetune, each once, followed by 3 values; w"),
+        (as_excel(";", ",").replace("5,98", "1.005,98").encode(), "mine.csv:6: CIFAR10='1.005,98' is not an error in percent"),
+        (as_excel(";", ",").replace("5,98", "Mai 98").encode(), "mine.csv:6: CIFAR10='Mai 98' is not an error in percent"),
+        (as_excel(";", ",").replace("45,4;5,98;", "0,454;0,0598;0,1").encode(), "mine.csv:6: are these fractions?"),
+        (as_excel(";").replace("CIFAR10;", ";").encode(), "mine.csv:5: '' is not a column of Table 2"),
+    ],
+)  # fmt: skip
+def test_what_a_spreadsheet_spoiled_is_one_line(tmp_path, content, told):
+    path = tmp_path / "mine.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(told)) as e:
+        added_methods.read_added_method(path, COLUMNS)
+    assert "\n" not in str(e.value)
+
+
 def test_methods_come_in_the_order_of_their_files_and_each_name_once(tmp_path):
     for name in ("zeta", "alpha", "mine"):
         (tmp_path / f"{name}.csv").write_text(NUMBERS.replace("Mine", f"The {name}"))
