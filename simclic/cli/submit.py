@@ -25,7 +25,7 @@ def submit_exhibits(arguments: argparse.Namespace, retry: bool = False) -> int:
     """Submit, and say what; exit code 1 if a part of it could not be."""
     from rich.console import Console
 
-    from simclic import files
+    from simclic import data, files
     from simclic.schedule import plan
     from simclic.schedule.submit import submit_jobs
 
@@ -36,6 +36,8 @@ def submit_exhibits(arguments: argparse.Namespace, retry: bool = False) -> int:
     files.check_writable(arguments.runs, "--runs")
     problems = list(dict.fromkeys((*run_plan.absent.values(), *run_plan.broken_jobs.values())))
     print_errors(problems)
+    for remark in (line for name in dict.fromkeys(job.run.dataset for job in ready) for line in data.list_remarks(name)):
+        say(Console(), f"note: {remark}")
     result = submit_jobs(ready, profile, arguments.runs, arguments.data, retry)
     lines = []
     for array, number in result.arrays:

@@ -33,10 +33,10 @@ SPLITS = ("ericsson", "paper")  # the split rules
 def explain_missing(name: str, root: Path) -> str:
     """What of the data set is not there at first sight, in one line with the way out; empty if it can be loaded.
 
-    Raises InputError for an unknown name.
+    Of a folder of images, also why its layout is not understood. Raises InputError for an unknown name.
     """
     if folder.is_path(name):
-        return folder.absent(name)
+        return folder.absent(name) or _explain_layout(name)
     known = facts(name)
     home = root / known.home
     gone = [file for file in known.files if not (home / file).exists()]
@@ -52,17 +52,34 @@ def explain_missing(name: str, root: Path) -> str:
     return f"{home}: {what}; run: simclic data prepare {name} --data {root}"
 
 
+def _explain_layout(name: str) -> str:
+    try:
+        facts(name)
+    except InputError as e:
+        return str(e)
+    return ""
+
+
+def list_remarks(name: str) -> list[str]:
+    """Return what is worth knowing about a folder of images, a line each; nothing for other data sets."""
+    return _remarks(folder.scan(name)) if folder.is_path(name) else []
+
+
+def _remarks(listing: Listing) -> list[str]:
+    return [*listing.remarks, *filter(None, [folder.explain_unused(listing)])]
+
+
 @files.report_unreadable()
 def list_images(name: str, root: Path) -> tuple[Facts, Listing]:
     """All images of a data set with their labels, and its facts, before any image is opened.
 
     Raises InputError if files are missing or cannot be read.
     """
-    if problem := explain_missing(name, root):
-        raise InputError(problem)
     if folder.is_path(name):
         listing = folder.scan(name)
         return folder_facts(name, listing), listing
+    if problem := explain_missing(name, root):
+        raise InputError(problem)
     from simclic.data import published
 
     return FACTS[name], published.listing(name, root)
@@ -116,17 +133,15 @@ def load(
     splits = divide(listing, split, known.rule, known.per_class)
     used = np.unique(np.concatenate([splits.fit, splits.test]))
     images, sums = decoded.images(decoded.Selection(name, listing, used, root, known.stored or size), tell)
-    remarks = [*listing.remarks, folder.explain_unused(listing)] if folder.is_path(name) else []
+    remarks = []
     if folder.is_path(name):
         problem, remark = folder.compare_copies(listing, splits, sums)
         if problem:
             raise InputError(problem)
-        remarks.append(remark)
+        remarks = [*_remarks(listing), *filter(None, [remark])]
     labels = listing.labels[used]
     if difficult == "negative":
         labels = np.maximum(labels, 0)
     where = Splits(*(np.searchsorted(used, part) for part in (splits.train, splits.val, splits.test)))
     whole = () if listing.holders else tuple(listing.base / listing.paths[i] for i in used)
-    return Dataset(
-        known, images, labels, where, manifest.digest(listing, splits, sums), whole, listing.classes, tuple(filter(None, remarks))
-    )
+    return Dataset(known, images, labels, where, manifest.digest(listing, splits, sums), whole, listing.classes, tuple(remarks))

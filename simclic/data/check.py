@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from simclic.data import SPLITS, compare_with_published, folder, has_test, is_bundled, list_images, load, manifest, title
 from simclic.data.dataset import Facts
-from simclic.data.decoded import in_order, list_decoded, read_image_file
+from simclic.data.decoded import in_order, join_missing, list_decoded, read_image_file
 from simclic.data.listing import Listing
 from simclic.data.splits import Splits, divide
 from simclic.errors import InputError
@@ -96,14 +96,15 @@ def _read_files(
     """Read and decode every file on all cores; digests under the split rules, only if all are whole."""
     paths = listing.holders or listing.paths
     decode, sums, entries = not listing.holders, dict[str, str](), dict[str, tuple[manifest.Stamp, str]]()
-    modes: Counter[str] = Counter()
+    modes, problems = Counter[str](), dict[Path, str]()
     for n, file in enumerate(in_order(lambda p: read_image_file(listing.base / p, decode), paths), 1):
         if file.problem:
-            checked.problems.append(file.problem)
+            problems[listing.base / paths[n - 1]] = file.problem
         else:
             modes[file.mode] += 1
             sums[paths[n - 1]], entries[paths[n - 1]] = file.sha256, (file.stamp, file.sha256)
         tell(n / len(paths), f"{checked.title}: {n:,} of {len(paths):,} files")
+    checked.problems += join_missing(problems)
     manifest.remember(name, root, entries)
     checked.modes = {mode: count for mode, count in modes.items() if mode not in ("", "RGB")}
     for mode, count in sorted(checked.modes.items()):

@@ -32,6 +32,8 @@ STEPS = "RGB, shorter side resized (bicubic), centre crop"  # part of the key: c
 MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}  # of 8 bits a channel, which turn into RGB
 UNDECODABLE = (OSError, ValueError, SyntaxError, EOFError, zlib.error, Image.DecompressionBombError, MemoryError)
 
+MISSING = ": is missing"
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -51,7 +53,7 @@ def read_image_file(path: Path, decode: bool = True, size: int | None = None) ->
     try:
         stamp, content = manifest.stamp(path), path.read_bytes()  # in this order: what changes in between is read again
     except OSError as e:
-        return ImageFile((0, 0), "", problem=f"{path}: " + ("is missing" if e.errno == errno.ENOENT else f"{e.strerror}"))
+        return ImageFile((0, 0), "", problem=f"{path}{MISSING if e.errno == errno.ENOENT else f': {e.strerror}'}")
     seen = ImageFile(stamp or (0, 0), hashlib.sha256(content).hexdigest())
     if not decode:
         return seen
@@ -261,10 +263,23 @@ def keep_in_flight(submitted: Iterable[T], count: int) -> Iterator[T]:
 
 def _remember_digests(chosen: Selection, seen: dict[str, ImageFile]) -> manifest.Sums:
     """The SHA-256 of files that were all read, remembered. Raises InputError with a line for each that is not whole."""
-    if problems := [one.problem for one in seen.values() if one.problem]:
-        raise InputError("\n".join(problems))
+    if problems := {chosen.listing.base / path: one.problem for path, one in seen.items() if one.problem}:
+        raise InputError("\n".join(join_missing(problems)))
     manifest.remember(chosen.name, chosen.root, {path: (one.stamp, one.sha256) for path, one in seen.items()})
     return {path: one.sha256 for path, one in seen.items()}
+
+
+def join_missing(problems: dict[Path, str]) -> list[str]:
+    """Return problems by path, a line each, but one line with a count for more than ten missing files."""
+    missing = [path for path, problem in problems.items() if problem.endswith(MISSING)]
+    if len(missing) <= 10:
+        return list(problems.values())
+    above = next(folder for folder in missing[0].parents if folder.is_dir())
+    rest = missing[0].relative_to(above)
+    deeper = next((folder for folder in sorted(above.iterdir()) if (folder / rest).is_file()), None)
+    hint = f"; {rest} is in {deeper}: move what is in there up" if deeper else ""
+    line = f"{missing[0]}{MISSING}, and so are {len(missing) - 1:,} more files{hint}"
+    return [line, *(problem for path, problem in problems.items() if not problem.endswith(MISSING))]
 
 
 def _check_disk_space(place: Path, wanted: int) -> None:
