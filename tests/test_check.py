@@ -93,3 +93,17 @@ def test_digits_are_always_whole(tmp_path, capsys):
     code, out, _ = told(capsys, "data", "check", "digits", "--data", tmp_path)
     assert code == 0
     assert "1173afbbc5ab4fc8 under the split ericsson" in out
+
+
+def test_images_one_folder_too_deep_are_one_line_with_a_count(eleven, capsys):
+    home = eleven / "food-101/images"
+    home.rename(eleven / "images")
+    home.mkdir()
+    (eleven / "images").rename(home / "deep")
+    for words in (("check", "food"), ("prepare", "food", "--size", "16")):
+        _, _, err = told(capsys, "data", *words, "--data", eleven)
+        first, deep = "cheesecake/train0.jpg", home / "deep"
+        assert (
+            err
+            == f"error: {home / first}: is missing, and so are 26 more files; {first} is in {deep}: move what is in there up\n"
+        )

@@ -37,7 +37,7 @@ def submit_exhibits(arguments: argparse.Namespace, retry: bool = False) -> int:
     problems = list(dict.fromkeys((*run_plan.absent.values(), *run_plan.broken_jobs.values())))
     print_errors(problems)
     for remark in (line for name in dict.fromkeys(job.run.dataset for job in ready) for line in data.list_remarks(name)):
-        say(Console(), f"note: {remark}")
+        print_line(Console(), f"note: {remark}")
     result = submit_jobs(ready, profile, arguments.runs, arguments.data, retry)
     lines = []
     for array, number in result.arrays:
