@@ -1,5 +1,7 @@
 """Random resized crops: torchvision's distribution, PIL's pixels, and the same bits from memory and from files."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -80,7 +82,7 @@ def test_from_memory_and_from_files_they_are_the_same_bits(pets, device):
 def test_an_image_that_is_gone_is_a_line(pets):
     images, index, u = Images(pets, 24, CPU), torch.from_numpy(pets.splits.fit), draws(len(pets.splits.fit))
     crops = Crops(pets, images, pets.splits.fit, 1000)
-    pets.files[index[3]].unlink()
+    Path(pets.files[index[3]]).unlink()
     with pytest.raises(InputError, match=rf"^{pets.files[index[3]]}: cannot be decoded \(.*No such file"):
         list(crops.stream([index], [u]))
 

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -63,6 +64,7 @@ def test_every_set_decodes_to_the_pil_path(eleven, name):
 
 
 def test_a_second_time_decodes_nothing_and_maps_the_file(birds, tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "TICKS", (0, 0))
     first = data.load(str(birds), "ericsson", tmp_path, 16)
     stamps = {p: p.stat().st_mtime_ns for p in made(tmp_path)}
     assert suffixes(tmp_path) == [".json", ".npy", ".sha256"]
@@ -72,6 +74,16 @@ def test_a_second_time_decodes_nothing_and_maps_the_file(birds, tmp_path, monkey
     assert (first.images == second.images).all()
     assert first.digest == second.digest
     assert {p: p.stat().st_mtime_ns for p in made(tmp_path)} == stamps
+
+
+@pytest.mark.parametrize("name", ["food", "sun397"])
+def test_prepared_data_of_100_000_images_are_loaded_without_a_path_object_for_each(eleven, name, monkeypatch):
+    monkeypatch.setattr(manifest, "TICKS", (0, 0))
+    images, joined, join = len(data.load(name, "ericsson", eleven, 16).images), [], Path.__truediv__
+    monkeypatch.setattr(Path, "__truediv__", lambda self, key: joined.append(key) or join(self, key))
+    monkeypatch.setattr(Path, "relative_to", lambda *_: pytest.fail("slow"))
+    data.load(name, "ericsson", eleven, 16)
+    assert len(joined) < images  # 27: it is a matter of files and folders
 
 
 def test_another_size_or_content_is_another_file(birds, tmp_path):
@@ -95,12 +107,46 @@ def test_a_digest_tells_content_labels_and_split_apart_but_not_the_place(birds, 
 
 
 def test_a_copy_with_new_times_is_read_but_not_decoded_again(birds, tmp_path, monkeypatch):
-    data.load(str(birds), "ericsson", tmp_path, 16)
+    before = data.load(str(birds), "ericsson", tmp_path, 16)
+    shutil.copytree(birds, tmp_path / "copy")  # as `cp -a`: with the old times
+    shutil.rmtree(birds)
+    (tmp_path / "copy").rename(birds)
+    monkeypatch.setattr(decoded, "resize_and_crop", lambda *a: pytest.fail("an image was decoded again"))
+    assert data.load(str(birds), "ericsson", tmp_path, 16).digest == before.digest
     for path in birds.rglob("*.jpg"):
         os.utime(path, (1e9, 1e9))
-    monkeypatch.setattr(decoded, "resize_and_crop", lambda *a: pytest.fail("an image was decoded again"))
-    data.load(str(birds), "ericsson", tmp_path, 16)
+    assert data.load(str(birds), "ericsson", tmp_path, 16).digest == before.digest
     assert len(list((tmp_path / "prepared").glob("*.npy"))) == 1
+
+
+def test_files_of_one_size_and_time_that_change_places_are_other_data(birds, tmp_path, monkeypatch):
+    """As after unzipping, where all times are equal, and `mv` of two images into each other's class."""
+    monkeypatch.setattr(manifest, "TICKS", (0, 0))
+    heron, wren = birds / "heron/3.jpg", birds / "wren/4.jpg"
+    size = max(path.stat().st_size for path in (heron, wren))
+    for path in (heron, wren):
+        path.write_bytes(path.read_bytes().ljust(size, b"\0"))
+        os.utime(path, (1e9, 1e9))
+    before = data.load(str(birds), "ericsson", tmp_path, 16)
+    heron.rename(tmp_path / "aside")
+    wren.rename(heron)
+    (tmp_path / "aside").rename(wren)
+    assert data.load(str(birds), "ericsson", tmp_path, 16).digest != before.digest
+    swapped = data.load(str(birds), "ericsson", tmp_path, 16).digest
+    wren.write_bytes(wren.read_bytes()[:-1] + b"\1")  # in place: the same inode, size and time
+    os.utime(wren, (1e9, 1e9))
+    assert data.load(str(birds), "ericsson", tmp_path, 16).digest != swapped
+
+
+@pytest.mark.parametrize(("nanoseconds", "age", "known"), [(7, 0.001, 0), (7, 1, 1), (0, 1, 0), (0, 3, 1), (7, -9, 0)])
+def test_a_file_is_known_once_no_change_can_go_unseen(tmp_path, monkeypatch, nanoseconds, age, known):
+    """A file system may note whole seconds alone, or have a clock ahead of ours: then the content decides."""
+    changed = 1_700_000_000_000_000_000 + nanoseconds
+    monkeypatch.setattr(
+        manifest.os, "stat", lambda path: SimpleNamespace(st_size=5, st_ino=6, st_mtime_ns=1, st_ctime_ns=changed)
+    )
+    monkeypatch.setattr(manifest.time, "time_ns", lambda: changed + int(age * 1e9))
+    assert manifest.stamp(tmp_path / "x.jpg") == ((5, 6, 1, changed) if known else manifest.UNKNOWN)
 
 
 def test_what_is_remembered_is_no_more_than_a_help(birds, tmp_path):

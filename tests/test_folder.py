@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -222,7 +223,7 @@ def test_every_suffix_that_pillow_decodes_is_read(tmp_path):
     for form, suffix in (("GIF", "gif"), ("JPEG", "jfif"), ("JPEG2000", "JP2"), ("TGA", "tga"), ("PPM", "pnm")):
         write(tmp_path / f"birds/gull/1.{suffix}", form=form)
     loaded = data.load(str(tmp_path / "birds"), "paper", tmp_path, 16)
-    assert [path.suffix for path in loaded.files if path.parent.name == "gull"] == [".JP2", ".gif", ".jfif", ".pnm", ".tga"]
+    assert [Path(path).suffix for path in loaded.files if "/gull/" in path] == [".JP2", ".gif", ".jfif", ".pnm", ".tga"]
     assert loaded.names == ("gull", "heron", "wren")
 
 

@@ -143,5 +143,6 @@ def load(
     if difficult == "negative":
         labels = np.maximum(labels, 0)
     where = Splits(*(np.searchsorted(used, part) for part in (splits.train, splits.val, splits.test)))
-    whole = () if listing.holders else tuple(listing.base / listing.paths[i] for i in used)
+    place = str(listing.base)
+    whole = () if listing.holders else tuple(f"{place}/{listing.paths[i]}" for i in used.tolist())
     return Dataset(known, images, labels, where, manifest.digest(listing, splits, sums), whole, listing.classes, tuple(remarks))

@@ -1,7 +1,6 @@
 """What is declared of a data set before anything is read, and what a loaded one consists of."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simclic.data.splits import PUBLISHED, Splits
@@ -77,6 +76,6 @@ class Dataset:
     labels: "np.ndarray"
     splits: Splits
     digest: str
-    files: tuple[Path, ...] = ()
+    files: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()

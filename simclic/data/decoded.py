@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -53,8 +54,8 @@ def read_image_file(path: Path, decode: bool = True, size: int | None = None) ->
     try:
         stamp, content = manifest.stamp(path), path.read_bytes()  # in this order: what changes in between is read again
     except OSError as e:
-        return ImageFile((0, 0), "", problem=f"{path}{MISSING if e.errno == errno.ENOENT else f': {e.strerror}'}")
-    seen = ImageFile(stamp or (0, 0), hashlib.sha256(content).hexdigest())
+        return ImageFile(manifest.UNKNOWN, "", problem=f"{path}{MISSING if e.errno == errno.ENOENT else f': {e.strerror}'}")
+    seen = ImageFile(stamp, hashlib.sha256(content).hexdigest())
     if not decode:
         return seen
     try:
@@ -69,20 +70,20 @@ def read_image_file(path: Path, decode: bool = True, size: int | None = None) ->
         return seen._replace(problem=f"{path}: cannot be decoded ({_why(e)})")
 
 
-def decode_whole(path: Path) -> np.ndarray:
+def decode_whole(path: Path | str) -> np.ndarray:
     """Return the whole image as RGB, a writable (H, W, 3) uint8 array. Raise InputError if it cannot be decoded."""
     with _explain_decode_errors(path), Image.open(path) as image:
         return np.array(image.convert("RGB"))
 
 
-def read_extent(path: Path) -> tuple[int, int]:
+def read_extent(path: Path | str) -> tuple[int, int]:
     """Return height and width of an image from its header. Raise InputError if it has none."""
     with _explain_decode_errors(path), Image.open(path) as image:
         return image.height, image.width
 
 
 @contextlib.contextmanager
-def _explain_decode_errors(path: Path) -> Iterator[None]:
+def _explain_decode_errors(path: Path | str) -> Iterator[None]:
     """Raise InputError with the path and the reason if PIL cannot decode an image."""
     try:
         yield
@@ -124,15 +125,15 @@ class Selection:
     root: Path
     size: int
 
-    @property
+    @cached_property
     def sources(self) -> tuple[str, ...]:
         """The files that the images come from, below listing.base."""
-        return self.listing.holders or tuple(self.listing.paths[i] for i in self.used)
+        return self.listing.holders or tuple(self.listing.paths[i] for i in self.used.tolist())
 
     def read_images(self) -> Iterator[ImageFile]:
         """Every image in turn, decoded."""
         if self.listing.pixels is not None:
-            return (ImageFile((0, 0), "", pixels=self.listing.pixels[i]) for i in self.used)
+            return (ImageFile(manifest.UNKNOWN, "", pixels=self.listing.pixels[i]) for i in self.used)
         return in_order(lambda path: read_image_file(self.listing.base / path, size=self.size), self.sources)
 
     def path(self, sums: manifest.Sums) -> Path:

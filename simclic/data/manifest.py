@@ -1,20 +1,25 @@
-"""The SHA-256 of every file of a data set, remembered with size and time so that what has not changed is not read again."""
+"""The SHA-256 of every file of a data set, remembered with a stamp so that what has not changed is not read again."""
 
 import contextlib
 import hashlib
 import json
+import os
 import re
+import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from simclic import files
 from simclic.data import folder
 from simclic.data.listing import Listing
 from simclic.data.splits import Splits
 
-Stamp = tuple[int, int]  # bytes, and nanoseconds at which a file was last written
+Stamp = tuple[int, ...]  # bytes, inode, nanoseconds at which the content and at which anything of a file last changed
 Sums = dict[str, str]  # path below the data set's base -> SHA-256
 Known = dict[str, tuple[Stamp, str]]  # path below the data set's base -> stamp, SHA-256
+UNKNOWN: Stamp = ()
+TICKS = (20_000_000, 2_000_000_000)  # nanoseconds in which a file can change twice unseen; the second with times in whole seconds
 
 
 def place(root: Path) -> Path:
@@ -27,27 +32,31 @@ def stem(name: str) -> str:
     return re.sub(r"[^a-z0-9_]+", "-", Path(name).expanduser().resolve().name.lower()) if folder.is_path(name) else name
 
 
-def stamp(path: Path) -> Stamp | None:
-    """Size and time of a file, or None if there is none."""
+def stamp(path: Path | str) -> Stamp:
+    """Return what changes when a file is written, moved or replaced, even by one of the same size and time.
+
+    Return UNKNOWN if the file is missing, or so new that another change would leave no trace in it.
+    """
     try:
-        found = path.stat()
+        status = os.stat(path)
     except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
+        return UNKNOWN
+    settled = time.time_ns() - status.st_ctime_ns >= TICKS[status.st_ctime_ns % 1_000_000_000 == 0]
+    return (status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns) if settled else UNKNOWN
 
 
 def unchanged(name: str, root: Path, base: Path, paths: Iterable[str]) -> Sums:
-    """The SHA-256 of those files that are as they were when they were last read."""
-    known = _remembered(name, root)
-    return {p: known[p][1] for p in paths if p in known and known[p][0] == stamp(base / p)}
+    """Return the SHA-256 of each file that has the stamp with which it was last read. The others may have changed or not."""
+    known, place = _remembered(name, root), str(base)
+    return {path: known[path][1] for path in paths if path in known and known[path][0] == [*stamp(f"{place}/{path}")]}
 
 
 def remember(name: str, root: Path, known: Known) -> None:
     """Keep what is known of these files. It only saves time, so that a folder which cannot be written is no error."""
-    rows = [[path, *stamped, sha256] for path, (stamped, sha256) in sorted((_remembered(name, root) | known).items())]
+    entries = _remembered(name, root) | {path: entry for path, entry in known.items() if entry[0]}
     with contextlib.suppress(OSError):
         place(root).mkdir(parents=True, exist_ok=True)
-        files.write_bytes(_path(name, root), json.dumps(rows).encode())
+        files.write_bytes(_path(name, root), json.dumps(entries, sort_keys=True).encode())
 
 
 def digest(listing: Listing, splits: Splits, sums: Sums) -> str:
@@ -65,12 +74,13 @@ def digest(listing: Listing, splits: Splits, sums: Sums) -> str:
     return h.hexdigest()[:16]
 
 
-def _remembered(name: str, root: Path) -> Known:
-    """What is known of a data set's files; nothing if nothing readable is there."""
+def _remembered(name: str, root: Path) -> dict[str, Any]:
+    """Return stamp and SHA-256 by path; nothing if nothing readable is there."""
     try:
-        return {path: ((size, time), sha256) for path, size, time, sha256 in json.loads(_path(name, root).read_bytes())}
-    except (OSError, ValueError, TypeError):
+        entries = json.loads(_path(name, root).read_bytes())
+    except (OSError, ValueError):
         return {}
+    return entries if isinstance(entries, dict) else {}  # before: a list
 
 
 def _path(name: str, root: Path) -> Path:

@@ -39,7 +39,10 @@ class Splits:
         """All images that may be learned from once nothing is left to choose: train and val, never test."""
         import numpy as np
 
-        return np.setdiff1d(np.union1d(self.train, self.val), self.test)
+        fit = np.zeros(1 + max(part.max(initial=-1) for part in (self.train, self.val, self.test)), dtype=bool)
+        fit[self.train] = fit[self.val] = True
+        fit[self.test] = False
+        return np.flatnonzero(fit)
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -32,7 +32,7 @@ def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file, cached until the file changes; an empty text if it cannot be read."""
     try:
         stat = path.stat()
-        return _hash_content(path, (stat.st_ino, stat.st_mtime_ns, stat.st_size))
+        return _hash_content(path, (stat.st_ino, stat.st_ctime_ns, stat.st_mtime_ns, stat.st_size))
     except OSError:
         return ""
 
