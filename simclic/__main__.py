@@ -50,7 +50,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         return int(arguments.verb(arguments))
     except InputError as e:
-        print("\n".join(f"error: {line}" for line in str(e).splitlines()), file=sys.stderr)
+        print_errors(str(e).splitlines())
         return 2
     except (PermissionError, IsADirectoryError, NotADirectoryError) as e:
         print_errors([f"{e.filename}: cannot be read or written ({e.strerror})"])

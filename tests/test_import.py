@@ -15,6 +15,7 @@ import torch
 from conftest import ROOT
 from layouts import photograph
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from simclic import InputError, Run, Table, data
 from simclic.__main__ import main
@@ -22,8 +23,9 @@ from simclic.experiment import Suite
 from simclic.experiment.baselines import METHODS
 from simclic.schedule.plan import list_runnable_results, plan
 from simclic.train import pretrain
+from simclic.weights import load as weights
 from simclic.weights import published
-from simclic.weights.card import read_card
+from simclic.weights.card import Card, read_card
 
 SIZE = 64
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -324,6 +326,19 @@ def test_text_from_a_file_is_quoted_and_cut(tmp_path, capsys):
         crc=official.fast,
     )
     assert "a\\n\\x1b[31m\\u202e" in refused("simclr-v1", tmp_path / "model.ckpt-1", tmp_path / "other", capsys)
+
+
+def test_a_resnet50_without_a_card_is_told_what_is_assumed(tmp_path, capsys):
+    torch.save({"state_dict": official.light()}, tmp_path / "simclr.pth")  # as converters write it
+    weights.load_init(str(tmp_path / "simclr.pth"), "resnet50", official.trained())
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        "simclr.pth' has no card; the data set's normalisation and torchvision's padding are assumed. SimCLR's and BYOL's" in line
+    )
+    card = Card("BYOL", "there", "0", MEAN, STD, "symmetric", 74.4)
+    save_file({k: v.contiguous() for k, v in official.light().items()}, tmp_path / "byol.safetensors", card.metadata)
+    weights.load_init(str(tmp_path / "byol.safetensors"), "resnet50", official.trained())
+    assert capsys.readouterr().err == ""
 
 
 def test_a_head_may_lack_its_count_of_batches(tmp_path):

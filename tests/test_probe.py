@@ -40,6 +40,7 @@ def test_a_file_becomes_a_table_a_picture_and_a_result(place, capsys):
     assert [row[:2] for row in rows] == [[f"{row['l2']:.2e}", f"{row['error']:.2f}"] for row in found["curve"]]
     assert [float(row[0]) for row in rows if row[-1] == "chosen"] == [pytest.approx(found["chosen"]["l2"], rel=1e-2)]
     assert f"test error {found['error']:.2f} % (top-1, 360 images" in text
+    assert "weights: 2 keys left out (fc.bias, fc.weight)\n" in text
     (picture,) = (place / "reports/out/probe").glob("*.png")
     assert picture.stem == f"{run.name}-{Linear().name}"
     with Image.open(picture) as image:

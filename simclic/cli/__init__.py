@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from simclic.errors import InputError
 from simclic.experiment import DEFAULT_COMPUTE
 from simclic.files import RUNS
+from simclic.text import terminal_safe
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,13 +46,13 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
 
 def print_line(console: "Console", text: str) -> None:
     """Print a line without markup or wrapping."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(terminal_safe(text, keep="\n"), highlight=False, markup=False, soft_wrap=True)
 
 
 def print_errors(problems: "list[str]") -> None:
     """Print each problem once, as a line on standard error."""
     for problem in dict.fromkeys(problems):
-        print(f"error: {problem}", file=sys.stderr)
+        print(terminal_safe(f"error: {problem}", keep="\n"), file=sys.stderr)
 
 
 def find_run_folder(place: Path, name: str) -> Path:

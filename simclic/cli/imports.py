@@ -36,6 +36,7 @@ def import_weights(arguments: argparse.Namespace) -> int:
     from simclic.store.run_folder import runs_started_from
     from simclic.weights import load as weights
     from simclic.weights import published
+    from simclic.weights.state_dict import format_first
 
     files.check_writable(imported_path(arguments.runs, name).parent, "--runs")
     wanted = build_backbone(Run(perturbation="none", epochs=0, image_size=224)).state_dict()
@@ -43,7 +44,7 @@ def import_weights(arguments: argparse.Namespace) -> int:
     if arguments.as_stored:
         name, card = as_stored, replace(card, method=AS_STORED[as_stored], padding="symmetric")
     path = weights.write_imported(name, backbone_state, card, arguments.runs, partial(runs_started_from, arguments.runs, name))
-    names = ", ".join([*map(quote_text, card.dropped[:3]), *["..."] * (len(card.dropped) > 3)])
+    names = format_first([quote_text(key) for key in card.dropped], ", ")
     kind = "pixels in [0, 1] as they are" if not any(card.mean) else f"mean {card.mean}, deviation {card.std}"
     print(f"{card.method}: {len(backbone_state)} keys used, {len(card.dropped)} left out{f' ({names})' if names else ''}")
     print(f"input: {kind}; padding: {card.padding}; top-1 by its authors: {card.top_1:.1f} %, if this is {card.source}")

@@ -10,6 +10,7 @@ from simclic.errors import InputError
 from simclic.experiment import DEFAULT_COMPUTE, ComputeOptions, Finetune, Job, Linear, Protocol, Run
 from simclic.experiment.baselines import IMPORTED
 from simclic.experiment.run import is_file
+from simclic.text import count_noun, quote_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -112,9 +113,26 @@ def _show_result(arguments: argparse.Namespace, protocol: Protocol, fill: Any, o
     choice_text, *more = fill(table, result)
     console.print(table, highlight=False)
     basis = f"{result['metric']}, {result['sizes']['test']:,} images, {choice_text}"
-    for line in (f"test error {result['error']:.2f} % ({basis})", *more, f"result: {path}", f"picture: {pictures[1]}"):
+    weights_text = _describe_weights(folder.encoder_record() or {})
+    for line in (
+        f"test error {result['error']:.2f} % ({basis})",
+        *more,
+        weights_text,
+        f"result: {path}",
+        f"picture: {pictures[1]}",
+    ):
         print_line(console, line)
     return 0
+
+
+def _describe_weights(record: dict[str, Any]) -> str:
+    """Return which part of the file of weights was used, and which keys were left out. record: of the encoder."""
+    from simclic.weights.state_dict import format_first
+
+    part, dropped = record.get("init_part", ""), [quote_text(key) for key in record.get("init_dropped", ())]
+    names = f" ({format_first(dropped, ', ')})" if dropped else ""
+    place = f"taken from {quote_text(part)}, " if part else ""
+    return f"weights: {place}{count_noun(len(dropped), 'key')} left out{names}"
 
 
 def _fill_curve_table(table: "Table", result: dict[str, Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """Backbones to and from bytes, and weights to start from, under torchvision's and timm's key names."""
 
 import hashlib
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,11 @@ from simclic.weights.card import Card
 from simclic.weights.checkpoint_file import check_ordinary, read_tensors
 from simclic.weights.init_weights import locate_init
 from simclic.weights.state_dict import Reading, format_first, read_backbone
+
+NO_CARD = (
+    "the data set's normalisation and torchvision's padding are assumed. SimCLR's and BYOL's weights need others: "
+    "import the file that their authors publish (simclic import)"
+)
 
 
 def serialise_backbone(backbone: nn.Module) -> bytes:
@@ -54,6 +60,8 @@ def load_init(init: str, name: str, backbone: nn.Module, runs: Path = files.RUNS
     if all(torch.equal(wanted[k], v) for k, v in used.items()):
         raise InputError(f"init={init!r} holds exactly the random weights that are there already; it is no starting point")
     backbone.load_state_dict(wanted | used)
+    if path and not init_card and name == "resnet50":
+        print(f"note: init={init!r} has no card; {NO_CARD}", file=sys.stderr)
     record: dict[str, Any] = {"init_sha256": sha256, "init_dropped": list(reading.dropped), "padding": "symmetric"}
     if reading.label:
         record["init_part"] = reading.label
