@@ -76,7 +76,10 @@ class Images:
         return x.pin_memory() if self.device.type == "cuda" else x
 
     def resize(self, x: Tensor) -> Tensor:
-        """Shorter side to `side`, bicubic as PIL does it, then the centre.
+        """Shorter side to `side`, bicubic with PIL's weights, then the centre.
+
+        Near PIL, not equal: PIL rounds and clips after each of its two passes. Photographs enlarged from 32 to 224 pixels differ
+        by a quarter of a grey level in the mean; by up to 9 at an edge beside black or white.
 
         x: (B, 3, H, W) in [0, 255]. Returns (B, 3, size, size) in [0, 255].
         """
