@@ -1,4 +1,4 @@
-"""What Slurm says: of this process, of the queue, of jobs that have ended, of its own settings."""
+"""Questions to Slurm: about this process, the queue, ended jobs and its settings."""
 
 import os
 import re
@@ -16,12 +16,12 @@ NEVER = "DependencyNeverSatisfied"
 
 
 class Silent(InputError):
-    """Slurm, or its accounting, does not answer."""
+    """Slurm or its accounting does not answer."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job or task of an array. id: "12" or "12_3". reason: why it waits. node: where it runs or ran."""
+    """One job, or one task of an array. id: "12" or "12_3". reason: why it waits. node: where it runs or ran."""
 
     id: str
     state: str
@@ -31,30 +31,30 @@ class Job:
 
     @property
     def is_stuck(self) -> bool:
-        """Will it wait for ever, since what it waits for has failed?"""
+        """Whether it can never start, because the job that it depends on has failed."""
         return self.state == "PENDING" and self.reason == NEVER
 
 
 def current_job() -> str:
-    """The job that this process is part of, as squeue names it: "12", "12_3", or nothing."""
+    """Return the id of the job of this process as squeue shows it ("12" or "12_3"), or "" outside Slurm."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     return f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID')}" if array else os.environ.get("SLURM_JOB_ID", "")
 
 
 def count_restarts() -> int:
-    """How often Slurm has started this job again."""
+    """Return how often Slurm has restarted this job."""
     return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
 
 
 def read_queue() -> dict[str, Job]:
-    """Every job of this user that has not ended, array tasks one by one. Raises Silent."""
+    """Return all unfinished jobs of this user, each array task on its own. Raise Silent."""
     text = _run_command("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i|%T|%r|%N|%j")
     rows = (line.split("|", 4) for line in text.splitlines())
     return {i: Job(i, state, reason, node, name) for i, state, reason, node, name in rows if state not in ENDED}
 
 
 def read_history(ids: set[str]) -> dict[str, Job]:
-    """What accounting knows of jobs, given as whole arrays ("12"); a task's last start counts. Raises Silent."""
+    """Return the accounting records of jobs, given as whole arrays ("12"). The last start of a task counts. Raise Silent."""
     if not ids:
         return {}
     fields = "--format=JobID,State,NodeList,JobName"
@@ -68,7 +68,7 @@ def read_history(ids: set[str]) -> dict[str, Job]:
 
 
 def is_job_alive(job_id: str) -> bool | None:
-    """Is a job of anybody's still to run or running? None if that cannot be known here."""
+    """Return whether a job of any user is pending or running; None if that is unknown here."""
     if not re.fullmatch(r"\d+(_\d+)?", job_id):
         return None
     try:
@@ -79,7 +79,7 @@ def is_job_alive(job_id: str) -> bool | None:
 
 
 def read_settings() -> dict[str, str]:
-    """What `scontrol show config` says. Raises Silent."""
+    """Return the settings that `scontrol show config` prints. Raise Silent."""
     rows = (line.split("=", 1) for line in _run_command("scontrol", "show", "config").splitlines() if "=" in line)
     return {key.strip(): value.strip() for key, value in rows}
 
@@ -91,19 +91,19 @@ def cancel_jobs(ids: set[str]) -> None:
 
 
 def requeue_this_job() -> None:
-    """Put the job of this process back into the queue; Slurm then ends this process. Raises Silent."""
+    """Requeue the job of this process; Slurm then ends the process. Raise Silent."""
     _run_command("scontrol", "requeue", current_job())
 
 
 def clean_environment() -> dict[str, str]:
-    """This environment without what would leak from it into a job: SBATCH_* overrides a profile, SLURM_* is another job's."""
+    """Return the environment without the variables that change a job: SBATCH_* overrides a profile, SLURM_* is another job's."""
     leaks = ("SBATCH_", "SLURM_", "SRUN_")
     allowed = {"SLURM_CONF", "SLURM_TIME_FORMAT"}
     return {k: v for k, v in os.environ.items() if k in allowed or not k.startswith(leaks)}
 
 
 def _run_command(*command: str) -> str:
-    """What a command of Slurm's prints. Raises Silent with its complaint."""
+    """Return the output of a Slurm command. Raise Silent with its error message."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=clean_environment())
     except FileNotFoundError:

@@ -286,7 +286,7 @@ def test_scancel_stays_cancelled_and_accounting_is_not_needed(here, cluster):
     (state,) = [job for job in told["jobs"] if job["stage"] == "pretrain"]
     assert state["word"] == "stopped"
     assert state["why"] == "stopped by SIGTERM, as scancel does"
-    assert "why jobs left the queue is known only where they said so themselves" in told["silent"][0]
+    assert "why jobs ended is known only if they recorded it" in told["silent"][0]
     assert not slurm.read_queue()  # nobody has put it back
     submit()  # without accounting
     wait("the rest of the training", lambda: record(run))
@@ -469,7 +469,7 @@ def test_slurm_that_does_not_answer_loses_nothing(here, cluster):
     assert told.count("\n") == 1
     states = jobs()
     assert {job["word"] for job in states["jobs"]} == {"unknown"}
-    assert "what waits and what runs is not known, and nothing is taken for lost" in states["silent"][0]
+    assert "which jobs wait or run is unknown, and no job counts as lost" in states["silent"][0]
     cluster()
     assert "2 jobs wait or run already\nnothing to submit" in submit()
     node("resume")

@@ -1,4 +1,4 @@
-"""simclic submit EXHIBIT... --on PROFILE: put what is missing on a cluster, and return."""
+"""simclic submit EXHIBIT... --on PROFILE: submit the missing jobs to a cluster."""
 
 import argparse
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def add_submit(parser: argparse.ArgumentParser) -> None:
-    """The words after `simclic submit`."""
+    """Add the arguments of `simclic submit`."""
     parser.set_defaults(verb=submit_exhibits)
     parser.add_argument("exhibits", nargs="+", type=Path, metavar="EXHIBIT", help="a file such as benchmarks/table2.py")
     parser.add_argument("--on", type=Path, required=True, metavar="PROFILE", help="a file such as slurm/gpu.toml")
@@ -22,7 +22,7 @@ def add_submit(parser: argparse.ArgumentParser) -> None:
 
 
 def submit_exhibits(arguments: argparse.Namespace, retry: bool = False) -> int:
-    """Submit, and say what; exit code 1 if a part of it could not be."""
+    """Submit the missing jobs and print what was submitted. Return 1 if a part of it could not be submitted."""
     from rich.console import Console
 
     from simclic import data, files
@@ -63,7 +63,7 @@ def submit_exhibits(arguments: argparse.Namespace, retry: bool = False) -> int:
 
 
 def _find_profile(arguments: argparse.Namespace) -> "Profile":
-    """The profile that was named, or the one of the last launch."""
+    """Return the profile that --on names, or that of the last launch."""
     from simclic.schedule import profile, records
 
     if arguments.on:
@@ -72,4 +72,4 @@ def _find_profile(arguments: argparse.Namespace) -> "Profile":
     for launch in records.list_launches(arguments.runs):
         if any(job["name"] in names for task in launch.list_tasks() for job in task.content):
             return profile.parse_profile(launch.values["profile"], launch.values["words"])
-    raise InputError("nothing of this was submitted yet; say where with --on PROFILE")
+    raise InputError("none of these jobs was submitted before; add --on PROFILE")

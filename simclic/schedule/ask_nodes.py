@@ -1,4 +1,4 @@
-"""Questions to nodes of a cluster: functions that run there in small jobs, submitted as the real ones, and what they return."""
+"""Run functions on nodes of a cluster, in small jobs that are submitted like the real ones, and return their answers."""
 
 import os
 import time
@@ -15,14 +15,14 @@ from simclic.schedule import records, snapshot
 from simclic.schedule.profile import Profile
 from simclic.schedule.submit import executor_for, talk_to_sbatch
 
-Question = Callable[[], dict[str, Any]]  # runs on a node; what it returns becomes JSON
+Question = Callable[[], dict[str, Any]]  # runs on a node; its result is written as JSON
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a question returned, or in `problem` why there is no answer, and in `way` what to do about it.
+    """The result of a question, or in `problem` why there is none, and in `way` what to do about it.
 
-    job: Slurm's number. queued: its state, and why it waits, where it was cancelled. final: asking again would not help.
+    job: its Slurm id. queued: state and reason of a job that was cancelled in the queue. final: asking again would not help.
     """
 
     job: str = ""
@@ -74,7 +74,7 @@ def ask_nodes(
 
 
 def _write_answer(path: Path, code: Path, cwd: Path, question: Question) -> None:
-    """On a node: write the answer where the process that asked can read it."""
+    """Write the answer to a file. This runs on the node."""
     try:
         snapshot.check_running_copy(code)
         os.chdir(cwd)

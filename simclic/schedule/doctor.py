@@ -1,4 +1,4 @@
-"""What works here and on the nodes of a cluster, and what does not, before anything is queued there."""
+"""Checks of this machine and of the nodes of a cluster, before work is submitted."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from simclic.text import format_bytes
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. well: None if it could not be told. way: out of what is wrong."""
+    """The result of one check. passed: None if it is unknown or only a warning. way: what to do about a problem."""
 
     what: str
     passed: bool | None
@@ -29,19 +29,19 @@ class Finding:
 
 
 def check_machine(runs: Path, root: Path, datasets: Iterable[str], gpus: int = 0) -> list[Finding]:
-    """What a process here can do: import torch, see GPUs, write runs, find data. gpus: how many there have to be."""
-    findings = [Finding("Python", True, f"{platform.python_version()} on {platform.node()}, {count_cores()} cores for a process")]
+    """Check that a process here can import torch, see GPUs, write runs and find data. gpus: the least number of GPUs."""
+    findings = [Finding("Python", True, f"{platform.python_version()} on {platform.node()}, {count_cores()} CPU cores")]
     try:
         import torch
         import torchvision
 
         findings.append(Finding("torch", True, f"{torch.__version__}, torchvision {torchvision.__version__}"))
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        text = f"{len(names)} x {', '.join(dict.fromkeys(names))}" if names else "none; everything is computed on the CPU"
-        way = "ask for it with gpus_per_node or slurm_gres" if not gpus else "does this torch fit the driver?"
+        text = f"{len(names)} x {', '.join(dict.fromkeys(names))}" if names else "none; all work runs on the CPU"
+        way = "ask for GPUs with gpus_per_node or slurm_gres" if not gpus else "does this torch fit the driver?"
         findings.append(Finding("GPU", len(names) >= gpus, text, way))
     except (ImportError, OSError) as e:
-        findings.append(Finding("torch", False, f"does not start: {e}", "pip install -c constraints.txt -e ."))
+        findings.append(Finding("torch", False, f"cannot be imported: {e}", "pip install -c constraints.txt -e ."))
     try:
         files.check_writable(runs, "--runs")
         free = format_bytes(shutil.disk_usage(runs).free)
@@ -57,26 +57,26 @@ def check_machine(runs: Path, root: Path, datasets: Iterable[str], gpus: int = 0
 def check_cluster(
     profile: Profile, runs: Path, root: Path, datasets: list[str], wait: float, say: Callable[[str], None]
 ) -> list[Finding]:
-    """What Slurm and its nodes say to a profile: one small job for each kind of task, submitted exactly as the real ones.
+    """Check Slurm and its nodes with a profile: one small job for each kind of task, submitted exactly like the real ones.
 
-    wait: seconds for these to answer; what has not answered then is cancelled, and that is a finding.
+    wait: seconds to wait for these jobs; a job without an answer is cancelled and is a finding.
     """
     try:
         settings = slurm.read_settings()
     except slurm.Silent as e:
-        return [Finding("Slurm", False, str(e), "doctor runs where sbatch does")]
+        return [Finding("Slurm", False, str(e), "run doctor on a machine that has sbatch")]
     findings = [
         Finding("Slurm", True, f"{settings.get('SLURM_VERSION', '?')}, arrays of up to {settings.get('MaxArraySize', '?')}")
     ]
     if settings.get("JobRequeue") == "0":
-        findings.append(Finding("requeue", None, "JobRequeue=0: off by default; simclic asks for it job by job"))
+        findings.append(Finding("requeue", None, "JobRequeue=0: off by default; simclic turns it on for each job"))
     try:
         slurm.read_history({"1"})
         findings.append(Finding("accounting", True, "sacct answers"))
     except slurm.Silent as e:
-        findings.append(Finding("accounting", None, f"{e}; why a job left the queue is then known only if it says so itself"))
+        findings.append(Finding("accounting", None, f"{e}; why a job ended is known only if the job itself recorded it"))
     if leaks := sorted(k for k in os.environ if k.startswith("SBATCH_")):
-        findings.append(Finding("environment", None, f"{', '.join(leaks)} would override the profile: left out"))
+        findings.append(Finding("environment", None, f"{', '.join(leaks)} would override the profile; simclic removes them"))
     kinds: dict[str, list[str]] = {}
     for stage in STAGES:
         kinds.setdefault(json.dumps(profile.stages[stage], sort_keys=True, default=str), []).append(stage)

@@ -1,4 +1,4 @@
-"""A kind of machine, read from slurm/*.toml: submitit's own keys unchanged, for every stage or for one."""
+"""Profiles of machines, slurm/*.toml: submitit's own keys, for every stage or for one."""
 
 import re
 import tomllib
@@ -15,7 +15,7 @@ from simclic.schedule import cost
 
 STAGES = ("pretrain", "linear", "finetune")
 
-# What is ours to say: one process per job, where it writes, what it waits for, and the signal that stops it.
+# Keys that simclic sets: one process per job, its folder, its dependencies, and the signal that stops it.
 OURS = {
     "name", "slurm_time", "nodes", "tasks_per_node", "slurm_dependency", "slurm_job_name", "slurm_use_srun",
     "slurm_ntasks_per_node", "slurm_cpus_per_task",
@@ -39,9 +39,9 @@ LEAST = {
 
 @dataclass(frozen=True)
 class Pack:
-    """How jobs become tasks. least_min: a task is filled with short jobs until it takes so many minutes, within the profile's
-    time. images_per_second: a guess of what one device trains of ResNet-50 at 224 pixels, until finished runs or a calibration
-    tell better; 0 for the guess of its kind in simclic.cost."""
+    """How jobs are grouped into tasks. least_min: minutes that a task of short jobs should take, within its time limit.
+    images_per_second: a guess of how fast one device trains ResNet-50 at 224 pixels, used until there is a calibration or a
+    finished run; 0 for the guess in simclic.schedule.cost."""
 
     least_min: float = 10.0
     images_per_second: float = 0.0
@@ -56,18 +56,18 @@ class Profile:
     stages: Mapping[str, Mapping[str, Any]]
     compute: ComputeOptions
     pack: Pack
-    words: Mapping[str, Any]  # as they stand in the file
+    words: Mapping[str, Any]  # the content of the file
 
     def time_limit(self, stage: str) -> float:
-        """How long a task of a stage may take until it is stopped and put back into the queue."""
+        """Return the minutes after which Slurm stops and requeues a task of a stage."""
         return float(self.stages[stage].get("timeout_min", 5))
 
     def task_width(self, stage: str) -> int:
-        """How many jobs a task does at a time: one per process on a GPU, or one per core."""
+        """Return the number of jobs that a task does at a time: one per process on a GPU, or one per core."""
         return self.gpus(stage) * self.compute.per_gpu or int(self.stages[stage].get("cpus_per_task", 1))
 
     def gpus(self, stage: str) -> int:
-        """How many GPUs a task asks for, in whichever of Slurm's ways."""
+        """Return the number of GPUs that a task of a stage asks for."""
         return sum(gpu_kinds(self.stages[stage]).values())
 
 
@@ -111,7 +111,7 @@ def _parse_gpus(word: str, where: str) -> tuple[str, int]:
 
 
 def price_target(profile: Profile) -> cost.Target:
-    """What prices are asked for: the kind of device that the profile asks for, and how many jobs run at a time."""
+    """Return the kind of device of a profile, and how many jobs run at a time, for the prices."""
     if profile.cluster == "local":
         return replace(cost.this_machine(profile.compute.per_gpu), name=profile.name)
     stage = profile.stages["pretrain"]
@@ -124,7 +124,7 @@ def price_target(profile: Profile) -> cost.Target:
 
 
 def read_profile(path: Path) -> Profile:
-    """The profile in a file. Raises InputError for a key that nobody knows, naming the nearest, and for a wrong value."""
+    """Return the profile in a file. Raise InputError for an unknown key, with the nearest known one, and for a wrong value."""
     if not path.exists():
         near = get_close_matches(path.name, [p.name for p in path.parent.glob("*.toml")], 1)
         raise InputError(f"{path}: no such profile" + (f"; did you mean {path.with_name(near[0])}?" if near else ""))
@@ -137,20 +137,20 @@ def read_profile(path: Path) -> Profile:
 
 
 def parse_profile(name: str, values: Mapping[str, Any]) -> Profile:
-    """The profile that a file's values make: keys above the first section hold for every stage."""
+    """Return the profile with these values. Keys above the first section apply to every stage."""
     sections = {key: value for key, value in values.items() if isinstance(value, dict) and key != "slurm_additional_parameters"}
     every = {key: value for key, value in values.items() if key not in sections and key != "cluster"}
     _check_keys(sections, (*STAGES, "how", "pack"), "section")
     for key in every:
         if key in (*STAGES, "how", "pack"):
-            raise InputError(f"{key}={every[key]!r} is no section; write [{key}] and its keys below")
+            raise InputError(f"{key}={every[key]!r} is not a section; write [{key}] and its keys below")
     cluster = values.get("cluster", "slurm")
     if cluster not in ("slurm", "local"):
         raise InputError(f"cluster={cluster!r} is not one of slurm, local")
     stages = {stage: {**every, **sections.get(stage, {})} for stage in STAGES}
     for key, value in (item for stage in stages.values() for item in stage.items()):
         if cluster == "local":
-            raise InputError(f"{key!r} says nothing about local processes; a local profile has how and pack alone")
+            raise InputError(f"{key!r} has no effect on local processes; a local profile has only [how] and [pack]")
         _check_value(key, value)
     for given in stages.values():
         gpu_kinds(given)
@@ -165,35 +165,35 @@ def parse_profile(name: str, values: Mapping[str, Any]) -> Profile:
 
 @cache
 def list_submitit_keys() -> dict[str, type | tuple[type, ...] | None]:
-    """Every key that submitit takes for Slurm, and the kind of its value where submitit says it."""
+    """Return every key that submitit accepts for Slurm, with the type of its value if submitit checks it."""
     from submitit import AutoExecutor, SlurmExecutor
 
     shared = {key: (int, float) if kind is float else kind for key, kind in AutoExecutor._typed_parameters().items()}
     own = {f"slurm_{key}": shared.get(key) for key in SlurmExecutor._valid_parameters()}
-    built = {"slurm_max_num_timeout": int, "slurm_python": str}  # what its executor takes when it is made
+    built = {"slurm_max_num_timeout": int, "slurm_python": str}  # parameters of its constructor
     lists = {"slurm_setup": list, "slurm_teardown": list, "slurm_srun_args": list, "slurm_additional_parameters": dict}
     return {**shared, **own, **built, **lists, "slurm_gpus_per_node": None}  # sbatch takes "a100:1" for it, too
 
 
 def _check_value(key: str, value: Any) -> None:
-    """Raise InputError if submitit does not know a key, if it is ours to say, or if its value is of another kind."""
+    """Raise InputError if submitit does not know a key, if simclic sets it, or if its value has the wrong type."""
     known = [name for name in list_submitit_keys() if name not in OURS]
-    _check_keys({key: value}, known, "key for a profile to say" if key in OURS else "key of submitit's")
+    _check_keys({key: value}, known, "key that a profile may set" if key in OURS else "key of submitit")
     kind = int if key in LEAST else list_submitit_keys()[key]
     if kind and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
         raise InputError(f"{key}={value!r} is not {KINDS.get(kind, 'a number')}")
     if key in LEAST and value < LEAST[key]:
         raise InputError(f"{key}={value!r} is out of range: {LEAST[key]} or more")
     if key == "slurm_additional_parameters" and (names := OUR_FLAGS & {name.replace("_", "-") for name in value}):
-        raise InputError(f"{key}: {min(names)!r} is for simclic to say")
+        raise InputError(f"{key}: {min(names)!r} is set by simclic; remove it")
     if key == "slurm_setup" and any(str(line).startswith("#SBATCH") for line in value):
         raise InputError(f"{key}: sbatch would read '#SBATCH ...' too; write its option into slurm_additional_parameters")
 
 
 def _check_keys(values: Mapping[str, Any], known: Sequence[str], what: str) -> None:
-    """Raise InputError for a key that is not known, naming the nearest that is."""
+    """Raise InputError for an unknown key, with the nearest known one."""
     for key in (key for key in values if key not in known):
         plain = key.removeprefix("slurm_")
         near = [plain] if plain in known else get_close_matches(key, known, 1, cutoff=0.5)
-        way = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-        raise InputError(f"{key!r} is no {what}; {way}")
+        way = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(known)}"
+        raise InputError(f"{key!r} is not a {what}; {way}")

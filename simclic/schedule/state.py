@@ -1,4 +1,4 @@
-"""The state of a job: results on disk say most, then recorded failures, then claims, then what tasks and Slurm say."""
+"""The state of a job: from its result, else a recorded failure, else a claim, else its task and Slurm."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,10 +17,10 @@ from simclic.store.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class State:
-    """What has become of a job. reason: of a failure, a stop or a wait. record: what the result or pretrain.json holds.
+    """The state of a job. reason: of a failure, a stop or a wait. record: the content of the result or pretrain.json.
 
-    note, seconds_left: of what runs, and the seconds that it may still take. speed: images per second of a pre-training. job_id,
-    node, log: where it runs or ran, and the file with its messages.
+    note, seconds_left: the progress of a running job. speed: images per second of a pre-training. job_id, node, log: where it
+    runs or ran, and its log file.
     """
 
     job: Job
@@ -36,12 +36,12 @@ class State:
 
     @property
     def run(self) -> Run:
-        """Its Run."""
+        """The job's Run."""
         return self.job.run
 
     @property
     def protocol(self) -> Protocol | None:
-        """Its protocol, or None for an encoder."""
+        """The job's protocol, or None for an encoder."""
         return self.job.protocol
 
     @property
@@ -56,31 +56,31 @@ class State:
 
     @property
     def status_word(self) -> str:
-        """The state in a word; a broken job is a failed one."""
+        """The state in one word; a broken result counts as failed."""
         return JobState.FAILED if self.is_failed else self.state
 
     @property
     def full_reason(self) -> str:
-        """The reason, with the stage that failed in front."""
+        """The reason, after the name of the failed stage."""
         stage = self.stage if self.protocol else "pretrain"
         return f"{stage}: {self.reason}" if self.state == JobState.FAILED else self.reason
 
     @property
     def is_open(self) -> bool:
-        """Is it still to be done?"""
+        """Whether the job is still to be done."""
         return self.state in (JobState.MISSING, JobState.FAILED)
 
     @property
     def is_failed(self) -> bool:
-        """Did it fail, or is its file not to be trusted?"""
+        """Whether it failed or its result is broken."""
         return self.state in (JobState.FAILED, JobState.BROKEN)
 
 
 def job_state(job: Job, runs: Path, queue: "Queue | None" = None, needed: bool = True, verify: bool = True) -> State:
-    """Return the state of a job under `runs`.
+    """Return the state of a job in `runs`. Raise InputError if run.json belongs to another experiment.
 
-    queue: what claims, tasks and Slurm say of it; without it a job is done, failed, broken or missing. needed: an encoder that no
-    open result needs counts as done. verify: compare the SHA-256 of results. Raise InputError for another experiment's run.json.
+    queue: asked about claims, tasks and Slurm; without it a job is done, failed, broken or missing. needed: whether an open
+    result needs this encoder; otherwise it counts as done. verify: compare the SHA-256 of results.
     """
     folder = RunFolder(runs, job.run)
     try:
@@ -100,7 +100,7 @@ def job_state(job: Job, runs: Path, queue: "Queue | None" = None, needed: bool =
 
 
 def job_states(jobs: Iterable[Job], runs: Path, queue: "Queue | None" = None, verify: bool = True) -> dict[Job, State]:
-    """Return the states of results and of their encoders, encoders before what builds on them."""
+    """Return the states of results and of their encoders, each encoder before its results."""
     results = {job: job_state(job, runs, queue, verify=verify) for job in dict.fromkeys(jobs)}
     needed = {job.encoder for job, state in results.items() if state.state not in (JobState.DONE, JobState.BROKEN)}
     states: dict[Job, State] = {}
@@ -112,10 +112,10 @@ def job_states(jobs: Iterable[Job], runs: Path, queue: "Queue | None" = None, ve
 
 
 class Queue:
-    """What claims, tasks and Slurm say of those of some jobs that are not there; each is asked once, when it is needed.
+    """What claims, tasks and Slurm know about unfinished jobs. Each is asked once, when it is needed.
 
-    cluster: where more is about to be submitted: if that is Slurm it has to answer, and why jobs left it is not asked.
-    silent: what Slurm does not answer. launches: the newest first. tasks: by the names of their jobs.
+    cluster: where jobs are about to be submitted, or "". If it is Slurm, Slurm has to answer, and ended jobs are not asked for.
+    silent: the questions that Slurm did not answer. launches: newest first. tasks: by the names of their jobs.
     """
 
     def __init__(self, runs: Path, jobs: Iterable[Job], cluster: str = ""):
@@ -129,31 +129,31 @@ class Queue:
         self.launches = records.list_launches(runs) if names or cluster else []
         for task in (task for launch in self.launches for task in launch.list_tasks()):
             for name in names.intersection(task.job_names):
-                self.tasks.setdefault(name, task)  # that of the newest launch
+                self.tasks.setdefault(name, task)  # the newest launch counts
 
     @cached_property
     def slurm_jobs(self) -> dict[str, slurm.Job] | None:
-        """What waits and runs in Slurm, by its number; None if Slurm does not answer. Raise slurm.Silent if it has to."""
+        """Pending and running Slurm jobs by id; None if Slurm does not answer. Raise slurm.Silent if it has to answer."""
         try:
             return slurm.read_queue()
         except slurm.Silent as e:
             if self.cluster not in ("", LOCAL):
                 raise
-            self.silent.append(f"{e}; what waits and what runs is not known, and nothing is taken for lost")
+            self.silent.append(f"{e}; which jobs wait or run is unknown, and no job counts as lost")
             return None
 
     @cached_property
     def ended_jobs(self) -> dict[str, slurm.Job]:
-        """What accounting knows of tasks that have left Slurm's queue, by their numbers."""
+        """The accounting records of tasks that left Slurm's queue, by id."""
         numbers = {task.slurm_id for task in self.tasks.values()} - (self.slurm_jobs or {}).keys() - {""}
         try:
             return {} if self.cluster else slurm.read_history({number.split("_")[0] for number in numbers})
         except slurm.Silent as e:
-            self.silent.append(f"{e}; why jobs left the queue is known only where they said so themselves")
+            self.silent.append(f"{e}; why jobs ended is known only if they recorded it")
             return {}
 
     def task_number(self, job: Job) -> str:
-        """Return the number of the task that waits or runs and has yet to do a job; LOCAL on this machine, or nothing."""
+        """Return the id of the pending or running task that will do a job: LOCAL on this machine, "" if there is none."""
         task = self.tasks.get(job.name)
         slurm_job = self.find_slurm_job(task) if task else None
         if task is None or slurm_job is None or slurm_job.is_stuck or job.run.name in self.read_report(task).get("failures", {}):
@@ -161,7 +161,7 @@ class Queue:
         return task.slurm_id or LOCAL
 
     def find_state(self, job: Job) -> State:
-        """Return the state of a job of which nothing is on disk."""
+        """Return the state of a job that has neither a result nor a recorded failure."""
         encoder, task, state = None, self.tasks.get(job.name), State(job, JobState.MISSING)
         if job.protocol:
             if job.encoder not in self.encoders:
@@ -182,20 +182,20 @@ class Queue:
         return state
 
     def _find_slurm_job(self, task: Task) -> slurm.Job | None:
-        """Return the task as it waits or runs, or None. A Slurm set up afresh gives numbers out again, but never a name."""
+        """Return the Slurm job of a pending or running task, or None. A new Slurm may reuse an id, but not a name."""
         if task.launch.is_local:
             return slurm.Job(LOCAL, "RUNNING") if find_owner(task.launch.folder) else None
         slurm_job = (self.slurm_jobs or {}).get(task.slurm_id)
         return slurm_job if slurm_job and slurm_job.name == task.title else None
 
     def _state_in_task(self, task: Task, job: Job, is_ready: bool) -> State:
-        """Return what a task and Slurm say of one of its jobs. is_ready: its encoder is there, or it is one."""
+        """Return the state of one job of a task. is_ready: whether it is an encoder or its encoder is there."""
         report, slurm_job = self.read_report(task), self.find_slurm_job(task)
         state = State(job, JobState.STOPPED, job_id=task.slurm_id or LOCAL, node=report.get("node", ""), log=str(task.messages()))
         if not task.launch.is_local and self.slurm_jobs is None:
             return replace(state, state=JobState.UNKNOWN)
         if slurm_job and slurm_job.is_stuck:
-            return replace(state, reason="what it waited for has failed", node="")
+            return replace(state, reason="the job that it depends on has failed", node="")
         state = replace(state, node=slurm_job.node or state.node) if slurm_job else state
         if slurm_job and slurm_job.state == "PENDING":
             return replace(state, state=JobState.QUEUED, reason=slurm_job.reason, node="")
@@ -203,19 +203,19 @@ class Queue:
             progress = report.get("jobs", {}).get(job.run.name)
             if progress and is_ready and self._is_next(task, job):
                 return replace(state, state=JobState.RUNNING, note=progress["note"], seconds_left=progress["left"])
-            return replace(state, state=JobState.QUEUED, reason="next in its task")
+            return replace(state, state=JobState.QUEUED, reason="later in its task")
         why = report.get("elsewhere", {}).get(job.run.name) or report.get("why") or ""
         if not why and report.get("word") == "running":
-            why = "ended without a word"
+            why = "ended without recording a reason"
         ended_job = None if task.launch.is_local else self.ended_jobs.get(task.slurm_id)
         if ended_job and ended_job.name == task.title:
             state = replace(state, node=ended_job.node or state.node)
             if ended_job.state not in ("", "COMPLETED"):
                 why = f"{ended_job.state} {ended_job.reason}".strip() + (f"; {why}" if why else "")
-        return replace(state, reason=why or "left the queue without a word")
+        return replace(state, reason=why or "left the queue; no reason is known")
 
     def _is_next(self, task: Task, job: Job) -> bool:
-        """Is this the job of its Run that is at work? One after another, encoder first."""
+        """Return whether this is the next job of its Run: the encoder, then one result after another."""
         done = RunFolder(self.runs, job.run).result_names()
         names = [p["name"] for content in task.content if content["name"] == job.run.name for p in content["protocols"]]
         return job.protocol is None or [name for name in names if name not in done][:1] == [job.protocol.name]
@@ -227,7 +227,7 @@ def _is_done(job: Job, runs: Path) -> bool:
 
 
 def _explain_wait(encoder: State) -> str:
-    """What a result waits for: the name matters where somebody has to do something."""
+    """Return what a result waits for; with the name of the encoder if the user has to act."""
     word = "failed" if encoder.is_failed else encoder.state
     if encoder.state in (JobState.QUEUED, JobState.RUNNING):
         return f"for its pre-training, which is {word}"

@@ -1,4 +1,4 @@
-"""Put on a cluster whatever is neither done nor in the queue, and return."""
+"""Submit all jobs that are neither done nor in the queue."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ from simclic.store.run_folder import RunFolder
 
 @dataclass
 class Submitted:
-    """What was put into the queue, and what was not, with the reason."""
+    """The jobs that were submitted, and those that were not, with the reason."""
 
     arrays: list[tuple[Array, str]] = field(default_factory=list)  # with Slurm's number
     queued: int = 0  # jobs that were in the queue already
@@ -37,9 +37,9 @@ class Submitted:
 
 
 def submit_jobs(jobs: list[Job], profile: Profile, runs: Path, root: Path, retry: bool = False) -> Submitted:
-    """Submit what is missing. jobs: results that are to be computed. retry: what failed before, too.
+    """Submit the missing jobs. jobs: the wanted results. retry: submit failed jobs again, and only those.
 
-    Raises InputError if Slurm does not answer: nothing is submitted then, since what is in the queue is not known.
+    Raise InputError, with nothing submitted, if Slurm does not answer, because the content of its queue is then unknown.
     """
     is_local = profile.cluster == LOCAL
     with hold_claim(records.launches_folder(runs), "submitting"):
@@ -70,7 +70,7 @@ def submit_jobs(jobs: list[Job], profile: Profile, runs: Path, root: Path, retry
 
 
 def cancel_lost(queue: Queue) -> None:
-    """Cancel what can never start, and what a submitter that was killed left incomplete. Raise slurm.Silent."""
+    """Cancel jobs that can never start, and incomplete launches of a killed submitter. Raise slurm.Silent."""
     known = (queue.slurm_jobs or {}).values()
     names = [(launch.slurm_name(array), bool(launch.slurm_number(array))) for launch in queue.launches for array in launch.sizes]
     incomplete = {name for name, has_number in names if not has_number}
@@ -79,7 +79,7 @@ def cancel_lost(queue: Queue) -> None:
 
 
 def choose_jobs(jobs: list[Job], queue: Queue, retry: bool, submitted: Submitted) -> tuple[list[Job], list[Job]]:
-    """Return encoders and results to submit; in `submitted` stands how many are not, and why."""
+    """Return the encoders and results to submit. Count the others in `submitted`, by reason."""
     encoders, results = list[Job](), list[Job]()
     for group in group_by_run(jobs):
         encoder = job_state(group[0].encoder, queue.runs, queue)
@@ -93,7 +93,7 @@ def choose_jobs(jobs: list[Job], queue: Queue, retry: bool, submitted: Submitted
         chosen = []
         for job in group:
             failed_before = job_state(job, queue.runs, queue).state == JobState.FAILED
-            if (is_made or number) and queue.task_number(job):  # else what it waits for has gone, and so will it
+            if (is_made or number) and queue.task_number(job):  # otherwise its task waits for an encoder that never comes
                 submitted.queued += 1
             elif failed_before and not retry:
                 submitted.failed += 1
@@ -109,7 +109,7 @@ def choose_jobs(jobs: list[Job], queue: Queue, retry: bool, submitted: Submitted
 
 
 def forget_failures(jobs: list[Job], runs: Path) -> dict[Path, bytes]:
-    """Forget the failures of jobs that are submitted once more. Return what was forgotten."""
+    """Delete the recorded failures of jobs that are submitted again. Return their content."""
     paths = [RunFolder(runs, job.run).failure_path(job.stage if job.protocol else "pretrain") for job in jobs]
     failures = {path: path.read_bytes() for path in paths if path.is_file()}
     for path in failures:
@@ -138,9 +138,9 @@ def _submit_arrays(launch: Launch, to_submit: list[Array], profile: Profile, sub
 
 
 def executor_for(profile: Profile, stage: str, folder: Path, title: str, code: Path) -> Any:
-    """submitit's executor for tasks of a stage: the profile's words, and ours.
+    """Return submitit's executor for the tasks of a stage, with the profile's parameters and ours.
 
-    The working folder is the copy of the code, so that it is what Python finds first; srun does not take over --cpus-per-task.
+    The working folder is the copy of the code, so that Python finds it first. srun needs --cpus-per-task again.
     """
     import submitit
 
@@ -157,7 +157,7 @@ def executor_for(profile: Profile, stage: str, folder: Path, title: str, code: P
 
 @contextmanager
 def talk_to_sbatch() -> Iterator[None]:
-    """To talk to sbatch through submitit: nothing of this environment leaks into a job, and a refusal is an InputError."""
+    """Call sbatch through submitit with a clean environment. Turn a refusal into an InputError."""
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     before = dict(os.environ)
@@ -173,7 +173,7 @@ def talk_to_sbatch() -> Iterator[None]:
 
 
 def _start_local_launch(launch: Launch, to_submit: list[Array], profile: Profile, submitted: Submitted) -> None:
-    """A process of its own on this machine, which goes on when this one and its terminal are gone."""
+    """Start a launch as a process on this machine that outlives this process and its terminal."""
     name = next(iter(launch.sizes))
     with open(launch.folder / name / "log.err", "ab") as log:
         process = subprocess.Popen(
@@ -186,5 +186,5 @@ def _start_local_launch(launch: Launch, to_submit: list[Array], profile: Profile
         time.sleep(0.1)
     if process.poll() not in (None, 0):
         lines = (launch.folder / name / "log.err").read_text().strip().splitlines()
-        raise InputError(f"the process that was to do the work ended at once: {lines[-1] if lines else 'without a word'}")
+        raise InputError(f"the worker process ended at once: {lines[-1] if lines else 'it printed no reason'}")
     submitted.arrays.append((to_submit[0], f"process {process.pid}"))

@@ -1,4 +1,4 @@
-"""Jobs -> tasks: short ones together, long ones alone, and tasks that wait for the same number of others in one array."""
+"""Group jobs into tasks (short jobs together, long jobs alone) and tasks into Slurm arrays."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,32 +13,32 @@ from simclic.schedule.profile import Profile, price_target
 
 @dataclass
 class Array:
-    """Tasks of one stage that are submitted together. after: the array whose task of the same index each of these waits for,
-    or the one job that all of them wait for, or nothing."""
+    """Tasks of one stage that are submitted together. after: an array whose task of the same index each of these depends on, or
+    the id of one job that all of them depend on, or ""."""
 
     stage: str
     tasks: list[list[Job]]
     after: "Array | str" = ""
-    minutes: float = field(default=0.0, compare=False)  # an estimate, of all tasks
+    minutes: float = field(default=0.0, compare=False)  # estimate for all tasks
 
     @property
     def job_count(self) -> int:
-        """How many encoders and results."""
+        """The number of encoders and results."""
         return sum(map(len, self.tasks))
 
 
 class Prices:
-    """How many minutes a job takes on one device of a profile's, see simclic.cost."""
+    """Estimated minutes of jobs on one device of a profile; see simclic.schedule.cost."""
 
     def __init__(self, runs: Path, profile: Profile):
         self.prices = cost.Prices(runs, price_target(profile))
 
     def learn_from_runs(self, jobs: Iterable[Job]) -> None:
-        """Look at what finished jobs of the kinds of these, and of their encoders, took."""
+        """Learn from the times of finished jobs that are like these jobs and their encoders."""
         self.prices.learn_from_runs(kind_of(each.run, each.protocol) for job in jobs for each in (job.encoder, job))
 
     def price_minutes(self, job: Job) -> float:
-        """Of a result whose encoder is there, or of an encoder."""
+        """Return the minutes of an encoder, or of a result whose encoder is there."""
         return 0.05 + self.prices.price_job(job.run, job.protocol).seconds / 60
 
 
@@ -78,9 +78,9 @@ def pack_arrays(
 
 
 def _fill_tasks(jobs: Sequence[Job], stage: str, profile: Profile, prices: Prices) -> list[list[Job]]:
-    """Jobs in tasks: as many tasks as may run at a time and have least_min to do, more where the profile's time asks for it.
+    """Group jobs into tasks: as many as may run at a time and take at least least_min, more if the time limit requires it.
 
-    The longest first, each into the task that has least to do so far.
+    The longest job comes first; each goes into the task with the least work so far.
     """
     if not jobs:
         return []
