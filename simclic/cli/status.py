@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
 WATCH_SECONDS = 5  # seconds between updates
 MAX_LINES = 12  # of one state
+REASONS = {  # Slurm's reasons to wait, in plain words
+    "Priority": "for jobs with higher priority (Priority)",
+    "Resources": "for free resources (Resources)",
+    "Dependency": "for the job that it depends on (Dependency)",
+    "DependencyNeverSatisfied": "for ever: the job that it depends on has failed; submit again",
+    "JobArrayTaskLimit": "for other tasks of its array: the profile limits how many run at a time (JobArrayTaskLimit)",
+    "BeginTime": "for its start time, which Slurm sets after a requeue (BeginTime)",
+    "None": "for Slurm to consider it",
+}
 
 
 def add_status(parser: argparse.ArgumentParser) -> None:
@@ -163,22 +172,8 @@ def _waiting_lines(jobs: "list[State]") -> list[str]:
     lines = []
     for (stage, why), runs in names_by_wait.items():
         which = runs[0] if len(runs) == 1 else f"of {len(runs):,} runs"
-        lines.append(f"  {stage} {which}: {_explain_reason(why)}")
+        lines.append(f"  {stage} {which}: {REASONS.get(why, why)}")
     return lines
-
-
-def _explain_reason(why: str) -> str:
-    """Return a reason of Slurm's in plain words."""
-    explanations = {
-        "Priority": "for jobs with higher priority (Priority)",
-        "Resources": "for free resources (Resources)",
-        "Dependency": "for the job that it depends on (Dependency)",
-        "DependencyNeverSatisfied": "for ever: the job that it depends on has failed; submit again",
-        "JobArrayTaskLimit": "for other tasks of its array: the profile limits how many run at a time (JobArrayTaskLimit)",
-        "BeginTime": "for its start time, which Slurm sets after a requeue (BeginTime)",
-        "None": "for Slurm to consider it",
-    }
-    return explanations.get(why, why)
 
 
 def _format_place(job: "State") -> str:

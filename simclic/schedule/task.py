@@ -59,7 +59,8 @@ def _cancel_dependents(task: Task) -> None:
 
 def _run_jobs(task: Task, stopped: list[int]) -> int:
     launch = task.launch
-    _remove_half_written(task)
+    for path in (launch.folder / task.array).glob(f"{slurm.current_job()}_*.save_tmp") if slurm.current_job() else ():
+        path.unlink(missing_ok=True)  # left by a killed submitit, which would refuse to write it again
     snapshot.check_running_copy(launch.code)
     # For the processes that it starts: the same code, and the log to name in recorded failures.
     os.environ |= {"PYTHONPATH": str(launch.code), "PYTHONSAFEPATH": "1", LOG: str(task.messages(slurm.current_job()))}
@@ -155,12 +156,6 @@ class TaskReport:
         for jobs in group_by_run(self.task.parse_jobs()):
             marks += RunFolder(runs, jobs[0].run).progress_marks([job.protocol for job in jobs if job.protocol])
         return " ".join(marks)
-
-
-def _remove_half_written(task: Task) -> None:
-    """Delete the half-written files of a killed submitit, which would refuse to write them again."""
-    for path in (task.launch.folder / task.array).glob(f"{slurm.current_job()}_*.save_tmp") if slurm.current_job() else ():
-        path.unlink(missing_ok=True)
 
 
 def run_local_launch(folder: str, wait: Callable[[float], None] = time.sleep) -> None:

@@ -24,7 +24,11 @@ def hold_claim(folder: Path, name: str = "owner") -> Iterator[Callable[[], None]
     Yield a function that raises Busy if another process has taken over: call it before writing a result. A claim whose process
     or Slurm job has ended is taken over. A claim from another machine stands if nothing can be learned about its process.
     """
-    path, mine = folder / f"{name}.json", {**_describe_this_process(), "nonce": uuid.uuid4().hex}
+    path, pid = folder / f"{name}.json", os.getpid()
+    mine = {
+        "host": platform.node(), "boot": _read_boot_id(), "pid": pid, "started": _read_start_time(pid),
+        "job": slurm.current_job(), "restarts": slurm.count_restarts(), "nonce": uuid.uuid4().hex,
+    }  # fmt: skip
 
     def check_still_ours() -> None:
         holder = _read_claim(path)
@@ -93,12 +97,6 @@ def _remove_stale_claim(path: Path, mine: dict[str, Any]) -> None:
             aside.unlink()
             raise Busy(f"{path.parent}: {_format_holder(taken)} is at work on it")
         aside.unlink()
-
-
-def _describe_this_process() -> dict[str, Any]:
-    pid = os.getpid()
-    who = {"host": platform.node(), "boot": _read_boot_id(), "pid": pid, "started": _read_start_time(pid)}
-    return {**who, "job": slurm.current_job(), "restarts": slurm.count_restarts()}
 
 
 def _format_holder(holder: dict[str, Any] | None) -> str:
