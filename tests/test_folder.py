@@ -109,7 +109,8 @@ def test_classes_whose_names_hold_the_word_of_a_part_are_classes(tmp_path):
         (("train/1.jpg", "bus/2.jpg", "car/3.jpg"), "'train' is train, but 'bus' is not, .* or rename 'train' if it is a class"),
         (("Train/1.jpg", "Test/2.jpg"), "Train: 1 image in it, but none in a class folder"),
         (("val/wren/1.jpg", "test/wren/2.jpg"), "has test and val alone"),
-        (("wren/train/1.jpg", "wren/test/2.jpg", "gull/train/1.jpg"), "wren/test and gull/train|wren/test seem|seem to be parts"),
+        (("wren/train/1.jpg", "gull/test/2.jpg"), "gull/test and wren/train seem to be parts, which lie above"),
+        (("birds/train/wren/1.jpg", "birds/test/wren/2.jpg"), "birds/train seem to be parts, .*; name .*/birds instead$"),
     ],
 )  # fmt: skip
 def test_parts_that_are_not_understood_are_refused(tmp_path, paths, message):

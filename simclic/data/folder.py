@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 # What Pillow decodes; written out, so that another version of Pillow does not make another data set.
 IMAGES = re.compile(
-    r"\.(jpe?g|jpe|jfif|a?png|bmp|dib|gif|p[bgpn]m|tiff?|webp|avif|jp[2cfx]|j2[ck]|tga|[dp]cx|dds|ico|cur|icns|sgi|rgba?|bw|ras|psd"
-    r"|qoi|im|msp|x[bp]m)", re.IGNORECASE
+    r"[^.].*\.(jpe?g|jpe|jfif|a?png|bmp|dib|gif|p[bgpn]m|tiff?|webp|avif|jp[2cfx]|j2[ck]|tga|[dp]cx|dds|ico|cur|icns|sgi|rgba?|bw|ras"
+    r"|psd|qoi|im|msp|x[bp]m)", re.IGNORECASE | re.DOTALL
 )  # fmt: skip
 PARTS = {
     "train": ("train", "training", "trn"),
@@ -67,7 +67,8 @@ def scan(name: str) -> Listing:
             problem = f"{count_noun(loose, 'image')} in it, but none in a class folder" if loose else "no images in it"
             raise InputError(f"{base / place}: {problem}; {LAYOUT}")
     _check_class_folders(base, [names for names in folders if len(names) == depth and (not parts or part(names))], images, others)
-    _check_masks(base, images, depth)
+    stems = Counter(map(_stem, images))
+    _check_masks(base, images, stems, depth)
 
     kinds = [unicodedata.normalize("NFC", names[depth - 1]) for names in images]  # Linux and macOS spell "é" in two ways
     spelling: dict[str, str] = {}
@@ -85,7 +86,7 @@ def scan(name: str) -> Listing:
     index = {kind: classes.index(spelled) for kind, spelled in spelling.items()}
     return Listing(
         base, tuple("/".join(names) for names in images), np.array([index[kind] for kind in kinds], dtype=np.int64),
-        tuple(map(part, images)), classes, others=others, remarks=_remarks(base, parts, images, depth),
+        tuple(map(part, images)), classes, others=others, remarks=_remarks(base, parts, images, stems, depth),
     )  # fmt: skip
 
 
@@ -141,7 +142,7 @@ def _walk(base: Path) -> tuple[list[Names], list[Names]]:
             raise InputError(f"{link}: a link to a folder that is in the data set already, as {other}; remove it")
         seen[real] = above
         for name in (*folders, *names):
-            if any("\ud800" <= c <= "\udfff" for c in name):  # how Python holds bytes that are no UTF-8
+            if re.search("[\ud800-\udfff]", name):  # how Python holds bytes that are no UTF-8
                 raise InputError(f"{os.path.join(above, name)!a}: a name that is not UTF-8; rename it")
         inside = Path(above).relative_to(base).parts
         skipped = {name for name in folders if name.startswith(".") or name.lower() in BYPRODUCTS}
@@ -152,7 +153,12 @@ def _walk(base: Path) -> tuple[list[Names], list[Names]]:
 
 
 def _is_image(names: Names) -> bool:
-    return bool(IMAGES.fullmatch(os.path.splitext(names[-1])[1])) and not names[-1].startswith(".")
+    return bool(IMAGES.fullmatch(names[-1]))
+
+
+def _stem(names: Names) -> Names:
+    """Return the names of an image without its suffix, the last in lower case."""
+    return (*names[:-1], names[-1].rpartition(".")[0].lower())
 
 
 def _part_of(folder: str) -> str:
@@ -173,7 +179,9 @@ def _find_parts(base: Path, folders: list[Names], images: list[Names]) -> dict[s
     inner = {part: names for names in folders[::-1] if len(names) > 1 and (part := _part_of(names[-1]))}
     if len(inner) > 1:
         found = " and ".join("/".join(names) for names in sorted(inner.values()))
-        raise InputError(f"{base}: {found} seem to be parts, which lie above the classes: {LAYOUT}")
+        above = {names[:-1] for names in inner.values()}
+        way_out = f"name {base.joinpath(*above.pop())} instead" if len(above) == 1 else LAYOUT
+        raise InputError(f"{base}: {found} seem to be parts, which lie above the classes; {way_out}")
     if parts:
         beside = [names for names in images if names[0] not in parts]
         if beside:
@@ -211,23 +219,23 @@ def _count_suffixes(paths: Iterable[str]) -> str:
     return ", ".join(f"{suffix} {count:,}" for suffix, count in counts.most_common(5))
 
 
-def _check_masks(base: Path, images: list[Names], depth: int) -> None:
+def _check_masks(base: Path, images: list[Names], stems: Container[Names], depth: int) -> None:
     """Raise InputError for masks and thumbnails of images among the images: they would count as images of the class."""
-    stems = {(names[:-1], os.path.splitext(names[-1])[0].lower()) for names in images}
 
     def shows_another(names: Names) -> bool:
         if any(folder.lower().removesuffix("s") in MASKS for folder in names[depth:-1]):
             return True
-        core = os.path.splitext(names[-1])[0].lower().rstrip("0123456789 _.-")
+        *above, stem = _stem(names)
+        core = stem.rstrip("0123456789 _.-")
         *_, word = re.split("[ _.-]", core)
-        return word.removesuffix("s") in MASKS and (names[:-1], core.removesuffix(word).rstrip(" _.-")) in stems
+        return word.removesuffix("s") in MASKS and (*above, core.removesuffix(word).rstrip(" _.-")) in stems
 
     if masks := [names for names in images if shows_another(names)]:
         what = f"{count_noun(len(masks), 'image')} that by name show a mask, an annotation or a thumbnail of another"
         raise InputError(f"{base.joinpath(*masks[0])}: the first of {what}; move them out of the class folders")
 
 
-def _remarks(base: Path, parts: dict[str, str], images: list[Names], depth: int) -> tuple[str, ...]:
+def _remarks(base: Path, parts: dict[str, str], images: list[Names], stems: Counter[Names], depth: int) -> tuple[str, ...]:
     """Return what is worth knowing about a layout, a line each."""
     lines = []
     if parts and "test" not in parts.values():
@@ -239,8 +247,7 @@ def _remarks(base: Path, parts: dict[str, str], images: list[Names], depth: int)
         shown = ", ".join(sorted(inner[nested[0]] - {""})[:3])
         more = f", and so in {count_noun(len(nested) - 1, 'class folder')} more" if len(nested) > 1 else ""
         lines.append(f"{base.joinpath(*nested[0])}: folders inside a class folder are of that class ({shown}{more})")
-    stems = Counter((names[:-1], os.path.splitext(names[-1])[0].lower()) for names in images)
-    if twins := [(*above, stem) for (above, stem), count in stems.items() if count > 1]:
+    if twins := [stem for stem, count in stems.items() if count > 1]:
         what = f"{count_noun(len(twins), 'name')} with two suffixes, the first {'/'.join(twins[0])}"
         lines.append(f"{base}: {what}: copies or masks would count as images")
     return tuple(lines)
