@@ -25,6 +25,12 @@ def format_seconds(seconds: float) -> str:
     return f"{days:,.0f} days" if days >= 100 else f"{days:.3g} days"
 
 
+def format_signed(value: float, digits: int = 2) -> str:
+    """Return a difference with its sign, and what rounds to zero without one: "+1.20", "-0.06", "0.00"."""
+    text = f"{value:+.{digits}f}"
+    return text if float(text) else text[1:]
+
+
 def terminal_safe(text: object, keep: str = "") -> str:
     r"""Return text in which no character moves a cursor, colours a terminal or turns the direction: these read \x1b, \u202e.
 

@@ -90,7 +90,7 @@ def test_what_is_not_what_the_paper_did_is_not_compared(tmp_path, changes, why):
         cell = found[label[:2]]
         assert cell.verdict == "not comparable"
         assert why in cell.why
-        assert cell.difference == "+0.00"  # shown all the same
+        assert cell.difference == "0.00"  # shown all the same
         assert cell.tolerance == "–"
     else:  # a row of its own, which the paper does not print
         assert all(c.verdict == "not run" for c in found.values())

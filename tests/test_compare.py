@@ -211,7 +211,7 @@ def test_the_same_predictions_with_another_error_are_a_change_of_the_metric(tmp_
     write(tmp_path / "b", error=12.0)
     code, out, _ = told(capsys, "a", "b")
     assert code == 1
-    assert "the errors differ by +2.00, their predictions by +0.00: the metric is computed differently" in out
+    assert "the errors differ by +2.00, their predictions by 0.00: the metric is computed differently" in out
 
 
 @pytest.mark.parametrize("harm", ["half", "altered", "no predictions", "no run.json"])

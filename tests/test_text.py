@@ -15,3 +15,8 @@ def test_nothing_from_outside_reaches_the_terminal_as_a_command():
     assert text.terminal_safe(hostile) == r"a\x1b[31m\u202eb\udcff\n"
     assert text.terminal_safe(hostile, keep="\n").endswith("\n")
     assert text.terminal_safe("größer 中") == "größer 中"
+
+
+def test_a_difference_that_rounds_to_zero_has_no_sign():
+    assert [text.format_signed(x) for x in (-0.004, 0.004, -0.0, -0.006, 1.2)] == ["0.00", "0.00", "0.00", "-0.01", "+1.20"]
+    assert [text.format_signed(x, 1) for x in (-0.04, -0.06, float("nan"))] == ["0.0", "-0.1", "+nan"]

@@ -159,7 +159,7 @@ def _draw_table(rows: "list[Cell]", shared: Fields) -> "Table":
         name = _plain_text(_name_cell(cell, shared)).append("\n").append(_plain_text(_name_protocol(cell)))
         errors = (f"{error:.2f}" if math.isfinite(error) else DASH for error in (cell.a, cell.b))
         d = cell.difference
-        test = (f"{d.points:+.2f} ± {d.error:.2f}", format_p(d.p)) if d else (DASH, DASH)
+        test = (d.format_points(), format_p(d.p)) if d else (DASH, DASH)
         table.add_row(_plain_text(cell.word, STYLES.get(cell.word, "")), name, f"{len(cell.seeds)}", *errors, *test)
     return table
 

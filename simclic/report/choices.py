@@ -177,7 +177,7 @@ def _describe_change(cell: _Cell, other: _Cell) -> Change | None:
     return Change(
         f"{title(row['dataset'])}, {row['label']}, {'linear' if row['stage'] == 'linear' else 'fine-tuned'}",
         said[0], f"{cell.measured.value:.2f}", said[1], f"{other.measured.value:.2f}",
-        f"{change.points:+.2f} ± {change.error:.2f}, p {format_p(change.p)}",
+        f"{change.format_points()}, p {format_p(change.p)}",
     )  # fmt: skip
 
 

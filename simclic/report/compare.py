@@ -15,6 +15,7 @@ from simclic.experiment import Protocol, Run
 from simclic.report.noise import LEVEL, Difference, Measured, compute_contributions, compute_difference
 from simclic.report.sides import Result, Seed, Side
 from simclic.store.run_folder import RunFolder
+from simclic.text import format_signed
 
 CHANGED, PERHAPS, WITHIN, IDENTICAL = COMPARED = ("changed", "perhaps", "within noise", "identical")
 APART, ONLY_A, ONLY_B = "not compared", "only in A", "only in B"
@@ -127,10 +128,8 @@ def _compute_change(cell: Cell, a: Sequence[Result], b: Sequence[Result]) -> Cel
         return replace(cell, word=APART, why="too few images to test")
     recorded = cell.b - cell.a
     if abs(recorded - change.points) > ROUNDING:
-        why = (
-            f"the errors differ by {recorded:+.2f}, their predictions by {change.points:+.2f}: the metric is computed differently"
-        )
-        return replace(cell, difference=change, why=why)
+        both = f"the errors differ by {format_signed(recorded)}, their predictions by {format_signed(change.points)}"
+        return replace(cell, difference=change, why=f"{both}: the metric is computed differently")
     return replace(cell, difference=change)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from simclic.data.metrics import METRICS
+from simclic.text import format_signed
 
 LEVEL = 0.05  # two-sided, of every test; no test is corrected for how many there are, unless it says so
 
@@ -82,8 +83,12 @@ class Difference:
             return "not distinguishable from"
         return "clearly better than" if self.points < 0 else "clearly worse than"
 
+    def format_points(self, digits: int = 2) -> str:
+        """Return the difference and its standard error: "-0.06 ± 0.32"."""
+        return f"{format_signed(self.points, digits)} ± {self.error:.{digits}f}"
+
     def __str__(self) -> str:
-        return f"{self.points:+.1f} ± {self.error:.1f}"
+        return self.format_points(1)
 
 
 def compute_contributions(truth: np.ndarray, scores: np.ndarray, metric: str) -> np.ndarray:

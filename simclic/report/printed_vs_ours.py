@@ -12,6 +12,7 @@ from simclic.report.cell_keys import ASSUMED_SIZES, PRINTED_ROWS, Key, group_by_
 from simclic.report.noise import Difference, Measured, subtract_printed
 from simclic.report.results import Results, keep_comparable
 from simclic.report.tables import DASH, Failures
+from simclic.text import format_signed
 
 Verdict = Literal["reproduced", "differs", "not comparable", "not run"]
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "differs", "not comparable", "not run")
@@ -55,7 +56,7 @@ class PrintedVsOurs:
     @property
     def difference(self) -> str:
         """Ours minus printed, in points with a sign."""
-        return f"{self.ours_minus_printed.points:+.2f}" if self.ours_minus_printed else DASH
+        return format_signed(self.ours_minus_printed.points) if self.ours_minus_printed else DASH
 
     @property
     def tolerance(self) -> str:

@@ -111,5 +111,5 @@ def _build_panel(title: str, xs: Sequence[float], values: Sequence[float]) -> di
 
 
 def _format_edge(value: float) -> str:
-    text = f"{value:.6g}"
+    text = f"{value:z.6g}"
     return text if len(text) <= 8 else f"{value:.4g}" if abs(value) >= 1e-3 else f"{value:.2g}"

@@ -18,6 +18,7 @@ from simclic.report.cell_keys import PRINTED_ROWS, Cells, Key, read_printed_cell
 from simclic.report.noise import Measured, compute_difference, format_p
 from simclic.report.results import Results, keep_comparable
 from simclic.store.run_files import DIVERGED
+from simclic.text import format_signed
 
 DASH = "–"
 
@@ -245,10 +246,9 @@ def _build_difference_rows(our_rows: Sequence[Row], paper: Sequence[Row]) -> lis
     printed, rows = {row.label: row for row in paper}, []
     for row in our_rows:
         theirs = printed.get(PRINTED_ROWS.get(row.label, row.label))
-        pairs = zip(row.cells, theirs.cells, strict=True) if theirs else ()
-        points = [ours.value - round(cell.value, 2) for ours, cell in pairs]
+        points = [a.value - round(b.value, 2) for a, b in zip(row.cells, theirs.cells, strict=True)] if theirs else []
         if any(map(math.isfinite, points)):
-            rows.append(Row(row.label, [Cell(f"{v:+.2f}") if math.isfinite(v) else Cell() for v in points]))
+            rows.append(Row(row.label, [Cell(format_signed(v)) if math.isfinite(v) else Cell() for v in points]))
     return rows
 
 

@@ -74,7 +74,7 @@ def _format_lost_share(row: Row, model: str, working: str) -> str:
         return f"{errors}: the working model learned nothing that could be lost"
     share = 1 - (_chance_error(row) - row[model].value) / learned
     error = weigh_errors((1, row[model]), (share - 1, row[working])).error / learned  # to first order
-    return f"{errors}: {100 * share:.1f} ± {100 * error:.1f} % of what was learned is lost"
+    return f"{errors}: {100 * share:z.1f} ± {100 * error:.1f} % of what was learned is lost"
 
 
 def claim_better(table: str, first: str, second: str) -> Judge:
@@ -82,7 +82,8 @@ def claim_better(table: str, first: str, second: str) -> Judge:
 
     def judge(row: Row) -> Judgement:
         d = subtract_errors(row[first], row[second])
-        return Judgement(judge_below_zero(d), (f"{first} vs {second}, linear evaluation: {format_difference(d)}",))
+        errors = f"{first} {row[first].value:.2f} vs {second} {row[second].value:.2f}"
+        return Judgement(judge_below_zero(d), (f"{errors}, linear evaluation: {format_difference(d)}",))
 
     return lambda cells, printed: judge_each(cells, table, ["linear"], judge)
 

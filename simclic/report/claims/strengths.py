@@ -42,7 +42,7 @@ def _judge_finetuned_below(linear: Row, tuned: Row) -> Judgement:
     if not taus:
         raise Missing("needs one tau of Figure 4 both linear and fine-tuned")
     apart = {tau: subtract_errors(tuned[tau], linear[tau]) for tau in taus}
-    lines = ", ".join(f"{tau:g}: {apart[tau].points:+.2f} ± {apart[tau].error:.2f}" for tau in taus)
+    lines = ", ".join(f"{tau:g}: {apart[tau].format_points()}" for tau in taus)
     return Judgement(
         combine_verdicts(map(judge_below_zero, apart.values())), (f"Fine-tuning vs linear evaluation at tau {lines}",)
     )
@@ -172,7 +172,7 @@ def _judge_gap(linear: Row, tuned: Row) -> Judgement:
         raise Missing(f"needs p beyond {PEAK}")
     near, far = subtract_errors(linear[peak], tuned[peak]), subtract_errors(linear[last], tuned[last])
     d = weigh_errors((1, linear[peak]), (-1, tuned[peak]), (-1, linear[last]), (1, tuned[last]))
-    gaps = f"{peak:g}: {near.points:+.2f} ± {near.error:.2f}, at {last:g}: {far.points:+.2f} ± {far.error:.2f}"
+    gaps = f"{peak:g}: {near.format_points()}, at {last:g}: {far.format_points()}"
     return Judgement(
         judge_below_zero(d), (f"Linear evaluation minus fine-tuning at p {gaps}; first gap vs second: {format_difference(d)}",)
     )

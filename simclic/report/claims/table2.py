@@ -115,9 +115,8 @@ def judge_lead_counts(cells: Cells, printed: Cells) -> Judgement:
             possible = sum(s.can_be(rank) for s in standings)
             verdicts.append("holds" if actual == count else "undecided" if sure <= count <= possible else "fails")
             place = "best" if rank == 1 else "second"
-            lines.append(
-                f"{method}: {place} on {actual} of {len(standings)}, certain within noise on {sure}, possible on {possible}"
-            )
+            counts = f"{actual} of {len(standings)} data sets, clearly so on {sure}, possibly so on {possible}"
+            lines.append(f"{method}: {place} on {counts}")
     if borrowed := sum(name not in own for (own, _), among in zip(places, table, strict=True) for name in among):
         lines.append(f"{borrowed} of {sum(map(len, table))} errors are the printed ones")
     return Judgement(combine_verdicts(verdicts), tuple(lines))

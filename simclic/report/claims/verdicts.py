@@ -175,7 +175,7 @@ def format_difference(d: Difference, times: int = 1) -> str:
     p = min(d.p * times, 1.0)  # nan stays nan
     corrected = f", corrected for {times} comparisons" if times > 1 else ""
     outcome = "no difference detected" if not p < LEVEL else "clearly lower" if d.points < 0 else "clearly higher"
-    return f"{d.points:+.2f} ± {d.error:.2f} (p {'' if p < 0.001 else '= '}{format_p(p)}{corrected}): {outcome}"
+    return f"{d.format_points()} (p {'' if p < 0.001 else '= '}{format_p(p)}{corrected}): {outcome}"
 
 
 def name_exhibit(exhibit: str) -> str:
