@@ -12,6 +12,7 @@ from layouts import fill, write
 
 from simclic import InputError, Run, data
 from simclic.data import folder
+from simclic.schedule.submit import Submitted
 
 
 def test_one_folder_is_split_60_20_20_in_each_class(tmp_path):
@@ -284,6 +285,23 @@ def test_two_folders_of_one_name_are_run_planned_and_reported_apart(tmp_path, ca
     for path in (tmp_path / "birds").rglob("*.jpg"):
         path.unlink()
     assert told(capsys, "report", "table2.py")[0] == 0  # a report needs no data
+
+
+def test_a_layout_that_is_not_understood_stops_no_other_and_submit_says_what_is_not_used(tmp_path, capsys, monkeypatch):
+    fill(tmp_path / "birds")
+    (tmp_path / "birds/wren/1.heic").touch()
+    touch(tmp_path / "more/birds", "Train/wren/1.jpg", "holdout/wren/2.jpg")
+    (tmp_path / "table2.py").write_text(EXHIBIT)
+    (tmp_path / "local.toml").write_text('cluster = "local"\n')
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    monkeypatch.setattr("simclic.schedule.submit.submit_jobs", lambda jobs, *_: asked.extend(jobs) or Submitted())
+    code, out, err = told(capsys, "submit", "table2.py", "--on", "local.toml")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "more/birds: 'Train' is train, but 'holdout' is not" in err
+    assert "note: birds: a file is not used (.heic 1), the first is wren/1.heic\n" in out
+    assert {job.run.dataset for job in asked} == {"./birds"}
+    assert "'holdout' is not" in told(capsys, "plan", "table2.py")[1]
 
 
 def test_a_broken_image_fails_its_runs_before_any_training(tmp_path, capsys, monkeypatch):

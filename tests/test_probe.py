@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from layouts import fill
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -94,6 +95,19 @@ def test_a_name_may_hold_anything(place, capfd):
     (place / "w.pth").rename(place / "a$_$[red]b.pth")
     assert main(words("a$_$[red]b.pth")) == 0
     assert "Digits: a$_$[red]b.pth, linear evaluation" in capfd.readouterr().out
+
+
+def test_what_is_not_used_of_a_folder_and_not_reported_is_said(place, capfd):
+    for part in ("train", "val"):
+        fill(place / "birds" / part, 4)
+    (place / "birds/notes.txt").touch()
+    told = "note: birds: no test images; the error reported is that on val, on which settings are chosen"
+    assert main(words(dataset="./birds", split="paper")) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert told in lines
+    assert "note: birds: a file is not used (.txt 1), the first is notes.txt" in lines
+    assert main(words(dataset="./birds")) == 1
+    assert "birds: there is no test, so that the split ericsson has no error to report; add one" in capfd.readouterr().err
 
 
 def test_weights_that_do_not_fit_are_one_line(place, capfd):
