@@ -93,7 +93,7 @@ def trained(finished, tmp_path_factory):
                 runs,
                 Path("data"),
             )
-            TaskReport(begun.find_task("all-0", 0)).write_end("ended")
+            TaskReport(begun.find_task("all-0", 0)).write_state("ended")
         age(Path("runs"))
     return place
 

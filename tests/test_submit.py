@@ -22,8 +22,7 @@ from simclic.files import read_json
 from simclic.schedule import processes as launch
 from simclic.schedule import records, snapshot, task
 from simclic.schedule.profile import parse_profile
-from simclic.schedule.state import Queue, job_state
-from simclic.schedule.status import read_states
+from simclic.schedule.state import Queue, job_state, read_states
 from simclic.schedule.submit import Submitted, choose_jobs, forget_failures
 from simclic.schedule.task_arrays import Array
 from simclic.schedule.work import WorkerOptions

@@ -13,8 +13,7 @@ from simclic.text import format_seconds
 if TYPE_CHECKING:
     from rich.console import Console, Group
 
-    from simclic.schedule.state import State
-    from simclic.schedule.status import States
+    from simclic.schedule.state import State, States
 
 WATCH_SECONDS = 5  # seconds between updates
 MAX_LINES = 12  # of one state
@@ -44,7 +43,7 @@ def print_status(arguments: argparse.Namespace) -> int:
     """Print the state of all jobs. Return 1 if any job failed."""
     from rich.console import Console
 
-    from simclic.schedule.status import read_states
+    from simclic.schedule.state import read_states
 
     suites, console = [load(path) for path in arguments.exhibits], Console()
     if arguments.retry_failed:
@@ -67,7 +66,7 @@ def _watch_status(console: "Console", arguments: argparse.Namespace, states: "St
 
     from rich.live import Live
 
-    from simclic.schedule.status import read_states
+    from simclic.schedule.state import read_states
 
     suites, shown = [load(path) for path in arguments.exhibits], None
     with Live(draw_status(states), console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
@@ -139,7 +138,7 @@ def draw_status(states: "States") -> "Group":
 def _counts_table(states: "States") -> object:
     from rich.table import Table
 
-    from simclic.schedule.status import SHOWN
+    from simclic.schedule.state import SHOWN
 
     total = states.count_states(states.jobs)
     words = [word for word in SHOWN if total[word] or word in ("done", "missing")]

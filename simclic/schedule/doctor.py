@@ -84,7 +84,7 @@ def check_cluster(
     questions = {s: partial(_machine_json, runs.absolute(), root.absolute(), datasets, profile.gpus(s)) for s in titles}
     for stage, answer in ask_nodes(profile, runs, "doctor", questions, wait, say).items():
         findings += [
-            replace(f, what=f"{titles[stage]}: {f.what}") for f in (Finding(**f) for f in answer.content.get("found", ()))
+            replace(f, what=f"{titles[stage]}: {f.what}") for f in (Finding(**f) for f in answer.content.get("findings", ()))
         ]
         if answer.problem:
             text = f"{answer.problem}: {answer.queued}" if answer.queued else answer.problem
@@ -93,4 +93,4 @@ def check_cluster(
 
 
 def _machine_json(runs: Path, root: Path, datasets: list[str], gpus: int) -> dict[str, Any]:
-    return {"found": [vars(finding) for finding in check_machine(runs, root, datasets, gpus)]}
+    return {"findings": [vars(finding) for finding in check_machine(runs, root, datasets, gpus)]}

@@ -6,13 +6,15 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from simclic import slurm
-from simclic.experiment import Job, JobState, Protocol, Run
+from simclic import data, slurm
+from simclic.experiment import Job, JobState, Protocol, Run, Suite
 from simclic.files import Broken
 from simclic.schedule import records
 from simclic.schedule.records import LOCAL, Task
 from simclic.store.claim import find_owner
 from simclic.store.run_folder import RunFolder
+
+SHOWN = ("done", "running", "queued", "waiting", "failed", "stopped", "unknown", "missing")  # a broken result counts as failed
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,39 @@ def job_states(jobs: Iterable[Job], runs: Path, queue: "Queue | None" = None, ve
             states[job.encoder] = job_state(job.encoder, runs, queue, needed=job.encoder in needed)
         states[job] = state
     return states
+
+
+@dataclass
+class States:
+    """The states of all jobs of some exhibits. lines: (exhibit, stage) -> its jobs, including those of earlier lines. silent:
+    the questions that Slurm did not answer."""
+
+    lines: dict[tuple[str, str], list[Job]] = field(default_factory=dict)
+    jobs: dict[Job, State] = field(default_factory=dict)
+    silent: list[str] = field(default_factory=list)
+
+    def count_states(self, jobs: Iterable[Job]) -> dict[str, int]:
+        """Return the number of jobs in each state of SHOWN."""
+        counts = dict.fromkeys(SHOWN, 0)
+        for job in jobs:
+            counts[self.jobs[job].status_word] += 1
+        return counts
+
+
+def read_states(suites: Iterable[Suite], runs: Path, root: Path) -> States:
+    """Return the state of every job. root: folder of the data sets. Raise InputError for a run.json of another Run."""
+    lines = dict[tuple[str, str], dict[Job, None]]()
+    for suite in suites:
+        for exhibit in suite.exhibits:
+            for job in (job for result in exhibit.jobs for job in (result.encoder, result)):
+                lines.setdefault((f"{suite.name} {exhibit.name}".strip(), job.stage), {})[job] = None
+    jobs = dict.fromkeys(job for line in lines.values() for job in line)
+    queue = Queue(runs, jobs)
+    states = job_states((job for job in jobs if job.protocol), runs, queue, verify=False)  # the report verifies; this is quick
+    missing = [job for job, state in states.items() if state.state == JobState.MISSING]
+    absent = {name: data.explain_missing(name, root) for name in dict.fromkeys(job.run.dataset for job in missing)}
+    states |= {job: replace(states[job], reason=absent[job.run.dataset]) for job in missing}
+    return States({place: list(line) for place, line in lines.items()}, states, queue.silent)
 
 
 class Queue:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -74,24 +74,24 @@ def _run_jobs(task: Task, stopped: list[int]) -> int:
         print(f"{name}: {trace}", file=sys.stderr)
     if outcome.signal:
         return _stop_or_requeue(outcome.signal, report, runs, jobs)
-    report.write_end("ended", outcome)
+    report.write_state("ended", outcome)
     return UNFINISHED if outcome.busy else 0
 
 
 def _stop_or_requeue(number: int, report: "TaskReport", runs: Path, jobs: list[Job]) -> int:
     """Requeue the job if Slurm stops it for a time limit or a preemption; a cancelled job stays stopped. All is saved by now."""
     if number != signal.SIGUSR2:
-        report.write_end("stopped", why=f"stopped by {signal.Signals(number).name}, as scancel does")
+        report.write_state("stopped", why=f"stopped by {signal.Signals(number).name}, as scancel does")
         return UNFINISHED
     if why := report.why_give_up():
         report.give_up(runs, jobs, why)
         return 1
     try:
-        report.write_end("requeued", why="saved before a time limit or a preemption")
+        report.write_state("requeued", why="saved before a time limit or a preemption")
         slurm.requeue_this_job()
     except slurm.Silent as e:
         print(f"error: could not be requeued ({e}); its work is saved: submit again", file=sys.stderr)
-        report.write_end("stopped", why=f"saved, but could not be requeued ({e}); submit again")
+        report.write_state("stopped", why=f"saved, but could not be requeued ({e}); submit again")
     return UNFINISHED
 
 
@@ -110,13 +110,8 @@ class TaskReport:
         """Write the progress of each process, every few seconds."""
         if time.monotonic() - self.last > REPORT_SECONDS:
             self.last = time.monotonic()
-            self._write_state(
-                "running", outcome, {p.run.name: {"share": p.share, "note": p.note, "left": p.seconds_left} for p in running}
-            )
-
-    def write_end(self, word: str, outcome: Outcome | None = None, why: str = "") -> None:
-        """Write how the task ended."""
-        self._write_state(word, outcome or Outcome(), {}, why)
+            jobs = {p.run.name: {"share": p.share, "note": p.note, "left": p.seconds_left} for p in running}
+            self.write_state("running", outcome, jobs=jobs)
 
     def why_give_up(self) -> str:
         """Return why the task should not be requeued, or "". It gives up after as many time limits as the profile allows, or two
@@ -139,9 +134,13 @@ class TaskReport:
         unfinished = [job for job in jobs if job_state(job, runs, verify=False).state != JobState.DONE]
         for group in group_by_run(unfinished):
             fail_jobs(group, runs, why)
-        self.write_end("failed", why=why)
+        self.write_state("failed", why=why)
 
-    def _write_state(self, word: str, outcome: Outcome, jobs: dict[str, Any], why: str = "") -> None:
+    def write_state(
+        self, word: str, outcome: Outcome | None = None, why: str = "", jobs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write the state of the task. jobs: the progress of each running Run."""
+        outcome = outcome or Outcome()
         report = {
             "word": word, "why": why, "job": slurm.current_job(), "restarts": slurm.count_restarts(), "node": os.uname().nodename,
             "seconds": time.monotonic() - self.began, "timeouts": self.timeouts, "fruitless": self.fruitless,
