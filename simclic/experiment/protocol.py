@@ -23,7 +23,7 @@ class Linear(Spec):
 
     # fmt: off
     solver: str = knob(
-        "converged", "solved to `tolerance`, or scikit-learn's L-BFGS as the source of the baselines' stored rows ran it",
+        "converged", "solved to `tolerance`, or L-BFGS as the source of the baselines' stored rows ran it",
         choices=("converged", "as-published"), question="Where the linear probe's solver stops", paper="“L-BFGS”",
         why="at a proven share of the minimum, so that a number does not depend on where a solver happened to stop; "
         "“as-published” stops after 100 iterations, as the source of the stored rows does", also=("tolerance",),
