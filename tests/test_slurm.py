@@ -498,5 +498,5 @@ def test_a_node_is_measured_and_prices_the_plan(here):
     assert not list((here / "runs/.launches").glob("calibrate-*"))
     node("drain")
     told = simclic("calibrate", "small.py", "--on", "profile.toml", "--wait", "3", code=2)
-    assert re.fullmatch(r"(?s).*error: job \d+ has not answered in 3 s; give it more with --wait SECONDS\n", told)
+    assert re.fullmatch(r"(?s).*error: job \d+ has not answered in 3 s; wait longer with --wait SECONDS\n", told)
     node("resume")

@@ -131,7 +131,7 @@ def draw_status(states: "States") -> "Group":
         "failed": "to try failed jobs again: simclic status ... --retry-failed",
     }
     parts += [Text(f"\n{hint}") for word, hint in hints.items() if any(job.status_word == word for job in jobs)]
-    parts += [Text(f"\nnot known: {text}", style="yellow") for text in states.silent]
+    parts += [Text(f"\nunknown: {text}", style="yellow") for text in states.silent]
     return Group(*parts)  # type: ignore[arg-type]
 
 

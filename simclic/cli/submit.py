@@ -46,14 +46,14 @@ def submit_exhibits(arguments: argparse.Namespace, retry: bool = False) -> int:
     if result.queued:
         lines.append(f"{result.queued:,} jobs wait or run already")
     if result.later:
-        lines.append(f"{result.later:,} jobs wait for encoders that are made elsewhere: submit again once those are there")
+        lines.append(f"{result.later:,} jobs need encoders that another launch trains: submit again when these are done")
     if result.failed and not retry:
         lines.append(f"{result.failed:,} jobs failed before, or wait for one that did: simclic status ... --retry-failed")
     if result.refused:
         task_count = sum(len(array.tasks) for array in result.not_submitted)
         print_errors([f"Slurm refused: {result.refused}; {task_count:,} tasks are left: submit again once that is mended"])
     if result.arrays:
-        lines.append(f"submitted; how it goes: simclic status {' '.join(map(str, arguments.exhibits))}")
+        lines.append(f"submitted; to see the progress: simclic status {' '.join(map(str, arguments.exhibits))}")
     elif not result.refused:
         done = not (result.queued or result.failed or result.later or problems or retry)
         lines.append("nothing to submit" + (": every result is there" if done else ""))

@@ -86,7 +86,7 @@ def _write_answer(path: Path, code: Path, cwd: Path, question: Question) -> None
 
 def _late_answer(job: slurm.Job, seconds: float) -> Answer:
     never = job.reason.startswith("Partition") or job.reason in ("BadConstraints", "InvalidAccount", "InvalidQOS")
-    problem, way = f"job {job.id} has not answered in {seconds:.0f} s", "give it more with --wait SECONDS"
+    problem, way = f"job {job.id} has not answered in {seconds:.0f} s", "wait longer with --wait SECONDS"
     return Answer(job.id, problem=problem, way=way, queued=f"{job.state} {job.reason}", final=never)
 
 

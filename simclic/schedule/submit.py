@@ -27,13 +27,13 @@ from simclic.store.run_folder import RunFolder
 class Submitted:
     """The jobs that were submitted, and those that were not, with the reason."""
 
-    arrays: list[tuple[Array, str]] = field(default_factory=list)  # with Slurm's number
-    queued: int = 0  # jobs that were in the queue already
-    failed: int = 0  # jobs that failed before and are left alone, with all that waits for them
-    later: int = 0  # results of encoders that are made elsewhere: on this machine, or by Slurm
+    arrays: list[tuple[Array, str]] = field(default_factory=list)  # with the Slurm id
+    queued: int = 0  # jobs that are in the queue already
+    failed: int = 0  # jobs that failed before, and those that wait for them; not submitted
+    later: int = 0  # results whose encoders another launch trains
     folder: Path | None = None
-    refused: str = ""  # Slurm's complaint
-    not_submitted: list[Array] = field(default_factory=list)  # what that kept out
+    refused: str = ""  # the error message of sbatch
+    not_submitted: list[Array] = field(default_factory=list)  # the arrays that Slurm did not take
 
 
 def submit_jobs(jobs: list[Job], profile: Profile, runs: Path, root: Path, retry: bool = False) -> Submitted:

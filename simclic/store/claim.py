@@ -89,7 +89,7 @@ def _remove_stale_claim(path: Path, mine: dict[str, Any]) -> None:
         away = "" if holder["host"] == mine["host"] else f"; if that machine is gone, delete {path}"
         raise Busy(f"{path.parent}: {_format_holder(holder)} is at work on it{away}")
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    with suppress(FileNotFoundError):  # somebody else removed it
+    with suppress(FileNotFoundError):  # another process removed it
         os.rename(path, aside)
         if (taken := _read_claim(aside)) and taken["nonce"] != holder["nonce"]:
             with suppress(FileExistsError):
@@ -101,7 +101,7 @@ def _remove_stale_claim(path: Path, mine: dict[str, Any]) -> None:
 
 def _format_holder(holder: dict[str, Any] | None) -> str:
     if holder is None:
-        return "nobody known"
+        return "an unknown process"
     return f"process {holder['pid']} on {holder['host']}" + (f" (job {holder['job']})" if holder.get("job") else "")
 
 
