@@ -18,6 +18,7 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resiz
 
 from simclic import InputError, data
 from simclic.data import decoded, manifest
+from simclic.schedule.data_digest import current_digest
 
 SIMCLIC = [sys.executable, "-m", "simclic"]
 
@@ -155,6 +156,53 @@ def test_what_is_remembered_is_no_more_than_a_help(birds, tmp_path):
     for content in ("[[1, 2", "[3]", ""):
         note.write_text(content)
         assert data.load(str(birds), "ericsson", tmp_path, 16).digest == digest
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_of_ones_own_stand_upright_in_every_format(tmp_path, form, orientation):
+    """Stored in each of the eight ways of the EXIF standard, an image is read as it looks, whole and decoded."""
+    upright = np.zeros((30, 40, 3), np.uint8)
+    upright[:10, :5] = 200  # a light corner, top left
+    stored = {
+        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.swapaxes(0, 1),
+        6: np.rot90(upright, 1), 7: upright[::-1, ::-1].swapaxes(0, 1), 8: np.rot90(upright, -1),
+    }[orientation]  # fmt: skip
+    exif, path = Image.Exif(), tmp_path / "x"
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, form, exif=exif, **({"quality": 100} if form != "TIFF" else {}))
+    assert np.abs(decoded.decode_whole(path, upright=True).astype(int) - upright).max() < 60
+    file = decoded.read_image_file(path, size=30, upright=True)
+    assert np.abs(file.pixels.transpose(1, 2, 0).astype(int) - upright[:, 5:35]).max() < 60
+    assert file.sha256.endswith(" upright") == file.turned == (orientation > 1 and form != "TIFF")  # Pillow turns a TIFF itself
+    assert decoded.read_image_file(path, decode=False, upright=True).sha256 == file.sha256
+    plain = decoded.read_image_file(path)  # as the cited baselines read the published data sets
+    assert (plain.sha256, plain.turned) == (file.sha256.removesuffix(" upright"), file.turned)
+    if form != "TIFF":
+        assert np.abs(decoded.decode_whole(path, upright=False).astype(int) - stored).max() < 60
+
+
+def test_images_that_are_turned_are_other_data_and_counted(birds, eleven, tmp_path, capsys):
+    home = eleven / "food-101/images/ramen"
+    for path in (birds / "heron/3.jpg", birds / "wren/4.jpg", home / "train0.jpg"):
+        with Image.open(path) as image:
+            exif = image.getexif()
+            exif[0x0112] = 6
+            image.save(path, exif=exif, quality="keep")
+    turned = data.load(str(birds), "ericsson", tmp_path, 16)
+    assert turned.upright
+    assert current_digest(str(birds), "ericsson", tmp_path) == (turned.digest, "")
+    with Image.open(birds / "heron/3.jpg") as image:
+        height_width = image.height, image.width
+    (place,) = [i for i, path in enumerate(turned.files) if path.endswith("heron/3.jpg")]
+    assert decoded.decode_whole(turned.files[place], turned.upright).shape[:2] == height_width[::-1]
+    assert "2 images with an EXIF orientation, turned upright" in told(capsys, "data", "check", birds, "--data", tmp_path)[1]
+    assert (
+        "1 image with an EXIF orientation, not turned upright, as in the cited baselines"
+        in (told(capsys, "data", "check", "food", "--data", eleven)[1])
+    )
+    made = data.load("food", "ericsson", eleven, 16)
+    assert not made.upright
 
 
 def test_a_decoded_file_that_is_cut_short_is_one_line(birds, tmp_path):

@@ -145,4 +145,5 @@ def load(
     where = Splits(*(np.searchsorted(used, part) for part in (splits.train, splits.val, splits.test)))
     place = str(listing.base)
     whole = () if listing.holders else tuple(f"{place}/{listing.paths[i]}" for i in used.tolist())
-    return Dataset(known, images, labels, where, manifest.digest(listing, splits, sums), whole, listing.classes, tuple(remarks))
+    digest = manifest.digest(listing, splits, sums)
+    return Dataset(known, images, labels, where, digest, whole, listing.classes, tuple(remarks), listing.upright)

@@ -96,12 +96,13 @@ def _read_files(
     """Read and decode every file on all cores; digests under the split rules, only if all are whole."""
     paths = listing.holders or listing.paths
     decode, sums, entries = not listing.holders, dict[str, str](), dict[str, tuple[manifest.Stamp, str]]()
-    modes, problems = Counter[str](), dict[Path, str]()
-    for n, file in enumerate(in_order(lambda p: read_image_file(listing.base / p, decode), paths), 1):
+    modes, problems, turned = Counter[str](), dict[Path, str](), 0
+    for n, file in enumerate(in_order(lambda p: read_image_file(listing.base / p, decode, upright=listing.upright), paths), 1):
         if file.problem:
             problems[listing.base / paths[n - 1]] = file.problem
         else:
             modes[file.mode] += 1
+            turned += file.turned
             sums[paths[n - 1]], entries[paths[n - 1]] = file.sha256, (file.stamp, file.sha256)
         tell(n / len(paths), f"{checked.title}: {n:,} of {len(paths):,} files")
     checked.problems += join_missing(problems)
@@ -109,6 +110,9 @@ def _read_files(
     checked.modes = {mode: count for mode, count in modes.items() if mode not in ("", "RGB")}
     for mode, count in sorted(checked.modes.items()):
         checked.remarks.append(f"{count:,} image{'s' * (count > 1)} of mode {mode}, turned into RGB")
+    if turned:
+        what = "turned upright" if listing.upright else "not turned upright, as in the cited baselines"
+        checked.remarks.append(f"{turned:,} image{'s' * (turned > 1)} with an EXIF orientation, {what}")
     if len(sums) == len(paths):
         for rule in rules:
             splits = divide(listing, rule, known.rule, known.per_class)

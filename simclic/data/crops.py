@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from simclic.data import Dataset
-from simclic.data.decoded import decode_whole, in_order, keep_in_flight, read_extent
+from simclic.data.decoded import count_pixels, decode_whole, in_order, keep_in_flight
 from simclic.data.images import AHEAD, Images, map_images
 from simclic.progress import Tell
 
@@ -31,11 +32,11 @@ class Crops:
 
     def __init__(self, dataset: Dataset, images: Images, index: np.ndarray, room: float, tell: Tell = lambda share, note: None):
         self.images, self.files, self.kept = images, dataset.files, dict[int, Tensor]()
-        self.stored = map_images(dataset.images)
+        self.stored, self.decode = map_images(dataset.images), partial(decode_whole, upright=dataset.upright)
         if self.files:
             paths = [self.files[i] for i in index]
-            if 3 * sum(height * width for height, width in in_order(read_extent, paths)) <= room:
-                for n, (i, pixels) in enumerate(zip(index.tolist(), in_order(decode_whole, paths), strict=True), 1):
+            if 3 * sum(in_order(count_pixels, paths)) <= room:
+                for n, (i, pixels) in enumerate(zip(index.tolist(), in_order(self.decode, paths), strict=True), 1):
                     self.kept[i] = torch.from_numpy(pixels)
                     tell(n / len(index), f"decoding {n:,} of {len(index):,} whole images")
 
@@ -82,7 +83,7 @@ class Crops:
         """Return a whole image: (3, H, W) uint8."""
         if not self.files:
             return self.stored[i]
-        pixels = self.kept[i] if self.kept else torch.from_numpy(decode_whole(self.files[i]))
+        pixels = self.kept[i] if self.kept else torch.from_numpy(self.decode(self.files[i]))
         return pixels.permute(2, 0, 1)
 
 

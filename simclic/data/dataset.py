@@ -68,7 +68,7 @@ class Dataset:
     images: (N, 3, H, W) uint8. labels: (N,) int64 in [0, classes); (N, classes) with several per image, 1 shown, 0 not shown,
     -1 not to be judged. digest: sixteen hex digits; numbers with different digests are not comparable. files: (N,) where each
     image lies whole, nothing if `images` are all there is of them. names: (classes,) of the classes, nothing if they are numbers.
-    remarks: what is worth knowing about a folder of images, a line each.
+    remarks: what is worth knowing about a folder of images, a line each. upright: as in Listing.
     """
 
     facts: Facts
@@ -79,3 +79,4 @@ class Dataset:
     files: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    upright: bool = False

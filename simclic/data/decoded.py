@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from simclic import files
 from simclic.data import manifest
@@ -39,47 +39,80 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # what turns an image upright, by its EXIF orientation  # fmt: skip
+
+
 class ImageFile(NamedTuple):
-    """What one file is: stamp and SHA-256 of its bytes, the image's mode, its pixels if asked for, or what is wrong with it."""
+    """What one file is: stamp and SHA-256 of its bytes, the image's mode, its pixels if asked for, or what is wrong with it.
+
+    turned: whether its EXIF orientation says that it lies on its side or head. The SHA-256 of an image that is turned upright
+    ends with manifest.TURNED.
+    """
 
     stamp: manifest.Stamp
     sha256: str
     mode: str = ""
     pixels: np.ndarray | None = None
     problem: str = ""
+    turned: bool = False
 
 
-def read_image_file(path: Path, decode: bool = True, size: int | None = None) -> ImageFile:
-    """Read a file once: its digest, whether all of it decodes, and with `size` its pixels, (3, size, size) uint8."""
+def read_image_file(path: Path, decode: bool = True, size: int | None = None, upright: bool = False) -> ImageFile:
+    """Read a file once: its digest, whether all of it decodes, and with `size` its pixels, (3, size, size) uint8.
+
+    upright: as in Listing.
+    """
     try:
         stamp, content = manifest.stamp(path), path.read_bytes()  # in this order: what changes in between is read again
     except OSError as e:
         return ImageFile(manifest.UNKNOWN, "", problem=f"{path}{MISSING if e.errno == errno.ENOENT else f': {e.strerror}'}")
     seen = ImageFile(stamp, hashlib.sha256(content).hexdigest())
-    if not decode:
+    if not decode and not upright:
         return seen
     try:
         with Image.open(io.BytesIO(content)) as image:
+            turn = _find_turn(image) if upright or size is None else None
+            seen = seen._replace(turned=turn is not None, sha256=seen.sha256 + manifest.TURNED * (upright and turn is not None))
+            if not decode:
+                return seen
             image.load()
             if image.format == "JPEG" and _cut_short(content):
                 return seen._replace(problem=f"{path}: cannot be decoded (zeros in place of its end)")
             if image.mode not in MODES:
                 return seen._replace(mode=image.mode, problem=f"{path}: has mode {image.mode}, not 8 bits a channel")
-            return seen._replace(mode=image.mode, pixels=None if size is None else resize_and_crop(image, size))
+            return seen._replace(mode=image.mode, pixels=None if size is None else resize_and_crop(_turn(image, upright), size))
     except UNDECODABLE as e:
         return seen._replace(problem=f"{path}: cannot be decoded ({_why(e)})")
 
 
-def decode_whole(path: Path | str) -> np.ndarray:
+def decode_whole(path: Path | str, upright: bool) -> np.ndarray:
     """Return the whole image as RGB, a writable (H, W, 3) uint8 array. Raise InputError if it cannot be decoded."""
     with _explain_decode_errors(path), Image.open(path) as image:
-        return np.array(image.convert("RGB"))
+        return np.array(_turn(image, upright).convert("RGB"))
 
 
-def read_extent(path: Path | str) -> tuple[int, int]:
-    """Return height and width of an image from its header. Raise InputError if it has none."""
+def count_pixels(path: Path | str) -> int:
+    """Return height times width of an image, from its header. Raise InputError if it has none."""
     with _explain_decode_errors(path), Image.open(path) as image:
-        return image.height, image.width
+        return image.height * image.width
+
+
+def _find_turn(image: Image.Image) -> Image.Transpose | None:
+    """Return what turns an image upright; None if it is, if Pillow does it (TIFF), or if its EXIF data cannot be read."""
+    if image.format == "TIFF":
+        return None
+    try:
+        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except UNDECODABLE:
+        return None
+
+
+def _turn(image: Image.Image, upright: bool) -> Image.Image:
+    turn = _find_turn(image) if upright else None
+    return image if turn is None else image.transpose(turn)
 
 
 @contextlib.contextmanager
@@ -130,11 +163,15 @@ class Selection:
         """The files that the images come from, below listing.base."""
         return self.listing.holders or tuple(self.listing.paths[i] for i in self.used.tolist())
 
+    def read(self, path: str, **options: Any) -> ImageFile:
+        """Return read_image_file of one of the sources."""
+        return read_image_file(self.listing.base / path, upright=self.listing.upright, **options)
+
     def read_images(self) -> Iterator[ImageFile]:
         """Every image in turn, decoded."""
         if self.listing.pixels is not None:
             return (ImageFile(manifest.UNKNOWN, "", pixels=self.listing.pixels[i]) for i in self.used)
-        return in_order(lambda path: read_image_file(self.listing.base / path, size=self.size), self.sources)
+        return in_order(lambda path: self.read(path, size=self.size), self.sources)
 
     def path(self, sums: manifest.Sums) -> Path:
         """The decoded file: named by what it was made from and how."""
@@ -152,10 +189,10 @@ def images(chosen: Selection, tell: Tell) -> tuple[np.ndarray, manifest.Sums]:
     Decodes them if that has not been done; jobs that do so at once do not hurt each other. Raises InputError with a line for
     every file that is missing or cannot be decoded.
     """
-    base, sums = chosen.listing.base, manifest.unchanged(chosen.name, chosen.root, chosen.listing.base, chosen.sources)
+    sums = manifest.unchanged(chosen.name, chosen.root, chosen.listing.base, chosen.sources)
     unknown = [path for path in chosen.sources if path not in sums]
     if unknown and (chosen.listing.holders or list_decoded(chosen.name, chosen.root, chosen.size)):
-        looks = in_order(lambda path: read_image_file(base / path, decode=False), unknown)  # copied, perhaps: reading is cheap
+        looks = in_order(lambda path: chosen.read(path, decode=False), unknown)  # copied, perhaps: reading is cheap
         sums |= _remember_digests(chosen, dict(zip(unknown, looks, strict=True)))
         unknown = []
     if unknown or not chosen.path(sums).is_file():

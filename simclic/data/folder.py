@@ -87,6 +87,7 @@ def scan(name: str) -> Listing:
     return Listing(
         base, tuple("/".join(names) for names in images), np.array([index[kind] for kind in kinds], dtype=np.int64),
         tuple(map(part, images)), classes, others=others, remarks=_remarks(base, parts, images, stems, depth),
+        upright=True,
     )  # fmt: skip
 
 

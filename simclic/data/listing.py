@@ -16,7 +16,8 @@ class Listing:
     that is not, -1 for one of which only `difficult` objects are shown. parts: (N,) "train", "val" or "test" as the makers
     divide the images, "" where they do not. classes: (K,) names. pixels: (N, 3, H, W) uint8 if the images do not lie in files
     of their own but in `holders`, also below `base`. others: files beside the images that belong to no image;
-    None if the reader did not look. remarks: what is worth knowing about the layout, a line each.
+    None if the reader did not look. remarks: what is worth knowing about the layout, a line each. upright: whether images are
+    turned as their EXIF orientation says; the cited baselines did not turn the published ones.
     """
 
     base: Path
@@ -28,3 +29,4 @@ class Listing:
     holders: tuple[str, ...] = ()
     others: tuple[str, ...] | None = None
     remarks: tuple[str, ...] = ()
+    upright: bool = False

@@ -16,8 +16,9 @@ from simclic.data.listing import Listing
 from simclic.data.splits import Splits
 
 Stamp = tuple[int, ...]  # bytes, inode, nanoseconds at which the content and at which anything of a file last changed
-Sums = dict[str, str]  # path below the data set's base -> SHA-256
+Sums = dict[str, str]  # path below the data set's base -> SHA-256, with TURNED behind it if the image is turned upright
 Known = dict[str, tuple[Stamp, str]]  # path below the data set's base -> stamp, SHA-256
+TURNED = " upright"
 UNKNOWN: Stamp = ()
 TICKS = (20_000_000, 2_000_000_000)  # nanoseconds in which a file can change twice unseen; the second with times in whole seconds
 

@@ -1,11 +1,10 @@
 """The digest of a data set as it is now, as far as it is known without torch and without decoding images."""
 
-import hashlib
 import shlex
 from pathlib import Path
 
 from simclic import data
-from simclic.data import folder, manifest
+from simclic.data import decoded, folder, manifest
 from simclic.data.splits import divide
 from simclic.errors import InputError
 
@@ -39,5 +38,8 @@ def _folder_digest(name: str, split: str, root: Path, check: str) -> tuple[str, 
     new = sorted(used - set(sums))
     if sum((listing.base / path).stat().st_size for path in new) > MAX_READ_BYTES:
         return "", f"{check} ({len(new):,} of {len(used):,} images are new or changed since they were last read)"
-    sums |= {path: hashlib.sha256((listing.base / path).read_bytes()).hexdigest() for path in new}
+    files = {path: decoded.read_image_file(listing.base / path, decode=False, upright=listing.upright) for path in new}
+    if problem := next((file.problem for file in files.values() if file.problem), ""):
+        raise InputError(problem)
+    sums |= {path: file.sha256 for path, file in files.items()}
     return manifest.digest(listing, splits, sums), ""
