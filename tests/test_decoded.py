@@ -17,7 +17,7 @@ from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
 from simclic import InputError, data
-from simclic.data import decoded, manifest
+from simclic.data import decoded, image_file, manifest
 from simclic.schedule.data_digest import current_digest
 
 SIMCLIC = [sys.executable, "-m", "simclic"]
@@ -48,7 +48,7 @@ def test_pixels_equal_the_pil_path_bit_for_bit(tmp_path, size, shape, mode):
     usual = Compose([Resize(size, InterpolationMode.BICUBIC), CenterCrop(size)])
     with Image.open(tmp_path / "x.jpg") as image:
         expected = np.asarray(usual(image.convert("RGB"))).transpose(2, 0, 1)
-    pixels = decoded.read_image_file(tmp_path / "x.jpg", size=size).pixels
+    pixels = image_file.read_image_file(tmp_path / "x.jpg", size=size).pixels
     assert pixels.dtype == np.uint8
     assert pixels.shape == (3, size, size)
     assert (pixels == expected).all()
@@ -112,7 +112,7 @@ def test_a_copy_with_new_times_is_read_but_not_decoded_again(birds, tmp_path, mo
     shutil.copytree(birds, tmp_path / "copy")  # as `cp -a`: with the old times
     shutil.rmtree(birds)
     (tmp_path / "copy").rename(birds)
-    monkeypatch.setattr(decoded, "resize_and_crop", lambda *a: pytest.fail("an image was decoded again"))
+    monkeypatch.setattr(image_file, "resize_and_crop", lambda *a: pytest.fail("an image was decoded again"))
     assert data.load(str(birds), "ericsson", tmp_path, 16).digest == before.digest
     for path in birds.rglob("*.jpg"):
         os.utime(path, (1e9, 1e9))
@@ -171,15 +171,15 @@ def test_images_of_ones_own_stand_upright_in_every_format(tmp_path, form, orient
     exif, path = Image.Exif(), tmp_path / "x"
     exif[0x0112] = orientation
     Image.fromarray(np.ascontiguousarray(stored)).save(path, form, exif=exif, **({"quality": 100} if form != "TIFF" else {}))
-    assert np.abs(decoded.decode_whole(path, upright=True).astype(int) - upright).max() < 60
-    file = decoded.read_image_file(path, size=30, upright=True)
+    assert np.abs(image_file.decode_whole(path, upright=True).astype(int) - upright).max() < 60
+    file = image_file.read_image_file(path, size=30, upright=True)
     assert np.abs(file.pixels.transpose(1, 2, 0).astype(int) - upright[:, 5:35]).max() < 60
     assert file.sha256.endswith(" upright") == file.turned == (orientation > 1 and form != "TIFF")  # Pillow turns a TIFF itself
-    assert decoded.read_image_file(path, decode=False, upright=True).sha256 == file.sha256
-    plain = decoded.read_image_file(path)  # as the cited baselines read the published data sets
+    assert image_file.read_image_file(path, decode=False, upright=True).sha256 == file.sha256
+    plain = image_file.read_image_file(path)  # as the cited baselines read the published data sets
     assert (plain.sha256, plain.turned) == (file.sha256.removesuffix(" upright"), file.turned)
     if form != "TIFF":
-        assert np.abs(decoded.decode_whole(path, upright=False).astype(int) - stored).max() < 60
+        assert np.abs(image_file.decode_whole(path, upright=False).astype(int) - stored).max() < 60
 
 
 def test_images_that_are_turned_are_other_data_and_counted(birds, eleven, tmp_path, capsys):
@@ -195,7 +195,7 @@ def test_images_that_are_turned_are_other_data_and_counted(birds, eleven, tmp_pa
     with Image.open(birds / "heron/3.jpg") as image:
         height_width = image.height, image.width
     (place,) = [i for i, path in enumerate(turned.files) if path.endswith("heron/3.jpg")]
-    assert decoded.decode_whole(turned.files[place], turned.upright).shape[:2] == height_width[::-1]
+    assert image_file.decode_whole(turned.files[place], turned.upright).shape[:2] == height_width[::-1]
     assert "2 images with an EXIF orientation, turned upright" in told(capsys, "data", "check", birds, "--data", tmp_path)[1]
     assert (
         "1 image with an EXIF orientation, not turned upright, as in the cited baselines"
@@ -216,11 +216,11 @@ def test_a_decoded_file_that_is_cut_short_is_one_line(birds, tmp_path):
 def test_a_jpeg_whose_end_is_zeros_is_cut_short(tmp_path):
     write(tmp_path / "x.jpg", size=(200, 150))
     whole = (tmp_path / "x.jpg").read_bytes()
-    assert decoded.read_image_file(tmp_path / "x.jpg").problem == ""
+    assert image_file.read_image_file(tmp_path / "x.jpg").problem == ""
     (tmp_path / "x.jpg").write_bytes(whole[: len(whole) // 2] + bytes(len(whole) // 2))
-    assert "cannot be decoded (" in decoded.read_image_file(tmp_path / "x.jpg").problem
+    assert "cannot be decoded (" in image_file.read_image_file(tmp_path / "x.jpg").problem
     (tmp_path / "x.jpg").write_bytes(whole + bytes(100))  # padded behind its end: harmless
-    assert decoded.read_image_file(tmp_path / "x.jpg").problem == ""
+    assert image_file.read_image_file(tmp_path / "x.jpg").problem == ""
 
 
 def test_a_set_larger_than_memory_can_still_be_mapped(tmp_path):

@@ -167,6 +167,7 @@ def test_the_present_digest_is_what_check_finds_and_nothing_is_written(tmp_path)
 
 def test_data_that_cannot_be_known_cheaply_are_said_to_be_unchecked(tmp_path, monkeypatch, eleven):
     monkeypatch.setattr("simclic.schedule.data_digest.MAX_READ_BYTES", 10)
+    monkeypatch.setattr("simclic.data.manifest.TICKS", (0, 0))
     run, digest = birds(tmp_path)
     write(tmp_path / "birds/wren/birds3.jpg", size=(50, 30))
     (one,), text = why(tmp_path, "noise birds", run)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from simclic.data import SPLITS, compare_with_published, folder, has_test, is_bundled, list_images, load, manifest, title
 from simclic.data.dataset import Facts
-from simclic.data.decoded import in_order, join_missing, list_decoded, read_image_file
+from simclic.data.decoded import in_order, list_decoded
+from simclic.data.image_file import join_missing, read_image_file
 from simclic.data.listing import Listing
 from simclic.data.splits import Splits, divide
 from simclic.errors import InputError

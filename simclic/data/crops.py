@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from simclic.data import Dataset
-from simclic.data.decoded import count_pixels, decode_whole, in_order, keep_in_flight
+from simclic.data.decoded import in_order, keep_in_flight
+from simclic.data.image_file import count_pixels, decode_whole
 from simclic.data.images import AHEAD, Images, map_images
 from simclic.progress import Tell
 

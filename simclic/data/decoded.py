@@ -1,14 +1,12 @@
 """Images decoded once: without augmentation they are constants, so a memory-mapped file replaces decoding for ever after."""
 
 import contextlib
-import errno
 import hashlib
 import io
 import math
 import re
 import shutil
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
 
 from simclic import files
 from simclic.data import manifest
+from simclic.data.image_file import ImageFile, join_missing, read_image_file
 from simclic.data.listing import Listing
 from simclic.errors import InputError
 from simclic.experiment import count_cores
@@ -30,122 +28,10 @@ from simclic.progress import Tell
 from simclic.text import format_bytes
 
 STEPS = "RGB, shorter side resized (bicubic), centre crop"  # part of the key: change it with the code
-MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}  # of 8 bits a channel, which turn into RGB
-UNDECODABLE = (OSError, ValueError, SyntaxError, EOFError, zlib.error, Image.DecompressionBombError, MemoryError)
 
-MISSING = ": is missing"
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
-}  # what turns an image upright, by its EXIF orientation  # fmt: skip
-
-
-class ImageFile(NamedTuple):
-    """What one file is: stamp and SHA-256 of its bytes, the image's mode, its pixels if asked for, or what is wrong with it.
-
-    turned: whether its EXIF orientation says that it lies on its side or head. The SHA-256 of an image that is turned upright
-    ends with manifest.TURNED.
-    """
-
-    stamp: manifest.Stamp
-    sha256: str
-    mode: str = ""
-    pixels: np.ndarray | None = None
-    problem: str = ""
-    turned: bool = False
-
-
-def read_image_file(path: Path, decode: bool = True, size: int | None = None, upright: bool = False) -> ImageFile:
-    """Read a file once: its digest, whether all of it decodes, and with `size` its pixels, (3, size, size) uint8.
-
-    upright: as in Listing.
-    """
-    try:
-        stamp, content = manifest.stamp(path), path.read_bytes()  # in this order: what changes in between is read again
-    except OSError as e:
-        return ImageFile(manifest.UNKNOWN, "", problem=f"{path}{MISSING if e.errno == errno.ENOENT else f': {e.strerror}'}")
-    seen = ImageFile(stamp, hashlib.sha256(content).hexdigest())
-    if not decode and not upright:
-        return seen
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            turn = _find_turn(image) if upright or size is None else None
-            seen = seen._replace(turned=turn is not None, sha256=seen.sha256 + manifest.TURNED * (upright and turn is not None))
-            if not decode:
-                return seen
-            image.load()
-            if image.format == "JPEG" and _cut_short(content):
-                return seen._replace(problem=f"{path}: cannot be decoded (zeros in place of its end)")
-            if image.mode not in MODES:
-                return seen._replace(mode=image.mode, problem=f"{path}: has mode {image.mode}, not 8 bits a channel")
-            return seen._replace(mode=image.mode, pixels=None if size is None else resize_and_crop(_turn(image, upright), size))
-    except UNDECODABLE as e:
-        return seen._replace(problem=f"{path}: cannot be decoded ({_why(e)})")
-
-
-def decode_whole(path: Path | str, upright: bool) -> np.ndarray:
-    """Return the whole image as RGB, a writable (H, W, 3) uint8 array. Raise InputError if it cannot be decoded."""
-    with _explain_decode_errors(path), Image.open(path) as image:
-        return np.array(_turn(image, upright).convert("RGB"))
-
-
-def count_pixels(path: Path | str) -> int:
-    """Return height times width of an image, from its header. Raise InputError if it has none."""
-    with _explain_decode_errors(path), Image.open(path) as image:
-        return image.height * image.width
-
-
-def _find_turn(image: Image.Image) -> Image.Transpose | None:
-    """Return what turns an image upright; None if it is, if Pillow does it (TIFF), or if its EXIF data cannot be read."""
-    if image.format == "TIFF":
-        return None
-    try:
-        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except UNDECODABLE:
-        return None
-
-
-def _turn(image: Image.Image, upright: bool) -> Image.Image:
-    turn = _find_turn(image) if upright else None
-    return image if turn is None else image.transpose(turn)
-
-
-@contextlib.contextmanager
-def _explain_decode_errors(path: Path | str) -> Iterator[None]:
-    """Raise InputError with the path and the reason if PIL cannot decode an image."""
-    try:
-        yield
-    except MemoryError:
-        raise  # no fault of the file's
-    except UNDECODABLE as e:
-        raise InputError(f"{path}: cannot be decoded ({_why(e)}); put it back, or run: simclic data check") from e
-
-
-def _why(e: BaseException) -> str:
-    return "no image" if isinstance(e, UnidentifiedImageError) else str(e) or type(e).__name__
-
-
-def _cut_short(jpeg: bytes) -> bool:
-    """Do zeros stand where a JPEG should end, as after a power cut? libjpeg decodes them as grey and only warns."""
-    return jpeg.endswith(bytes(64)) and jpeg.rfind(b"\xff\xd9") < jpeg.rfind(b"\xff\xda")
-
-
-def resize_and_crop(image: Image.Image, size: int) -> np.ndarray:
-    """The image as (3, size, size) uint8: RGB, shorter side to `size` by PIL's bicubic, centre cut out (Section 4.2).
-
-    The same bits as torchvision's Resize and CenterCrop on PIL images, without waiting for torch.
-    """
-    image, shorter = image.convert("RGB"), min(image.size)
-    width, height = (size if side == shorter else int(size * side / shorter) for side in image.size)
-    if (width, height) != image.size:
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return np.asarray(image.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -305,19 +191,6 @@ def _remember_digests(chosen: Selection, seen: dict[str, ImageFile]) -> manifest
         raise InputError("\n".join(join_missing(problems)))
     manifest.remember(chosen.name, chosen.root, {path: (one.stamp, one.sha256) for path, one in seen.items()})
     return {path: one.sha256 for path, one in seen.items()}
-
-
-def join_missing(problems: dict[Path, str]) -> list[str]:
-    """Return problems by path, a line each, but one line with a count for more than ten missing files."""
-    missing = [path for path, problem in problems.items() if problem.endswith(MISSING)]
-    if len(missing) <= 10:
-        return list(problems.values())
-    above = next(folder for folder in missing[0].parents if folder.is_dir())
-    rest = missing[0].relative_to(above)
-    deeper = next((folder for folder in sorted(above.iterdir()) if (folder / rest).is_file()), None)
-    hint = f"; {rest} is in {deeper}: move what is in there up" if deeper else ""
-    line = f"{missing[0]}{MISSING}, and so are {len(missing) - 1:,} more files{hint}"
-    return [line, *(problem for path, problem in problems.items() if not problem.endswith(MISSING))]
 
 
 def _check_disk_space(place: Path, wanted: int) -> None:

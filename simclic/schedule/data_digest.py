@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from simclic import data
-from simclic.data import decoded, folder, manifest
+from simclic.data import folder, image_file, manifest
 from simclic.data.splits import divide
 from simclic.errors import InputError
 
@@ -38,7 +38,7 @@ def _folder_digest(name: str, split: str, root: Path, check: str) -> tuple[str, 
     new = sorted(used - set(sums))
     if sum((listing.base / path).stat().st_size for path in new) > MAX_READ_BYTES:
         return "", f"{check} ({len(new):,} of {len(used):,} images are new or changed since they were last read)"
-    files = {path: decoded.read_image_file(listing.base / path, decode=False, upright=listing.upright) for path in new}
+    files = {path: image_file.read_image_file(listing.base / path, decode=False, upright=listing.upright) for path in new}
     if problem := next((file.problem for file in files.values() if file.problem), ""):
         raise InputError(problem)
     sums |= {path: file.sha256 for path, file in files.items()}
