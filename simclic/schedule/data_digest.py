@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from simclic import data
-from simclic.data import folder, image_file, manifest
+from simclic.data import folder, manifest
 from simclic.data.splits import divide
 from simclic.errors import InputError
 
@@ -31,6 +31,8 @@ def current_digest(name: str, split: str, root: Path) -> tuple[str, str]:
 
 
 def _folder_digest(name: str, split: str, root: Path, check: str) -> tuple[str, str]:
+    from simclic.data import image_file
+
     known, listing = data.list_images(name, root)
     splits = divide(listing, split, known.rule, known.per_class)
     used = {listing.paths[i] for part in (splits.train, splits.val, splits.test) for i in part.tolist()}
