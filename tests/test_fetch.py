@@ -59,7 +59,7 @@ def test_all_that_can_be_downloaded_is_and_the_rest_is_told(served, capsys):
     assert len(refused) == 6  # four files of Cars, two of SUN397
     assert all("its makers' page is gone" in line for line in refused if "stanford_cars" in line)
     for file in ("SUN397.tar.gz", "Partitions.zip"):
-        (line,) = [line for line in refused if f"/{file}: cannot be had (HTTP Error 404" in line]
+        (line,) = [line for line in refused if f"/{file}: cannot be downloaded (HTTP Error 404" in line]
         assert (
             f"is gone (torchvision issue 9348); from a mirror, such as opendatalab.com/OpenDataLab/SUN397, put {file} into"
             in line
@@ -107,7 +107,7 @@ def test_a_server_that_does_not_answer_is_one_line(served, monkeypatch):
     (archive,) = FACTS["food"].archives
     for url, why in ((f"{archive.url}x", "404"), ("http://127.0.0.1:9/food-101.tar.gz", "refused")):
         monkeypatch.setitem(FACTS, "food", replace(FACTS["food"], archives=(replace(archive, url=url),)))
-        with pytest.raises(InputError, match=rf"{url}: cannot be had \(.*{why}.*\); put food-101.tar.gz into") as told:
+        with pytest.raises(InputError, match=rf"{url}: cannot be downloaded \(.*{why}.*\); put food-101.tar.gz into") as told:
             fetch("food", root, print)
         assert "\n" not in str(told.value)
     assert untouched(root)
@@ -133,7 +133,7 @@ def test_a_server_that_talks_nonsense_or_not_at_all_is_one_line(served, monkeypa
         (archive,) = FACTS["food"].archives
         url = f"http://127.0.0.1:{server.server_address[1]}/food-101.tar.gz"
         monkeypatch.setitem(FACTS, "food", replace(FACTS["food"], archives=(replace(archive, url=url),)))
-        with pytest.raises(InputError, match=r"food-101\.tar\.gz: cannot be had") as told:
+        with pytest.raises(InputError, match=r"food-101\.tar\.gz: cannot be downloaded") as told:
             fetch("food", root, print)
         server.shutdown()
     assert "\n" not in str(told.value)
@@ -146,7 +146,7 @@ def test_the_partitions_first_do_not_stand_for_the_images(served):
     root.mkdir()
     shutil.copy(shelf / partitions.file, root)
     (shelf / images.file).rename(shelf / "gone")
-    with pytest.raises(InputError, match=r"SUN397\.tar\.gz: cannot be had"):
+    with pytest.raises(InputError, match=r"SUN397\.tar\.gz: cannot be downloaded"):
         fetch("sun397", root, print)
     assert (root / "SUN397/ClassName.txt").is_file()
     shutil.copy(shelf / "gone", root / images.file)

@@ -50,7 +50,7 @@ def test_a_mistake_in_a_folder_is_one_line(tmp_path, capsys):
     (tmp_path / "half/test/heron").mkdir(parents=True)
     refused("half", "half/test: no images in it")
     fill(tmp_path / "half/test", kinds=("heron", "stork"))
-    refused("half", "half/test/stork: a class that train does not have")
+    refused("half", "half/test/stork: this class has no folder in train; add one, or move this folder away")
     fill(tmp_path / "one", kinds=("wren",))
     refused("one", "one: all images are of one class, 'wren'")
     fill(tmp_path / "few", 2)

@@ -359,7 +359,7 @@ def test_a_file_whose_md5_is_another_method_s(tmp_path, monkeypatch, capsys):
     layout = published.LAYOUTS["moco-v2"]
     monkeypatch.setitem(published.LAYOUTS, "moco-v2", replace(layout, md5=(md5[:8],)))
     told = refused("pcl-v2", file, tmp_path / "runs", capsys)
-    assert "is MoCo v2's file by its MD5, not PCL v2's; say: simclic import moco-v2" in told
+    assert "is MoCo v2's file by its MD5, not PCL v2's; run: simclic import moco-v2 FILE" in told
 
 
 def test_a_file_with_its_own_md5_or_that_of_another_schedule(tmp_path, monkeypatch, capsys):

@@ -28,8 +28,8 @@ def here(tmp_path, monkeypatch):
         ('("noise", "dropout", "history")', '"noize"', "perturbation='noize' is not one of history, dropout, noise, none"),
         ("epochs=2", "epoch=2", "'epoch' is not a field of Run; did you mean 'epochs'?"),
         ('("noise", "dropout", "history")', '"noise", tau=0.5', "tau=0.5 has no effect with perturbation='noise'"),
-        ('("noise", "dropout", "history")', '"history", tau=1.0', "tau=1.0 is out of range: it lies in [0, 1)"),
-        ('("noise", "dropout", "history")', '"dropout", p=1.1', "p=1.1 is out of range: it lies in [0, 1]"),
+        ('("noise", "dropout", "history")', '"history", tau=1.0', "tau=1.0 is out of range: it must lie in [0, 1)"),
+        ('("noise", "dropout", "history")', '"dropout", p=1.1', "p=1.1 is out of range: it must lie in [0, 1]"),
         ("TABLE = Table(", "TABLE = Table((", "table2.py:4: '(' was never closed"),
     ],
 )
@@ -48,7 +48,7 @@ def test_a_mistake_in_an_exhibit_is_one_line(here, capsys, verb, old, new, messa
 def test_an_exhibit_that_is_not_there(here, capsys):
     code, _, err = told(capsys, "run", ROOT / "benchmarks/tabel2.py")
     assert (code, err.count("\n")) == (2, 1)
-    assert "no such exhibit; did you mean" in err
+    assert "no such exhibit file; did you mean" in err
 
 
 def test_a_backbone_that_timm_does_not_know(here):

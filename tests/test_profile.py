@@ -27,7 +27,7 @@ def read(tmp_path, text):
         ("[pack]\nleast = 8", "'least' is not a key of [pack]; did you mean 'least_min'?"),
         ("[how]\nper_gpu = 0", "per_gpu=0 is out of range: 1 or more"),
         ("[how]\ncompile = 1", "compile=1 is not true or false"),
-        ("[pack]\nleast_min = -1", "least_min=-1 is out of range: more than 0"),
+        ("[pack]\nleast_min = -1", "least_min=-1 is out of range: must be more than 0"),
         ('timeout_min = "60"', "timeout_min='60' is not a whole number"),
         ('slurm_time = "24:00:00"', "'slurm_time' is not a key that a profile may set"),
         ('slurm_array_parallelism = "32"', "slurm_array_parallelism='32' is not a whole number"),

@@ -59,16 +59,16 @@ def test_56_settings():
     [
         ({"perturbation": "noize"}, "perturbation='noize' is not one of history, dropout, noise"),
         ({"perturbation": "noise", "tau": 0.3}, "tau=0.3 has no effect with perturbation='noise'; remove it"),
-        ({"perturbation": "history", "tau": 1.0}, "tau=1.0 is out of range: it lies in [0, 1)"),
-        ({"perturbation": "dropout", "p": 1.5}, "p=1.5 is out of range: it lies in [0, 1]"),
-        ({"eps": -0.1}, "eps=-0.1 is out of range: it lies in [0, ∞)"),
+        ({"perturbation": "history", "tau": 1.0}, "tau=1.0 is out of range: it must lie in [0, 1)"),
+        ({"perturbation": "dropout", "p": 1.5}, "p=1.5 is out of range: it must lie in [0, 1]"),
+        ({"eps": -0.1}, "eps=-0.1 is out of range: it must lie in [0, ∞)"),
         ({"eps": float("nan")}, "eps=nan is out of range"),
         ({"epochs": "20"}, "epochs='20' is str, not int"),
         ({"epochs": True}, "epochs=True is bool, not int"),
         ({"image_size": None}, "image_size=None is NoneType, not int"),
-        ({"epochs": 0}, "nothing is trained; say perturbation='none'"),
+        ({"epochs": 0}, "nothing is trained; set perturbation='none'"),
         ({"epochs": 0, "perturbation": "none", "base_lr": 0.1}, "base_lr=0.1 has no effect with epochs=0; remove it"),
-        ({"backbone": "pixels"}, "pixels are not trained; say epochs=0"),
+        ({"backbone": "pixels"}, "pixels are not trained; set epochs=0"),
         ({"method": "simclick"}, "did you mean 'simclic'?"),
         ({"method": "simsiam", "epochs": 0}, "method='simsiam' has no effect with epochs=0; remove it"),
         (
@@ -194,7 +194,7 @@ def test_load_tells_what_is_wrong_in_one_line(tmp_path):
     )
     assert message("import simclic\nsimclic.grid(tua=1)") == "/e.py:2: 'tua' is not a field of Run; did you mean 'tau'?"
     assert message("x = 1") == "/e.py: declares no exhibit; it needs TABLE, FIGURE or a list EXHIBITS of them"
-    with pytest.raises(InputError, match=r"table9.py: no such exhibit; did you mean .*table\d.py"):
+    with pytest.raises(InputError, match=r"table9.py: no such exhibit file; did you mean .*table\d.py"):
         load(ROOT / "benchmarks/table9.py")
 
 
@@ -238,7 +238,9 @@ def test_a_wrong_name_of_an_exhibit_is_one_line(names, message):
 
 def test_an_exhibit_by_its_old_number_says_what_to_write(tmp_path):
     (tmp_path / "old.py").write_text("from simclic import *\nTABLE = Table(number=2, caption='', runs=())\n")
-    with pytest.raises(InputError, match=r"old.py:2: number= is gone; say paper=\"table2\", or name=\"my-table\" for your own"):
+    with pytest.raises(
+        InputError, match=r"old.py:2: number= no longer exists; use paper=\"table2\", or name=\"my-table\" for your own"
+    ):
         load(tmp_path / "old.py")
 
 

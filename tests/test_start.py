@@ -164,7 +164,7 @@ def test_what_is_exported_says_what_it_needs(digits, tmp_path, monkeypatch, caps
     for words, why in (
         (["export", raw.name], f"{raw.name}: raw pixels have no weights"),
         (["export", "nothing"], "runs/nothing: no such run; there are 2 others"),
-        (["export", run.name, "--out", "x.pth"], "--out x.pth: does not end in .safetensors"),
+        (["export", run.name, "--out", "x.pth"], "--out x.pth: must end in .safetensors"),
         (["export", run.name, "--out", "no/x.safetensors"], "no/x.safetensors: cannot be written (No such file or directory)"),
     ):
         assert main(words) == 2

@@ -290,7 +290,7 @@ def test_a_damaged_record_is_named_and_nothing_is_submitted(here):
     path = one.launch.folder / "launch.json"
     path.write_text(path.read_text()[:-30])
     told = simclic("submit", "table2.py", "--on", "local.toml", code=2)
-    assert "launch.json: is not a whole JSON file; scancel what squeue calls simclic-" in told
+    assert "launch.json: is not a whole JSON file; cancel (scancel) the jobs that squeue lists as simclic-" in told
     assert told.count("\n") == 1
     failed = RunFolder(Path("runs"), tiny()).failure_path("pretrain")
     path.unlink()

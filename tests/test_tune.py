@@ -50,7 +50,7 @@ def test_a_file_becomes_a_grid_a_picture_and_a_result(place, capsys):
 def test_bad_input_is_one_line(place, capsys):
     for given, code, told in (
         (words("there/w.pth"), 2, "--weights there/w.pth: no such file"),
-        (words(steps="0"), 2, "steps=0 is out of range: it lies in [1, 1e+07]"),
+        (words(steps="0"), 2, "steps=0 is out of range: it must lie in [1, 1e+07]"),
         (words(augment="mixup"), 2, "augment='mixup' is not one of crop+flip, none"),
         (words(precision="fp16"), 2, "precision='fp16' is not one of bf16, float32"),
         (words(members="-1"), 2, "members=-1 is out of range: 0 or more"),

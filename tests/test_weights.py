@@ -225,7 +225,7 @@ def test_names_that_timm_does_not_have_or_cannot_get_are_one_line():
     f = timm.create_model("resnet18", num_classes=0)
     with pytest.raises(InputError, match=r"init='resnet18.a9': timm has no such weights; it has resnet18\."):
         weights.load_init("resnet18.a9", "resnet18", f)
-    with pytest.raises(InputError, match="backbone='resnet18' has other weights; name its own, or a file"):
+    with pytest.raises(InputError, match="backbone='resnet18' has other weights; use its own name and tag, or a file"):
         weights.load_init("resnet50.a1_in1k", "resnet18", f)
 
 

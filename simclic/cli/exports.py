@@ -12,7 +12,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `simclic export`."""
     parser.set_defaults(verb=export_weights)
     parser.add_argument("run", metavar="RUN", help="the name of its folder, or the first letters of it")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to (RUN.safetensors here)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="file to write (RUN.safetensors in the current folder)")
     add_runs_argument(parser)
 
 
@@ -30,7 +30,7 @@ def export_weights(arguments: argparse.Namespace) -> int:
         raise InputError(f"{run.name}: raw pixels have no weights to export")
     out = arguments.out or Path(f"{run.name}.safetensors")
     if out.suffix != ".safetensors":
-        raise InputError(f"--out {out}: does not end in .safetensors")
+        raise InputError(f"--out {out}: must end in .safetensors")
     from safetensors.torch import save
 
     from simclic import data, files

@@ -37,11 +37,16 @@ def add_finetune(parser: argparse.ArgumentParser) -> None:
 
 def _add_arguments(parser: argparse.ArgumentParser, verb: Any) -> None:
     parser.set_defaults(verb=verb)
-    text = "safetensors, or PyTorch's, read with weights_only; under torchvision's or timm's keys; or a timm name with a tag"
+    text = "a .safetensors or PyTorch file with torchvision's or timm's key names, or a timm name with its tag"
     parser.add_argument("--weights", required=True, metavar="FILE", help=text)
     text = "as in `simclic data list`, or a folder of your own images"
     parser.add_argument("--dataset", required=True, metavar="NAME", help=text)
-    parser.add_argument("--backbone", default="resnet50", metavar="NAME", help="whose weights these are, in timm (%(default)s)")
+    parser.add_argument(
+        "--backbone",
+        default="resnet50",
+        metavar="NAME",
+        help="timm name of the backbone that these weights belong to (%(default)s)",
+    )
     parser.add_argument("--size", type=int, default=224, metavar="N", help="pixels along each side (%(default)s)")
     parser.add_argument("--split", default="ericsson", metavar="RULE", help="ericsson or paper (%(default)s)")
     add_place_arguments(parser)

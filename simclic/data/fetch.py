@@ -100,7 +100,7 @@ def _download(archive: Archive, root: Path, aside: Path, say: Say) -> Path:
             raise
         why = " ".join(str(e).split()) or type(e).__name__
         way = f"{_where_else(archive)} put {archive.file} into {root} and run this again"
-        raise InputError(f"{archive.url}: cannot be had ({why});{way}") from e
+        raise InputError(f"{archive.url}: cannot be downloaded ({why});{way}") from e
     finally:
         socket.setdefaulttimeout(usual)
     return aside / archive.file

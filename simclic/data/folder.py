@@ -76,7 +76,9 @@ def scan(name: str) -> Listing:
         if part(names) in ("train", ""):
             spelling.setdefault(kind, names[depth - 1])
         elif kind not in spelling:
-            raise InputError(f"{base.joinpath(*names[:depth])}: a class that train does not have")
+            raise InputError(
+                f"{base.joinpath(*names[:depth])}: this class has no folder in train; add one, or move this folder away"
+            )
     classes = tuple(sorted(spelling.values()))
     if len(classes) < 2:
         deeper = {names[depth] for names in images if len(names) > depth + 1}
@@ -193,7 +195,7 @@ def _find_parts(base: Path, folders: list[Names], images: list[Names]) -> dict[s
                 f"{base}: {first!r} is {parts[first]}, but {what}; move that away, or rename {first!r} if it is a class"
             )
         if "train" not in by_part or len(by_part) < 2:
-            raise InputError(f"{base}: has {' and '.join(parts)} alone; {LAYOUT}")
+            raise InputError(f"{base}: has {' and '.join(parts)} only; {LAYOUT}")
         return parts
     like = [folder for folder in top if PART_LIKE.search(folder.lower())]
     flat = {names[0] for names in images if len(names) == 2}

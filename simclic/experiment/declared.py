@@ -96,7 +96,7 @@ def _evaluate_declaration(path: Path, call: ast.Call) -> Any:
     try:
         return eval(compile(ast.Expression(call), str(path), "eval"), names)  # our own source, literals alone
     except (NameError, TypeError) as e:
-        raise InputError(f"{path}:{call.lineno}: {e}; a declaration holds literals and knob() alone") from e
+        raise InputError(f"{path}:{call.lineno}: {e}; a declaration may contain only literals and knob()") from e
 
 
 METHODS = read_methods()
@@ -110,7 +110,7 @@ def declared_knobs() -> dict[str, Knob]:
     added_knobs = dict[str, Knob]()
     for name, declared, by, value in (*strengths, *own):
         if name in added_knobs:
-            raise InputError(f"{by} {value}: {name!r} is declared twice; each knob has a name of its own")
+            raise InputError(f"{by} {value}: {name!r} is declared twice; rename one of the two")
         assert isinstance(declared, Field)
         added_knobs[name] = replace(declared.metadata["knob"], read_if={by: (value,)})
     return added_knobs

@@ -196,7 +196,7 @@ def load(path: str | Path) -> Suite:
     path = Path(path)
     if not path.is_file():
         near = get_close_matches(path.stem, [p.stem for p in path.parent.glob("*.py")], 1)
-        raise InputError(f"{path}: no such exhibit" + (f"; did you mean {path.with_stem(near[0])}?" if near else ""))
+        raise InputError(f"{path}: no such exhibit file" + (f"; did you mean {path.with_stem(near[0])}?" if near else ""))
     try:
         names = runpy.run_path(str(path))
     except SyntaxError as e:
@@ -204,7 +204,7 @@ def load(path: str | Path) -> Suite:
     except Exception as e:
         if isinstance(e, TypeError) and "'number'" in str(e):
             raise InputError(
-                f'{_error_location(e, path)}: number= is gone; say paper="table2", or name="my-table" for your own'
+                f'{_error_location(e, path)}: number= no longer exists; use paper="table2", or name="my-table" for your own'
             ) from e
         raise InputError(f"{_error_location(e, path)}: {e if isinstance(e, InputError) else f'{type(e).__name__}: {e}'}") from e
     exhibits = [names[n] for n in ("TABLE", "FIGURE") if n in names]

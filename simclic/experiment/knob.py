@@ -47,7 +47,7 @@ class Knob:
             return
         if not (self.low <= value <= self.high and value < self.below and math.isfinite(value)):
             top = f"{self.below:g})" if self.below < math.inf else f"{self.high:g}]" if self.high < math.inf else "∞)"
-            raise InputError(f"{name}={value!r} is out of range: it lies in [{self.low:g}, {top}")
+            raise InputError(f"{name}={value!r} is out of range: it must lie in [{self.low:g}, {top}")
 
 
 def knob(default: Any, what: str, **more: Any) -> Any:

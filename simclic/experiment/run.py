@@ -148,9 +148,9 @@ class Run(Spec):
             raise InputError(f"method={self.method!r} has no effect with epochs=0; remove it")
         super().__post_init__()
         if self.epochs == 0 and self.perturbation != "none":
-            raise InputError(f"perturbation={self.perturbation!r} with epochs=0: nothing is trained; say perturbation='none'")
+            raise InputError(f"perturbation={self.perturbation!r} with epochs=0: nothing is trained; set perturbation='none'")
         if self.backbone == "pixels" and self.epochs != 0:
-            raise InputError(f"epochs={self.epochs} with backbone='pixels': pixels are not trained; say epochs=0")
+            raise InputError(f"epochs={self.epochs} with backbone='pixels': pixels are not trained; set epochs=0")
 
     @classmethod
     def known(cls, values: Mapping[str, Any]) -> "Run":

@@ -119,7 +119,9 @@ def _run_all(
         finally:
             _stop_processes(running, outcome, stopped)
     if outcome.saved and not stopped:  # single processes were stopped from outside
-        outcome.failures |= dict.fromkeys(outcome.saved, "its process was stopped and saved; run the same command to continue")
+        outcome.failures |= dict.fromkeys(
+            outcome.saved, "its process was stopped; its work is saved; run the same command to continue"
+        )
 
 
 def _stop_processes(running: list[Process], outcome: Outcome, stopped: list[int]) -> None:
@@ -159,7 +161,7 @@ def start_server(compute: ComputeOptions) -> tuple[Any, list[str], int]:
         theirs.close()
         gpus = mine.recv()
     except EOFError:
-        gpus = "its process was killed; out of memory?"
+        raise InputError("torch cannot be imported here: the process was killed; free some memory and run this again") from None
     if isinstance(gpus, str):
         raise InputError(f"torch cannot be imported here ({gpus}); install it with: pip install -c constraints.txt -e .")
     devices = [f"cuda:{i}" for _ in range(compute.per_gpu) for i in range(gpus)] or ["cpu"] * count_cores()

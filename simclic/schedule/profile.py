@@ -159,7 +159,7 @@ def parse_profile(name: str, values: Mapping[str, Any]) -> Profile:
     _check_keys(pack, [f.name for f in fields(Pack)], "key of [pack]")
     for key, value in pack.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-            raise InputError(f"{key}={value!r} is out of range: more than 0")
+            raise InputError(f"{key}={value!r} is out of range: must be more than 0")
     return Profile(name, cluster, stages, ComputeOptions(**compute), Pack(**pack), values)
 
 

@@ -109,10 +109,10 @@ class Launch:
         try:
             values = files.read_json(folder / "launch.json")
         except files.Broken as e:
-            way = f"scancel what squeue calls simclic-{folder.name}-..., then delete {folder}"
+            way = f"cancel (scancel) the jobs that squeue lists as simclic-{folder.name}-..., then delete {folder}"
             raise InputError(f"{str(e).split(';')[0]}; {way}") from e
         if values is None:
-            raise InputError(f"{folder}: has no launch.json")
+            raise InputError(f"{folder}: has no launch.json, so its jobs are unknown; submit again")
         self.folder, self.values = folder, values
         self.compute, self.code = ComputeOptions(**values["how"]), folder.parent / values["code"]
         self.sizes = {array["name"]: len(array["tasks"]) for array in values["arrays"]}

@@ -208,7 +208,9 @@ def _fill_container(container: Any, items: list[Any], named: bool) -> None:
     if named and isinstance(container, dict) and len(items) % 2 == 0 and all(isinstance(key, str) for key in items[::2]):
         container.update(zip(items[::2], items[1::2], strict=True))
     else:
-        _require(not named and isinstance(container, list), "fills what is no list, and no dict by text")
+        _require(
+            not named and isinstance(container, list), "adds items to something that is neither a list nor a dict with text keys"
+        )
         container.extend(items)
 
 
@@ -221,4 +223,4 @@ def _build_array(target: Any, state: Any) -> Any:
             _require(small and prod(n) * dtype.itemsize == len(raw), "has an array of another size than its shape's")
             target.values = np.ndarray(n, dtype, raw, order="F" if fortran else "C")
             return target
-    raise InputError(f"sets what is no array of little-endian numbers; nothing in the file was executed; {WAY_OUT}")
+    raise InputError(f"holds an array that is not of little-endian numbers; nothing in the file was executed; {WAY_OUT}")

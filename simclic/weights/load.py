@@ -58,7 +58,7 @@ def load_init(init: str, name: str, backbone: nn.Module, runs: Path = files.RUNS
         raise InputError(f"init={init!r}: {nonfinite[0]} is not finite{others}")
     used = {k: reading.tensors[k].to(v) for k, v in wanted.items() if k in reading.tensors}  # its type, and its device
     if all(torch.equal(wanted[k], v) for k, v in used.items()):
-        raise InputError(f"init={init!r} holds exactly the random weights that are there already; it is no starting point")
+        raise InputError(f"init={init!r} equals the random initialisation, so it would change nothing; choose trained weights")
     backbone.load_state_dict(wanted | used)
     if path and not init_card and name == "resnet50":
         print(f"note: init={init!r} has no card; {NO_CARD}", file=sys.stderr)
@@ -136,7 +136,7 @@ def _from_timm(init: str, name: str, wanted: Mapping[str, Tensor]) -> tuple[str,
     import timm
 
     if init.split(".")[0] != name:
-        raise InputError(f"backbone={name!r} has other weights; name its own, or a file")
+        raise InputError(f"backbone={name!r} has other weights; use its own name and tag, or a file")
     if init not in timm.list_pretrained(f"{name}*"):
         known = ", ".join(timm.list_pretrained(f"{name}.*")[:6]) or "none"
         raise InputError(f"timm has no such weights; it has {known}; name a file of your own by its path")

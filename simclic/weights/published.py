@@ -127,7 +127,9 @@ def read_torch(name: str, layout: TorchLayout, path: Path) -> Content:
             if digest.startswith(md5):
                 raise InputError(f"{path}: is {METHODS[other]}'s file {description}; Table 2's is {FACTS[other][1]}")
         if other != name and other_layout.md5 and digest.startswith(other_layout.md5):
-            raise InputError(f"{path}: is {METHODS[other]}'s file by its MD5, not {METHODS[name]}'s; say: simclic import {other}")
+            raise InputError(
+                f"{path}: is {METHODS[other]}'s file by its MD5, not {METHODS[name]}'s; run: simclic import {other} FILE"
+            )
     state, outer_keys = whole, list[str]()
     outer = layout.outer or ("state_dict" if "state_dict" in whole else "")
     if outer:

@@ -132,9 +132,9 @@ def _iterate_table(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
     held = 0
     for _, handle in _iterate_block(raw, offset, size):
         offset, size, _ = _parse_varints(handle, 0, 2)
-        _require((held := held + size) <= MAX_INDEX_BYTES, "has blocks without end")
+        _require((held := held + size) <= MAX_INDEX_BYTES, "has blocks of more than 64 MiB")
         for key, value in _iterate_block(raw, offset, size):
-            _require((held := held + len(key)) <= MAX_INDEX_BYTES, "has names without end")
+            _require((held := held + len(key)) <= MAX_INDEX_BYTES, "has names of more than 64 MiB")
             yield key, value
 
 
