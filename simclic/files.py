@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from simclic.errors import InputError
 
 RUNS = Path("runs")  # the default folder of runs and results
+CACHE = "SIMCLIC_CACHE"  # the environment variable by which --cache reaches every process
 
 
 class Broken(InputError):

@@ -18,6 +18,7 @@ from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resiz
 
 from simclic import InputError, data
 from simclic.data import decoded, image_file, manifest
+from simclic.files import CACHE
 from simclic.schedule.data_digest import current_digest
 
 SIMCLIC = [sys.executable, "-m", "simclic"]
@@ -292,7 +293,7 @@ def test_a_disk_without_room_is_told_before_anything_is_decoded(birds, tmp_path)
     try:
         code, told = prepared(birds, disk)
         assert (code, told.count("\n")) == (1, 1)
-        assert "kB are needed, 102 kB are free; choose another place with --data DIR" in told
+        assert "kB are needed, 102 kB are free; choose another place with --cache DIR" in told
         assert not made(disk)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
@@ -318,11 +319,26 @@ def test_a_place_that_may_not_be_written_is_one_line(nobody, capsys):
     drop()
     code, _, err = told(capsys, "data", "prepare", place / "birds", "--data", place / "locked", "--size", "16")
     assert (code, err.count("\n")) == (1, 1)
-    assert "locked/prepared: cannot be written (Permission denied); choose another place with --data DIR" in err
+    assert "locked/prepared: cannot be written (Permission denied); choose another place with --cache DIR" in err
     code, _, err = told(capsys, "data", "prepare", "dtd", "--data", place / "locked")
     assert (code, err.count("\n")) == (1, 1)
     assert "Permission denied; choose another place with --data DIR" in err
     assert not list((place / "locked").iterdir())
+
+
+def test_the_decoded_copy_of_a_locked_root_lies_elsewhere(nobody, capsys, monkeypatch):
+    place, drop = nobody
+    monkeypatch.setenv(CACHE, "")
+    (place / "locked").mkdir(mode=0o555)
+    (place / "cache").mkdir()
+    (place / "cache").chmod(0o777)
+    drop()
+    words = ("data", "prepare", place / "birds", "--data", place / "locked", "--size", "16", "--cache", place / "cache")
+    assert told(capsys, *words)[0] == 0
+    assert sorted(path.suffix for path in (place / "cache").iterdir()) == [".json", ".npy", ".sha256"]
+    assert not list((place / "locked").iterdir())
+    monkeypatch.setattr(image_file, "resize_and_crop", lambda *_: pytest.fail("an image was decoded again"))
+    data.load(str(place / "birds"), "ericsson", place / "locked", 16)
 
 
 @pytest.mark.parametrize("path", ["birds/wren/3.jpg", "birds/wren", "birds"])

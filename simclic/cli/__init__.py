@@ -1,13 +1,14 @@
 """The verbs of the command line, a module each, and the arguments and output that they share."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simclic.errors import InputError
 from simclic.experiment import DEFAULT_COMPUTE
-from simclic.files import RUNS
+from simclic.files import CACHE, RUNS
 from simclic.text import terminal_safe
 
 if TYPE_CHECKING:
@@ -20,9 +21,21 @@ def add_runs_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_place_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --runs and --data."""
+    """Add --runs, --data and --cache."""
     add_runs_argument(parser)
+    add_data_arguments(parser)
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --data and --cache. The cache goes into the environment, where every process of the work finds it."""
+
+    def set_cache(text: str) -> Path:
+        os.environ[CACHE] = os.path.abspath(os.path.expanduser(text))
+        return Path(text)
+
     parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="folder of the data sets (%(default)s)")
+    text = f"folder of decoded images, if not `prepared` in that of the data sets (or ${CACHE})"
+    parser.add_argument("--cache", type=set_cache, metavar="DIR", help=text)
 
 
 def add_out_argument(parser: argparse.ArgumentParser, what: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simclic.cli import add_data_arguments
 from simclic.errors import InputError
 from simclic.text import count_noun
 
@@ -28,7 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         p.set_defaults(verb=verb)
         if verb is not list_:
             p.add_argument("names", nargs="+", metavar="NAME", help="as in `simclic data list`, or a folder of your own images")
-        p.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="where the data sets lie (%(default)s)")
+        add_data_arguments(p)
         if verb is prepare:
             p.add_argument("--size", type=int, default=224, help="pixels along each side (%(default)s; CIFAR stays as it is)")
         else:

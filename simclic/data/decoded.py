@@ -105,7 +105,7 @@ def _decode_selection(chosen: Selection, sums: manifest.Sums, tell: Tell) -> man
             files.write_bytes(path.with_suffix(".sha256"), f"{h.hexdigest()}\n".encode())
             files.publish_file(f, path)
     except OSError as e:
-        raise InputError(f"{place}: cannot be written ({e.strerror}); choose another place with --data DIR") from e
+        raise InputError(f"{place}: cannot be written ({e.strerror}); choose another place with --cache DIR") from e
     return sums
 
 
@@ -198,4 +198,4 @@ def _check_disk_space(place: Path, wanted: int) -> None:
     free = shutil.disk_usage(place).free
     if free < wanted:
         need = f"{format_bytes(wanted)} are needed, {format_bytes(free)} are free"
-        raise InputError(f"{place}: {need}; choose another place with --data DIR")
+        raise InputError(f"{place}: {need}; choose another place with --cache DIR")

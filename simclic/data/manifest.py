@@ -24,8 +24,9 @@ TICKS = (20_000_000, 2_000_000_000)  # nanoseconds in which a file can change tw
 
 
 def place(root: Path) -> Path:
-    """Where under the root of all data sets lies what is made from them."""
-    return root / "prepared"
+    """Return the folder of what is made from the data sets: --cache, else `prepared` under the root of all data sets."""
+    cache = os.environ.get(files.CACHE)
+    return Path(cache) if cache else root / "prepared"
 
 
 def stem(name: str) -> str:

@@ -246,7 +246,7 @@ def write_launch(arrays: list[Array], profile: Profile, code: Path, runs: Path, 
     record = {
         "schema": SCHEMA, "profile": profile.name, "words": profile.words, "cluster": profile.cluster,
         "how": asdict(profile.compute), "limits": limits, "cwd": str(Path.cwd()), "runs": str(runs.absolute()),
-        "data": str(root.absolute()), "code": code.name,
+        "data": str(root.absolute()), "cache": os.environ.get(files.CACHE, ""), "code": code.name,
     }  # fmt: skip
     files.write_json(folder / "launch.json", {**record, **collect_provenance(), "arrays": described})
     return Launch(folder)

@@ -19,6 +19,7 @@ from rich.console import Console
 from simclic import slurm, stop
 from simclic.errors import InputError
 from simclic.experiment import Job, JobState
+from simclic.files import CACHE
 from simclic.schedule import snapshot
 from simclic.schedule.processes import Outcome, Process, run_locally
 from simclic.schedule.records import Launch, Task
@@ -63,6 +64,7 @@ def _run_jobs(task: Task, stopped: list[int]) -> int:
         path.unlink(missing_ok=True)  # left by a killed submitit, which would refuse to write it again
     snapshot.check_running_copy(launch.code)
     # For the processes that it starts: the same code, and the log to name in recorded failures.
+    os.environ[CACHE] = launch.values.get("cache", "")
     os.environ |= {"PYTHONPATH": str(launch.code), "PYTHONSAFEPATH": "1", LOG: str(task.messages(slurm.current_job()))}
     os.chdir(launch.values["cwd"])
     runs, root = Path(launch.values["runs"]), Path(launch.values["data"])
