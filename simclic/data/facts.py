@@ -41,7 +41,7 @@ def is_bundled(name: str) -> bool:
 def facts(name: str) -> Facts:
     """The facts of one data set by name, or of a folder of images by its path. Raises InputError if it is neither."""
     if folder.is_path(name):
-        return _facts_of_path(name)
+        return _facts_of_path(name, Path(name).expanduser().resolve())  # a relative path means another after chdir
     if name not in FACTS:
         near = get_close_matches(name, FACTS, 1)
         own = "" if near else "; a folder of your own images is named by its path, such as ./birds"
@@ -64,5 +64,5 @@ def folder_facts(name: str, listing: Listing) -> Facts:
 
 
 @cache
-def _facts_of_path(name: str) -> Facts:
+def _facts_of_path(name: str, place: Path) -> Facts:
     return folder_facts(name, folder.scan(name))
