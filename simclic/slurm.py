@@ -13,6 +13,9 @@ ENDED = {
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT",
 }  # fmt: skip
 NEVER = "DependencyNeverSatisfied"
+TOO_MANY = re.compile(
+    r"SubmitJob|accounting/QOS policy|Invalid job array specification"
+)  # what sbatch says to more jobs than may be
 
 
 class Silent(InputError):
@@ -88,6 +91,11 @@ def cancel_jobs(ids: set[str]) -> None:
     """Cancel jobs; those that have ended meanwhile are none. Raises Silent."""
     if ids:
         _run_command("scancel", "--quiet", *sorted(ids))
+
+
+def cancel_jobs_named(name: str) -> None:
+    """Cancel this user's jobs of a name, if there are any. Raises Silent."""
+    _run_command("scancel", "--quiet", f"--user={os.getuid()}", f"--name={name}")
 
 
 def requeue_this_job() -> None:

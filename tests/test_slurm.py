@@ -1,9 +1,11 @@
 """On a real Slurm: submitted, finished, interrupted in every way, and no number the worse for it."""
 
+import getpass
 import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -435,6 +437,44 @@ def test_arrays_are_cut_to_what_the_cluster_takes(here, cluster):
     cluster()
 
 
+def limit_jobs(count):
+    """Let this user have so many jobs and tasks in the queue; -1 for any number."""
+    words = ["sacctmgr", "--immediate", "modify", "user", getpass.getuser(), "set", f"MaxSubmitJobs={count}"]
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_arrays_are_cut_to_what_the_user_may_submit(here):
+    node("drain")
+    many(here, 13)
+    limit_jobs(10)
+    try:
+        told = submit(code=1)
+        assert re.findall(r"(\w+) +(\d+) jobs in (\d+) task", told) == [
+            ("pretrain", "3", "3"), ("linear", "3", "3"), ("pretrain", "3", "3")
+        ]  # fmt: skip
+        assert "MaxSubmitJobLimit" in told
+        assert "17 tasks are left: submit again once some of your jobs have ended" in told
+        assert "Slurm took no larger arrays: cut to 3 tasks each" in told
+        assert len(slurm.read_queue()) == 9
+        words = [(job["stage"], job["word"]) for job in jobs()["jobs"]]
+        assert {word: words.count(word) for word in set(words)} == {
+            ("calibrate", "queued"): 6, ("calibrate", "missing"): 7, ("linear", "waiting"): 3, ("linear", "missing"): 10
+        }  # fmt: skip
+        told = submit(code=1)
+        assert "9 jobs wait or run already" in told
+        assert "linear    1 jobs in 1 task" in told
+        assert "16 tasks are left" in told
+        assert len(slurm.read_queue()) == 10
+        assert "wait until some of your jobs have ended" in simclic("doctor", "--on", "profile.toml", code=1)
+        limit_jobs(-1)
+        submit()
+        assert len(slurm.read_queue()) == 26
+    finally:
+        limit_jobs(-1)
+        slurm.cancel_jobs(set(slurm.read_queue()))
+        node("resume")
+
+
 def test_a_copy_of_the_code_that_is_edited_does_not_run(here):
     exhibit(here, "seed=7")
     node("drain")
@@ -484,6 +524,21 @@ def test_the_doctor_asks_a_node(here):
     assert "invalid partition specified: none" in simclic("doctor", "--on", "profile.toml", code=1)
     assert not list((here / "runs/.launches").glob("doctor-*"))
     wait("the end of the first probe", lambda: not slurm.read_queue())
+    node("drain")
+    write_profile(here)
+    silent = Path("bin/squeue")  # answers every second time
+    silent.parent.mkdir()
+    silent.write_text(
+        f'#!/bin/sh\nif rm {shlex.quote(str(here / "once"))} 2>/dev/null; then exec {shutil.which("squeue")} "$@"; fi\n'
+        f": > {shlex.quote(str(here / 'once'))}; echo 'squeue: error: Socket timed out' >&2; exit 1\n"
+    )
+    silent.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(silent.parent.absolute()), prepend=os.pathsep)
+        told = simclic("doctor", "--on", "profile.toml", "--wait", "3")
+    assert re.search(r"every stage: (job \d+ has not answered in 3 s|squeue: .*timed out; job \d+ is cancelled)", told)
+    assert not slurm.read_queue()
+    node("resume")
 
 
 def test_a_node_is_measured_and_prices_the_plan(here):

@@ -9,18 +9,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from commands import alone, simclic, wait
 from conftest import EXHIBIT, tiny
 from rich.console import Console
 
-from simclic import Finetune, InputError, Linear, slurm
+from simclic import Finetune, InputError, Linear, slurm, stop
 from simclic.evaluate.finetune import GridProgress
 from simclic.experiment import Job, load
 from simclic.files import read_json
+from simclic.schedule import ask_nodes, records, snapshot, task
 from simclic.schedule import processes as launch
-from simclic.schedule import records, snapshot, task
 from simclic.schedule.profile import parse_profile
 from simclic.schedule.state import Queue, job_state, read_states
 from simclic.schedule.submit import Submitted, choose_jobs, forget_failures
@@ -324,6 +325,43 @@ def test_without_slurm_it_says_so(here, monkeypatch):
     monkeypatch.setenv("PATH", str(here))
     told = simclic("submit", "table2.py", "--on", "profile.toml", code=2)
     assert told == "error: squeue: not found; is this a machine that can reach a Slurm cluster?\n"
+
+
+class Accepted:
+    """An executor whose jobs Slurm accepts."""
+
+    def submit(self, *words):
+        return SimpleNamespace(job_id="12")
+
+
+def test_a_silent_slurm_is_asked_again_and_keeps_no_question(here, monkeypatch):
+    asked, cancelled = [], []
+
+    def queue():
+        asked.append(1)
+        if len(asked) != 2:
+            raise slurm.Silent("squeue: no answer in two minutes")
+        return {"12": slurm.Job("12", "PENDING", "Resources")}
+
+    def cancel(name):
+        cancelled.append(name)
+        if len(cancelled) < 3:
+            raise slurm.Silent("scancel: no answer in two minutes")
+
+    monkeypatch.setattr(ask_nodes, "executor_for", lambda *words: Accepted())
+    monkeypatch.setattr(slurm, "read_queue", queue)
+    monkeypatch.setattr(slurm, "cancel_jobs_named", cancel)
+    monkeypatch.setattr(stop, "handle_signals", lambda: None)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    words = []
+    found = ask_nodes.ask_nodes(parse_profile("p", {}), Path("runs"), "doctor", {"linear": dict}, 0.1, words.append)
+    assert found["linear"].problem == "squeue: no answer in two minutes; job 12 is cancelled"
+    assert words[:2] == ["squeue: no answer in two minutes", "job 12 pending"]
+    assert len(cancelled) == 3
+    assert re.fullmatch(r"simclic-doctor-[0-9a-f]{8}", cancelled[0])
+    monkeypatch.setattr(slurm, "cancel_jobs_named", lambda name: queue())
+    with pytest.raises(slurm.Silent, match="cancel what it has of this yourself: scancel --name=simclic-doctor-"):
+        ask_nodes.ask_nodes(parse_profile("p", {}), Path("runs"), "doctor", {"linear": dict}, 0, words.append)
 
 
 def test_sbatch_variables_do_not_reach_a_job(monkeypatch):

@@ -25,7 +25,7 @@ def submit_exhibits(arguments: argparse.Namespace, retry: bool = False) -> int:
     """Submit the missing jobs and print what was submitted. Return 1 if a part of it could not be submitted."""
     from rich.console import Console
 
-    from simclic import data, files
+    from simclic import data, files, slurm
     from simclic.schedule import plan
     from simclic.schedule.submit import submit_jobs
 
@@ -51,7 +51,10 @@ def submit_exhibits(arguments: argparse.Namespace, retry: bool = False) -> int:
         lines.append(f"{result.failed:,} jobs failed before, or wait for one that did: simclic status ... --retry-failed")
     if result.refused:
         task_count = sum(len(array.tasks) for array in result.not_submitted)
-        print_errors([f"Slurm refused: {result.refused}; {task_count:,} tasks are left: submit again once that is mended"])
+        way = "some of your jobs have ended" if slurm.TOO_MANY.search(result.refused) and result.arrays else "that is mended"
+        print_errors([f"Slurm refused: {result.refused}; {task_count:,} tasks are left: submit again once {way}"])
+    if result.cut:
+        lines.append(f"Slurm took no larger arrays: cut to {count_noun(result.cut, 'task')} each")
     if result.arrays:
         lines.append(f"submitted; to see the progress: simclic status {' '.join(map(str, arguments.exhibits))}")
     elif not result.refused:

@@ -2,14 +2,13 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
 
-from simclic import files, slurm
+from simclic import files, slurm, stop
 from simclic.errors import InputError
 from simclic.schedule import records, snapshot
 from simclic.schedule.profile import Profile
@@ -38,39 +37,69 @@ def ask_nodes(
 ) -> dict[str, Answer]:
     """Return the answers by stage. questions: by the stage whose resources a job asks for. seconds: how long to wait for all.
 
-    What is not answered by then is cancelled. The folder of a job that ended without an answer stays, for its log.
+    What is not answered by then is cancelled, and what is in Slurm at any other end, too. A Slurm that is silent for a while is
+    asked again. The folder of a job that ended without an answer stays, for its log.
     """
     folder, answers, jobs = records.make_question_folder(runs, verb), dict[str, Answer](), dict[str, str]()
+    title = f"simclic-{folder.name}"  # by which Slurm finds them even if sbatch never told their numbers
     gone: dict[str, float] = {}  # when a job had left the queue: a shared file system may show its answer some seconds later
+    stop.handle_signals()  # ended by SIGTERM, it still cancels on the way out
     try:
         code = snapshot.copy_code(folder.parent)
         for stage, question in questions.items():
             try:
                 with talk_to_sbatch():
-                    executor = executor_for(profile, stage, folder / stage, f"simclic-{verb}", code)
+                    executor = executor_for(profile, stage, folder / stage, title, code)
                     jobs[stage] = executor.submit(_write_answer, folder / f"{stage}.json", code, Path.cwd(), question).job_id
             except InputError as e:
-                answers[stage] = Answer(problem=str(e), way="mend the profile")
+                way = "wait until some of your jobs have ended" if slurm.TOO_MANY.search(str(e)) else "mend the profile"
+                answers[stage] = Answer(problem=str(e), way=way)
         ends = time.monotonic() + seconds
         while waiting := {stage: job for stage, job in jobs.items() if stage not in answers}:
-            queue, now = slurm.read_queue(), time.monotonic()
+            queue, silence = _queue()
+            now = time.monotonic()
             for stage, job in waiting.items():
                 path = folder / f"{stage}.json"
                 if path.exists():
                     answers[stage] = Answer(job, **(files.read_json(path) or {})["answer"])
+                elif silence:
+                    if now > ends:
+                        answers[stage] = Answer(
+                            job, problem=f"{silence}; job {job} is cancelled", way="ask again later", final=False
+                        )
                 elif job not in queue and now > gone.setdefault(stage, now) + 5:
                     problem = f"job {job} ended without an answer{_last_line(folder, job)}"
                     answers[stage] = Answer(job, problem=problem, way=f"does the node see {folder}? its log is there")
                 elif job in queue and now > ends:
                     answers[stage] = _late_answer(queue[job], seconds)
-            say(", ".join(f"job {job} {queue[job].state.lower() if job in queue else 'has ended'}" for job in waiting.values()))
+            words = (f"job {job} {queue[job].state.lower() if job in queue else 'has ended'}" for job in waiting.values())
+            say(silence or ", ".join(words))
             time.sleep(0 if waiting.keys() <= answers.keys() else 1)
         return answers
     finally:
-        with suppress(slurm.Silent):
-            slurm.cancel_jobs({job for stage, job in jobs.items() if not (folder / f"{stage}.json").exists()})
+        if not all((folder / f"{stage}.json").exists() for stage in questions):
+            _cancel(title, jobs.values())
         if not any("without an answer" in answer.problem for answer in answers.values()):
             rmtree(folder, ignore_errors=True)
+
+
+def _queue() -> tuple[dict[str, slurm.Job], str]:
+    """Return what waits and runs, or why Slurm does not answer."""
+    try:
+        return slurm.read_queue(), ""
+    except slurm.Silent as e:
+        return {}, str(e)
+
+
+def _cancel(title: str, known: Collection[str], attempts: int = 3) -> None:
+    """Cancel the jobs of a name. Raise slurm.Silent if Slurm does not answer and some are known to be there."""
+    try:
+        slurm.cancel_jobs_named(title)
+    except slurm.Silent as e:
+        if known and attempts == 1:
+            raise slurm.Silent(f"{e}; cancel what it has of this yourself: scancel --name={title}") from e
+        if known:
+            _cancel(title, known, attempts - 1)
 
 
 def _write_answer(path: Path, code: Path, cwd: Path, question: Question) -> None:

@@ -230,14 +230,6 @@ def write_launch(arrays: list[Array], profile: Profile, code: Path, runs: Path, 
     now = datetime.now()  # sorted names give the order of launches
     folder = launches_folder(runs) / f"{now:%Y%m%d-%H%M%S-%f}-{uuid.uuid4().hex[:6]}"
     folder.mkdir(mode=0o700)
-    names = {id(array): f"{array.stage}-{i}" for i, array in enumerate(arrays)}
-    for name in names.values():
-        (folder / name).mkdir(mode=0o700)
-    described = [
-        {"name": names[id(a)], "after": names.get(id(a.after), a.after if isinstance(a.after, str) else ""),
-         "tasks": [[_jobs_as_json(jobs) for jobs in group_by_run(task)] for task in a.tasks]}
-        for a in arrays
-    ]  # fmt: skip
     limits = {
         stage: {"minutes": profile.time_limit(stage), "signal": given.get("slurm_signal_delay_s", 90),
                 "timeouts": given.get("slurm_max_num_timeout")}
@@ -248,7 +240,20 @@ def write_launch(arrays: list[Array], profile: Profile, code: Path, runs: Path, 
         "how": asdict(profile.compute), "limits": limits, "cwd": str(Path.cwd()), "runs": str(runs.absolute()),
         "data": str(root.absolute()), "cache": os.environ.get(files.CACHE, ""), "code": code.name,
     }  # fmt: skip
-    files.write_json(folder / "launch.json", {**record, **collect_provenance(), "arrays": described})
+    return write_arrays(folder, {**record, **collect_provenance()}, arrays)
+
+
+def write_arrays(folder: Path, record: dict[str, Any], arrays: list[Array]) -> Launch:
+    """Write the launch.json of arrays in the order of submission. record: the rest of its content."""
+    names = {id(array): f"{array.stage}-{i}" for i, array in enumerate(arrays)}
+    for name in names.values():
+        (folder / name).mkdir(mode=0o700, exist_ok=True)
+    described = [
+        {"name": names[id(a)], "after": names.get(id(a.after), a.after if isinstance(a.after, str) else ""),
+         "tasks": [[_jobs_as_json(jobs) for jobs in group_by_run(task)] for task in a.tasks]}
+        for a in arrays
+    ]  # fmt: skip
+    files.write_json(folder / "launch.json", {**record, "arrays": described})
     return Launch(folder)
 
 

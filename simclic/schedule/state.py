@@ -163,7 +163,8 @@ class Queue:
         names = {job.name for job in jobs if not _is_done(job, runs)}
         self.launches = records.list_launches(runs) if names or cluster else []
         for task in (task for launch in self.launches for task in launch.list_tasks()):
-            for name in names.intersection(task.job_names):
+            is_submitted = task.launch.is_local or task.slurm_id
+            for name in names.intersection(task.job_names) if is_submitted else ():
                 self.tasks.setdefault(name, task)  # the newest launch counts
 
     @cached_property
@@ -208,6 +209,8 @@ class Queue:
         if state.state != JobState.RUNNING and (claim := folder.find_owner(job.protocol, ask_slurm=is_gone)):
             state = State(job, JobState.RUNNING, node=claim["host"], job_id=claim.get("job") or f"process {claim['pid']}")
         waits = encoder is not None and encoder.state not in (JobState.DONE, JobState.MISSING)
+        if encoder and not task and (encoder.state == JobState.STOPPED or self.task_number(job.encoder)):
+            waits = False  # only the encoder was submitted
         if encoder and waits and state.state not in (JobState.RUNNING, JobState.UNKNOWN):
             state = replace(state, state=JobState.WAITING, reason=_explain_wait(encoder))
         if state.state == JobState.RUNNING and encoder is None:

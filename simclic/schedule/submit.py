@@ -17,7 +17,7 @@ from simclic.schedule import records, snapshot, task
 from simclic.schedule.profile import Profile
 from simclic.schedule.records import LOCAL, Launch
 from simclic.schedule.state import Queue, job_state
-from simclic.schedule.task_arrays import Array, Prices, pack_arrays
+from simclic.schedule.task_arrays import Array, Prices, cut_arrays, pack_arrays
 from simclic.schedule.work import group_by_run
 from simclic.store.claim import find_owner, hold_claim
 from simclic.store.run_folder import RunFolder
@@ -33,6 +33,7 @@ class Submitted:
     later: int = 0  # results whose encoders another launch trains
     folder: Path | None = None
     refused: str = ""  # the error message of sbatch
+    cut: int = 0  # the number of tasks that arrays were cut to, because Slurm took no larger ones; 0 if they were not cut
     not_submitted: list[Array] = field(default_factory=list)  # the arrays that Slurm did not take
 
 
@@ -118,9 +119,13 @@ def forget_failures(jobs: list[Job], runs: Path) -> dict[Path, bytes]:
 
 
 def _submit_arrays(launch: Launch, to_submit: list[Array], profile: Profile, submitted: Submitted) -> None:
-    """One array after another, parents first. Where Slurm refuses one, the rest stays out and is named."""
-    numbers: dict[int, str] = {}
-    for i, array in enumerate(to_submit):
+    """One array after another, parents first. Where Slurm refuses one, the rest stays out and is named.
+
+    What is too large for Slurm is cut: only a refusal tells of limits such as MaxSubmitJobs, whatever they belong to.
+    """
+    numbers, may_cut = dict[int, str](), True
+    while (i := len(numbers)) < len(to_submit):
+        array = to_submit[i]
         name, n = f"{array.stage}-{i}", len(array.tasks)
         parent = array.after if isinstance(array.after, str) else numbers[id(array.after)]
         each = isinstance(array.after, Array) and len(array.after.tasks) > 1  # task by task
@@ -130,8 +135,14 @@ def _submit_arrays(launch: Launch, to_submit: list[Array], profile: Profile, sub
                 executor.update_parameters(slurm_dependency=f"{'aftercorr' if each else 'afterok'}:{parent}" if parent else None)
                 jobs = executor.map_array(task.run_task, [str(launch.folder)] * n, [name] * n, range(n))
         except InputError as e:
+            if may_cut and n > 1 and not isinstance(array.after, Array) and slurm.TOO_MANY.search(str(e)):
+                submitted.cut = max(1, n // (2 * sum(other is array or other.after is array for other in to_submit)))
+                to_submit[i:] = cut_arrays(to_submit[i:], submitted.cut)
+                launch = records.write_arrays(launch.folder, launch.values, to_submit)
+                continue
             submitted.refused, submitted.not_submitted = str(e), to_submit[i:]
             return
+        may_cut = not submitted.cut  # further cuts would only fill up what is left of the limit
         numbers[id(array)] = jobs[0].job_id.split("_")[0]
         launch.write_slurm_number(name, numbers[id(array)])
         submitted.arrays.append((array, numbers[id(array)]))

@@ -57,24 +57,38 @@ def pack_arrays(
     for task_id in ("", *dict.fromkeys(queued.values())):  # encoders that are there, then those in the queue
         for stage in stages:
             jobs = [job for job in old[stage] if queued.get(job.encoder, "") == task_id]
-            tasks = _fill_tasks(jobs, stage, profile, prices)
-            packed += [Array(stage, tasks[i : i + largest], task_id) for i in range(0, len(tasks), largest)]
+            if jobs:
+                packed.append(Array(stage, _fill_tasks(jobs, stage, profile, prices), task_id))
 
     alike: dict[tuple[int, ...], list[tuple[list[Job], list[list[list[Job]]]]]] = {}
     for task in _fill_tasks(encoders, "pretrain", profile, prices):
         children = [_fill_tasks([job for job in wanted[s] if job.encoder in set(task)], s, profile, prices) for s in stages]
         alike.setdefault(tuple(map(len, children)), []).append((task, children))
     for group in alike.values():
-        for begin in range(0, len(group), largest):
-            part = group[begin : begin + largest]
-            parent = Array("pretrain", [task for task, _ in part])
-            packed.append(parent)
-            for s, stage in enumerate(stages):
-                for k in range(len(part[0][1][s])):
-                    packed.append(Array(stage, [children[s][k] for _, children in part], parent))
+        parent = Array("pretrain", [task for task, _ in group])
+        packed.append(parent)
+        for s, stage in enumerate(stages):
+            for k in range(len(group[0][1][s])):
+                packed.append(Array(stage, [children[s][k] for _, children in group], parent))
     for array in packed:
         array.minutes = sum(prices.price_minutes(job) for task in array.tasks for job in task)
-    return packed
+    return cut_arrays(packed, largest)
+
+
+def cut_arrays(whole: Sequence[Array], largest: int) -> list[Array]:
+    """Return the same tasks in arrays of at most `largest`, each followed by those that wait for it, as they are in `whole`."""
+    pieces = list[Array]()
+    for array in whole:
+        children = [child for child in whole if child.after is array]
+        for begin in () if isinstance(array.after, Array) else range(0, len(array.tasks), largest):
+            parent = _slice(array, begin, largest, array.after)
+            pieces += [parent, *(_slice(child, begin, largest, parent) for child in children)]
+    return pieces
+
+
+def _slice(array: Array, begin: int, count: int, after: Array | str) -> Array:
+    tasks = array.tasks[begin : begin + count]
+    return Array(array.stage, tasks, after, array.minutes * len(tasks) / len(array.tasks))
 
 
 def _fill_tasks(jobs: Sequence[Job], stage: str, profile: Profile, prices: Prices) -> list[list[Job]]:
