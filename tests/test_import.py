@@ -290,10 +290,19 @@ def dino(state):
 @pytest.mark.parametrize(
     ("content", "places"),
     [
-        (simsiam, "'state_dict.module.encoder', which needs no import: name it with --weights or init, as FILE"),
-        (moco_v3, "'state_dict.module.base_encoder' and 'state_dict.module.momentum_encoder', which needs no import"),
-        (dino, "'teacher.backbone' and 'student.module', which needs no import"),
-        (dict, "no prefix, which needs no import"),
+        (simsiam, "'state_dict.module.encoder'; another method's needs no import: name it with --weights or init, as FILE\n"),
+        (
+            moco_v3,
+            "'state_dict.module.base_encoder' and 'state_dict.module.momentum_encoder'; another method's needs no import: ",
+        ),
+        (
+            dino,
+            "'teacher.backbone' and 'student.module'; another method's needs no import: ",
+        ),
+        (
+            dict,
+            "no prefix; another method's needs no import: name it with --weights or init, as FILE; of one converted from BYOL's",
+        ),
     ],
 )
 def test_where_another_method_s_resnet50_lies_is_told(content, places, tmp_path, capsys):
@@ -305,14 +314,12 @@ def test_where_another_method_s_resnet50_lies_is_told(content, places, tmp_path,
 
 def test_text_from_a_file_is_quoted_and_cut(tmp_path, capsys):
     odd = "a\n\x1b[31m\u202e" + "x" * 200_000
-    for name in ("moco-v2", "swav", "pirl"):
+    for name, value in (("moco-v2", torch.ones(1)), ("swav", "text")):
         content = official.contents(name, official.light())
-        inner = content.get("state_dict", content.get("model", content))
-        for value in (torch.ones(1), "text"):
-            inner[odd] = value
-            told = refused_content(name, content, tmp_path, capsys)
-            assert "a\\n\\x1b[31m\\u202exxx" in told
-            assert len(told) < 600
+        content.get("state_dict", content)[odd] = value
+        told = refused_content(name, content, tmp_path, capsys)
+        assert "a\\n\\x1b[31m\\u202exxx" in told
+        assert len(told) < 600
     content = official.contents("moco-v2", official.light()) | {odd: 1}
     torch.save(content, tmp_path / "file.pth.tar")
     assert main(["import", "moco-v2", str(tmp_path / "file.pth.tar"), "--runs", str(tmp_path / "runs")]) == 0

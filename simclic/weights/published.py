@@ -47,7 +47,7 @@ def convert_checkpoint(name: str, path: Path, wanted: Tensors) -> tuple[Tensors,
             backbone, dropped, sha256, stated = read_haiku(path)
         check_trained_resnet50(name, path, backbone, wanted)
     except InputError as e:
-        raise InputError(f"{e}{_locate_other_resnet50(path, wanted)}") from e
+        raise InputError(f"{e}{_locate_other_resnet50(name, path, wanted)}") from e
     (mean, std), (top_1, source, _) = layout.normal, FACTS[name]
     return backbone, Card(METHODS[name], source, sha256, mean, std, layout.padding, top_1, tuple(sorted(dropped)), tuple(stated))
 
@@ -72,7 +72,7 @@ def describe_training(name: str, path: Path, content: Mapping[Any, Any]) -> list
     return stated
 
 
-def _locate_other_resnet50(path: Path, wanted: Tensors) -> str:
+def _locate_other_resnet50(name: str, path: Path, wanted: Tensors) -> str:
     """Return under which prefixes a file holds a ResNet-50 of none of the 13 methods, as advice, or an empty text."""
     pairs = [(layout.outer, layout.prefix) for layout in LAYOUTS.values() if isinstance(layout, TorchLayout)]
     known = {f"{outer}.{prefix}".strip(".") for place, prefix in pairs for outer in (place, place or "state_dict")}
@@ -82,9 +82,12 @@ def _locate_other_resnet50(path: Path, wanted: Tensors) -> str:
         return ""
     if not labels or known & {*labels}:
         return ""
-    places = " and ".join(repr(quote_text(label)) if label else "no prefix" for label in labels)
+    places = " and ".join(f"'{quote_text(label)}'" if label else "no prefix" for label in labels)
     part = f"::{quote_text(labels[0])}" if labels[1:] else ""
-    return f"; it holds a whole ResNet-50 under {places}, which needs no import: name it with --weights or init, as FILE{part}"
+    way_out = f"another method's needs no import: name it with --weights or init, as FILE{part}"
+    if LAYOUTS[name].padding != "symmetric":
+        way_out += f"; of one converted from {METHODS[name]}'s, import the original, for padding and normalisation are not in it"
+    return f"; it holds a whole ResNet-50 under {places}; {way_out}"
 
 
 def check_trained_resnet50(name: str, path: Path, backbone: Tensors, wanted: Tensors) -> None:
