@@ -18,7 +18,7 @@ TOO_MANY = re.compile(
 )  # what sbatch says to more jobs than may be
 
 
-class Silent(InputError):
+class NoAnswer(InputError):
     """Slurm or its accounting does not answer."""
 
 
@@ -76,7 +76,7 @@ def is_job_alive(job_id: str) -> bool | None:
         return None
     try:
         state = _run_command("squeue", "--noheader", f"--jobs={job_id}", "--format=%T").split()
-    except Silent as e:
+    except NoAnswer as e:
         return False if "Invalid job id" in str(e) else None
     return any(word not in ENDED for word in state)
 
@@ -115,10 +115,10 @@ def _run_command(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=clean_environment())
     except FileNotFoundError:
-        raise Silent(f"{command[0]}: not found; is this a machine that can reach a Slurm cluster?") from None
+        raise NoAnswer(f"{command[0]}: not found; is this a machine that can reach a Slurm cluster?") from None
     except subprocess.TimeoutExpired:
-        raise Silent(f"{command[0]}: no answer in two minutes") from None
+        raise NoAnswer(f"{command[0]}: no answer in two minutes") from None
     except subprocess.CalledProcessError as e:
         complaints = (e.stderr or e.stdout or "").strip().splitlines()
-        raise Silent(f"{Path(command[0]).name}: {complaints[-1] if complaints else f'exit code {e.returncode}'}") from None
+        raise NoAnswer(f"{Path(command[0]).name}: {complaints[-1] if complaints else f'exit code {e.returncode}'}") from None
     return done.stdout

@@ -44,8 +44,8 @@ def done(runs, run, seconds=100.0, device="cpu", epochs=None):
 
 def test_amounts_are_the_papers():
     run = Run()
-    assert work_amounts.encoder_amounts(run) == {"start": 1, "train.step": 390_000, "train.image": 390_000 * 128, "epoch": 1000}
-    assert work_amounts.encoder_amounts(Run(epochs=0, perturbation="none"))["image"] == 50_000
+    assert work_amounts.encoder_work(run) == {"start": 1, "train.step": 390_000, "train.image": 390_000 * 128, "epoch": 1000}
+    assert work_amounts.encoder_work(Run(epochs=0, perturbation="none"))["image"] == 50_000
     tuned = work_amounts.result_amounts(run, Finetune())
     assert (tuned["tune.step"], tuned["tune.image"], tuned["member"]) == (57 * 5000, 57 * 5000 * 128, 57)
     assert tuned["image"] == 56 * 10_000 + 10_000
@@ -60,7 +60,7 @@ def test_amounts_are_the_papers():
 
 def test_a_method_is_priced_by_its_passes(tmp_path):
     one, two = Run(), Run(method="simsiam")
-    assert work_amounts.encoder_amounts(two) == work_amounts.encoder_amounts(one) | {"train.image": 2 * 390_000 * 128}
+    assert work_amounts.encoder_work(two) == work_amounts.encoder_work(one) | {"train.image": 2 * 390_000 * 128}
     assert work_amounts.temporary_bytes(two) == work_amounts.temporary_bytes(
         one
     )  # the same heads, and nothing is kept of an image
@@ -81,7 +81,7 @@ def test_the_best_source_comes_first(tmp_path):
     rate = {"backbone": "test_resnet", "image_size": 16, "precision": "float32", "width": 96, "seconds": {"train.step": 1.0}}
     cost.write_rates(tmp_path, CPU, [rate], {"device": "cpu"})
     measured = Prices(tmp_path, CPU)
-    steps = work_amounts.encoder_amounts(run)["train.step"]
+    steps = work_amounts.encoder_work(run)["train.step"]
     assert measured.price_job(run, None).source == f"calibrated, in part {guess.source}"  # neither image nor epoch was measured
     more = steps * (1 - measured.rates.guess_rates("test_resnet", 16)["train.step"])
     assert measured.price_job(run, None).seconds == pytest.approx(guess.seconds + more)

@@ -148,7 +148,7 @@ def test_a_file_is_known_once_no_change_can_go_unseen(tmp_path, monkeypatch, nan
         manifest.os, "stat", lambda path: SimpleNamespace(st_size=5, st_ino=6, st_mtime_ns=1, st_ctime_ns=changed)
     )
     monkeypatch.setattr(manifest.time, "time_ns", lambda: changed + int(age * 1e9))
-    assert manifest.stamp(tmp_path / "x.jpg") == ((5, 6, 1, changed) if known else manifest.UNKNOWN)
+    assert manifest.file_stamp(tmp_path / "x.jpg") == ((5, 6, 1, changed) if known else manifest.UNKNOWN)
 
 
 def test_what_is_remembered_is_no_more_than_a_help(birds, tmp_path):
@@ -362,5 +362,5 @@ def test_what_may_not_be_read_is_one_line_and_stops_no_other(nobody, capsys, ver
 
 
 def test_names_of_folders_make_file_names():
-    assert manifest.stem("./My Birds/") == "my-birds"
-    assert manifest.stem("cifar10") == "cifar10"
+    assert manifest.file_stem("./My Birds/") == "my-birds"
+    assert manifest.file_stem("cifar10") == "cifar10"

@@ -117,10 +117,10 @@ def test_half_of_the_memory_that_is_free_is_for_whole_images(pets, need, monkeyp
 )
 def test_labels_that_are_none_are_refused(y, told):
     with pytest.raises(InputError) as e:
-        labels.valid(y, 3)
+        labels.check_labels(y, 3)
     assert str(e.value).startswith(told)
 
 
 def test_labels_at_the_ends_of_their_range_are_fine():
-    labels.valid(np.array([0, 1, 2]), 3)
-    labels.valid(np.array([[1, 0, -1], [0, 0, 1]]), 3)
+    labels.check_labels(np.array([0, 1, 2]), 3)
+    labels.check_labels(np.array([[1, 0, -1], [0, 0, 1]]), 3)

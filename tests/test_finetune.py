@@ -396,7 +396,7 @@ def test_a_checkpoint_of_something_else_is_not_gone_on_from(run, tmp_path):
         found = run(GRID, ComputeOptions(members=4))
         assert found[0]["resumed"] == []
         assert bits(found) == bits(whole)
-        kept.delete_checkpoint()
+        kept.delete_bundle()
         (tmp_path / "one" / tiny().name / f"partial-{GRID.name}.json").unlink()
 
 

@@ -82,7 +82,9 @@ def touch(base, *paths):
     ],
 )  # fmt: skip
 def test_parts_go_by_their_usual_names(tmp_path, names):
-    listing = folder.scan(touch(tmp_path, *(f"{name}/{kind}/{name}.jpg" for name in names for kind in ("wren", "gull"))))
+    listing = folder.list_folder_images(
+        touch(tmp_path, *(f"{name}/{kind}/{name}.jpg" for name in names for kind in ("wren", "gull")))
+    )
     assert listing.parts == ("train", "train", "val", "val", "test", "test")
     assert [path.split("/")[0] for path in listing.paths[::2]] == list(names)
     assert listing.classes == ("gull", "wren")
@@ -90,7 +92,7 @@ def test_parts_go_by_their_usual_names(tmp_path, names):
 
 
 def test_classes_whose_names_hold_the_word_of_a_part_are_classes(tmp_path):
-    listing = folder.scan(
+    listing = folder.list_folder_images(
         touch(tmp_path, "train_station/1.jpg", "test tube/1.jpg", "valid passport/1.jpg", "trainer/1.jpg", "bus/1.jpg")
     )
     assert listing.classes == ("bus", "test tube", "train_station", "trainer", "valid passport")
@@ -116,7 +118,7 @@ def test_classes_whose_names_hold_the_word_of_a_part_are_classes(tmp_path):
 )  # fmt: skip
 def test_parts_that_are_not_understood_are_refused(tmp_path, paths, message):
     with pytest.raises(InputError, match=message):
-        folder.scan(touch(tmp_path, *paths))
+        folder.list_folder_images(touch(tmp_path, *paths))
 
 
 @pytest.mark.parametrize(
@@ -130,29 +132,29 @@ def test_parts_that_are_not_understood_are_refused(tmp_path, paths, message):
 )  # fmt: skip
 def test_a_class_is_not_lost_and_masks_are_no_images(tmp_path, paths, message):
     with pytest.raises(InputError, match=message):
-        folder.scan(touch(tmp_path, "wren/1.jpg", "heron/2.jpg", *paths))
+        folder.list_folder_images(touch(tmp_path, "wren/1.jpg", "heron/2.jpg", *paths))
     parts = [f"{part}/{path}" for part in ("train", "test") for path in ("wren/1.jpg", "heron/2.jpg", *paths)]
     with pytest.raises(InputError, match=message):
-        folder.scan(touch(tmp_path / "parts", *parts))
+        folder.list_folder_images(touch(tmp_path / "parts", *parts))
 
 
 def test_an_empty_class_folder_is_refused_and_by_products_of_disks_are_not_read(tmp_path):
     eaten = touch(tmp_path, "wren/1.jpg", "gull/1.jpg", "wren/@eaDir/1.jpg/THUMB.jpg", "__MACOSX/wren/1.jpg", ".cache/x/1.jpg")
-    listing = folder.scan(eaten)
+    listing = folder.list_folder_images(eaten)
     assert listing.paths == ("gull/1.jpg", "wren/1.jpg")
     assert listing.others == (".cache", "__MACOSX", "wren/@eaDir")
     (tmp_path / "heron").mkdir()
     with pytest.raises(InputError, match="heron: a class folder without images that can be read, empty; add"):
-        folder.scan(eaten)
+        folder.list_folder_images(eaten)
 
 
 def test_images_one_folder_too_deep_are_one_line(tmp_path):
     touch(tmp_path / "a", "birds/wren/1.jpg", "birds/gull/1.jpg")
     with pytest.raises(InputError, match=r"'birds', in 2 folders below it: one folder too deep; name .*/a/birds instead$"):
-        folder.scan(str(tmp_path / "a"))
+        folder.list_folder_images(str(tmp_path / "a"))
     parts = [f"{part}/images/{kind}/1.jpg" for part in ("train", "test") for kind in ("wren", "gull")]
     with pytest.raises(InputError, match=r"'images', in 2 folders below it: one folder too deep; move what is in 'images' up$"):
-        folder.scan(touch(tmp_path / "parts", *parts))
+        folder.list_folder_images(touch(tmp_path / "parts", *parts))
 
 
 def test_two_spellings_of_a_class_are_one_class(tmp_path):
@@ -164,7 +166,7 @@ def test_two_spellings_of_a_class_are_one_class(tmp_path):
         f"test/{decomposed}/3.jpg",
         "test/wren/2.jpg",
     ]
-    listing = folder.scan(touch(tmp_path, *paths))
+    listing = folder.list_folder_images(touch(tmp_path, *paths))
     assert len(listing.classes) == 2
     by_path = dict(zip(listing.paths, listing.labels.tolist(), strict=True))
     assert [by_path[path] for path in paths] == [0, 0, 1, 0, 1]
@@ -177,7 +179,7 @@ def test_a_link_to_another_part_is_named(tmp_path):
         with pytest.raises(
             InputError, match=rf"/{link}: a link to a folder that is in the data set already, as .*/{target}; remove it"
         ):
-            folder.scan(str(tmp_path))
+            folder.list_folder_images(str(tmp_path))
         (tmp_path / link).unlink()
 
 

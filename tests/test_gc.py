@@ -534,7 +534,7 @@ def test_decoded_data_that_nobody_asks_for_goes_and_comes_again(eleven, tmp_path
         'from simclic import Finetune, Linear, Table, grid\nTABLE = Table(paper="table2", caption="x", protocols=(Linear(),'
         'Finetune(eval_resize=1.5)), runs=grid(dataset=("flowers", "cifar10"), image_size=16))'
     )
-    place = manifest.place(eleven)
+    place = manifest.prepared_folder(eleven)
     words = ("flowers.py", "--data", eleven)
     assert told(*words, "--yes")[0] == 0
     assert len(list(place.glob("*.npy"))) == 4  # somebody may have decoded them for what is about to begin

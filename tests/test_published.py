@@ -37,7 +37,7 @@ def test_labels_splits_and_counts(eleven, name):
 
 
 def test_aircraft_reads_variants_with_blanks_in_their_names(eleven):
-    found = published.listing("aircraft", eleven)
+    found = published.list_published("aircraft", eleven)
     numbers = [f"{1025794 + 7 * i}.jpg" for i in range(7, 13)]
     assert kinds(found, "val") == dict(zip(numbers, ["707-320"] * 2 + ["Cessna 172"] * 2 + ["Yak-42"] * 2, strict=True))
 
@@ -49,7 +49,7 @@ def test_caltech101_has_no_background_and_does_not_rely_on_numbers(eleven, monke
     for i in range(2, 9):
         (home / f"accordion/image_{i:04d}.jpg").unlink()
     monkeypatch.setitem(FACTS, "caltech101", replace(FACTS["caltech101"], sizes=(12, 3, 3), images=18))
-    found = published.listing("caltech101", eleven)
+    found = published.list_published("caltech101", eleven)
     assert found.classes == ("Faces", "accordion", "airplanes")
     assert "caltech101/101_ObjectCategories/Faces/image_0099.jpg" in found.paths
     assert found.others == ("caltech101/101_ObjectCategories/Faces/.DS_Store",)
@@ -59,31 +59,31 @@ def test_caltech101_has_no_background_and_does_not_rely_on_numbers(eleven, monke
 
 
 def test_cars_classes_start_at_zero(eleven):
-    found = published.listing("cars", eleven)
+    found = published.list_published("cars", eleven)
     assert kinds(found, "test")["00003.jpg"] == "AM General Hummer SUV 2000"
     assert found.paths[:2] == ("stanford_cars/cars_train/00001.jpg", "stanford_cars/cars_train/00002.jpg")
 
 
 def test_flowers_ids_are_not_swapped_and_classes_start_at_zero(eleven):
-    found = published.listing("flowers", eleven)
+    found = published.list_published("flowers", eleven)
     assert kinds(found, "train")["image_00001.jpg"] == "hard-leaved pocket orchid"
     assert set(kinds(found, "test")) == {f"image_{i:05d}.jpg" for i in range(13, 19)}
 
 
 def test_food_is_in_its_makers_order_of_classes(eleven):
     """The baselines drew their val from images in this order."""
-    found = published.listing("food", eleven)
+    found = published.list_published("food", eleven)
     assert found.classes == ("cheesecake", "cheese_plate", "ramen")
     assert found.labels.tolist() == [0] * 7 + [1] * 7 + [2] * 7 + [0] * 2 + [1] * 2 + [2] * 2
     assert found.paths[7:9] == ("food-101/images/cheese_plate/train0.jpg", "food-101/images/cheese_plate/train1.jpg")
 
 
 def test_pets_ids_name_breeds(eleven):
-    assert kinds(published.listing("pets", eleven), "test")["american_bulldog_8.jpg"] == "American Bulldog"
+    assert kinds(published.list_published("pets", eleven), "test")["american_bulldog_8.jpg"] == "American Bulldog"
 
 
 def test_sun397_takes_partition_1_and_nested_classes(eleven):
-    found = published.listing("sun397", eleven)
+    found = published.list_published("sun397", eleven)
     lines = (eleven / "SUN397/Training_01.txt").read_text().splitlines()
     assert [f"SUN397{line}" for line in lines] == list(found.paths[:21])
     assert found.classes[1] == "apartment_building/outdoor"
@@ -93,7 +93,7 @@ def test_sun397_takes_partition_1_and_nested_classes(eleven):
 
 
 def test_voc_counts_difficult_objects_as_not_shown_or_leaves_them_out(eleven):
-    found = published.listing("voc2007", eleven)
+    found = published.list_published("voc2007", eleven)
     assert found.classes == ("cat", "dog", "person")
     first = [[1, 0, 0], [0, 1, 0], [1, 0, 1], [-1, 1, 0], [0, 1, 1], [0, 0, 1], [0, 0, 0], [1, 1, 0]]
     assert found.labels[:8].tolist() == first

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simclic.data.listing import Listing
-from simclic.data.splits import FIFTH, OWN, OWN_FIFTH, PER_CLASS, PUBLISHED, divide, fifth
+from simclic.data.splits import FIFTH, OWN, OWN_FIFTH, PER_CLASS, PUBLISHED, divide, draw_fifth
 
 
 def listing(counts, parts=None):
@@ -20,7 +20,7 @@ def test_a_fifth_is_drawn_as_the_baselines_did():
     np.random.seed(0)  # what their source says, NumPy's legacy stream
     order = list(range(3680))  # Pets
     np.random.shuffle(order)
-    rest, drawn = fifth(np.arange(3680))
+    rest, drawn = draw_fifth(np.arange(3680))
     assert len(drawn) == int(0.2 * 3680) == 736
     assert sorted(order[:736]) == drawn.tolist()
     assert sorted(order[736:]) == rest.tolist()

@@ -186,7 +186,7 @@ def test_a_requeue_that_slurm_refuses_is_told(here, monkeypatch, capsys):
     one = begun(Path("runs"), [Job(tiny())])
 
     def refuse():
-        raise slurm.Silent("scontrol: Requested operation is presently disabled")
+        raise slurm.NoAnswer("scontrol: Requested operation is presently disabled")
 
     monkeypatch.setattr(slurm, "requeue_this_job", refuse)
     assert task._stop_or_requeue(signal.SIGUSR2, task.TaskReport(one), Path("runs"), one.parse_jobs()) == task.UNFINISHED
@@ -340,13 +340,13 @@ def test_a_silent_slurm_is_asked_again_and_keeps_no_question(here, monkeypatch):
     def queue():
         asked.append(1)
         if len(asked) != 2:
-            raise slurm.Silent("squeue: no answer in two minutes")
+            raise slurm.NoAnswer("squeue: no answer in two minutes")
         return {"12": slurm.Job("12", "PENDING", "Resources")}
 
     def cancel(name):
         cancelled.append(name)
         if len(cancelled) < 3:
-            raise slurm.Silent("scancel: no answer in two minutes")
+            raise slurm.NoAnswer("scancel: no answer in two minutes")
 
     monkeypatch.setattr(ask_nodes, "executor_for", lambda *words: Accepted())
     monkeypatch.setattr(slurm, "read_queue", queue)
@@ -360,7 +360,7 @@ def test_a_silent_slurm_is_asked_again_and_keeps_no_question(here, monkeypatch):
     assert len(cancelled) == 3
     assert re.fullmatch(r"simclic-doctor-[0-9a-f]{8}", cancelled[0])
     monkeypatch.setattr(slurm, "cancel_jobs_named", lambda name: queue())
-    with pytest.raises(slurm.Silent, match="cancel what it has of this yourself: scancel --name=simclic-doctor-"):
+    with pytest.raises(slurm.NoAnswer, match="cancel what it has of this yourself: scancel --name=simclic-doctor-"):
         ask_nodes.ask_nodes(parse_profile("p", {}), Path("runs"), "doctor", {"linear": dict}, 0, words.append)
 
 

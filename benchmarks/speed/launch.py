@@ -53,7 +53,7 @@ def main():
     quick = make_parser(__doc__).parse_args().quick
     try:
         version = slurm.read_settings()["SLURM_VERSION"]
-    except slurm.Silent as e:
+    except slurm.NoAnswer as e:
         sys.exit(f'error: {e}; start one with: eval "$(slurm/testcluster/up)"')
     count, results = (8, 2_000) if quick else (40, 10_000)
     print_machine(submitit)

@@ -36,7 +36,7 @@ def explain_missing(name: str, root: Path) -> str:
     Of a folder of images, also why its layout is not understood. Raises InputError for an unknown name.
     """
     if folder.is_path(name):
-        return folder.absent(name) or _explain_layout(name)
+        return folder.explain_absent(name) or _explain_layout(name)
     known = facts(name)
     home = root / known.home
     gone = [file for file in known.files if not (home / file).exists()]
@@ -62,7 +62,7 @@ def _explain_layout(name: str) -> str:
 
 def list_remarks(name: str) -> list[str]:
     """Return what is worth knowing about a folder of images, a line each; nothing for other data sets."""
-    return _remarks(folder.scan(name)) if folder.is_path(name) else []
+    return _remarks(folder.list_folder_images(name)) if folder.is_path(name) else []
 
 
 def _remarks(listing: Listing) -> list[str]:
@@ -76,13 +76,13 @@ def list_images(name: str, root: Path) -> tuple[Facts, Listing]:
     Raises InputError if files are missing or cannot be read.
     """
     if folder.is_path(name):
-        listing = folder.scan(name)
+        listing = folder.list_folder_images(name)
         return folder_facts(name, listing), listing
     if problem := explain_missing(name, root):
         raise InputError(problem)
     from simclic.data import published
 
-    return FACTS[name], published.listing(name, root)
+    return FACTS[name], published.list_published(name, root)
 
 
 def compare_with_published(name: str, known: Facts, listing: Listing, root: Path, rules: Sequence[str] = SPLITS) -> list[str]:
@@ -132,7 +132,7 @@ def load(
         raise InputError("\n".join(wrong))
     splits = divide(listing, split, known.rule, known.per_class)
     used = np.unique(np.concatenate([splits.fit, splits.test]))
-    images, sums = decoded.images(decoded.Selection(name, listing, used, root, known.stored or size), tell)
+    images, sums = decoded.open_images(decoded.Selection(name, listing, used, root, known.stored or size), tell)
     remarks = []
     if folder.is_path(name):
         problem, remark = folder.compare_copies(listing, splits, sums)
@@ -145,5 +145,5 @@ def load(
     where = Splits(*(np.searchsorted(used, part) for part in (splits.train, splits.val, splits.test)))
     place = str(listing.base)
     whole = () if listing.holders else tuple(f"{place}/{listing.paths[i]}" for i in used.tolist())
-    digest = manifest.digest(listing, splits, sums)
+    digest = manifest.data_digest(listing, splits, sums)
     return Dataset(known, images, labels, where, digest, whole, listing.classes, tuple(remarks), listing.upright)

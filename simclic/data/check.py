@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from simclic.data import SPLITS, compare_with_published, folder, has_test, is_bundled, list_images, load, manifest, title
 from simclic.data.dataset import Facts
-from simclic.data.decoded import in_order, list_decoded
+from simclic.data.decoded import list_decoded, map_in_order
 from simclic.data.image_file import join_missing, read_image_file
 from simclic.data.listing import Listing
 from simclic.data.splits import Splits, divide
@@ -98,7 +98,9 @@ def _read_files(
     paths = listing.holders or listing.paths
     decode, sums, entries = not listing.holders, dict[str, str](), dict[str, tuple[manifest.Stamp, str]]()
     modes, problems, turned = Counter[str](), dict[Path, str](), 0
-    for n, file in enumerate(in_order(lambda p: read_image_file(listing.base / p, decode, upright=listing.upright), paths), 1):
+    for n, file in enumerate(
+        map_in_order(lambda p: read_image_file(listing.base / p, decode, upright=listing.upright), paths), 1
+    ):
         if file.problem:
             problems[listing.base / paths[n - 1]] = file.problem
         else:
@@ -107,7 +109,7 @@ def _read_files(
             sums[paths[n - 1]], entries[paths[n - 1]] = file.sha256, (file.stamp, file.sha256)
         tell(n / len(paths), f"{checked.title}: {n:,} of {len(paths):,} files")
     checked.problems += join_missing(problems)
-    manifest.remember(name, root, entries)
+    manifest.store_sums(name, root, entries)
     checked.modes = {mode: count for mode, count in modes.items() if mode not in ("", "RGB")}
     for mode, count in sorted(checked.modes.items()):
         checked.remarks.append(f"{count:,} image{'s' * (count > 1)} of mode {mode}, turned into RGB")
@@ -117,7 +119,7 @@ def _read_files(
     if len(sums) == len(paths):
         for rule in rules:
             splits = divide(listing, rule, known.rule, known.per_class)
-            checked.digests[rule] = manifest.digest(listing, splits, sums)
+            checked.digests[rule] = manifest.data_digest(listing, splits, sums)
             if folder.is_path(name):
                 problem, remark = folder.compare_copies(listing, splits, sums)
                 checked.problems += [f"{problem} (split {rule})"] if problem else []

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from simclic.data import Dataset
-from simclic.data.decoded import in_order, keep_in_flight
+from simclic.data.decoded import keep_in_flight, map_in_order
 from simclic.data.image_file import count_pixels, decode_whole
 from simclic.data.images import AHEAD, Images, map_images
 from simclic.progress import Tell
@@ -36,8 +36,8 @@ class Crops:
         self.stored, self.decode = map_images(dataset.images), partial(decode_whole, upright=dataset.upright)
         if self.files:
             paths = [self.files[i] for i in index]
-            if 3 * sum(in_order(count_pixels, paths)) <= room:
-                for n, (i, pixels) in enumerate(zip(index.tolist(), in_order(self.decode, paths), strict=True), 1):
+            if 3 * sum(map_in_order(count_pixels, paths)) <= room:
+                for n, (i, pixels) in enumerate(zip(index.tolist(), map_in_order(self.decode, paths), strict=True), 1):
                     self.kept[i] = torch.from_numpy(pixels)
                     tell(n / len(index), f"decoding {n:,} of {len(index):,} whole images")
 

@@ -57,7 +57,7 @@ class Selection:
         """Every image in turn, decoded."""
         if self.listing.pixels is not None:
             return (ImageFile(manifest.UNKNOWN, "", pixels=self.listing.pixels[i]) for i in self.used)
-        return in_order(lambda path: self.read(path, size=self.size), self.sources)
+        return map_in_order(lambda path: self.read(path, size=self.size), self.sources)
 
     def path(self, sums: manifest.Sums) -> Path:
         """The decoded file: named by what it was made from and how."""
@@ -66,19 +66,19 @@ class Selection:
             h.update(sums[source].encode())
         if self.listing.holders:
             h.update(self.used.tobytes())
-        return manifest.place(self.root) / f"{manifest.stem(self.name)}-{self.size}-{h.hexdigest()[:16]}.npy"
+        return manifest.prepared_folder(self.root) / f"{manifest.file_stem(self.name)}-{self.size}-{h.hexdigest()[:16]}.npy"
 
 
-def images(chosen: Selection, tell: Tell) -> tuple[np.ndarray, manifest.Sums]:
+def open_images(chosen: Selection, tell: Tell) -> tuple[np.ndarray, manifest.Sums]:
     """Decoded images, (n, 3, size, size) uint8, memory-mapped; and the SHA-256 of each file they come from.
 
     Decodes them if that has not been done; jobs that do so at once do not hurt each other. Raises InputError with a line for
     every file that is missing or cannot be decoded.
     """
-    sums = manifest.unchanged(chosen.name, chosen.root, chosen.listing.base, chosen.sources)
+    sums = manifest.known_sums(chosen.name, chosen.root, chosen.listing.base, chosen.sources)
     unknown = [path for path in chosen.sources if path not in sums]
     if unknown and (chosen.listing.holders or list_decoded(chosen.name, chosen.root, chosen.size)):
-        looks = in_order(lambda path: chosen.read(path, decode=False), unknown)  # copied, perhaps: reading is cheap
+        looks = map_in_order(lambda path: chosen.read(path, decode=False), unknown)  # copied, perhaps: reading is cheap
         sums |= _remember_digests(chosen, dict(zip(unknown, looks, strict=True)))
         unknown = []
     if unknown or not chosen.path(sums).is_file():
@@ -88,12 +88,12 @@ def images(chosen: Selection, tell: Tell) -> tuple[np.ndarray, manifest.Sums]:
 
 def _decode_selection(chosen: Selection, sums: manifest.Sums, tell: Tell) -> manifest.Sums:
     """Decode on all cores, write in order, and give the file its name once it is whole. Returns what is known of the files."""
-    place, shape = manifest.place(chosen.root), (len(chosen.used), 3, chosen.size, chosen.size)
+    place, shape = manifest.prepared_folder(chosen.root), (len(chosen.used), 3, chosen.size, chosen.size)
     try:
         place.mkdir(parents=True, exist_ok=True)
-        _sweep(place, chosen)
+        _delete_leftovers(place, chosen)
         _check_disk_space(place, math.prod(shape))
-        with files.open_temporary(place, f"{manifest.stem(chosen.name)}-{chosen.size}") as f:
+        with files.open_temporary(place, f"{manifest.file_stem(chosen.name)}-{chosen.size}") as f:
             header = io.BytesIO()
             np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
             h, seen = hashlib.sha256(), dict[str, ImageFile]()
@@ -120,9 +120,9 @@ def _pixel_blocks(chosen: Selection, seen: dict[str, ImageFile], tell: Tell) -> 
         tell(n / len(chosen.used), f"decoding {n:,} of {len(chosen.used):,}")
 
 
-def _sweep(place: Path, chosen: Selection) -> None:
+def _delete_leftovers(place: Path, chosen: Selection) -> None:
     """Remove unfinished files of killed processes: a live process writes at least once an hour."""
-    for left in place.glob(f".{manifest.stem(chosen.name)}-*"):
+    for left in place.glob(f".{manifest.file_stem(chosen.name)}-*"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - left.stat().st_mtime > 3600:
                 left.unlink()
@@ -140,7 +140,7 @@ def open_decoded(path: Path) -> np.ndarray:
 
 def list_decoded(name: str, root: Path, size: int | str = "*") -> list[Path]:
     """Return the decoded files of a data set, of all sizes or one. Beside each lies its SHA-256."""
-    return sorted(manifest.place(root).glob(f"{manifest.stem(name)}-{size}-*.npy"))
+    return sorted(manifest.prepared_folder(root).glob(f"{manifest.file_stem(name)}-{size}-*.npy"))
 
 
 class Stored(NamedTuple):
@@ -158,7 +158,7 @@ class Stored(NamedTuple):
 def list_stored(root: Path) -> list[Stored]:
     """Return decoded images, their digests, and what was begun of these or of the list of a data set's files."""
     stored = []
-    for path in sorted(manifest.place(root).glob("*")):
+    for path in sorted(manifest.prepared_folder(root).glob("*")):
         name = files.intended_name(path)
         if match := re.fullmatch(r"(.+)-(\d+)-[0-9a-f]{16}\.(npy|sha256)", path.name):
             stored.append(Stored(path, match[1], match[2], True))
@@ -167,7 +167,7 @@ def list_stored(root: Path) -> list[Stored]:
     return stored
 
 
-def in_order(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+def map_in_order(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     """`work` of each item on all cores, in order, a few ahead. PIL and hashing let go of Python's lock, so threads will do."""
     with ThreadPoolExecutor(count_cores()) as pool:
         for begun in keep_in_flight((pool.submit(work, item) for item in items), 4 * count_cores()):
@@ -189,7 +189,7 @@ def _remember_digests(chosen: Selection, seen: dict[str, ImageFile]) -> manifest
     """The SHA-256 of files that were all read, remembered. Raises InputError with a line for each that is not whole."""
     if problems := {chosen.listing.base / path: one.problem for path, one in seen.items() if one.problem}:
         raise InputError("\n".join(join_missing(problems)))
-    manifest.remember(chosen.name, chosen.root, {path: (one.stamp, one.sha256) for path, one in seen.items()})
+    manifest.store_sums(chosen.name, chosen.root, {path: (one.stamp, one.sha256) for path, one in seen.items()})
     return {path: one.sha256 for path, one in seen.items()}
 
 

@@ -65,4 +65,4 @@ def folder_facts(name: str, listing: Listing) -> Facts:
 
 @cache
 def _facts_of_path(name: str, place: Path) -> Facts:
-    return folder_facts(name, folder.scan(name))
+    return folder_facts(name, folder.list_folder_images(name))

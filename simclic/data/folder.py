@@ -39,16 +39,16 @@ def is_path(name: str) -> bool:
     return "/" in name or os.sep in name or name.startswith(".")
 
 
-def absent(name: str) -> str:
+def explain_absent(name: str) -> str:
     """What is wrong with the folder at first sight, in one line; empty if nothing is."""
     return "" if Path(name).expanduser().is_dir() else f"{name}: no such folder; {LAYOUT}"
 
 
-def scan(name: str) -> Listing:
+def list_folder_images(name: str) -> Listing:
     """Return every image in the folder. Raise InputError if its layout is not understood."""
     import numpy as np
 
-    if problem := absent(name):
+    if problem := explain_absent(name):
         raise InputError(problem)
     base = Path(name).expanduser()
     folders, files = _walk(base)
@@ -67,7 +67,7 @@ def scan(name: str) -> Listing:
             problem = f"{count_noun(loose, 'image')} in it, but none in a class folder" if loose else "no images in it"
             raise InputError(f"{base / place}: {problem}; {LAYOUT}")
     _check_class_folders(base, [names for names in folders if len(names) == depth and (not parts or part(names))], images, others)
-    stems = Counter(map(_stem, images))
+    stems = Counter(map(_without_suffix, images))
     _check_masks(base, images, stems, depth)
 
     kinds = [unicodedata.normalize("NFC", names[depth - 1]) for names in images]  # Linux and macOS spell "é" in two ways
@@ -159,7 +159,7 @@ def _is_image(names: Names) -> bool:
     return bool(IMAGES.fullmatch(names[-1]))
 
 
-def _stem(names: Names) -> Names:
+def _without_suffix(names: Names) -> Names:
     """Return the names of an image without its suffix, the last in lower case."""
     return (*names[:-1], names[-1].rpartition(".")[0].lower())
 
@@ -228,7 +228,7 @@ def _check_masks(base: Path, images: list[Names], stems: Container[Names], depth
     def shows_another(names: Names) -> bool:
         if any(folder.lower().removesuffix("s") in MASKS for folder in names[depth:-1]):
             return True
-        *above, stem = _stem(names)
+        *above, stem = _without_suffix(names)
         core = stem.rstrip("0123456789 _.-")
         *_, word = re.split("[ _.-]", core)
         return word.removesuffix("s") in MASKS and (*above, core.removesuffix(word).rstrip(" _.-")) in stems

@@ -45,7 +45,7 @@ def read_image_file(path: Path, decode: bool = True, size: int | None = None, up
     upright: as in Listing.
     """
     try:
-        stamp, content = manifest.stamp(path), path.read_bytes()  # in this order: what changes in between is read again
+        stamp, content = manifest.file_stamp(path), path.read_bytes()  # in this order: what changes in between is read again
     except OSError as e:
         return ImageFile(manifest.UNKNOWN, "", problem=f"{path}{MISSING if e.errno == errno.ENOENT else f': {e.strerror}'}")
     seen = ImageFile(stamp, hashlib.sha256(content).hexdigest())

@@ -8,7 +8,7 @@ from simclic.data.dataset import Dataset
 from simclic.errors import InputError
 
 
-def valid(y: np.ndarray, classes: int) -> None:
+def check_labels(y: np.ndarray, classes: int) -> None:
     """Raise InputError unless labels are of `classes` classes, or 1, 0 or -1 where an image shows several.
 
     y: (n,) class indices, or (n, K) with 1, 0 or -1 for each class.
@@ -24,7 +24,7 @@ def valid(y: np.ndarray, classes: int) -> None:
         raise InputError(f"label {y[tuple(wrong[0])]} of image {wrong[0][0]} is out of range: {rule}")
 
 
-def learnable(y: np.ndarray, classes: int, names: Sequence[str] = ()) -> None:
+def check_learnable(y: np.ndarray, classes: int, names: Sequence[str] = ()) -> None:
     """Raise InputError unless a classifier of `classes` classes can be learned from training images with these labels.
 
     names: of the classes, if they have any.
@@ -34,16 +34,18 @@ def learnable(y: np.ndarray, classes: int, names: Sequence[str] = ()) -> None:
             judged = y[y[:, k] >= 0, k]
             if judged.min(initial=1) == judged.max(initial=0):
                 shown = "all show it" if judged.any() else "none shows it"
-                raise InputError(f"{_class(k, names)}: of {len(judged)} training images {shown}; its problem needs both kinds")
+                raise InputError(
+                    f"{_format_class(k, names)}: of {len(judged)} training images {shown}; its problem needs both kinds"
+                )
         return
     counts = np.bincount(y, minlength=classes)
     if (counts > 0).sum() < 2:
         raise InputError(
-            f"all {len(y)} training images are of {_class(int(counts.argmax()), names)}; a classifier needs two classes"
+            f"all {len(y)} training images are of {_format_class(int(counts.argmax()), names)}; a classifier needs two classes"
         )
     absent = np.flatnonzero(counts == 0)
     if len(absent):
-        none = f"{_class(absent[0], names)} has no training image{_others(absent)}"
+        none = f"{_format_class(absent[0], names)} has no training image{_format_others(absent)}"
         if len(y) < classes:
             raise InputError(f"{len(y)} training images for {classes} classes: {none}; each class needs one")
         raise InputError(f"{none}; add one or leave the class out")
@@ -57,14 +59,14 @@ def check_judgeable(dataset: Dataset) -> None:
     for part in ("val", "test") if dataset.labels.ndim == 2 else ():
         absent = np.flatnonzero(~(dataset.labels[getattr(dataset.splits, part)] == 1).any(axis=0))
         if len(absent):
-            none = f"{_class(absent[0], dataset.names)} is shown by no {part} image{_others(absent)}"
+            none = f"{_format_class(absent[0], dataset.names)} is shown by no {part} image{_format_others(absent)}"
             raise InputError(f"{none}, so that its average precision cannot be computed; add one or leave the class out")
 
 
-def _class(k: int, names: Sequence[str]) -> str:
+def _format_class(k: int, names: Sequence[str]) -> str:
     return f"class {names[k]!r}" if names else f"class {k}"
 
 
-def _others(absent: np.ndarray) -> str:
+def _format_others(absent: np.ndarray) -> str:
     """How many classes beside the first are absent, too."""
     return f" (nor have {len(absent) - 1} others)" if len(absent) > 1 else ""

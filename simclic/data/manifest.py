@@ -23,18 +23,18 @@ UNKNOWN: Stamp = ()
 TICKS = (20_000_000, 2_000_000_000)  # nanoseconds in which a file can change twice unseen; the second with times in whole seconds
 
 
-def place(root: Path) -> Path:
+def prepared_folder(root: Path) -> Path:
     """Return the folder of what is made from the data sets: --cache, else `prepared` under the root of all data sets."""
     cache = os.environ.get(files.CACHE)
     return Path(cache) if cache else root / "prepared"
 
 
-def stem(name: str) -> str:
+def file_stem(name: str) -> str:
     """A data set's name in file names; for a folder, the last part of its path."""
     return re.sub(r"[^a-z0-9_]+", "-", Path(name).expanduser().resolve().name.lower()) if folder.is_path(name) else name
 
 
-def stamp(path: Path | str) -> Stamp:
+def file_stamp(path: Path | str) -> Stamp:
     """Return what changes when a file is written, moved or replaced, even by one of the same size and time.
 
     Return UNKNOWN if the file is missing, or so new that another change would leave no trace in it.
@@ -47,21 +47,21 @@ def stamp(path: Path | str) -> Stamp:
     return (status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns) if settled else UNKNOWN
 
 
-def unchanged(name: str, root: Path, base: Path, paths: Iterable[str]) -> Sums:
+def known_sums(name: str, root: Path, base: Path, paths: Iterable[str]) -> Sums:
     """Return the SHA-256 of each file that has the stamp with which it was last read. The others may have changed or not."""
-    known, place = _remembered(name, root), str(base)
-    return {path: known[path][1] for path in paths if path in known and known[path][0] == [*stamp(f"{place}/{path}")]}
+    known, place = _read_stored_sums(name, root), str(base)
+    return {path: known[path][1] for path in paths if path in known and known[path][0] == [*file_stamp(f"{place}/{path}")]}
 
 
-def remember(name: str, root: Path, known: Known) -> None:
+def store_sums(name: str, root: Path, known: Known) -> None:
     """Keep what is known of these files. It only saves time, so that a folder which cannot be written is no error."""
-    entries = _remembered(name, root) | {path: entry for path, entry in known.items() if entry[0]}
+    entries = _read_stored_sums(name, root) | {path: entry for path, entry in known.items() if entry[0]}
     with contextlib.suppress(OSError):
-        place(root).mkdir(parents=True, exist_ok=True)
-        files.write_bytes(_path(name, root), json.dumps(entries, sort_keys=True).encode())
+        prepared_folder(root).mkdir(parents=True, exist_ok=True)
+        files.write_bytes(_manifest_path(name, root), json.dumps(entries, sort_keys=True).encode())
 
 
-def digest(listing: Listing, splits: Splits, sums: Sums) -> str:
+def data_digest(listing: Listing, splits: Splits, sums: Sums) -> str:
     """Sixteen hex digits over every image that is used: name, content, label, and what it is for.
 
     Numbers with different digests were measured on different data. sums: SHA-256 of each file, by its path.
@@ -76,15 +76,15 @@ def digest(listing: Listing, splits: Splits, sums: Sums) -> str:
     return h.hexdigest()[:16]
 
 
-def _remembered(name: str, root: Path) -> dict[str, Any]:
+def _read_stored_sums(name: str, root: Path) -> dict[str, Any]:
     """Return stamp and SHA-256 by path; nothing if nothing readable is there."""
     try:
-        entries = json.loads(_path(name, root).read_bytes())
+        entries = json.loads(_manifest_path(name, root).read_bytes())
     except (OSError, ValueError):
         return {}
     return entries if isinstance(entries, dict) else {}  # before: a list
 
 
-def _path(name: str, root: Path) -> Path:
+def _manifest_path(name: str, root: Path) -> Path:
     apart = hashlib.sha256(str(Path(name).expanduser().resolve()).encode()).hexdigest()[:6] if folder.is_path(name) else "files"
-    return place(root) / f"{stem(name)}-{apart}.json"
+    return prepared_folder(root) / f"{file_stem(name)}-{apart}.json"

@@ -25,7 +25,7 @@ UNREADABLE = (
 )  # fmt: skip
 
 
-def listing(name: str, root: Path) -> Listing:
+def list_published(name: str, root: Path) -> Listing:
     """All images that the makers published. Raises InputError if the annotation files cannot be read or disagree."""
     home = root / FACTS[name].home
     try:
@@ -53,7 +53,7 @@ def join_parts(root: Path, sets: dict[str, Any], items: Callable[[Any], Any] = _
         raise InputError(f"{root}: the lists of {' and '.join(names)} name different classes ({odd}); they are not as published")
     rows = [(str(path), int(label), part) for part, data in sets.items() for path, label in items(data)]
     paths = tuple(Path(path).relative_to(root).as_posix() for path, _, _ in rows)
-    labels = _integers([label for _, label, _ in rows])
+    labels = _integer_array([label for _, label, _ in rows])
     return Listing(root, paths, labels, tuple(part for _, _, part in rows), next(iter(names.values())))
 
 
@@ -68,14 +68,14 @@ def read_cifar(root: Path, kind: Any) -> Listing:
         raise InputError("\n".join(altered))
     sets = {"train": kind(root, train=True), "test": kind(root, train=False)}
     pixels = np.concatenate([data.data for data in sets.values()]).transpose(0, 3, 1, 2)
-    labels = _integers([y for data in sets.values() for y in data.targets])
+    labels = _integer_array([y for data in sets.values() for y in data.targets])
     parts = tuple(part for part, data in sets.items() for _ in range(len(data)))
     paths = tuple(f"{part}/{i:05d}" for part, data in sets.items() for i in range(len(data)))
     holders = tuple(f"{kind.base_folder}/{file}" for file, _ in files)
     return Listing(root, paths, labels, parts, tuple(sets["train"].classes), np.ascontiguousarray(pixels), holders)
 
 
-def _integers(labels: list[int]) -> np.ndarray:
+def _integer_array(labels: list[int]) -> np.ndarray:
     return np.array(labels, dtype=np.int64)
 
 
@@ -85,7 +85,9 @@ def _explain_unreadable(name: str, root: Path) -> str:
     digests = {a.gives: a.digest for a in known.archives if a.digest and Path(a.gives).name == a.file}
     for file in known.files:
         path = root / known.home / file
-        reader: Callable[[Any], Any] = {".mat": loadmat, ".json": _json, ".txt": _text}.get(path.suffix, lambda _: None)
+        reader: Callable[[Any], Any] = {".mat": loadmat, ".json": _check_json, ".txt": _check_text}.get(
+            path.suffix, lambda _: None
+        )
         try:
             reader(path)
         except UNREADABLE as e:
@@ -110,11 +112,11 @@ def has_digest(path: Path, digest: str) -> bool:
         return hashlib.file_digest(f, algorithm).hexdigest() == expected
 
 
-def _json(path: Path) -> None:
+def _check_json(path: Path) -> None:
     json.loads(path.read_bytes())
 
 
-def _text(path: Path) -> None:
+def _check_text(path: Path) -> None:
     path.read_text()
 
 

@@ -65,18 +65,18 @@ def divide(listing: Listing, split: str, rule: str, per_class: int) -> Splits:
             train, val = fifth_of_each_class(listing, range(len(parts)))
         elif not len(val):
             by_name = np.array(sorted(range(len(parts)), key=lambda i: listing.paths[i]))
-            train, val = fifth(by_name)
+            train, val = draw_fifth(by_name)
         return Splits(train, val, val)
     if rule == OWN:
-        return stratified(listing)
+        return split_each_class(listing)
     if rule == OWN_FIFTH:
         return Splits(*fifth_of_each_class(listing, train.tolist()), test)
     if rule == PER_CLASS:
-        train, test = few(listing, per_class)
-    return Splits(train, val, test) if len(val) else Splits(*fifth(train), test)
+        train, test = take_few_per_class(listing, per_class)
+    return Splits(train, val, test) if len(val) else Splits(*draw_fifth(train), test)
 
 
-def fifth(index: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
+def draw_fifth(index: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
     """The rest and a random fifth of `index`, drawn as the cited baselines did: NumPy's legacy stream with seed 0."""
     import numpy as np
 
@@ -87,29 +87,31 @@ def fifth(index: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
 
 def fifth_of_each_class(listing: Listing, index: Iterable[int]) -> "tuple[np.ndarray, np.ndarray]":
     """Return the rest and a random fifth of each class in `index`, to the nearest image: at least one image of two or more."""
-    classes = _by_class(listing, index)
+    classes = _group_by_class(listing, index)
     counts = [max(round(len(members) / 5), int(len(members) > 1)) for members in classes]
-    rest = _sorted(i for members, n in zip(classes, counts, strict=True) for i in members[n:])
-    return rest, _sorted(i for members, n in zip(classes, counts, strict=True) for i in members[:n])
+    rest = _sorted_array(i for members, n in zip(classes, counts, strict=True) for i in members[n:])
+    return rest, _sorted_array(i for members, n in zip(classes, counts, strict=True) for i in members[:n])
 
 
-def few(listing: Listing, count: int) -> "tuple[np.ndarray, np.ndarray]":
+def take_few_per_class(listing: Listing, count: int) -> "tuple[np.ndarray, np.ndarray]":
     """`count` images of each class, none of them twice, and the rest."""
-    classes = _by_class(listing)
-    return _sorted(i for members in classes for i in members[:count]), _sorted(i for members in classes for i in members[count:])
+    classes = _group_by_class(listing)
+    return _sorted_array(i for members in classes for i in members[:count]), _sorted_array(
+        i for members in classes for i in members[count:]
+    )
 
 
-def stratified(listing: Listing) -> Splits:
+def split_each_class(listing: Listing) -> Splits:
     """A fifth of each class for val, a fifth for test, to the nearest image; a class of one or two images is all train."""
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
-    for members in _by_class(listing):
+    for members in _group_by_class(listing):
         n = round(len(members) / 5)
         for part, those in zip(parts, (members[2 * n :], members[n : 2 * n], members[:n]), strict=True):
             part += those
-    return Splits(*map(_sorted, parts))
+    return Splits(*map(_sorted_array, parts))
 
 
-def _by_class(listing: Listing, index: Iterable[int] | None = None) -> list[list[int]]:
+def _group_by_class(listing: Listing, index: Iterable[int] | None = None) -> list[list[int]]:
     """Return the images of each class, all or those in `index`, in a random order that depends on each one's name alone."""
     classes: dict[int, list[int]] = defaultdict(list)
     labels = listing.labels.tolist()
@@ -118,7 +120,7 @@ def _by_class(listing: Listing, index: Iterable[int] | None = None) -> list[list
     return [sorted(m, key=lambda i: hashlib.sha256(listing.paths[i].encode()).digest()) for _, m in sorted(classes.items())]
 
 
-def _sorted(index: Iterable[int]) -> "np.ndarray":
+def _sorted_array(index: Iterable[int]) -> "np.ndarray":
     import numpy as np
 
     return np.array(sorted(index), dtype=np.int64)

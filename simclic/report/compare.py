@@ -119,10 +119,10 @@ def _compare_seeds(a: dict[Seed, Result], b: dict[Seed, Result]) -> Cell:
     cell = replace(cell, seeds=tuple(seeds), left_out=left_out, a=_mean_error(first), b=_mean_error(second))
     if all(one.bits == other.bits for one, other in pairs):
         return replace(cell, word=IDENTICAL)
-    return _compute_change(cell, first, second)
+    return _with_difference(cell, first, second)
 
 
-def _compute_change(cell: Cell, a: Sequence[Result], b: Sequence[Result]) -> Cell:
+def _with_difference(cell: Cell, a: Sequence[Result], b: Sequence[Result]) -> Cell:
     change = compute_difference(_measure_seeds(b), _measure_seeds(a))
     if change is None or math.isnan(change.p):
         return replace(cell, word=APART, why="too few images to test")

@@ -87,7 +87,7 @@ def _queue() -> tuple[dict[str, slurm.Job], str]:
     """Return what waits and runs, or why Slurm does not answer."""
     try:
         return slurm.read_queue(), ""
-    except slurm.Silent as e:
+    except slurm.NoAnswer as e:
         return {}, str(e)
 
 
@@ -95,9 +95,9 @@ def _cancel(title: str, known: Collection[str], attempts: int = 3) -> None:
     """Cancel the jobs of a name. Raise slurm.Silent if Slurm does not answer and some are known to be there."""
     try:
         slurm.cancel_jobs_named(title)
-    except slurm.Silent as e:
+    except slurm.NoAnswer as e:
         if known and attempts == 1:
-            raise slurm.Silent(f"{e}; cancel what it has of this yourself: scancel --name={title}") from e
+            raise slurm.NoAnswer(f"{e}; cancel what it has of this yourself: scancel --name={title}") from e
         if known:
             _cancel(title, known, attempts - 1)
 

@@ -36,7 +36,7 @@ def _folder_digest(name: str, split: str, root: Path, check: str) -> tuple[str, 
     known, listing = data.list_images(name, root)
     splits = divide(listing, split, known.rule, known.per_class)
     used = {listing.paths[i] for part in (splits.train, splits.val, splits.test) for i in part.tolist()}
-    sums = manifest.unchanged(name, root, listing.base, used)
+    sums = manifest.known_sums(name, root, listing.base, used)
     new = sorted(used - set(sums))
     if sum((listing.base / path).stat().st_size for path in new) > MAX_READ_BYTES:
         return "", f"{check} ({len(new):,} of {len(used):,} images are new or changed since they were last read)"
@@ -44,4 +44,4 @@ def _folder_digest(name: str, split: str, root: Path, check: str) -> tuple[str, 
     if problem := next((file.problem for file in files.values() if file.problem), ""):
         raise InputError(problem)
     sums |= {path: file.sha256 for path, file in files.items()}
-    return manifest.digest(listing, splits, sums), ""
+    return manifest.data_digest(listing, splits, sums), ""

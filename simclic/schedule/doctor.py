@@ -63,7 +63,7 @@ def check_cluster(
     """
     try:
         settings = slurm.read_settings()
-    except slurm.Silent as e:
+    except slurm.NoAnswer as e:
         return [Finding("Slurm", False, str(e), "run doctor on a machine that has sbatch")]
     findings = [
         Finding("Slurm", True, f"{settings.get('SLURM_VERSION', '?')}, arrays of up to {settings.get('MaxArraySize', '?')}")
@@ -73,7 +73,7 @@ def check_cluster(
     try:
         slurm.read_history({"1"})
         findings.append(Finding("accounting", True, "sacct answers"))
-    except slurm.Silent as e:
+    except slurm.NoAnswer as e:
         findings.append(Finding("accounting", None, f"{e}; why a job ended is known only if the job itself recorded it"))
     if leaks := sorted(k for k in os.environ if k.startswith("SBATCH_")):
         findings.append(Finding("environment", None, f"{', '.join(leaks)} would override the profile; simclic removes them"))

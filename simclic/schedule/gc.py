@@ -77,7 +77,7 @@ class _Inventory:
             imported_path(runs, "").parent: (self._list_imported_weights, nullcontext),
             runs: (lambda at, _: (make_item(p, Kind.LEFTOVERS, at) for p in list_folder(at)
                                   if files.intended_name(p) == "probe" and is_old(p)), nullcontext),
-            manifest.place(root): (self._list_decoded_data, nullcontext),
+            manifest.prepared_folder(root): (self._list_decoded_data, nullcontext),
             root: (lambda at, _: (make_item(p, Kind.LEFTOVERS, at, files_below(p))
                                   for p in abandoned_downloads(at)), nullcontext),
         }  # fmt: skip
@@ -192,7 +192,7 @@ class _Inventory:
 
     def _list_image_sizes(self, run: Run) -> Iterator[tuple[str, str]]:
         """Yield the data set and size of the images that a Run sees, as decoded files name them; "" stands for every size."""
-        stem, stored = manifest.stem(run.dataset), None if is_path(run.dataset) else data.facts(run.dataset).stored
+        stem, stored = manifest.file_stem(run.dataset), None if is_path(run.dataset) else data.facts(run.dataset).stored
         if run.name in self.runs_at_work:
             yield (stem, "")
         protocols = [job.protocol for job in self.jobs_by_run.get(run.name, ())]

@@ -155,8 +155,8 @@ def _decoded_bytes(open_jobs: Iterable[State], root: Path) -> float:
         )
         for size in sizes:
             runs.setdefault((job.run.dataset, job.run.split, data.facts(job.run.dataset).stored or size), job.run)
-    folder = manifest.place(root)
-    missing = ((run, key[2]) for key, run in runs.items() if not any(folder.glob(f"{manifest.stem(key[0])}-{key[2]}-*.npy")))
+    folder = manifest.prepared_folder(root)
+    missing = ((run, key[2]) for key, run in runs.items() if not any(folder.glob(f"{manifest.file_stem(key[0])}-{key[2]}-*.npy")))
     return sum(cost.decoded_bytes(run, size) for run, size in missing)
 
 

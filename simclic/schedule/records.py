@@ -178,7 +178,7 @@ class LaunchOverview:
         try:
             if any(not launch.is_local for launch in self.readable):
                 self.slurm_names = {job.name for job in slurm.read_queue().values()}
-        except slurm.Silent as e:
+        except slurm.NoAnswer as e:
             self.slurm_problem = str(e)
 
     def may_run(self, launch: Launch) -> bool:

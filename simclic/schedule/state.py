@@ -172,7 +172,7 @@ class Queue:
         """Pending and running Slurm jobs by id; None if Slurm does not answer. Raise slurm.Silent if it has to answer."""
         try:
             return slurm.read_queue()
-        except slurm.Silent as e:
+        except slurm.NoAnswer as e:
             if self.cluster not in ("", LOCAL):
                 raise
             self.silent.append(f"{e}; which jobs wait or run is unknown, and no job counts as lost")
@@ -184,7 +184,7 @@ class Queue:
         numbers = {task.slurm_id for task in self.tasks.values()} - (self.slurm_jobs or {}).keys() - {""}
         try:
             return {} if self.cluster else slurm.read_history({number.split("_")[0] for number in numbers})
-        except slurm.Silent as e:
+        except slurm.NoAnswer as e:
             self.silent.append(f"{e}; why jobs ended is known only if they recorded it")
             return {}
 

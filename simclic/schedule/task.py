@@ -54,7 +54,7 @@ def run_task(folder: str, array: str, index: int) -> None:
 def _cancel_dependents(task: Task) -> None:
     """Cancel the tasks that wait for this one: in Slurm they would wait for ever."""
     numbers = [(a["name"], task.launch.slurm_number(a["name"])) for a in task.launch.values["arrays"] if a["after"] == task.array]
-    with suppress(slurm.Silent):
+    with suppress(slurm.NoAnswer):
         slurm.cancel_jobs({f"{n}_{task.index}" if task.launch.sizes[name] > 1 else n for name, n in numbers if n})
 
 
@@ -91,7 +91,7 @@ def _stop_or_requeue(number: int, report: "TaskReport", runs: Path, jobs: list[J
     try:
         report.write_state("requeued", why="saved before a time limit or a preemption")
         slurm.requeue_this_job()
-    except slurm.Silent as e:
+    except slurm.NoAnswer as e:
         print(f"error: could not be requeued ({e}); its work is saved: submit again", file=sys.stderr)
         report.write_state("stopped", why=f"saved, but could not be requeued ({e}); submit again")
     return UNFINISHED
@@ -155,7 +155,7 @@ class TaskReport:
         """Return a text that changes when any job of the task makes progress."""
         runs, marks = Path(self.task.launch.values["runs"]), list[str]()
         for jobs in group_by_run(self.task.parse_jobs()):
-            marks += RunFolder(runs, jobs[0].run).progress_marks([job.protocol for job in jobs if job.protocol])
+            marks += RunFolder(runs, jobs[0].run).progress_fingerprint([job.protocol for job in jobs if job.protocol])
         return " ".join(marks)
 
 

@@ -92,7 +92,7 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
                 still_ours()
                 folder.write_result(protocol, scored, **measured)
                 if unfinished:
-                    unfinished.delete_checkpoint()  # after a kill before this line, `simclic gc` deletes it
+                    unfinished.delete_bundle()  # after a kill before this line, `simclic gc` deletes it
                 record = scored[0]
             errors[protocol.title.lower()] = record["error"]
     return errors

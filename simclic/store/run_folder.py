@@ -242,7 +242,7 @@ class RunFolder(RunFiles):
 
     # All files of the folder
 
-    def progress_marks(self, protocols: Iterable[Protocol]) -> list[str]:
+    def progress_fingerprint(self, protocols: Iterable[Protocol]) -> list[str]:
         """Return marks that change when work progresses: results, rows of partial results, digests of checkpoints."""
         protocols, marks = list(protocols), [str(self.has_encoder())]
         for path in sorted(self.path.glob(f"{CHECKPOINT}*")):

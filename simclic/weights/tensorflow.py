@@ -78,7 +78,7 @@ def _read_entries(index: Path) -> tuple[int, dict[str, Entry]]:
     _require(len(raw) >= 48 and raw[-8:] == MAGIC, "does not end as an index does")
     rows = _iterate_table(raw)
     key, value = next(rows, (b"-", b""))
-    header = {tag: number for tag, number, _ in _parse_fields(value)}
+    header = {tag: number for tag, number, _ in parse_protobuf_fields(value)}
     shards = header.get(0x08, 0)
     _require(key == b"" and shards > 0 and header.get(0x10, 0) == 0, "has no header of a little-endian V2 checkpoint")
     entries = {key.decode(errors="backslashreplace"): e for key, value in rows if (e := _parse_entry(key, value))}
@@ -89,10 +89,16 @@ def _read_entries(index: Path) -> tuple[int, dict[str, Entry]]:
 
 def _parse_entry(key: bytes, raw: bytes) -> Entry | None:
     """Return a variable's BundleEntryProto, or None if it is not numeric. Its size must match its dtype and shape."""
-    numbers = {tag: number for tag, number, _ in _parse_fields(raw)}
+    numbers = {tag: number for tag, number, _ in parse_protobuf_fields(raw)}
     _require(0x3A not in numbers, f"has {key!r:.100} in slices", "save it without a partitioner")
-    dims = [dim for tag, _, shape in _parse_fields(raw) if tag == 0x12 for t, _, dim in _parse_fields(shape) if t == 0x12]
-    shape = [{tag: number for tag, number, _ in _parse_fields(dim)}.get(0x08, 0) for dim in dims]
+    dims = [
+        dim
+        for tag, _, shape in parse_protobuf_fields(raw)
+        if tag == 0x12
+        for t, _, dim in parse_protobuf_fields(shape)
+        if t == 0x12
+    ]
+    shape = [{tag: number for tag, number, _ in parse_protobuf_fields(dim)}.get(0x08, 0) for dim in dims]
     dtype = DTYPES.get(numbers.get(0x08, 0))
     if numbers.get(0x08, 0) in NON_NUMERIC or key.startswith(b"\0"):  # a slice; its variable's entry comes later and is refused
         return None
@@ -104,7 +110,7 @@ def _parse_entry(key: bytes, raw: bytes) -> Entry | None:
     return shard, offset, size, crc, dtype, shape
 
 
-def _parse_fields(raw: bytes) -> Iterator[tuple[int, int, bytes]]:
+def parse_protobuf_fields(raw: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Yield a protobuf message's fields: tag (8 * number + wire type), number or length, content."""
     at = 0
     while at < len(raw):

@@ -28,8 +28,8 @@ def finetune(task: FinetuneTask, progress: GridProgress, on_progress: Tell = lam
     """
     dataset, splits, settings = task.dataset, task.dataset.splits, task.protocol.settings
     metric, classes = METRICS[dataset.facts.metric], dataset.facts.classes
-    labels.valid(dataset.labels, classes)
-    labels.learnable(dataset.labels[splits.train], classes, dataset.names)
+    labels.check_labels(dataset.labels, classes)
+    labels.check_learnable(dataset.labels[splits.train], classes, dataset.names)
     labels.check_judgeable(dataset)
     check_gradients_supported(task.f, task.images.device, task.protocol.precision, task.images.size)
     grid = GridSearch(task, progress, on_progress)
@@ -48,7 +48,7 @@ def finetune(task: FinetuneTask, progress: GridProgress, on_progress: Tell = lam
 
     (((diverged_at, test_logits),),) = grid.train_bundles(Phase("refit", splits.fit, splits.test), [(best["lr"], best["decay"])])
     if test_logits is None:
-        progress.delete_checkpoint()
+        progress.delete_bundle()
         where = f"lr {best['lr']:.1e}, decay {best['decay']:.1e}, step {diverged_at or task.protocol.steps:,}"
         raise Diverged(f"the refit diverged at {where}")
     truth = dataset.labels[splits.test]

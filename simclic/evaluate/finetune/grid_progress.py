@@ -39,7 +39,7 @@ class GridProgress:
         self.rows += rows
         finished = {"curve": self.rows, "seconds": self.seconds, "resumed": self.resumed, "members": self.members}
         self.folder.write_partial_result(self.protocol, self.source, finished)
-        self.delete_checkpoint()
+        self.delete_bundle()
 
     def load_bundle(self) -> dict[str, Any] | None:
         """Return the checkpoint of the unfinished bundle, on the CPU, or None. Raises InputError if it is of another Run."""
@@ -57,6 +57,6 @@ class GridProgress:
         self.earlier_seconds, self.started = content["seconds"], time.monotonic()
         self.resumed = [*content["resumed"], content["step"]]
 
-    def delete_checkpoint(self) -> None:
+    def delete_bundle(self) -> None:
         """Delete the checkpoint of the bundle."""
         self.folder.delete_checkpoint(self.protocol)

@@ -32,8 +32,8 @@ def linear_probe(protocol: Linear, x: Tensor, dataset: Dataset, on_progress: Tel
     """
     started, splits, classes = time.monotonic(), dataset.splits, dataset.facts.classes
     metric, solve = METRICS[dataset.facts.metric], SOLVERS[protocol.solver]
-    labels.valid(dataset.labels, classes)
-    labels.learnable(dataset.labels[splits.train], classes, dataset.names)
+    labels.check_labels(dataset.labels, classes)
+    labels.check_learnable(dataset.labels[splits.train], classes, dataset.names)
     labels.check_judgeable(dataset)
 
     def select_split(name: str) -> tuple[Tensor, np.ndarray]:

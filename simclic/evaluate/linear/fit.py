@@ -47,8 +47,8 @@ def check_learnable(x: Tensor, y: np.ndarray, classes: int) -> None:
     x: (n, d). y: (n,) class indices, or (n, K) with 1, 0 or -1 for each class.
     """
     check_finite(x)
-    labels.valid(y, classes)
-    labels.learnable(y, classes)
+    labels.check_labels(y, classes)
+    labels.check_learnable(y, classes)
 
 
 def check_finite(x: Tensor) -> None:

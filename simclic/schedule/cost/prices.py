@@ -82,7 +82,7 @@ def guess_seconds(run: Run, protocol: Protocol | None) -> float:
 
 def _amounts_without_start(run: Run, protocol: Protocol | None) -> work_amounts.Amounts:
     """Return the work of a job without the start of its process."""
-    done = work_amounts.encoder_amounts(run) if protocol is None else work_amounts.result_amounts(run, protocol)
+    done = work_amounts.encoder_work(run) if protocol is None else work_amounts.result_amounts(run, protocol)
     return {name: amount for name, amount in done.items() if name != "start"}
 
 

@@ -32,7 +32,7 @@ def feature_width(run: Run) -> int:
     return 3 * run.image_size**2 if run.backbone == "pixels" else WIDTHS.get(run.backbone, 2048)
 
 
-def encoder_amounts(run: Run) -> Amounts:
+def encoder_work(run: Run) -> Amounts:
     """Return the work of making the encoder of a Run: training, or calibration of its batch norms, or neither."""
     if run.epochs == 0:
         return {"start": 1, "image": count_fit_images(run) if run.init == "random" and run.backbone != "pixels" else 0}
