@@ -46,7 +46,7 @@ def test_a_mistake_in_a_folder_is_one_line(tmp_path, capsys):
 
     refused("nowhere", "nowhere: no such folder; a folder of images holds one folder per class")
     fill(tmp_path / "half/train")
-    refused("half", "half: has train alone")
+    refused("half", "half: has train only")
     (tmp_path / "half/test/heron").mkdir(parents=True)
     refused("half", "half/test: no images in it")
     fill(tmp_path / "half/test", kinds=("heron", "stork"))
@@ -111,7 +111,7 @@ def test_classes_whose_names_hold_the_word_of_a_part_are_classes(tmp_path):
         (("train/wren/1.jpg", "test/wren/2.jpg", "overview.png"), "1 image beside it, the first 'overview.png'"),
         (("train/1.jpg", "bus/2.jpg", "car/3.jpg"), "'train' is train, but 'bus' is not, .* or rename 'train' if it is a class"),
         (("Train/1.jpg", "Test/2.jpg"), "Train: 1 image in it, but none in a class folder"),
-        (("val/wren/1.jpg", "test/wren/2.jpg"), "has test and val alone"),
+        (("val/wren/1.jpg", "test/wren/2.jpg"), "has test and val only"),
         (("wren/train/1.jpg", "gull/test/2.jpg"), "gull/test and wren/train seem to be parts, which lie above"),
         (("birds/train/wren/1.jpg", "birds/test/wren/2.jpg"), "birds/train seem to be parts, .*; name .*/birds instead$"),
     ],

@@ -95,7 +95,7 @@ def test_what_does_not_fit_is_one_line(published):
     )
     f = timm.create_model("resnet18", num_classes=0)
     torch.save(f.state_dict(), place / "same.pth")
-    with pytest.raises(InputError, match="it is no starting point"):
+    with pytest.raises(InputError, match="it would change nothing; choose trained weights"):
         weights.load_init(str(place / "same.pth"), "resnet18", f)
 
 

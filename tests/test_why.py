@@ -204,7 +204,7 @@ def test_a_result_whose_protocol_had_another_default(tmp_path):
     edit(path, protocol=replace(LINEAR, tolerance=1e-3).values)
     (one,), text = why(tmp_path, "noise", tiny())
     assert (one.state, fields(one.changed)) == ("broken", [("tolerance", 1e-3, 1e-6)])
-    assert "was measured under another protocol" in text
+    assert "was not measured under the protocol" in text
 
 
 def test_a_folder_that_was_renamed(tmp_path):

@@ -58,10 +58,16 @@ def _cancel_dependents(task: Task) -> None:
         slurm.cancel_jobs({f"{n}_{task.index}" if task.launch.sizes[name] > 1 else n for name, n in numbers if n})
 
 
+def _remove_half_written(task: Task) -> None:
+    """Delete what a killed submitit left of this job, which it would refuse to write again."""
+    if job := slurm.current_job():
+        for path in (task.launch.folder / task.array).glob(f"{job}_*.save_tmp"):
+            path.unlink(missing_ok=True)
+
+
 def _run_jobs(task: Task, stopped: list[int]) -> int:
     launch = task.launch
-    for path in (launch.folder / task.array).glob(f"{slurm.current_job()}_*.save_tmp") if slurm.current_job() else ():
-        path.unlink(missing_ok=True)  # left by a killed submitit, which would refuse to write it again
+    _remove_half_written(task)
     snapshot.check_running_copy(launch.code)
     # For the processes that it starts: the same code, and the log to name in recorded failures.
     os.environ[CACHE] = launch.values.get("cache", "")
