@@ -164,3 +164,12 @@ def test_no_command_dies_of_a_character_that_its_output_lacks(here, monkeypatch,
         assert main(words) == 0
         stream.flush()
         assert re.search(expected, stream.buffer.getvalue().decode(encoding)), words
+
+
+def test_a_tilde_is_the_home_folder_in_every_path(here, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(here))
+    (here / "table2.py").write_text(EXHIBIT)
+    assert told(capsys, "plan", "~/table2.py", "--runs=~/elsewhere", "--data=~")[0] == 0
+    assert told(capsys, "report", "~/table2.py", "--runs=~/elsewhere", "--out=~/pages")[0] in (0, 1)
+    assert (here / "pages").is_dir()
+    assert not (here / "~").exists()

@@ -118,6 +118,14 @@ def test_another_file_is_not_imported_over_what_runs_started_from(digits, tmp_pa
     assert first.read_bytes() != before
 
 
+def test_tensors_that_share_their_storage_are_imported(tmp_path):
+    tensors, flat = state(1), torch.arange(1e4)
+    shared = {k: flat[: v.numel()].reshape(v.shape) for k, v in tensors.items() if k.endswith("running_mean")}
+    with safe_open(keep("swav", tensors | shared, tmp_path), "pt") as file:
+        assert all(file.get_tensor(k).equal(v) for k, v in shared.items())
+    assert len(shared) > 1
+
+
 def test_what_cannot_be_written_is_a_line_and_leaves_nothing(tmp_path):
     (tmp_path / "imported").write_text("a file where a folder should be")
     with pytest.raises(InputError, match=r"cannot be written \(File exists\); choose another place with --runs DIR"):

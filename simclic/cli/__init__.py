@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 
 def add_runs_argument(parser: argparse.ArgumentParser) -> None:
     """Add --runs."""
-    parser.add_argument("--runs", type=Path, default=RUNS, metavar="DIR", help="folder of runs and results (%(default)s)")
+    parser.add_argument("--runs", type=expand_path, default=RUNS, metavar="DIR", help="folder of runs and results (%(default)s)")
+
+
+def expand_path(text: str) -> Path:
+    """Return a path from the command line, with ~ expanded. This is the type of every such argument."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as e:
+        raise argparse.ArgumentTypeError(f"{text}: {e}") from e
 
 
 def add_place_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,10 +38,12 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --data and --cache. The cache goes into the environment, where every process of the work finds it."""
 
     def set_cache(text: str) -> Path:
-        os.environ[CACHE] = os.path.abspath(os.path.expanduser(text))
+        os.environ[CACHE] = os.path.abspath(expand_path(text))
         return Path(text)
 
-    parser.add_argument("--data", type=Path, default=Path("data"), metavar="DIR", help="folder of the data sets (%(default)s)")
+    parser.add_argument(
+        "--data", type=expand_path, default=Path("data"), metavar="DIR", help="folder of the data sets (%(default)s)"
+    )
     text = f"folder of decoded images, if not `prepared` in that of the data sets (or ${CACHE})"
     parser.add_argument("--cache", type=set_cache, metavar="DIR", help=text)
 
@@ -41,7 +51,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 def add_out_argument(parser: argparse.ArgumentParser, what: str) -> None:
     """Add --out for a report or a picture."""
     text = f"folder for the {what} (%(default)s)"
-    parser.add_argument("--out", type=Path, default=Path("reports/out"), metavar="DIR", help=text)
+    parser.add_argument("--out", type=expand_path, default=Path("reports/out"), metavar="DIR", help=text)
 
 
 def add_compute_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,9 +2,8 @@
 
 import argparse
 import sys
-from pathlib import Path
 
-from simclic.cli import add_place_arguments, print_line
+from simclic.cli import add_place_arguments, expand_path, print_line
 from simclic.experiment import load
 
 
@@ -12,9 +11,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `simclic calibrate`."""
     parser.set_defaults(verb=calibrate)
     text = "whose kinds of work are measured, such as benchmarks/table2.py"
-    parser.add_argument("exhibits", nargs="+", type=Path, metavar="EXHIBIT", help=text)
+    parser.add_argument("exhibits", nargs="+", type=expand_path, metavar="EXHIBIT", help=text)
     add_place_arguments(parser)
-    parser.add_argument("--on", type=Path, metavar="PROFILE", help="measure on a node of this profile (on this machine)")
+    parser.add_argument("--on", type=expand_path, metavar="PROFILE", help="measure on a node of this profile (on this machine)")
     parser.add_argument(
         "--wait", type=float, default=1800, metavar="SECONDS", help="with --on: how long to wait for the job (%(default)s)"
     )

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import os.path
 from typing import TYPE_CHECKING, Any
 
 from simclic.cli import add_runs_argument
@@ -34,8 +35,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `simclic compare`."""
     parser.set_defaults(verb=compare)
     parser.epilog = MORE
-    parser.add_argument("a", metavar="A", help="a folder of results such as runs/, or a commit: a hash, a tag, main~3")
-    parser.add_argument("b", metavar="B", help="a second folder or commit, compared with A")
+    text = "a folder of results such as runs/, or a commit: a hash, a tag, main~3"
+    parser.add_argument("a", type=os.path.expanduser, metavar="A", help=text)
+    parser.add_argument("b", type=os.path.expanduser, metavar="B", help="a second folder or commit, compared with A")
     add_runs_argument(parser)
     parser.add_argument("--all", action="store_true", help="list every cell, not only those that changed")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
@@ -87,7 +89,7 @@ def _if_finite(value: float) -> float | None:
 
 
 def draw_comparison(comparison: "Comparison", every: bool = False) -> "Group":
-    """What the sides are, a table of what changed (or of every cell), then counts, what was left out, and what is broken."""
+    """Return the sides, a table of the changed cells (or of all), the counts, the cells left out and the broken files."""
     from rich.console import Group
 
     from simclic.report.compare import CHANGED, PERHAPS
@@ -120,7 +122,7 @@ def draw_comparison(comparison: "Comparison", every: bool = False) -> "Group":
 
 
 def _describe_sides(comparison: "Comparison") -> list[str]:
-    """Which results are compared, and what is another there: the likely cause of a change."""
+    """Return which results are compared and in what they differ: the likely cause of a change."""
     lines = [f"{letter}: {_describe_side(side)}" for letter, side in (("A", comparison.a), ("B", comparison.b))]
     if comparison.a.results == comparison.b.results:
         return [*lines, "A and B are the same results"]
@@ -179,7 +181,7 @@ def _name_cell(cell: "Cell", shared: Fields) -> str:
 
 
 def _differing_fields(cell: "Cell") -> Fields:
-    """What differs from the defaults and is not in the method's name."""
+    """Return the fields that are not defaults and are not in the method's name."""
     run = cell.run
     said = {"dataset", "perturbation", "seed"} | ({"epochs"} if run.epochs == 0 else set())
     said |= {name for name in ("init", "backbone") if getattr(run, name) in run.label.lower()}

@@ -130,7 +130,7 @@ def _print_line(console: "Console", text: str, style: str = "") -> None:
 
 
 def _print_checked(console: "Console", checked: "Checked", root: Path) -> None:
-    """What was found, in a few lines; what is wrong is printed as errors."""
+    """Print the result of a check in a few lines, and its problems as errors."""
     from simclic.data import FACTS
 
     sizes = ", ".join(f"{part} {n:,}" for part, n in checked.sizes.items() if part != "fit")

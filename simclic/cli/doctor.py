@@ -1,17 +1,16 @@
 """simclic doctor: check this machine, or with --on PROFILE the nodes of a cluster, before work is submitted."""
 
 import argparse
-from pathlib import Path
 
-from simclic.cli import add_place_arguments, print_line
+from simclic.cli import add_place_arguments, expand_path, print_line
 from simclic.experiment import load
 
 
 def add_doctor(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `simclic doctor`."""
     parser.set_defaults(verb=run_doctor)
-    parser.add_argument("exhibits", nargs="*", type=Path, metavar="EXHIBIT", help="check the data sets of these exhibits")
-    parser.add_argument("--on", type=Path, metavar="PROFILE", help="check the nodes of this cluster, as slurm/gpu.toml")
+    parser.add_argument("exhibits", nargs="*", type=expand_path, metavar="EXHIBIT", help="check the data sets of these exhibits")
+    parser.add_argument("--on", type=expand_path, metavar="PROFILE", help="check the nodes of this cluster, as slurm/gpu.toml")
     add_place_arguments(parser)
     parser.add_argument("--wait", type=float, default=120, metavar="SECONDS", help="how long to wait for the nodes (%(default)s)")
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from simclic.cli import add_runs_argument, find_run_folder
+from simclic.cli import add_runs_argument, expand_path, find_run_folder
 from simclic.errors import InputError
 from simclic.experiment import Run
 
@@ -12,7 +12,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `simclic export`."""
     parser.set_defaults(verb=export_weights)
     parser.add_argument("run", metavar="RUN", help="the name of its folder, or the first letters of it")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="file to write (RUN.safetensors in the current folder)")
+    parser.add_argument("--out", type=expand_path, metavar="FILE", help="file to write (RUN.safetensors in the current folder)")
     add_runs_argument(parser)
 
 

@@ -4,10 +4,9 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclic.cli import add_place_arguments, print_errors, print_line
+from simclic.cli import add_place_arguments, expand_path, print_errors, print_line
 from simclic.errors import InputError
 from simclic.experiment import load
 from simclic.schedule.deletable import REASONS, Garbage, Item, Kind, bytes_on_disk, count_files
@@ -23,7 +22,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `simclic gc`."""
     parser.set_defaults(verb=gc)
     text = "whose runs and data are kept, a file such as benchmarks/table2.py; without one, all runs and data are kept"
-    parser.add_argument("exhibits", nargs="*", type=Path, metavar="EXHIBIT", help=text)
+    parser.add_argument("exhibits", nargs="*", type=expand_path, metavar="EXHIBIT", help=text)
     add_place_arguments(parser)
     parser.add_argument("--yes", action="store_true", help="delete everything with which no result is lost, without asking")
     text = "delete runs and imported weights that no EXHIBIT asks for, too; their results are lost (asks unless --yes is given)"

@@ -3,9 +3,8 @@
 import argparse
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
-from simclic.cli import add_runs_argument
+from simclic.cli import add_runs_argument, expand_path
 from simclic.errors import InputError
 from simclic.experiment.baselines import AS_STORED, METHODS, imported_path
 from simclic.text import quote_text
@@ -15,7 +14,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `simclic import`."""
     parser.set_defaults(verb=import_weights)
     parser.add_argument("name", metavar="NAME", help=f"one of {', '.join(METHODS)}")
-    parser.add_argument("file", type=Path, metavar="FILE", help="as its authors publish it, or a TensorFlow checkpoint's prefix")
+    parser.add_argument(
+        "file", type=expand_path, metavar="FILE", help="as its authors publish it, or a TensorFlow checkpoint's prefix"
+    )
     text = "pad as torchvision does, which made the stored rows of BYOL and SimCLR worse than the methods are"
     parser.add_argument("--as-stored", action="store_true", help=text)
     add_runs_argument(parser)

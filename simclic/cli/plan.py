@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclic.cli import add_place_arguments, print_line
+from simclic.cli import add_place_arguments, expand_path, print_line
 from simclic.errors import InputError
 from simclic.experiment import load
 from simclic.text import format_bytes, format_seconds
@@ -26,10 +26,10 @@ MAX_JOBS, MAX_ABSENT = 8, 3  # that are listed
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `simclic plan`."""
     parser.set_defaults(verb=plan)
-    parser.add_argument("exhibits", nargs="+", type=Path, metavar="EXHIBIT", help="a file such as benchmarks/table2.py")
+    parser.add_argument("exhibits", nargs="+", type=expand_path, metavar="EXHIBIT", help="a file such as benchmarks/table2.py")
     add_place_arguments(parser)
     text = "the profile of the cluster that would run it, such as slurm/gpu.toml (this machine)"
-    parser.add_argument("--on", type=Path, metavar="PROFILE", help=text)
+    parser.add_argument("--on", type=expand_path, metavar="PROFILE", help=text)
     text = "show the jobs of one cell and why they are not done; name it by words such as 'table2 noise cifar10'"
     parser.add_argument("--why", metavar="CELL", help=text)
     text = "a budget such as '200 GPU-h': propose the exhibits that decide most of the paper's claims within it"

@@ -1,10 +1,9 @@
 """simclic submit EXHIBIT... --on PROFILE: submit the missing jobs to a cluster."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclic.cli import add_place_arguments, print_errors, print_line
+from simclic.cli import add_place_arguments, expand_path, print_errors, print_line
 from simclic.errors import InputError
 from simclic.experiment import load
 from simclic.text import count_noun
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
 def add_submit(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `simclic submit`."""
     parser.set_defaults(verb=submit_exhibits)
-    parser.add_argument("exhibits", nargs="+", type=Path, metavar="EXHIBIT", help="a file such as benchmarks/table2.py")
-    parser.add_argument("--on", type=Path, required=True, metavar="PROFILE", help="a file such as slurm/gpu.toml")
+    parser.add_argument("exhibits", nargs="+", type=expand_path, metavar="EXHIBIT", help="a file such as benchmarks/table2.py")
+    parser.add_argument("--on", type=expand_path, required=True, metavar="PROFILE", help="a file such as slurm/gpu.toml")
     add_place_arguments(parser)
 
 

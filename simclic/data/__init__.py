@@ -31,7 +31,7 @@ SPLITS = ("ericsson", "paper")  # the split rules
 
 @files.report_unreadable()
 def explain_missing(name: str, root: Path) -> str:
-    """What of the data set is not there at first sight, in one line with the way out; empty if it can be loaded.
+    """Return what is missing of a data set at first sight, in one line with the way out; "" if nothing is.
 
     Of a folder of images, also why its layout is not understood. Raises InputError for an unknown name.
     """
@@ -47,8 +47,10 @@ def explain_missing(name: str, root: Path) -> str:
             return f"{home}: {known.title} is not there, but it is in {above}; say --data {above}"
     what = f"{known.title} is not there" if len(gone) == len(known.files) else f"{', '.join(gone)} missing"
     if nowhere := [a for a in known.archives if not a.url and not (root / a.gives).exists()]:
-        those = ", ".join(a.file for a in nowhere)
-        return f"{home}: {what}; {nowhere[0].where}, put {those} into {root}, then run: simclic data prepare {name} --data {root}"
+        archives = ", ".join(a.file for a in nowhere)
+        return (
+            f"{home}: {what}; {nowhere[0].where}, put {archives} into {root}, then run: simclic data prepare {name} --data {root}"
+        )
     return f"{home}: {what}; run: simclic data prepare {name} --data {root}"
 
 

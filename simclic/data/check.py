@@ -150,7 +150,7 @@ def _altered_decoded_files(name: str, root: Path) -> list[str]:
 
 
 def _check_bundled(name: str) -> Checked:
-    """What is known of images that a library brings: it answers for them, so that they are only counted."""
+    """Return the check of a bundled data set, whose images are only counted: its library answers for them."""
     loaded = {rule: load(name, rule, Path()) for rule in ("ericsson", "paper")}
     first = loaded["ericsson"]
     checked = Checked(name, first.facts.title, images=len(first.images), digests={r: d.digest for r, d in loaded.items()})

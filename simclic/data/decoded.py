@@ -78,8 +78,8 @@ def open_images(chosen: Selection, tell: Tell) -> tuple[np.ndarray, manifest.Sum
     sums = manifest.known_sums(chosen.name, chosen.root, chosen.listing.base, chosen.sources)
     unknown = [path for path in chosen.sources if path not in sums]
     if unknown and (chosen.listing.holders or list_decoded(chosen.name, chosen.root, chosen.size)):
-        looks = map_in_order(lambda path: chosen.read(path, decode=False), unknown)  # copied, perhaps: reading is cheap
-        sums |= _remember_digests(chosen, dict(zip(unknown, looks, strict=True)))
+        image_files = map_in_order(lambda path: chosen.read(path, decode=False), unknown)  # copied, perhaps: reading is cheap
+        sums |= _remember_digests(chosen, dict(zip(unknown, image_files, strict=True)))
         unknown = []
     if unknown or not chosen.path(sums).is_file():
         sums = _decode_selection(chosen, sums, tell)
@@ -122,10 +122,10 @@ def _pixel_blocks(chosen: Selection, seen: dict[str, ImageFile], tell: Tell) -> 
 
 def _delete_leftovers(place: Path, chosen: Selection) -> None:
     """Remove unfinished files of killed processes: a live process writes at least once an hour."""
-    for left in place.glob(f".{manifest.file_stem(chosen.name)}-*"):
+    for leftover in place.glob(f".{manifest.file_stem(chosen.name)}-*"):
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - left.stat().st_mtime > 3600:
-                left.unlink()
+            if time.time() - leftover.stat().st_mtime > 3600:
+                leftover.unlink()
 
 
 def open_decoded(path: Path) -> np.ndarray:
@@ -187,10 +187,10 @@ def keep_in_flight(submitted: Iterable[T], count: int) -> Iterator[T]:
 
 def _remember_digests(chosen: Selection, seen: dict[str, ImageFile]) -> manifest.Sums:
     """The SHA-256 of files that were all read, remembered. Raises InputError with a line for each that is not whole."""
-    if problems := {chosen.listing.base / path: one.problem for path, one in seen.items() if one.problem}:
+    if problems := {chosen.listing.base / path: file.problem for path, file in seen.items() if file.problem}:
         raise InputError("\n".join(join_missing(problems)))
-    manifest.store_sums(chosen.name, chosen.root, {path: (one.stamp, one.sha256) for path, one in seen.items()})
-    return {path: one.sha256 for path, one in seen.items()}
+    manifest.store_sums(chosen.name, chosen.root, {path: (file.stamp, file.sha256) for path, file in seen.items()})
+    return {path: file.sha256 for path, file in seen.items()}
 
 
 def _check_disk_space(place: Path, wanted: int) -> None:

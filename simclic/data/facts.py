@@ -34,7 +34,7 @@ FACTS = _collect_facts()
 
 
 def is_bundled(name: str) -> bool:
-    """Does an installed library bring the images, so that there is no file to fetch, check or decode?"""
+    """Return whether an installed library brings the images, so that no file is fetched, checked or decoded."""
     return name in FACTS and not FACTS[name].home
 
 
@@ -50,7 +50,7 @@ def facts(name: str) -> Facts:
 
 
 def title(name: str) -> str:
-    """What a data set is called in print; it need not be there. Raises InputError for an unknown name."""
+    """Return the printed name of a data set, which need not be there. Raise InputError for an unknown name."""
     return Path(name).expanduser().resolve().name if folder.is_path(name) else facts(name).title
 
 

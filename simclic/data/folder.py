@@ -35,12 +35,12 @@ Names = tuple[str, ...]  # of each folder on the way to a file or folder, and it
 
 
 def is_path(name: str) -> bool:
-    """Is a data set named by its path? Then there is a slash in it or it begins with a dot."""
+    """Return whether a data set is named by its path: it holds a slash or begins with a dot."""
     return "/" in name or os.sep in name or name.startswith(".")
 
 
 def explain_absent(name: str) -> str:
-    """What is wrong with the folder at first sight, in one line; empty if nothing is."""
+    """Return what is wrong with the folder at first sight, in one line; "" if nothing is."""
     return "" if Path(name).expanduser().is_dir() else f"{name}: no such folder; {LAYOUT}"
 
 
@@ -181,10 +181,10 @@ def _find_parts(base: Path, folders: list[Names], images: list[Names]) -> dict[s
             raise InputError(f"{base}: {folder!r} and {by_part[part]!r} both are {part}; join them, or move one away")
     inner = {part: names for names in folders[::-1] if len(names) > 1 and (part := _part_of(names[-1]))}
     if len(inner) > 1:
-        found = " and ".join("/".join(names) for names in sorted(inner.values()))
+        folders_text = " and ".join("/".join(names) for names in sorted(inner.values()))
         above = {names[:-1] for names in inner.values()}
         way_out = f"name {base.joinpath(*above.pop())} instead" if len(above) == 1 else LAYOUT
-        raise InputError(f"{base}: {found} seem to be parts, which lie above the classes; {way_out}")
+        raise InputError(f"{base}: {folders_text} seem to be parts, which lie above the classes; {way_out}")
     if parts:
         beside = [names for names in images if names[0] not in parts]
         if beside:

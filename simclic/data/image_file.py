@@ -110,7 +110,7 @@ def _why(e: BaseException) -> str:
 
 
 def _cut_short(jpeg: bytes) -> bool:
-    """Do zeros stand where a JPEG should end, as after a power cut? libjpeg decodes them as grey and only warns."""
+    """Return whether a JPEG ends in zeros, as after a power cut: libjpeg decodes them as grey and only warns."""
     return jpeg.endswith(bytes(64)) and jpeg.rfind(b"\xff\xd9") < jpeg.rfind(b"\xff\xda")
 
 

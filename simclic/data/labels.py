@@ -68,5 +68,5 @@ def _format_class(k: int, names: Sequence[str]) -> str:
 
 
 def _format_others(absent: np.ndarray) -> str:
-    """How many classes beside the first are absent, too."""
+    """Return how many further classes are absent, as text."""
     return f" (nor have {len(absent) - 1} others)" if len(absent) > 1 else ""

@@ -28,16 +28,16 @@ def mean_average_precision(truth: np.ndarray, scores: np.ndarray, as_baselines: 
     """
     from sklearn.metrics import precision_recall_curve
 
-    found = []
+    precisions = []
     for k in np.flatnonzero((truth == 1).any(axis=0)):
         judged = truth[:, k] >= 0
         precision, recall, _ = precision_recall_curve(truth[judged, k], scores[judged, k])
         if not as_baselines:
             precision, recall = precision[:-1], recall[:-1]
-        found.append(np.mean([precision[recall >= level].max() for level in np.linspace(0, 1, 11)]))
-    if not found:
+        precisions.append(np.mean([precision[recall >= level].max() for level in np.linspace(0, 1, 11)]))
+    if not precisions:
         raise InputError(f"none of {len(truth)} images shows any class; average precision needs one that does")
-    return 100 - 100 * float(np.mean(found))
+    return 100 - 100 * float(np.mean(precisions))
 
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {

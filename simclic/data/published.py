@@ -29,16 +29,16 @@ def list_published(name: str, root: Path) -> Listing:
     """All images that the makers published. Raises InputError if the annotation files cannot be read or disagree."""
     home = root / FACTS[name].home
     try:
-        found: Listing = declaration(name).read_listing(root)
+        listing: Listing = declaration(name).read_listing(root)
     except InputError:
         raise
     except UNREADABLE as e:
         raise InputError(
             _explain_unreadable(name, root) or f"{home}: cannot be read ({_first_line(e)}); it is not as published"
         ) from e
-    if not found.paths:
+    if not listing.paths:
         raise InputError(f"{home}: no images are listed there")
-    return found
+    return listing
 
 
 def _items(data: Any) -> Any:
@@ -80,7 +80,7 @@ def _integer_array(labels: list[int]) -> np.ndarray:
 
 
 def _explain_unreadable(name: str, root: Path) -> str:
-    """Which of the expected files cannot be read or is not the published one, in a line each."""
+    """Return a line for each expected file that cannot be read or is not the published one."""
     known, problems = FACTS[name], []
     digests = {a.gives: a.digest for a in known.archives if a.digest and Path(a.gives).name == a.file}
     for file in known.files:
@@ -106,7 +106,7 @@ def _altered_files(root: Path, digests: Mapping[str, str]) -> Iterator[str]:
 
 
 def has_digest(path: Path, digest: str) -> bool:
-    """Has the file this digest, written as algorithm:hex?"""
+    """Return whether a file has this digest, written as algorithm:hex."""
     algorithm, _, expected = digest.partition(":")
     with open(path, "rb") as f:
         return hashlib.file_digest(f, algorithm).hexdigest() == expected

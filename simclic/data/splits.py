@@ -106,8 +106,8 @@ def split_each_class(listing: Listing) -> Splits:
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
     for members in _group_by_class(listing):
         n = round(len(members) / 5)
-        for part, those in zip(parts, (members[2 * n :], members[n : 2 * n], members[:n]), strict=True):
-            part += those
+        for part, members_of_part in zip(parts, (members[2 * n :], members[n : 2 * n], members[:n]), strict=True):
+            part += members_of_part
     return Splits(*map(_sorted_array, parts))
 
 

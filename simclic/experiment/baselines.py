@@ -28,12 +28,12 @@ IMPORTED = METHODS | AS_STORED  # what a Run may start from once it was imported
 
 
 def imported_path(runs: Path, name: str) -> Path:
-    """Where the weights of a published method lie once they are imported."""
+    """Return the path of the imported weights of a published method."""
     return runs / "imported" / f"{name}.safetensors"
 
 
 def not_imported(runs: Path, init: str) -> str:
-    """What is missing of a Run's starting point, in one line with the way out; nothing if it is no published method."""
+    """Return what is missing of an imported starting point, in one line with the way out; "" if nothing is."""
     if init not in IMPORTED or imported_path(runs, init).is_file():
         return ""
     name, more = init.removesuffix("-as-stored"), " --as-stored" if init.endswith("-as-stored") else ""

@@ -90,10 +90,10 @@ def propose_budget(limit: float, suites: Sequence[Suite], plan: Plan, bill: Plan
         if (gained := budget.open - judge.list_open_claims(done.union(*(part.jobs for part in option))))
         and (cost := hours(option)) <= limit - budget.hours
     ]:
-        _, option, cost, gained = max(rated, key=lambda one: (round(one[0], 6), len(one[3]), -len(one[1])))
+        _, option, cost, gained = max(rated, key=lambda item: (round(item[0], 6), len(item[3]), -len(item[1])))
         budget.steps.append(Step(tuple(part for part in option if part.jobs - done), cost, gained))
         done, budget.open = done.union(*(part.jobs for part in option)), budget.open - gained
-    while rest := sorted(((hours([part]), part) for part in priced if part.jobs - done), key=lambda one: one[0]):
+    while rest := sorted(((hours([part]), part) for part in priced if part.jobs - done), key=lambda item: item[0]):
         cost, part = rest[0]
         if cost > limit - budget.hours:
             budget.out = [(part, cost) for cost, part in rest]

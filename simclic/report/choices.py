@@ -127,9 +127,9 @@ class _Cell:
 
     @cached_property
     def measured(self) -> Measured:
-        found = self.results.measure_rows(self.rows)
-        assert found is not None  # its rows are those of results
-        return found
+        measured = self.results.measure_rows(self.rows)
+        assert measured is not None  # its rows are those of results
+        return measured
 
 
 def list_changes(names: Sequence[str], cells: Sequence[_Cell], asked: set[str]) -> list[Change]:

@@ -45,7 +45,7 @@ class Cell:
 
     @property
     def standard_errors(self) -> float:
-        """How large the change is, in standard errors."""
+        """The change in standard errors."""
         if self.difference is None or self.why:
             return math.inf if self.word == CHANGED else 0.0
         points, error = abs(self.difference.points), self.difference.error
@@ -62,13 +62,13 @@ class Comparison:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many cells are what, for all of WORDS."""
+        """The number of cells by status, for all of WORDS."""
         counts = Counter(cell.word for cell in self.cells)
         return {word: counts[word] for word in WORDS}
 
     @property
     def compared(self) -> int:
-        """How many cells were compared."""
+        """The number of cells that were compared."""
         return sum(self.counts[word] for word in COMPARED)
 
     @property
@@ -78,7 +78,7 @@ class Comparison:
 
     @property
     def broken(self) -> dict[str, str]:
-        """Why a file is not to be trusted -> of which side it is."""
+        """The reasons why files cannot be trusted, each with its side."""
         both = dict.fromkeys((*self.a.broken, *self.b.broken))
         sides = (("A", self.a.broken), ("B", self.b.broken))
         return {problem: " and ".join(name for name, problems in sides if problem in problems) for problem in both}
@@ -117,7 +117,7 @@ def _compare_seeds(a: dict[Seed, Result], b: dict[Seed, Result]) -> Cell:
     pairs = [(a[seed], b[seed]) for seed in seeds]
     first, second = ([pair[i] for pair in pairs] for i in (0, 1))
     cell = replace(cell, seeds=tuple(seeds), left_out=left_out, a=_mean_error(first), b=_mean_error(second))
-    if all(one.bits == other.bits for one, other in pairs):
+    if all(first_result.bits == other.bits for first_result, other in pairs):
         return replace(cell, word=IDENTICAL)
     return _with_difference(cell, first, second)
 
@@ -134,7 +134,7 @@ def _with_difference(cell: Cell, a: Sequence[Result], b: Sequence[Result]) -> Ce
 
 
 def _measure_seeds(results: Sequence[Result]) -> Measured:
-    """What several seeds measured on the same images."""
+    """Return what several seeds measured on the same images."""
     seeds = {}
     for result in results:
         truth, scores = RunFolder(result.path.parents[1], result.run).read_predictions(result.protocol.name)
@@ -148,7 +148,7 @@ def _mean_error(results: Iterable[Result]) -> float:
 
 
 def _explain_mismatch(a: Result, b: Result) -> str:
-    """Why two results of one seed are not compared."""
+    """Return why two results of one seed are not compared."""
     if a.basis == b.basis:
         return "measured on other data, with another metric or by another solver than most seeds"
     if a.superseded != b.superseded:

@@ -54,7 +54,7 @@ def list_findings(table: Table, results: Results) -> list[Finding]:
 
 
 def _describe_dataset(title: str, errors: Cells, apart: str) -> Finding:
-    """What was learned, then the numbers it rests on, best first."""
+    """Return what was learned, then the numbers that show it, best first."""
     ours, first = [m for m in errors if _is_ours(m)], next(iter(errors.values()))
     controls = [c for c in CONTROLS if c in errors]
     rows = []

@@ -25,7 +25,7 @@ def find_failures(exhibit: Exhibit, runs: Path) -> dict[str, str]:
 
 
 def list_missing(exhibit: Exhibit, results: Results, failures: Failures, command: str) -> list[str]:
-    """Why results are not there, each reason once: a broken file, a failure, or that nobody ran it yet."""
+    """Return why results are missing, without repetition: a broken file, a failure, or that nobody ran it yet."""
     stored = results.frame_of(exhibit.jobs)
     there = set(stored["name"] + "/" + stored["protocol"])
     missing = [job.run.name for job in exhibit.jobs if job.name not in there]
@@ -36,7 +36,7 @@ def list_missing(exhibit: Exhibit, results: Results, failures: Failures, command
 
 
 def list_mixed_data(exhibit: Exhibit, results: Results) -> list[str]:
-    """Where results that were measured on different data stand in one exhibit: data set, digests, and whose they are."""
+    """Return where one exhibit holds results from different data: data set, digests, and whose they are."""
     stored = results.frame_of(exhibit.jobs)
     notes = []
     for (dataset, split, _), rows in stored[stored["error"].notna()].groupby(["dataset", "split", "difficult"], sort=False):

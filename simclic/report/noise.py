@@ -68,12 +68,12 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Is it beyond noise?"""
+        """Whether the difference is significant (p < .05)."""
         return self.p < LEVEL
 
     @property
     def within(self) -> float:
-        """How many points chance alone would let it reach: the half width of its 95 % interval."""
+        """The half width of the 95 % interval, in points: what chance alone explains."""
         return self.error * float(stdtrit(min(self.freedom, 1e9), 1 - LEVEL / 2))
 
     @property
@@ -92,7 +92,7 @@ class Difference:
 
 
 def compute_contributions(truth: np.ndarray, scores: np.ndarray, metric: str) -> np.ndarray:
-    """What each image contributes to an error: (n,) whose mean is the error in percent; under mAP each class, (K,).
+    """Return what each image contributes to an error: (n,) whose mean is the error in percent; under mAP each class, (K,).
 
     truth: (N,) int, or (N, K) with several classes per image. scores: (N, K). metric: a key of simclic.metrics.METRICS.
     """

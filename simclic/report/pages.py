@@ -56,7 +56,7 @@ class ExhibitPage:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many printed numbers have which verdict."""
+        """Return the number of printed numbers by verdict."""
         return count_verdicts(self.comparisons)
 
 

@@ -60,7 +60,7 @@ class PrintedVsOurs:
 
     @property
     def tolerance(self) -> str:
-        """What chance alone would let the difference reach, in points."""
+        """The difference in points that chance alone explains."""
         compared = self.ours_minus_printed and self.verdict in ("reproduced", "differs")
         return f"{self.ours_minus_printed.within:.2f}" if self.ours_minus_printed and compared else DASH
 

@@ -40,12 +40,12 @@ class Result:
 
     @property
     def cell(self) -> tuple[object, ...]:
-        """What all seeds of one cell have in common."""
+        """The key that all seeds of one cell share."""
         return (self.protocol.name, *(value for name, value in self.run.values.items() if name != "seed"))
 
     @property
     def basis(self) -> tuple[str, str, bool]:
-        """What has to be equal if two errors are to be compared: the data's digest, the metric, and the version of the solver."""
+        """The values that must be equal for two errors to compare: data digest, metric and version of the solver."""
         return self.values["data"], self.values["metric"], self.superseded
 
     @property
@@ -64,7 +64,7 @@ class Side:
 
     @property
     def provenance(self) -> dict[str, list[str]]:
-        """What it was measured with and on, the most frequent value first: commit, device, threads and each version."""
+        """Commit, device, threads and each version of the measurements, the most frequent value first."""
         counters: dict[str, Counter[str]] = {}
         for fields in (result.values for result in self.results):
             for name, value in ({k: fields[k] for k in ("commit", "device", "threads")} | fields["versions"]).items():
@@ -73,7 +73,7 @@ class Side:
 
 
 def read_sides(first: str, second: str, runs: Path) -> tuple[Side, Side]:
-    """What two words mean: a folder of results, else a commit, whose results lie anywhere below `runs`.
+    """Return both sides: each word names a folder of results, or a commit whose results lie anywhere below `runs`.
 
     A commit is anything that git resolves here, or as results record it. With a + behind it: what was measured while files
     differed from it, and nothing else. Raises InputError if a word means nothing, or nothing was measured there.
@@ -182,7 +182,7 @@ def _unreadable(e: OSError) -> None:
 
 
 def _is_result_name(path: Path) -> bool:
-    """Is a file called as results are?"""
+    """Return whether a file has the name of a result."""
     return path.suffix == ".json" and path.name.split("-")[0] in PROTOCOLS
 
 

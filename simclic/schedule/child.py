@@ -21,7 +21,7 @@ from simclic.store.run_files import DIVERGED
 
 
 def run_child(pipe: Connection, jobs: Sequence[Job], options: WorkerOptions, prices: Mapping[Job, float]) -> None:
-    """Do the work of one Run and send its outcome: a line for a user's mistake, a traceback for a programming error."""
+    """Run the jobs of one Run and send the outcome: a line for a user's mistake, a traceback for a programming error."""
     stop.handle_signals()  # the claims are released on the way out
     leave_with_parent()
     os.chdir(options.folder)

@@ -69,7 +69,7 @@ def run_locally(
     jobs: Iterable[Job], options: WorkerOptions, console: Console, watch: Watch = lambda running, outcome: None,
     stopped: list[int] | None = None,
 ) -> Outcome:  # fmt: skip
-    """Do jobs on this machine, with compute.per_gpu processes on each GPU, or one single-threaded process per CPU core.
+    """Run jobs on this machine, with compute.per_gpu processes on each GPU, or one single-threaded process per CPU core.
 
     One failure does not stop the others. On SIGINT, SIGTERM or SIGUSR2 the processes save their work and end, and
     outcome.signal is the signal. watch: called regularly with the running processes. stopped: signals that came earlier.

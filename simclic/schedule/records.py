@@ -78,16 +78,16 @@ class Task:
 
     @property
     def title(self) -> str:
-        """What Slurm is told to call its array."""
+        """The name of its array in Slurm."""
         return self.launch.slurm_name(self.array)
 
     def messages(self, job: str = "") -> Path:
-        """Where its errors are told, as submitit names that. job: how Slurm calls it, if nobody has written that down yet."""
+        """Return the path of its error log, as submitit names it. job: its Slurm id, if that is not recorded yet."""
         name = job or self.slurm_id
         return self.launch.folder / self.array / (f"{name}_0_log.err" if name else "log.err")
 
     def read_state(self) -> dict[str, Any]:
-        """What it last told of itself, or nothing."""
+        """Return its last reported state, or {}."""
         try:
             return files.read_json(self._state_path) or {}
         except files.Broken:

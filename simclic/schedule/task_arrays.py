@@ -45,8 +45,9 @@ class Prices:
 def pack_arrays(
     encoders: Sequence[Job], results: Sequence[Job], queued: Mapping[Job, str], profile: Profile, prices: Prices, largest: int
 ) -> list[Array]:
-    """What to submit, parents first: encoders to make, and results to compute from them, from those that are there, or from
-    those in the queue. queued: encoder -> the task that makes it. largest: how many tasks one array may have.
+    """Return what to submit, parents first: encoders to train, and results whose encoders are trained here, done or queued.
+
+    queued: encoder -> the task that trains it. largest: the number of tasks that one array may have.
 
     A task waits only for the one that makes its encoders: results whose encoders are made together are computed together.
     """

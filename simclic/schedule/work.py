@@ -50,7 +50,7 @@ def price_jobs(jobs: Sequence[Job]) -> dict[Job, float]:
 
 
 def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Mapping[Job, float]) -> dict[str, float]:
-    """Do the missing work of one Run: its encoder, then each result. Return the error (percent) under each protocol.
+    """Run the missing jobs of one Run: its encoder, then each result. Return the error (percent) under each protocol.
 
     prices: from `price_jobs`, for the progress. Raise InputError or Diverged after recording the reason in the Run's folder,
     Busy if another process does the work, and Waits if the encoder is missing and is not trained here.

@@ -109,7 +109,10 @@ def write_imported(
     find_users: returns the Runs that started from a file of this name with another SHA-256. Raises InputError if there are any,
     or if the file cannot be written.
     """
-    path, payload = imported_path(runs, name), save({k: v.contiguous() for k, v in tensors.items()}, weights_card.metadata)
+    path, payload = (
+        imported_path(runs, name),
+        save({k: v.clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}, weights_card.metadata),
+    )
     if others := find_users(hashlib.sha256(payload).hexdigest()):
         runs_text = f"{len(others)} {'run' if len(others) == 1 else 'runs'} under {runs}"
         way_out = "move their folders away, or choose another place with --runs DIR"

@@ -94,7 +94,7 @@ COUNTS = {DEEPCLUSTER: (6, 4), SWAV: (2, 3)}
 
 
 def judge_lead_counts(cells: Cells, printed: Cells) -> Judgement:
-    """How often each of COUNTS is best and second, ties included, among all 16 rows on the paper's eleven data sets.
+    """Judge how often each of COUNTS is best and second, ties included, among all 16 rows on the paper's eleven data sets.
 
     Holds if the counts are these. If not: undecided if noise leaves them possible, data set by data set, else fails. For numbers
     of ours, the methods counted must have been run again; the others stand there as printed.

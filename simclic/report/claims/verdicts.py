@@ -70,7 +70,7 @@ class Row(dict[Any, Measured]):
 
     @property
     def classes(self) -> int:
-        """How many classes the data set has. Raises Missing for a folder of images: its name does not tell."""
+        """Return the number of classes of the data set. Raise Missing for a folder of images, which is not read here."""
         if self.dataset not in CLASSES:
             raise Missing("needs the number of classes, which is unknown for this data set")
         return CLASSES[self.dataset]
