@@ -1,6 +1,7 @@
 """The verbs. `python -m simclic VERB --help` says what each one takes."""
 
 import argparse
+import errno
 import signal
 import sys
 
@@ -22,7 +23,7 @@ from simclic.cli import (  # fmt: skip
     weights,
 )
 from simclic.errors import InputError
-from simclic.text import make_output_encodable
+from simclic.text import make_output_encodable, quote_text
 
 VERBS = {
     "run": (run.add_run, "do what is missing on this machine, then report"),
@@ -54,6 +55,11 @@ def main(words: list[str] | None = None) -> int:
         return 2
     except (PermissionError, IsADirectoryError, NotADirectoryError) as e:
         print_errors([f"{e.filename}: cannot be read or written ({e.strerror})"])
+        return 2
+    except OSError as e:
+        if e.errno != errno.ENAMETOOLONG:
+            raise
+        print_errors([f"{quote_text(e.filename)}: the file system takes no such name ({e.strerror}); choose a shorter one"])
         return 2
     except KeyboardInterrupt:
         return report_stopped(signal.SIGINT)

@@ -173,3 +173,15 @@ def test_a_tilde_is_the_home_folder_in_every_path(here, capsys, monkeypatch):
     assert told(capsys, "report", "~/table2.py", "--runs=~/elsewhere", "--out=~/pages")[0] in (0, 1)
     assert (here / "pages").is_dir()
     assert not (here / "~").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["run {}", "plan table2.py --runs {}", "status table2.py --runs {}", "gc table2.py --runs {}", "watch {}", "compare {} {}",
+     "submit table2.py --on {}", "doctor --on {}", "data check ./{}", "probe --weights ./{} --dataset digits"],
+)  # fmt: skip
+def test_a_name_that_no_file_system_takes_is_one_line(here, capsys, words):
+    (here / "table2.py").write_text(EXHIBIT)
+    code, _, err = told(capsys, *words.format("x" * 2000, "y" * 2000).split())
+    assert code in (1, 2)
+    assert err.count("\n") == 1
