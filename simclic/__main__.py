@@ -45,7 +45,7 @@ VERBS = {
 
 
 def main(words: list[str] | None = None) -> int:
-    """Carry out one verb. Returns the exit code: 0 all well, 1 something failed, 2 the user's mistake, 130 Ctrl-C."""
+    """Run one verb. Return the exit code: 0 success, 1 something failed, 2 a mistake in the input, 130 Ctrl-C."""
     make_output_encodable()
     arguments = parser().parse_args(words)
     try:
@@ -68,7 +68,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line. No flag changes a Run: they say where things are, never what is measured."""
+    """Return the parser of the command line. No flag changes a Run: flags say where things are, never what is measured."""
     top = argparse.ArgumentParser(prog="simclic", description="Reproduce, check and go beyond the SimCLIC paper.")
     verbs = top.add_subparsers(metavar="VERB", required=True)
     for name, (add, text) in VERBS.items():

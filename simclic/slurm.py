@@ -13,9 +13,8 @@ ENDED = {
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT",
 }  # fmt: skip
 NEVER = "DependencyNeverSatisfied"
-TOO_MANY = re.compile(
-    r"SubmitJob|accounting/QOS policy|Invalid job array specification"
-)  # what sbatch says to more jobs than may be
+# What sbatch says to more jobs, or a larger array, than its limits allow.
+TOO_MANY = re.compile(r"SubmitJob|accounting/QOS policy|Invalid job array specification")
 
 
 class NoAnswer(InputError):
@@ -50,14 +49,14 @@ def count_restarts() -> int:
 
 
 def read_queue() -> dict[str, Job]:
-    """Return all unfinished jobs of this user, each array task on its own. Raise Silent."""
+    """Return all unfinished jobs of this user, each array task on its own. Raise NoAnswer."""
     text = _run_command("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i|%T|%r|%N|%j")
     rows = (line.split("|", 4) for line in text.splitlines())
     return {i: Job(i, state, reason, node, name) for i, state, reason, node, name in rows if state not in ENDED}
 
 
 def read_history(ids: set[str]) -> dict[str, Job]:
-    """Return the accounting records of jobs, given as whole arrays ("12"). The last start of a task counts. Raise Silent."""
+    """Return the accounting records of jobs, given as whole arrays ("12"). The last start of a task counts. Raise NoAnswer."""
     if not ids:
         return {}
     fields = "--format=JobID,State,NodeList,JobName"
@@ -82,24 +81,24 @@ def is_job_alive(job_id: str) -> bool | None:
 
 
 def read_settings() -> dict[str, str]:
-    """Return the settings that `scontrol show config` prints. Raise Silent."""
+    """Return the settings that `scontrol show config` prints. Raise NoAnswer."""
     rows = (line.split("=", 1) for line in _run_command("scontrol", "show", "config").splitlines() if "=" in line)
     return {key.strip(): value.strip() for key, value in rows}
 
 
 def cancel_jobs(ids: set[str]) -> None:
-    """Cancel jobs; those that have ended meanwhile are none. Raises Silent."""
+    """Cancel jobs; jobs that have already ended are ignored. Raise NoAnswer."""
     if ids:
         _run_command("scancel", "--quiet", *sorted(ids))
 
 
 def cancel_jobs_named(name: str) -> None:
-    """Cancel this user's jobs of a name, if there are any. Raises Silent."""
+    """Cancel this user's jobs of a name, if there are any. Raise NoAnswer."""
     _run_command("scancel", "--quiet", f"--user={os.getuid()}", f"--name={name}")
 
 
 def requeue_this_job() -> None:
-    """Requeue the job of this process; Slurm then ends the process. Raise Silent."""
+    """Requeue the job of this process; Slurm then ends the process. Raise NoAnswer."""
     _run_command("scontrol", "requeue", current_job())
 
 
@@ -111,7 +110,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def _run_command(*command: str) -> str:
-    """Return the output of a Slurm command. Raise Silent with its error message."""
+    """Return the output of a Slurm command. Raise NoAnswer with its error message."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=clean_environment())
     except FileNotFoundError:

@@ -28,6 +28,11 @@ def expand_path(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"{text}: {e}") from e
 
 
+def add_exhibits_argument(parser: argparse.ArgumentParser) -> None:
+    """Add one or more files of exhibits."""
+    parser.add_argument("exhibits", nargs="+", type=expand_path, metavar="EXHIBIT", help="a file such as benchmarks/table2.py")
+
+
 def add_place_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --runs, --data and --cache."""
     add_runs_argument(parser)
@@ -38,8 +43,9 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --data and --cache. The cache goes into the environment, where every process of the work finds it."""
 
     def set_cache(text: str) -> Path:
-        os.environ[CACHE] = os.path.abspath(expand_path(text))
-        return Path(text)
+        path = expand_path(text).absolute()
+        os.environ[CACHE] = str(path)
+        return path
 
     parser.add_argument(
         "--data", type=expand_path, default=Path("data"), metavar="DIR", help="folder of the data sets (%(default)s)"
@@ -67,9 +73,9 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--members", type=int, default=DEFAULT_COMPUTE.members, metavar="N", help=text)
 
 
-def print_line(console: "Console", text: str) -> None:
+def print_line(console: "Console", text: str, style: str = "") -> None:
     """Print a line without markup or wrapping."""
-    console.print(terminal_safe(text, keep="\n"), highlight=False, markup=False, soft_wrap=True)
+    console.print(terminal_safe(text, keep="\n"), style=style or None, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_errors(problems: "list[str]") -> None:

@@ -59,7 +59,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
 
 def as_json(comparison: "Comparison") -> dict[str, Any]:
-    """For programs: both sides, what they were not made alike in, counts, every cell, and what is broken."""
+    """Return both sides, in what they differ, the counts, every cell and the broken files, for programs."""
     sides = {"a": comparison.a, "b": comparison.b}
     return {
         **{k: {"name": s.name, "results": len(s.results), "provenance": s.provenance} for k, s in sides.items()},
@@ -147,7 +147,7 @@ def _join_few(values: list[str]) -> str:
 
 
 def _draw_table(rows: "list[Cell]", shared: Fields) -> "Table":
-    """Two lines for each cell, the second for its protocol. shared: fields that all of them share, told elsewhere."""
+    """Return a table with two lines for each cell, the second for its protocol. shared: fields of all, shown above."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -172,7 +172,7 @@ def _name_cell_and_protocol(cell: "Cell") -> str:
 
 
 def _name_cell(cell: "Cell", shared: Fields) -> str:
-    """Data set, method, and the fields that differ from their defaults, without those that are told elsewhere."""
+    """Return data set, method and the fields that are not defaults, without those that are shown above."""
     from simclic.data import FACTS
 
     name = cell.run.dataset

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclic.cli import add_data_arguments
+from simclic.cli import add_data_arguments, print_line
 from simclic.errors import InputError
 from simclic.text import count_noun
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """The words after `simclic data`."""
+    """Add the arguments of `simclic data`."""
     kinds = parser.add_subparsers(metavar="list | check | prepare", required=True)
     for name, verb, text in (
         ("list", list_, "the table of facts, and what is on disk"),
@@ -37,7 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def list_(arguments: argparse.Namespace) -> int:
-    """The table of facts, with what is on disk."""
+    """Print the table of facts, with what is on disk."""
     from simclic.data import FACTS, decoded, explain_missing
     from simclic.data.dataset import IMAGENET
     from simclic.data.splits import RULES
@@ -50,23 +50,23 @@ def list_(arguments: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=1))
         return 0
     console, form = _console(), "{:11}{:>7}{:>8}{:>8}{:>8}  {:15}{:13}{}"
-    _print_line(console, form.format("name", "classes", "train", "val", "test", "metric", "split", "normalised"), "bold")
+    print_line(console, form.format("name", "classes", "train", "val", "test", "metric", "split", "normalised"), "bold")
     for name, f in FACTS.items():
         by = "ImageNet" if (f.mean, f.std) == IMAGENET else "own"
-        _print_line(console, form.format(name, f.classes, *(f"{n:,}" for n in f.sizes), f.metric, f.rule, by))
-    _print_line(console, "\n" + "\n".join(f"{rule}: {text}" for rule, text in RULES.items()))
-    _print_line(console, f"\nexpected in {root}, and what is there:")
+        print_line(console, form.format(name, f.classes, *(f"{n:,}" for n in f.sizes), f.metric, f.rule, by))
+    print_line(console, "\n" + "\n".join(f"{rule}: {text}" for rule, text in RULES.items()))
+    print_line(console, f"\nexpected in {root}, and what is there:")
     for name, f in FACTS.items():
         there = "yes" if not absent[name] else "in part" if (root / f.home).exists() else "no"
         sizes = sorted({int(path.stem.rsplit("-", 2)[-2]) for path in decoded_files[name]})
         ready = f"; decoded at {', '.join(map(str, sizes))} pixels" if sizes else ""
         where = f"{f.home}: {', '.join(f.files)}" if f.home else "comes with an installed library"
-        _print_line(console, f"{name:11}{there:8}{where}{ready}")
+        print_line(console, f"{name:11}{there:8}{where}{ready}")
     return 0
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Everything that is wrong with each data set; exit code 1 if anything is."""
+    """Print every problem of each data set. Return 1 if there is any."""
     from simclic.data import check as checking
     from simclic.progress import show_progress
 
@@ -98,7 +98,7 @@ def prepare(arguments: argparse.Namespace) -> int:
     for name in arguments.names:
         try:
             if name in FACTS:
-                fetch(name, arguments.data, lambda text: _print_line(console, text))
+                fetch(name, arguments.data, lambda text: print_line(console, text))
             with show_progress(console) as tell:
                 dataset = load(name, "ericsson", arguments.data, arguments.size, tell=tell)
         except InputError as e:
@@ -106,7 +106,7 @@ def prepare(arguments: argparse.Namespace) -> int:
             failed = True
             continue
         n, _, height, width = dataset.images.shape
-        _print_line(console, f"{name}: {n:,} images of {width} x {height}, ready; data {dataset.digest}")
+        print_line(console, f"{name}: {n:,} images of {width} x {height}, ready; data {dataset.digest}")
     return int(failed)
 
 
@@ -125,27 +125,23 @@ def _console(stderr: bool = False) -> "Console":
     return Console(stderr=stderr)
 
 
-def _print_line(console: "Console", text: str, style: str = "") -> None:
-    console.print(text, style=style or None, highlight=False, markup=False, soft_wrap=True)
-
-
 def _print_checked(console: "Console", checked: "Checked", root: Path) -> None:
     """Print the result of a check in a few lines, and its problems as errors."""
     from simclic.data import FACTS
 
     sizes = ", ".join(f"{part} {n:,}" for part, n in checked.sizes.items() if part != "fit")
-    _print_line(console, f"{checked.title}: " + (f"{checked.images:,} images; {sizes}" if checked.images else "not read"), "bold")
+    print_line(console, f"{checked.title}: " + (f"{checked.images:,} images; {sizes}" if checked.images else "not read"), "bold")
     for part in ("train", "val", "test") if checked.classes else ():
         counts = {kind: parts.get(part, 0) for kind, parts in checked.classes.items()}
         few, many = min(counts, key=lambda k: counts[k]), max(counts, key=lambda k: counts[k])
-        _print_line(console, f"  {part:5} {counts[few]:,} ({few}) to {counts[many]:,} ({many}) of each of {len(counts)} classes")
+        print_line(console, f"  {part:5} {counts[few]:,} ({few}) to {counts[many]:,} ({many}) of each of {len(counts)} classes")
     more = [f"and {len(checked.remarks) - 10:,} remarks more: --json"] if len(checked.remarks) > 10 else []
     digests = [f"data {digest} under the split {rule}" for rule, digest in checked.digests.items()]
     for line in [*checked.remarks[:10], *more, *digests]:
-        _print_line(console, f"  {line}")
+        print_line(console, f"  {line}")
     if checked.whole:
-        _print_line(console, "  whole", "green")
+        print_line(console, "  whole", "green")
         return
     home = root / Path(FACTS[checked.name].home).parts[0] if checked.name in FACTS and FACTS[checked.name].home else None
     again = f"; to get it afresh, move {home} away and run: simclic data prepare {checked.name}" if home and home.exists() else ""
-    _print_line(console, f"  not whole, {count_noun(len(checked.problems), 'problem')}{again}", "red")
+    print_line(console, f"  not whole, {count_noun(len(checked.problems), 'problem')}{again}", "red")

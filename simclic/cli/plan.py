@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclic.cli import add_place_arguments, expand_path, print_line
+from simclic.cli import add_exhibits_argument, add_place_arguments, expand_path, print_line
 from simclic.errors import InputError
 from simclic.experiment import load
 from simclic.text import format_bytes, format_seconds
@@ -26,7 +26,7 @@ MAX_JOBS, MAX_ABSENT = 8, 3  # that are listed
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `simclic plan`."""
     parser.set_defaults(verb=plan)
-    parser.add_argument("exhibits", nargs="+", type=expand_path, metavar="EXHIBIT", help="a file such as benchmarks/table2.py")
+    add_exhibits_argument(parser)
     add_place_arguments(parser)
     text = "the profile of the cluster that would run it, such as slurm/gpu.toml (this machine)"
     parser.add_argument("--on", type=expand_path, metavar="PROFILE", help=text)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from simclic.cli import (
     add_compute_arguments,
+    add_exhibits_argument,
     add_out_argument,
     add_place_arguments,
-    expand_path,
     print_errors,
     print_line,
     report_stopped,
@@ -29,7 +29,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 def add_report(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `simclic report`."""
     parser.set_defaults(verb=report_exhibits)
-    parser.add_argument("exhibits", nargs="+", type=expand_path, metavar="EXHIBIT", help="a file such as benchmarks/table2.py")
+    add_exhibits_argument(parser)
     add_place_arguments(parser)
     add_out_argument(parser, "report")
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclic.cli import add_place_arguments, expand_path
+from simclic.cli import add_exhibits_argument, add_place_arguments, expand_path
 from simclic.experiment import load
 from simclic.text import format_seconds
 
@@ -31,7 +31,7 @@ REASONS = {  # Slurm's reasons to wait, in plain words
 def add_status(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `simclic status`."""
     parser.set_defaults(verb=print_status)
-    parser.add_argument("exhibits", nargs="+", type=expand_path, metavar="EXHIBIT", help="a file such as benchmarks/table2.py")
+    add_exhibits_argument(parser)
     add_place_arguments(parser)
     parser.add_argument("--watch", action="store_true", help=f"update every {WATCH_SECONDS} seconds until nothing runs or waits")
     parser.add_argument("--retry-failed", action="store_true", help="submit failed jobs and those that wait for them again")

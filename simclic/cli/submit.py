@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from simclic.cli import add_place_arguments, expand_path, print_errors, print_line
+from simclic.cli import add_exhibits_argument, add_place_arguments, expand_path, print_errors, print_line
 from simclic.errors import InputError
 from simclic.experiment import load
 from simclic.text import count_noun
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def add_submit(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `simclic submit`."""
     parser.set_defaults(verb=submit_exhibits)
-    parser.add_argument("exhibits", nargs="+", type=expand_path, metavar="EXHIBIT", help="a file such as benchmarks/table2.py")
+    add_exhibits_argument(parser)
     parser.add_argument("--on", type=expand_path, required=True, metavar="PROFILE", help="a file such as slurm/gpu.toml")
     add_place_arguments(parser)
 

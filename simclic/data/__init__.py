@@ -73,7 +73,7 @@ def _remarks(listing: Listing) -> list[str]:
 
 @files.report_unreadable()
 def list_images(name: str, root: Path) -> tuple[Facts, Listing]:
-    """All images of a data set with their labels, and its facts, before any image is opened.
+    """Return the facts of a data set and all its images with their labels, before any image is opened.
 
     Raises InputError if files are missing or cannot be read.
     """
@@ -88,7 +88,7 @@ def list_images(name: str, root: Path) -> tuple[Facts, Listing]:
 
 
 def compare_with_published(name: str, known: Facts, listing: Listing, root: Path, rules: Sequence[str] = SPLITS) -> list[str]:
-    """In what a listing differs from the published numbers, and which part of these splits it leaves empty, a line each."""
+    """Return a line for each difference from the published numbers, and for each part of these splits that is empty."""
     place = listing.base if folder.is_path(name) else root / known.home
     sizes = {rule: divide(listing, rule, known.rule, known.per_class).sizes for rule in SPLITS}
     shown = {int(k) for k in listing.labels.flat} if listing.labels.ndim == 1 else set(range(listing.labels.shape[1]))
@@ -109,14 +109,14 @@ def compare_with_published(name: str, known: Facts, listing: Listing, root: Path
 
 
 def has_test(listing: Listing) -> bool:
-    """Can the split "ericsson" be tested? Not with images of your own that you divided into train and val alone."""
+    """Return whether the split "ericsson" has test images. Your own images have none if they lie in train and val only."""
     return "test" in listing.parts or "val" not in listing.parts
 
 
 def load(
     name: str, split: str, root: Path, size: int = 224, difficult: str = "negative", tell: Tell = lambda share, note: None
 ) -> Dataset:
-    """All images of a data set that the split rule ("ericsson" or "paper") uses, decoded once for all.
+    """Return all images of a data set that the split rule ("ericsson" or "paper") uses, decoded once for all.
 
     size: pixels along each side, unless the data set keeps its images as they are (CIFAR, digits). difficult: "negative"
     counts a class of which an image shows `difficult` objects alone as not shown, "ignore" leaves it out (VOC2007).

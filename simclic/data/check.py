@@ -45,7 +45,7 @@ class Checked:
 
 
 def check(name: str, root: Path, tell: Tell) -> Checked:
-    """Everything that is wrong with a data set, not the first thing. Raises InputError for an unknown name.
+    """Return every problem of a data set, not only the first. Raise InputError for an unknown name.
 
     What decodes counts as whole: of a JPEG that was altered inside, or cut and properly closed again, nothing can be known but
     that its digest is another.
@@ -70,7 +70,7 @@ def check(name: str, root: Path, tell: Tell) -> Checked:
 
 
 def _count_images(checked: Checked, known: Facts, listing: Listing) -> None:
-    """Images per split, and of each class in each split. An image of several classes counts for each."""
+    """Count the images per split, and of each class in each split. An image of several classes counts for each."""
     splits = divide(listing, "ericsson", known.rule, known.per_class)
     _count_classes(checked, listing.labels, splits, listing.classes)
     never = "encoders are not probed or fine-tuned on these data"
@@ -151,7 +151,7 @@ def _altered_decoded_files(name: str, root: Path) -> list[str]:
 
 def _check_bundled(name: str) -> Checked:
     """Return the check of a bundled data set, whose images are only counted: its library answers for them."""
-    loaded = {rule: load(name, rule, Path()) for rule in ("ericsson", "paper")}
+    loaded = {rule: load(name, rule, Path()) for rule in SPLITS}
     first = loaded["ericsson"]
     checked = Checked(name, first.facts.title, images=len(first.images), digests={r: d.digest for r, d in loaded.items()})
     _count_classes(checked, first.labels, first.splits, first.names or [str(k) for k in range(first.facts.classes)])

@@ -47,7 +47,7 @@ class Crops:
         return bool(self.files) and not self.kept
 
     def stream(self, batches: Iterable[Tensor], draws: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """(crops, indices) of each batch on the device: (B, 3, size, size) normalised float32, (B,).
+        """Yield (crops, indices) of each batch on the device: (B, 3, size, size) normalised float32, (B,).
 
         batches: (B,) indices on the CPU. draws: (B, DRAWS) of [0, 1) for each of them, which decide everything.
         """

@@ -54,13 +54,13 @@ class Selection:
         return read_image_file(self.listing.base / path, upright=self.listing.upright, **options)
 
     def read_images(self) -> Iterator[ImageFile]:
-        """Every image in turn, decoded."""
+        """Yield every image, decoded."""
         if self.listing.pixels is not None:
             return (ImageFile(manifest.UNKNOWN, "", pixels=self.listing.pixels[i]) for i in self.used)
         return map_in_order(lambda path: self.read(path, size=self.size), self.sources)
 
     def path(self, sums: manifest.Sums) -> Path:
-        """The decoded file: named by what it was made from and how."""
+        """Return the path of the decoded file, whose name depends on its sources and on how they are decoded."""
         h = hashlib.sha256(f"{'as stored' if self.listing.holders else STEPS}\t{self.size}\n".encode())
         for source in self.sources:
             h.update(sums[source].encode())
@@ -70,7 +70,7 @@ class Selection:
 
 
 def open_images(chosen: Selection, tell: Tell) -> tuple[np.ndarray, manifest.Sums]:
-    """Decoded images, (n, 3, size, size) uint8, memory-mapped; and the SHA-256 of each file they come from.
+    """Return the decoded images, (n, 3, size, size) uint8, memory-mapped, and the SHA-256 of each file that they come from.
 
     Decodes them if that has not been done; jobs that do so at once do not hurt each other. Raises InputError with a line for
     every file that is missing or cannot be decoded.
@@ -87,7 +87,7 @@ def open_images(chosen: Selection, tell: Tell) -> tuple[np.ndarray, manifest.Sum
 
 
 def _decode_selection(chosen: Selection, sums: manifest.Sums, tell: Tell) -> manifest.Sums:
-    """Decode on all cores, write in order, and give the file its name once it is whole. Returns what is known of the files."""
+    """Decode on all cores, write in order, and give the file its name once it is whole. Return the SHA-256 of the files."""
     place, shape = manifest.prepared_folder(chosen.root), (len(chosen.used), 3, chosen.size, chosen.size)
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,7 @@ def list_decoded(name: str, root: Path, size: int | str = "*") -> list[Path]:
 
 
 class Stored(NamedTuple):
-    """A file beside decoded images or with them. stem, size: of which data set (see manifest.stem) and at how many pixels.
+    """A file beside decoded images or with them. stem, size: of which data set (see manifest.file_stem) and at how many pixels.
 
     finished: whether it has its name; else a process that was killed, or is at work, began it.
     """
@@ -168,7 +168,7 @@ def list_stored(root: Path) -> list[Stored]:
 
 
 def map_in_order(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """`work` of each item on all cores, in order, a few ahead. PIL and hashing let go of Python's lock, so threads will do."""
+    """Yield `work` of each item in order, computed on all cores a few ahead. PIL and hashing release the GIL, so threads do."""
     with ThreadPoolExecutor(count_cores()) as pool:
         for begun in keep_in_flight((pool.submit(work, item) for item in items), 4 * count_cores()):
             yield begun.result()
@@ -186,7 +186,7 @@ def keep_in_flight(submitted: Iterable[T], count: int) -> Iterator[T]:
 
 
 def _remember_digests(chosen: Selection, seen: dict[str, ImageFile]) -> manifest.Sums:
-    """The SHA-256 of files that were all read, remembered. Raises InputError with a line for each that is not whole."""
+    """Store and return the SHA-256 of files that were all read. Raise InputError with a line for each damaged one."""
     if problems := {chosen.listing.base / path: file.problem for path, file in seen.items() if file.problem}:
         raise InputError("\n".join(join_missing(problems)))
     manifest.store_sums(chosen.name, chosen.root, {path: (file.stamp, file.sha256) for path, file in seen.items()})

@@ -39,7 +39,7 @@ def is_bundled(name: str) -> bool:
 
 
 def facts(name: str) -> Facts:
-    """The facts of one data set by name, or of a folder of images by its path. Raises InputError if it is neither."""
+    """Return the facts of a data set by name, or of a folder of images by its path. Raise InputError if it is neither."""
     if folder.is_path(name):
         return _facts_of_path(name, Path(name).expanduser().resolve())  # a relative path means another after chdir
     if name not in FACTS:
@@ -55,7 +55,7 @@ def title(name: str) -> str:
 
 
 def folder_facts(name: str, listing: Listing) -> Facts:
-    """The facts of a folder of images, from what lies in it."""
+    """Return the facts of a folder of images."""
     rule = PUBLISHED if "val" in listing.parts else OWN_FIFTH if "test" in listing.parts else OWN
     sizes = divide(listing, "ericsson", rule, 0).sizes
     return Facts(

@@ -111,7 +111,7 @@ def _where_else(archive: Archive) -> str:
 
 
 def _unpack_archive(archive: Archive, file: Path, aside: Path) -> Path:
-    """The folder that holds what the archive gives."""
+    """Return the folder that holds what the archive gives."""
     inside = aside / "out"
     unpack(file, inside)
     if archive.inner and (inside / archive.inner).is_file():

@@ -71,14 +71,7 @@ def list_folder_images(name: str) -> Listing:
     _check_masks(base, images, stems, depth)
 
     kinds = [unicodedata.normalize("NFC", names[depth - 1]) for names in images]  # Linux and macOS spell "é" in two ways
-    spelling: dict[str, str] = {}
-    for names, kind in zip(images, kinds, strict=True):
-        if part(names) in ("train", ""):
-            spelling.setdefault(kind, names[depth - 1])
-        elif kind not in spelling:
-            raise InputError(
-                f"{base.joinpath(*names[:depth])}: this class has no folder in train; add one, or move this folder away"
-            )
+    spelling = _spell_classes(base, images, parts, kinds, depth)
     classes = tuple(sorted(spelling.values()))
     if len(classes) < 2:
         deeper = {names[depth] for names in images if len(names) > depth + 1}
@@ -91,6 +84,19 @@ def list_folder_images(name: str) -> Listing:
         tuple(map(part, images)), classes, others=others, remarks=_remarks(base, parts, images, stems, depth),
         upright=True,
     )  # fmt: skip
+
+
+def _spell_classes(base: Path, images: list[Names], parts: dict[str, str], kinds: list[str], depth: int) -> dict[str, str]:
+    """Return how the folder of each class in train is spelled. Raise InputError for a class that only val or test has."""
+    spelling: dict[str, str] = {}
+    for names, kind in zip(images, kinds, strict=True):
+        if parts.get(names[0], "train") == "train":
+            spelling.setdefault(kind, names[depth - 1])
+        elif kind not in spelling:
+            raise InputError(
+                f"{base.joinpath(*names[:depth])}: this class has no folder in train; add one, or move this folder away"
+            )
+    return spelling
 
 
 def explain_unused(listing: Listing) -> str:

@@ -115,7 +115,7 @@ def _cut_short(jpeg: bytes) -> bool:
 
 
 def resize_and_crop(image: Image.Image, size: int) -> np.ndarray:
-    """The image as (3, size, size) uint8: RGB, shorter side to `size` by PIL's bicubic, centre cut out (Section 4.2).
+    """Return the image as (3, size, size) uint8: RGB, shorter side resized to `size` by PIL's bicubic, centre crop (Section 4.2).
 
     The same bits as torchvision's Resize and CenterCrop on PIL images, without waiting for torch.
     """

@@ -46,21 +46,21 @@ class Images:
         return self.prepare(self.fetch(index))
 
     def prepare(self, pixels: Tensor) -> Tensor:
-        """Pixels as they are stored, (B, 3, H, W) uint8, as a network wants them: (B, 3, size, size) float32."""
+        """Return stored pixels, (B, 3, H, W) uint8, as input of a network: (B, 3, size, size) float32."""
         return self.normalise(self.resize(pixels.float()))
 
     def fetch(self, index: Tensor) -> Tensor:
-        """Pixels as they are stored, on the device. index: (B,) on any device. Returns (B, 3, H, W) uint8."""
+        """Return stored pixels on the device, (B, 3, H, W) uint8. index: (B,) on any device."""
         if self.resident:
             return self.uint8[index.to(self.device)]
         return self._staged(index.cpu()).to(self.device, non_blocking=True)
 
     def stream(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """(images, indices) of each batch of indices, (B,) on the CPU, on the device. Fetched two batches ahead if need be."""
+        """Yield (images, indices) on the device of each batch of indices, (B,) on the CPU. Fetch two batches ahead if needed."""
         return ((self.prepare(pixels), index) for pixels, index in self.stream_pixels(batches))
 
     def stream_pixels(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """As `stream`, with pixels as they are stored, (B, 3, H, W) uint8, in place of images."""
+        """Yield as `stream`, with stored pixels, (B, 3, H, W) uint8, in place of images."""
         if self.resident:
             for index in batches:
                 there = index.to(self.device, non_blocking=True)
@@ -71,12 +71,12 @@ class Images:
                 yield staged.result().to(self.device, non_blocking=True), index.to(self.device, non_blocking=True)
 
     def _staged(self, index: Tensor) -> Tensor:
-        """Pixels from the mapped file, in memory that a GPU can fetch by itself."""
+        """Return pixels from the mapped file, in pinned memory for a GPU."""
         x = self.uint8[index]
         return x.pin_memory() if self.device.type == "cuda" else x
 
     def resize(self, x: Tensor) -> Tensor:
-        """Shorter side to `side`, bicubic with PIL's weights, then the centre.
+        """Resize the shorter side to `side`, bicubic with PIL's weights, then crop the centre.
 
         Near PIL, not equal: PIL rounds and clips after each of its two passes. Photographs enlarged from 32 to 224 pixels differ
         by a quarter of a grey level in the mean; by up to 9 at an edge beside black or white.
@@ -93,7 +93,7 @@ class Images:
         return x[..., top : top + self.size, left : left + self.size]
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Pixels in [0, 255] to zero mean and unit deviation per channel, laid out channels-last.
+        """Normalise pixels in [0, 255] to zero mean and unit deviation per channel, laid out channels-last.
 
         x: (B, 3, H, W) float32; it is overwritten, which halves the time.
         """
@@ -101,17 +101,17 @@ class Images:
 
 
 def map_images(images: np.ndarray) -> Tensor:
-    """A data set's images as they lie in their mapped file, which may not be written, and never is."""
+    """Return a data set's images as a tensor over their memory-mapped file, which is read-only."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(images)
 
 
 def seeded_generator(device: str | torch.device, *key: int | str) -> torch.Generator:
-    """A generator that depends on `key` alone, so that a draw does not depend on what was drawn before it."""
+    """Return a generator that depends only on `key`, so that a draw does not depend on earlier draws."""
     return torch.Generator(device).manual_seed(seed_of(*key))
 
 
 def seed_of(*key: int | str) -> int:
-    """A number in [0, 2^63) that depends on `key` alone."""
+    """Return a number in [0, 2^63) that depends only on `key`."""
     return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "big") >> 1

@@ -1,4 +1,4 @@
-"""Labels that something can be learned from, and judged by."""
+"""Check that labels can be learned from, and that results on them can be judged."""
 
 from collections.abc import Sequence
 

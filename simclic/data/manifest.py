@@ -30,7 +30,7 @@ def prepared_folder(root: Path) -> Path:
 
 
 def file_stem(name: str) -> str:
-    """A data set's name in file names; for a folder, the last part of its path."""
+    """Return a data set's name in file names; for a folder, the last part of its path."""
     return re.sub(r"[^a-z0-9_]+", "-", Path(name).expanduser().resolve().name.lower()) if folder.is_path(name) else name
 
 
@@ -54,7 +54,7 @@ def known_sums(name: str, root: Path, base: Path, paths: Iterable[str]) -> Sums:
 
 
 def store_sums(name: str, root: Path, known: Known) -> None:
-    """Keep what is known of these files. It only saves time, so that a folder which cannot be written is no error."""
+    """Store the stamps and SHA-256 of these files. They only save time, so a folder that cannot be written is not an error."""
     entries = _read_stored_sums(name, root) | {path: entry for path, entry in known.items() if entry[0]}
     with contextlib.suppress(OSError):
         prepared_folder(root).mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def store_sums(name: str, root: Path, known: Known) -> None:
 
 
 def data_digest(listing: Listing, splits: Splits, sums: Sums) -> str:
-    """Sixteen hex digits over every image that is used: name, content, label, and what it is for.
+    """Return sixteen hex digits over every image that is used: its name, content, label and part.
 
     Numbers with different digests were measured on different data. sums: SHA-256 of each file, by its path.
     """

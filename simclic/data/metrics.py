@@ -8,18 +8,18 @@ from simclic.errors import InputError
 
 
 def top_1(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Share of images whose highest score is not their class. truth: (N,) int. scores: (N, K)."""
+    """Return the percentage of images whose highest score is not their class. truth: (N,) int. scores: (N, K)."""
     return float(100 * np.mean(scores.argmax(axis=1) != truth))
 
 
 def mean_per_class(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Top-1 error of each class that occurs in truth, averaged over those classes. truth: (N,) int. scores: (N, K)."""
+    """Return the top-1 error of each class in truth, averaged over these classes. truth: (N,) int. scores: (N, K)."""
     wrong = scores.argmax(axis=1) != truth
     return float(100 * np.mean([wrong[truth == k].mean() for k in np.unique(truth)]))
 
 
 def mean_average_precision(truth: np.ndarray, scores: np.ndarray, as_baselines: bool = True) -> float:
-    """100 minus the 11-point mean average precision over the classes that some image shows.
+    """Return 100 minus the 11-point mean average precision over the classes that some image shows.
 
     truth: (N, K) 1 shown, 0 not shown, -1 left out for that class. scores: (N, K). The cited baselines append a point at
     recall 0 and precision 1, which sets the term at recall 0 to 1. VOC's own definition (`as_baselines=False`) has no such

@@ -26,7 +26,7 @@ UNREADABLE = (
 
 
 def list_published(name: str, root: Path) -> Listing:
-    """All images that the makers published. Raises InputError if the annotation files cannot be read or disagree."""
+    """Return all images that the makers published. Raise InputError if the annotation files cannot be read or disagree."""
     home = root / FACTS[name].home
     try:
         listing: Listing = declaration(name).read_listing(root)
@@ -46,7 +46,7 @@ def _items(data: Any) -> Any:
 
 
 def join_parts(root: Path, sets: dict[str, Any], items: Callable[[Any], Any] = _items) -> Listing:
-    """One listing from torchvision's data set per part, which must agree on the classes. Their images load as paths."""
+    """Return one listing from torchvision's data set per part, which must agree on the classes. Their images load as paths."""
     names = {part: tuple(data.classes) for part, data in sets.items()}
     if len(set(names.values())) > 1:
         odd = ", ".join(sorted(set.union(*map(set, names.values())) - set.intersection(*map(set, names.values())))[:5])
@@ -58,7 +58,7 @@ def join_parts(root: Path, sets: dict[str, Any], items: Callable[[Any], Any] = _
 
 
 def read_cifar(root: Path, kind: Any) -> Listing:
-    """One listing from torchvision's class of CIFAR, which compares every file's MD5 first, so that nothing unknown is executed.
+    """Return the listing of torchvision's CIFAR, which compares every file's MD5 first, so that nothing unknown is executed.
 
     Raises InputError naming the files that are not the published ones.
     """

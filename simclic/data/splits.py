@@ -51,7 +51,7 @@ class Splits:
 
 
 def divide(listing: Listing, split: str, rule: str, per_class: int) -> Splits:
-    """The images of a listing under a split rule.
+    """Return the images of a listing under a split rule.
 
     "ericsson": the makers' train, val and test; without a val of theirs, 20 % of train. "paper": the makers' train and val;
     without a val of theirs, 80 % and 20 % of all images (Section 4.1). For your own images the 20 % are of each class.
@@ -77,7 +77,7 @@ def divide(listing: Listing, split: str, rule: str, per_class: int) -> Splits:
 
 
 def draw_fifth(index: "np.ndarray") -> "tuple[np.ndarray, np.ndarray]":
-    """The rest and a random fifth of `index`, drawn as the cited baselines did: NumPy's legacy stream with seed 0."""
+    """Return the rest and a random fifth of `index`, drawn as the cited baselines did: NumPy's legacy stream with seed 0."""
     import numpy as np
 
     order = np.random.RandomState(0).permutation(len(index))
@@ -94,7 +94,7 @@ def fifth_of_each_class(listing: Listing, index: Iterable[int]) -> "tuple[np.nda
 
 
 def take_few_per_class(listing: Listing, count: int) -> "tuple[np.ndarray, np.ndarray]":
-    """`count` images of each class, none of them twice, and the rest."""
+    """Return `count` images of each class, none of them twice, and the rest."""
     classes = _group_by_class(listing)
     return _sorted_array(i for members in classes for i in members[:count]), _sorted_array(
         i for members in classes for i in members[count:]
@@ -102,7 +102,7 @@ def take_few_per_class(listing: Listing, count: int) -> "tuple[np.ndarray, np.nd
 
 
 def split_each_class(listing: Listing) -> Splits:
-    """A fifth of each class for val, a fifth for test, to the nearest image; a class of one or two images is all train."""
+    """Return a fifth of each class for val and a fifth for test, to the nearest image. A class of one or two is all train."""
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
     for members in _group_by_class(listing):
         n = round(len(members) / 5)

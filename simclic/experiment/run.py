@@ -264,7 +264,7 @@ def combinations(options: Mapping[str, tuple[Any, ...]]) -> list[dict[str, Any]]
 
 
 def _unset_dependent(run: Run, changes: dict[str, Any]) -> dict[str, Any]:
-    """`changes`, plus None for the strength of the old perturbation, and what only the old method has, when these change."""
+    """Return `changes`, plus None for the old perturbation's strength and the old method's own fields when these change."""
     if all(changes.get(name, getattr(run, name)) == getattr(run, name) for name in ("method", "perturbation")):
         return changes
     return {**{f.name: None for f in fields(run) if f.default is None}, **changes}

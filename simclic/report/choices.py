@@ -97,7 +97,7 @@ class Change(NamedTuple):
 
 
 def list_choices(suites: Sequence[Suite], results: Results) -> list[dict[str, Any]]:
-    """One row per question: question, paper, choice (the values that these exhibits use), why, and what other choices
+    """Return one row per question: question, paper, choice (the values that these exhibits use), why, and what other choices
     change where there are runs with them, in whatever exhibit."""
     jobs = [job for suite in suites for job in suite.jobs]
     specs = [spec for job in jobs for spec in (job.run, job.protocol) if spec]
@@ -133,7 +133,7 @@ class _Cell:
 
 
 def list_changes(names: Sequence[str], cells: Sequence[_Cell], asked: set[str]) -> list[Change]:
-    """Each cell that these exhibits show, beside cells that differ from it in nothing but these fields."""
+    """Return each cell of these exhibits beside the cells that differ from it only in these fields."""
     if not names or not cells:
         return []
     alike: dict[tuple[Any, ...], list[_Cell]] = {}
@@ -162,7 +162,7 @@ def _is_shown(cell: _Cell, asked: set[str]) -> bool:
 
 
 def _count_departures(cell: _Cell, names: Sequence[str]) -> int:
-    """In how many of these fields a cell differs from their defaults."""
+    """Return in how many of these fields a cell differs from the defaults."""
     return sum(
         v not in (_get_default(k.rpartition(".")[2]), None) for k, v in cell.fields.items() if k.rpartition(".")[2] in names
     )
@@ -182,7 +182,7 @@ def _describe_change(cell: _Cell, other: _Cell) -> Change | None:
 
 
 def _format_values(name: str, used: set[Any]) -> str:
-    """The values that are used, the default first; what it is if nothing uses it."""
+    """Return the values that are used, the default first; the default if none is used."""
     default = _get_default(name)
     if not used:
         return f"{default}, which nothing here reads"

@@ -92,7 +92,7 @@ class Comparison:
 
 
 def compare_sides(a: Side, b: Side) -> Comparison:
-    """Every cell of either side, and what has become of it."""
+    """Return every cell of either side with its status."""
     cells: dict[tuple[object, ...], tuple[dict[Seed, Result], dict[Seed, Result]]] = {}
     for i, side in enumerate((a, b)):
         for result in side.results:
@@ -102,7 +102,7 @@ def compare_sides(a: Side, b: Side) -> Comparison:
 
 
 def _compare_seeds(a: dict[Seed, Result], b: dict[Seed, Result]) -> Cell:
-    """A cell, its word left empty if it has to be judged together with the others."""
+    """Return a cell, its word empty if it has to be judged together with the others."""
     some = next(iter((a or b).values()))
     cell = Cell(some.run, some.protocol, "", a=_mean_error(a.values()), b=_mean_error(b.values()))
     if not a or not b:
@@ -157,7 +157,7 @@ def _explain_mismatch(a: Result, b: Result) -> str:
 
 
 def _assign_words(cells: Iterable[Cell]) -> Iterator[Cell]:
-    """The cells with their words: changed if p survives Holm, or if the metric changed; perhaps if p < .05 without it."""
+    """Yield the cells with their words: changed if p survives Holm or the metric changed, perhaps if p < .05 without Holm."""
     cells = list(cells)
     adjusted = iter(correct_holm([cell.difference.p for cell in cells if cell.difference]))
     for cell in cells:
@@ -170,7 +170,7 @@ def _assign_words(cells: Iterable[Cell]) -> Iterator[Cell]:
 
 
 def correct_holm(ps: Sequence[float]) -> list[float]:
-    """p-values corrected for how many there are, in the same order: those below .05 keep the chance of any error below .05.
+    """Return p-values corrected for their number, in the same order: with it, any error at p < .05 has a chance below .05.
 
     Holm, A simple sequentially rejective multiple test procedure, 1979.
     """

@@ -31,7 +31,7 @@ class Finding:
 
 
 def list_findings(table: Table, results: Results) -> list[Finding]:
-    """One per data set of Table 2 that has results of SimCLIC under linear evaluation; one for all that lack the control."""
+    """Return a finding for each data set of Table 2 with linear results of SimCLIC, and one for all that lack the control."""
     stated, without_control = [], list[str]()
     linear = [p for p in table.protocols if isinstance(p, Linear)][:1]
     for dataset in dict.fromkeys(run.dataset for run in table.runs):
@@ -68,7 +68,7 @@ def _describe_dataset(title: str, errors: Cells, apart: str) -> Finding:
 
 
 def _describe_learning(title: str, ours: list[str], errors: Cells) -> list[str]:
-    """The first sentences: is SimCLIC better than the controls?"""
+    """Return the first sentences: whether SimCLIC is better than the controls."""
     better = _select_clear("better", ours, errors, UNTRAINED)
     if not better:
         return [f"{title}: that SimCLIC learns anything is not shown: with no perturbation is it clearly better than untrained."]

@@ -11,7 +11,7 @@ from simclic.store.run_folder import RunFolder
 
 
 def list_notes(exhibit: Exhibit, results: Results, failures: Failures, command: str) -> list[str]:
-    """Everything of the kind: what is missing and what fills it, what does not compare, what collapsed, what was not solved."""
+    """Return all notes: missing results and how to get them, mixed data, collapsed encoders, unsolved and superseded probes."""
     return [
         *list_missing(exhibit, results, failures, command), *list_mixed_data(exhibit, results), *list_collapsed(exhibit, results),
         *list_unconverged(exhibit, results), *list_superseded(exhibit, results),
@@ -19,7 +19,7 @@ def list_notes(exhibit: Exhibit, results: Results, failures: Failures, command: 
 
 
 def find_failures(exhibit: Exhibit, runs: Path) -> dict[str, str]:
-    """By the name of a Run, why it failed or cannot be read."""
+    """Return why Runs failed or cannot be read, by their names."""
     failures = {run.name: _read_failure(runs, run) for run in dict.fromkeys(exhibit.runs)}
     return {name: why for name, why in failures.items() if why}
 
@@ -50,14 +50,14 @@ def list_mixed_data(exhibit: Exhibit, results: Results) -> list[str]:
 
 
 def list_collapsed(exhibit: Exhibit, results: Results) -> list[str]:
-    """Whose representation collapsed, and how that shows: a finding, not a failure."""
+    """Return the Runs whose representation collapsed, and the sign of it: a finding, not a failure."""
     stored = results.frame_of(exhibit.jobs)
     stored = stored[stored["collapsed"].fillna("") != ""].drop_duplicates("name")
     return [f"collapsed: {name}, {why}" for name, why in zip(stored["name"], stored["collapsed"], strict=True)]
 
 
 def list_unconverged(exhibit: Exhibit, results: Results) -> list[str]:
-    """Whose linear probe was not solved at every l2, though its protocol says converged: its number may be a little off."""
+    """Return the Runs whose converged linear probe was not solved at every l2: their errors may be slightly off."""
     converged = [job for job in exhibit.jobs if isinstance(job.protocol, Linear) and job.protocol.solver == "converged"]
     stored = results.frame_of(converged)
     stored = stored[stored["unconverged"] > 0]

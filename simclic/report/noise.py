@@ -107,7 +107,7 @@ def compute_contributions(truth: np.ndarray, scores: np.ndarray, metric: str) ->
 
 
 def compute_contrast(terms: Sequence[tuple[float, Measured]]) -> Difference | None:
-    """The weighted sum of errors and what chance does to it; weights 1 and -1 give a difference.
+    """Return the weighted sum of errors with its noise; weights 1 and -1 give a difference.
 
     Terms measured on the same images are paired over images and seeds, and seeds that one of them lacks are left out; what has
     no seed (raw pixels) goes with each. Others are independent. None if terms that are paired have no seed in common.
@@ -139,12 +139,12 @@ def compute_contrast(terms: Sequence[tuple[float, Measured]]) -> Difference | No
 
 
 def compute_difference(first: Measured, second: Measured) -> Difference | None:
-    """The error of the first less that of the second; None if they share no seed."""
+    """Return the error of the first minus that of the second; None if they share no seed."""
     return compute_contrast([(1, first), (-1, second)])
 
 
 def subtract_printed(measured: Measured, printed: Measured) -> Difference:
-    """An error of ours less a printed one. That is one seed's: what a seed changes is taken from ours, if there are several."""
+    """Return our error minus a printed one, which has one seed: variation between seeds is taken from our seeds."""
     contrasted = compute_contrast([(1, measured), (-1, printed)])
     assert contrasted is not None  # nothing is paired
     seeds, k = measured.deviation**2, len(measured.seeds)
@@ -160,7 +160,7 @@ Part = tuple[float, list[tuple[float, float]]]
 
 
 def _sum_paired(terms: Sequence[tuple[float, Measured]]) -> Part | None:
-    """Points, and the variances from images and from seeds, of a weighted sum over the same images."""
+    """Return points, and the variances from images and from seeds, of a weighted sum over the same images."""
     seeded = [set(m.seeds) for _, m in terms if set(m.seeds) != {None}]
     common = set.intersection(*seeded) if seeded else {None}
     if not common:
@@ -184,5 +184,5 @@ def _weigh_single(weight: float, m: Measured) -> Part:
 
 
 def format_p(p: float) -> str:
-    """A p-value in two digits: .04, 1.0, < .001."""
+    """Return a p-value in two digits: .04, 1.0, < .001."""
     return "< .001" if p < 0.001 else "1.0" if p >= 0.995 else f"{p:.2g}".lstrip("0")

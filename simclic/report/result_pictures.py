@@ -13,7 +13,7 @@ def draw_result(result: dict[str, Any], title: str, stem: Path) -> list[Path]:
 
 
 def _draw_probe(canvas: Any, result: dict[str, Any], title: str) -> None:
-    """Validation error against l2, and what was chosen; values that did not converge are open circles."""
+    """Draw validation error against l2, and the chosen value; values that did not converge are open circles."""
     canvas.set_size_inches(6.8, 4.2)
     ax = canvas.subplots()
     curve, chosen, error = sorted(result["curve"], key=lambda row: row["l2"]), result["chosen"], result["error"]
@@ -33,7 +33,7 @@ def _draw_probe(canvas: Any, result: dict[str, Any], title: str) -> None:
 
 
 def _draw_grid(canvas: Any, result: dict[str, Any], title: str) -> None:
-    """Error on val under each learning rate and weight decay. Every cell has its number, so that nothing hangs on colours."""
+    """Draw the error on val under each learning rate and weight decay. Every cell has its number, so colours are not needed."""
     from matplotlib.patches import Rectangle
 
     grid = build_grid_table(result)

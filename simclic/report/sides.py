@@ -115,7 +115,7 @@ def _read_commit(word: str, measured: dict[str, list[Path]], runs: Path) -> Side
 
 
 def _find_commits(word: str, measured: dict[str, list[Path]], runs: Path) -> list[str]:
-    """The commits, as results record them, that a word means."""
+    """Return the commits, as results record them, that a word means."""
     if word and word in measured:  # such as "unknown", outside git
         return [word]
     base, dirty = word.removesuffix("+"), word.endswith("+")
@@ -142,7 +142,7 @@ def _begins(recorded: str, asked: str) -> bool:
 
 
 def _resolve_commit(word: str) -> str:
-    """The full hash of a commit that git knows in this folder's repository, or nothing."""
+    """Return the full hash of a commit that git knows in this folder's repository, or ""."""
     command = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options"]
     try:
         for peel in ("", "^{commit}"):  # behind ":/words" it would be one of the words
@@ -153,7 +153,7 @@ def _resolve_commit(word: str) -> str:
 
 
 def _group_by_commit(runs: Path) -> dict[str, list[Path]]:
-    """Every result file below a folder by the commit it says, or by nothing if it says none."""
+    """Return every result file below a folder by its recorded commit, "" if it records none."""
     by_commit: dict[str, list[Path]] = {}
     for path in _list_result_files(runs):
         try:
@@ -165,7 +165,7 @@ def _group_by_commit(runs: Path) -> dict[str, list[Path]]:
 
 
 def _list_result_files(root: Path) -> Iterator[Path]:
-    """Every result file below a folder, in order; each folder once, however many links lead to it; hidden ones are no results."""
+    """Yield every result file below a folder, in order: each folder once, however many links lead to it; no hidden ones."""
     seen = set()
     for place, folders, names in os.walk(root, followlinks=True, onerror=_unreadable):
         if (real := os.path.realpath(place)) in seen:
@@ -187,7 +187,7 @@ def _is_result_name(path: Path) -> bool:
 
 
 def _read_results(paths: Iterable[Path]) -> tuple[tuple[Result, ...], tuple[str, ...]]:
-    """The results in these files, and why others are none."""
+    """Return the results in these files, and why other files are not results."""
     results, broken = [], []
     for path in paths:
         try:

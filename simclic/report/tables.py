@@ -139,7 +139,7 @@ def _build_cell(results: Results, jobs: Sequence[Job], failures: Failures) -> Ce
 
 
 def _build_dataset_sheet(table: Table, results: Results, stored: pd.DataFrame, failures: Failures, baselines: Path) -> Sheet:
-    """Table 2: a block per stage with the paper's rows, added methods, ours under each protocol, and how ours compare.
+    """Build Table 2: a block per stage with the paper's rows, added methods, ours under each protocol, and how ours compare.
 
     Columns: our data sets that the paper does not print, then the paper's. If none is common, only ours are shown.
     """
@@ -181,7 +181,7 @@ def _build_dataset_sheet(table: Table, results: Results, stored: pd.DataFrame, f
 
 
 def _build_our_groups(jobs: Sequence[Job], columns: Sequence[str], results: Results, failures: Failures) -> list[Group]:
-    """A group per protocol of one stage, with a row per method and a cell per data set."""
+    """Build a group per protocol of one stage, with a row per method and a cell per data set."""
     groups = []
     protocols = dict.fromkeys(job.protocol for job in jobs if job.protocol)
     for protocol in protocols:
@@ -197,7 +197,7 @@ def _build_our_groups(jobs: Sequence[Job], columns: Sequence[str], results: Resu
 
 
 def _build_comparison_groups(ours: Sequence[Group], paper: Sequence[Row], added: Sequence[Row], on_test: bool) -> list[Group]:
-    """The ranks of rows that the paper does not print, and our numbers less the printed ones, for each group of ours.
+    """Build the ranks of rows that the paper does not print, and our numbers minus the printed ones, for each group of ours.
 
     on_test: whether ours were scored on the same test images as the printed rows, which ranks need.
     """

@@ -91,15 +91,16 @@ def _queue() -> tuple[dict[str, slurm.Job], str]:
         return {}, str(e)
 
 
-def _cancel(title: str, known: Collection[str], attempts: int = 3) -> None:
-    """Cancel the jobs of a name. Raise slurm.Silent if Slurm does not answer and some are known to be there."""
-    try:
-        slurm.cancel_jobs_named(title)
-    except slurm.NoAnswer as e:
-        if known and attempts == 1:
-            raise slurm.NoAnswer(f"{e}; cancel what it has of this yourself: scancel --name={title}") from e
-        if known:
-            _cancel(title, known, attempts - 1)
+def _cancel(title: str, known: Collection[str]) -> None:
+    """Cancel the jobs of a name. Raise slurm.NoAnswer if Slurm does not answer and some are known to be there."""
+    silence = ""
+    for _ in range(3 if known else 1):
+        try:
+            return slurm.cancel_jobs_named(title)
+        except slurm.NoAnswer as e:
+            silence = str(e)
+    if known:
+        raise slurm.NoAnswer(f"{silence}; cancel what it has of this yourself: scancel --name={title}")
 
 
 def _write_answer(path: Path, code: Path, cwd: Path, question: Question) -> None:

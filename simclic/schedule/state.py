@@ -169,7 +169,7 @@ class Queue:
 
     @cached_property
     def slurm_jobs(self) -> dict[str, slurm.Job] | None:
-        """Pending and running Slurm jobs by id; None if Slurm does not answer. Raise slurm.Silent if it has to answer."""
+        """Pending and running Slurm jobs by id; None if Slurm does not answer. Raise slurm.NoAnswer if it has to answer."""
         try:
             return slurm.read_queue()
         except slurm.NoAnswer as e:

@@ -71,7 +71,7 @@ def submit_jobs(jobs: list[Job], profile: Profile, runs: Path, root: Path, retry
 
 
 def cancel_lost(queue: Queue) -> None:
-    """Cancel jobs that can never start, and incomplete launches of a killed submitter. Raise slurm.Silent."""
+    """Cancel jobs that can never start, and incomplete launches of a killed submitter. Raise slurm.NoAnswer."""
     known = (queue.slurm_jobs or {}).values()
     names = [(launch.slurm_name(array), bool(launch.slurm_number(array))) for launch in queue.launches for array in launch.sizes]
     incomplete = {name for name, has_number in names if not has_number}
@@ -119,7 +119,7 @@ def forget_failures(jobs: list[Job], runs: Path) -> dict[Path, bytes]:
 
 
 def _submit_arrays(launch: Launch, to_submit: list[Array], profile: Profile, submitted: Submitted) -> None:
-    """One array after another, parents first. Where Slurm refuses one, the rest stays out and is named.
+    """Submit one array after another, parents first. If Slurm refuses one, the rest is not submitted and is named.
 
     What is too large for Slurm is cut: only a refusal tells of limits such as MaxSubmitJobs, whatever they belong to.
     """

@@ -16,6 +16,7 @@ from simclic.schedule.cost import guess_seconds
 from simclic.store.claim import Busy
 from simclic.store.result_file import Scored
 from simclic.store.run_folder import RunFolder
+from simclic.text import terminal_safe
 
 
 class Waits(InputError):
@@ -178,7 +179,7 @@ def decode_data(
         else:
             whole.append(jobs)
     for remark in remarks:
-        console.print(f"note: {remark}", highlight=False, markup=False, soft_wrap=True)
+        console.print(terminal_safe(f"note: {remark}"), highlight=False, markup=False, soft_wrap=True)
     return whole
 
 

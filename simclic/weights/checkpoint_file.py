@@ -62,7 +62,6 @@ INERT_NAMES = {
     InertDict: (
         "collections.defaultdict", "easydict.EasyDict", "lightning.fabric.utilities.data.AttributeDict",
         "lightning_fabric.utilities.data.AttributeDict", "pytorch_lightning.utilities.parsing.AttributeDict",
-        "lightning_utilities.core.rank_zero.AttributeDict",
     ),
 }  # fmt: skip
 

@@ -65,9 +65,10 @@ def load_init(init: str, name: str, backbone: nn.Module, runs: Path = files.RUNS
     record: dict[str, Any] = {"init_sha256": sha256, "init_dropped": list(reading.dropped), "padding": "symmetric"}
     if reading.label:
         record["init_part"] = reading.label
+    normalisation = None if path else timm_normalisation(init)
     if init_card:
-        record["padding"] = init_card.padding
-    if normalisation := read_normalisation(init, runs):
+        record["padding"], normalisation = init_card.padding, (init_card.mean, init_card.std)
+    if normalisation:
         record["normal"] = [list(values) for values in normalisation]
     card.pad(backbone, record["padding"])
     return record
@@ -109,10 +110,10 @@ def write_imported(
     find_users: returns the Runs that started from a file of this name with another SHA-256. Raises InputError if there are any,
     or if the file cannot be written.
     """
-    path, payload = (
-        imported_path(runs, name),
-        save({k: v.clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}, weights_card.metadata),
-    )
+    path = imported_path(runs, name)
+    # safetensors refuses tensors that share their storage.
+    separate = {k: v.clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
+    payload = save(separate, weights_card.metadata)
     if others := find_users(hashlib.sha256(payload).hexdigest()):
         runs_text = f"{len(others)} {'run' if len(others) == 1 else 'runs'} under {runs}"
         way_out = "move their folders away, or choose another place with --runs DIR"

@@ -35,12 +35,12 @@ def read_backbone(content: Mapping[Any, Any], name: str, wanted: State, part: st
     name, wanted: the backbone's name in timm, and its state dict. part: words of the label, where several readings fit. Raise
     InputError if none fits, or if several do that differ.
     """
-    candidates = list(_list_candidates(content, wanted))
-    fitting = [candidate for candidate in candidates if not list_misfits(candidate.tensors, wanted)]
-    chosen = [reading for reading in fitting if _matches(reading.label, part)]
+    candidates = [(reading, list_misfits(reading.tensors, wanted)) for reading in _list_candidates(content, wanted)]
+    fitting = [reading for reading, misfits in candidates if not misfits]
     distinct: list[Reading] = []
-    for reading in chosen:
-        if not any(all(torch.equal(reading.tensors[k], other.tensors[k]) for k in other.tensors) for other in distinct):
+    for reading in fitting:
+        known = any(all(torch.equal(reading.tensors[k], other.tensors[k]) for k in other.tensors) for other in distinct)
+        if _matches(reading.label, part) and not known:
             distinct.append(reading)
     if len(distinct) == 1:
         return distinct[0]
@@ -53,9 +53,9 @@ def read_backbone(content: Mapping[Any, Any], name: str, wanted: State, part: st
         raise InputError(f"has no backbone under {part!r}; it has {labels}")
     if not candidates:
         raise InputError("is not a dict of tensors under torchvision's or timm's keys")
-    nearest = min(candidates, key=lambda candidate: len(list_misfits(candidate.tensors, wanted)))
+    nearest, misfits = min(candidates, key=lambda candidate: len(candidate[1]))
     inside = f" (under {quote_text(nearest.label)!r})" if nearest.label else ""
-    raise InputError(f"does not fit backbone={name!r}{inside}: {format_first(list_misfits(nearest.tensors, wanted))}")
+    raise InputError(f"does not fit backbone={name!r}{inside}: {format_first(misfits)}")
 
 
 def fitting_labels(content: Mapping[Any, Any], wanted: State) -> list[str]:

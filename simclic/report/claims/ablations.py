@@ -25,7 +25,7 @@ Judge = Callable[[Cells, Cells], Judgement]
 
 
 def claim_collapse(table: str, broken: str, working: str) -> Judge:
-    """That a model falls to chance: it lost at least LOST of what the working one learned, which is how far that is below chance.
+    """Return the claim that a model falls to chance: it lost at least the share LOST of the working one's gain.
 
     A model can be a little better than chance beyond noise, as 89.16 % on 12,000 images of 10 classes, and still have lost 99 %
     of it. Chance is 100 (1 - 1 / classes). Undecided, too, if the working model is not clearly better than chance itself.
@@ -42,7 +42,7 @@ def claim_collapse(table: str, broken: str, working: str) -> Judge:
 
 
 def claim_convergence(table: str, model: str, working: str) -> Judge:
-    """That a model does not fall to chance: it is better than chance, and lost less than LOST, see `claim_collapse`."""
+    """Return the claim that a model does not fall to chance: it is better, and lost less than LOST (see `claim_collapse`)."""
 
     def judge(row: Row) -> Judgement:
         verdicts = [judge_below_zero(_beyond_lost(row, model, working, 1)), judge_below_zero(_beyond_chance(row, model))]
@@ -56,13 +56,13 @@ def _chance_error(row: Row) -> float:
 
 
 def _beyond_chance(row: Row, model: str) -> Difference:
-    """The error less that of chance."""
+    """Return the error minus that of chance."""
     d = weigh_errors((1, row[model]))
     return replace(d, points=d.points - _chance_error(row))
 
 
 def _beyond_lost(row: Row, model: str, working: str, side: int) -> Difference:
-    """The error less that at which LOST is lost, times side."""
+    """Return side times (the error minus the error at which the share LOST is lost)."""
     d = weigh_errors((side, row[model]), (-side * (1 - LOST), row[working]))
     return replace(d, points=d.points - side * LOST * _chance_error(row))
 
@@ -89,9 +89,9 @@ def claim_better(table: str, first: str, second: str) -> Judge:
 
 
 def claim_larger_helps(axis: int) -> Judge:
-    """That the largest batch has a lower error than the smallest, on the mean of the epochs (axis 1); or the reverse (axis 0).
+    """Return the claim that the largest batch (axis 1), or number of epochs (axis 0), has a lower error than the smallest.
 
-    The values between are not judged: neither whether each step helps nor whether it would be so beyond the range.
+    Errors are averaged over the other axis. The values between are not judged, nor whether it would be so beyond the range.
     """
     names = ("epochs", "batch size")
 

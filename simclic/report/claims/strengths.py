@@ -49,7 +49,7 @@ def _judge_finetuned_below(linear: Row, tuned: Row) -> Judgement:
 
 
 def judge_more_classes(cells: Cells, printed: Cells) -> Judgement:
-    """With more classes the best tau is never smaller, and with the most classes it is larger than with the fewest.
+    """Judge whether the best tau never falls with more classes, and is larger with the most classes than with the fewest.
 
     The best tau of a data set is any that is not clearly worse than the lowest, see `best`. Holds if it is so whichever of
     them are taken; fails if for some two data sets it is the other way round whichever are taken.
@@ -79,12 +79,12 @@ def _judge_order(stage_rows: Mapping[str, Row]) -> Judgement:
 
 
 def _format_best(best: tuple[float, Sequence[float]]) -> str:
-    """The x of the lowest error and those that may as well be it: "0.3 (not clearly higher at 0.2, 0.3)"."""
+    """Return the x of the lowest error and those that may as well be it: "0.3 (not clearly higher at 0.2, 0.3)"."""
     return f"{best[0]:g} (not clearly higher at {', '.join(f'{x:g}' for x in best[1])})"
 
 
 def claim_end_is_worse(name: str, end: int) -> Callable[[Row], Judgement]:
-    """That one end of a grid, 0 or -1, is clearly worse than its best; it fails if that is clearly better than all others.
+    """Return the claim that one end of a grid, 0 or -1, is clearly worse than its best. It fails if that end is clearly the best.
 
     See `best`.
     """
@@ -102,7 +102,7 @@ def claim_end_is_worse(name: str, end: int) -> Callable[[Row], Judgement]:
 
 
 def judge_best_near_quarter(row: Row) -> Judgement:
-    """The lowest error is at a p within NEAR, and both ends of the grid are clearly worse.
+    """Judge whether the lowest error is at a p within NEAR, and both ends of the grid are clearly worse.
 
     Fails if every p within NEAR is clearly worse than the lowest, see `best`.
     """
@@ -124,7 +124,7 @@ def judge_best_near_quarter(row: Row) -> Judgement:
 
 
 def judge_faster_beyond_quarter(row: Row) -> Judgement:
-    """From PEAK to the largest p the error rises, and it rises more steeply in the last interval than in the first.
+    """Judge whether the error rises from PEAK to the largest p, more steeply in the last interval than in the first.
 
     If there is but one interval beyond PEAK, the one that ends there takes the place of the first.
     """
@@ -188,7 +188,7 @@ def judge_both_stages(exhibit: str, cells: Cells, judge: Callable[[Row, Row], Ju
 
 
 def claim_smaller_range(other: str) -> Callable[[Cells, Cells], Judgement]:
-    """That eps (Figure 6) matters less than what another figure varies: the error has a smaller range over its grid.
+    """Return the claim that eps (Figure 6) matters less than another figure's field: the error has a smaller range over its grid.
 
     The range, the highest error less the lowest, grows with noise, as both are picked after the fact; it does so on either side
     and all but cancels where the grids are about equally long. The standard error takes the four points as given, which is

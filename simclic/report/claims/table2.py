@@ -57,7 +57,7 @@ class Standing:
 
 
 def find_standing(method: str, among: Row) -> Standing:
-    """The rank of a method in a row: methods clearly better stand before it, those clearly worse behind it."""
+    """Return the rank of a method in a row: clearly better methods stand before it, clearly worse ones behind it."""
     verdicts = [judge_below_zero(subtract_errors(among[method], other)) for name, other in among.items() if name != method]
     values = sorted({round(m.value, 2) for m in among.values()})
     rank = 1 + values.index(round(among[method].value, 2))
@@ -65,14 +65,14 @@ def find_standing(method: str, among: Row) -> Standing:
 
 
 def judge_rank(stage: str, datasets: Iterable[str], rank: int, cells: Cells, printed: Cells) -> Judgement:
-    """SimCLIC with its best perturbation has this rank among the 13 on each of these data sets."""
+    """Judge whether SimCLIC with its best perturbation has this rank among the 13 on each of these data sets."""
     places = {name: (select_row(cells, "table2", stage, name), select_row(printed, "table2", stage, name)) for name in datasets}
     parts = [judge_place(name, partial(_judge_dataset_rank, own, old, rank)) for name, (own, old) in places.items()]
     return combine_judgements(parts, needs_all=True)
 
 
 def _judge_dataset_rank(own: Row, printed: Row, rank: int) -> Judgement:
-    """A method that was not run again stands there as printed. Evidence compares with the best of them, or the best two."""
+    """Judge the rank on one data set. A method that was not run again counts as printed; the best one or two are compared."""
     ours = min(OURS, key=lambda name: own[name].value)
     among = _merge_rows(own, printed, (*RIVALS, ours))
     standing = find_standing(ours, among)
@@ -123,7 +123,7 @@ def judge_lead_counts(cells: Cells, printed: Cells) -> Judgement:
 
 
 def _merge_rows(own: Row, printed: Row, methods: Iterable[str]) -> Row:
-    """These methods as run here, else as printed."""
+    """Return these methods as run here, else as printed."""
     among = Row("table2", own.stage, own.dataset)
     among.update({name: own[name] if name in own else printed[name] for name in methods})
     return among
@@ -133,7 +133,7 @@ Weights = dict[tuple[str, str], float]  # (data set, method) -> its share in a s
 
 
 def _select_complete_rows(cells: Cells) -> dict[str, Row]:
-    """The data sets on which all three perturbations were evaluated linearly."""
+    """Return the rows of the data sets on which all three perturbations have a linear evaluation."""
     complete = {name: row for name, row in select_rows(cells, "table2", "linear").items() if all(m in row for m in OURS)}
     if not complete:
         raise Missing(f"needs {', '.join(OURS)} of Table 2, linear on one data set")
@@ -141,7 +141,7 @@ def _select_complete_rows(cells: Cells) -> dict[str, Row]:
 
 
 def _mean_weights(datasets: Iterable[str], weights: Iterable[float]) -> Weights:
-    """Weights of history, dropout and noise, shared out evenly over data sets."""
+    """Return the weights of history, dropout and noise, divided evenly over data sets."""
     datasets = list(datasets)
     return {(d, m): w / len(datasets) for d in datasets for m, w in zip(OURS, weights, strict=True) if w}
 
@@ -156,7 +156,7 @@ def _format_datasets(table: dict[str, Row]) -> str:
 
 
 def judge_alike(cells: Cells, printed: Cells) -> Judgement:
-    """History and noise are alike if they lie less than half as far apart as dropout lies from their mean.
+    """Judge whether history and noise are alike: less than half as far apart as dropout is from their mean.
 
     That no difference shows does not make two things equal; they need a scale to be alike on, and the paper's own is what it
     calls slightly worse. Holds if they are closer than that beyond noise on the average of the data sets; fails if they are
@@ -185,7 +185,7 @@ def judge_alike(cells: Cells, printed: Cells) -> Judgement:
 
 
 def judge_dropout_worse(cells: Cells, printed: Cells) -> Judgement:
-    """The mean of history and noise less dropout is below zero, on the average of the data sets. How slight, is not judged."""
+    """Judge whether dropout is worse than the mean of history and noise, on average over data sets; not by how much."""
     table = _select_complete_rows(cells)
     d = _sum_weighted(table, _mean_weights(table, (0.5, -1, 0.5)))
     return Judgement(

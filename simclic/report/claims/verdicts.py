@@ -116,7 +116,7 @@ def judge_place(place: str, judge: Callable[[], Judgement]) -> Judgement:
 
 
 def combine_judgements(parts: Sequence[Judgement], needs_all: bool = False) -> Judgement:
-    """Fails if it fails anywhere, else undecided if it is so anywhere, else holds.
+    """Return fails if any judgement fails, else undecided if any is undecided, else holds.
 
     No test is corrected for how many places there are. Where numbers are missing nothing is decided, but said; needs_all: then
     the whole is "not run" unless it fails.
@@ -154,7 +154,7 @@ def subtract_errors(first: Measured, second: Measured) -> Difference:
 
 
 def find_best(row: Row) -> tuple[float, list[float]]:
-    """The x of the lowest error in a figure, and in order every x that may as well have it: not clearly worse than the lowest.
+    """Return the x of the lowest error in a figure, and every x that is not clearly worse, in order.
 
     As the lowest is picked after the fact, each p-value is multiplied by the number of others (Bonferroni).
     """
