@@ -6,12 +6,12 @@
 from typing import TYPE_CHECKING, Any
 
 from simclic.errors import InputError
-from simclic.experiment import Exhibit, Figure, Finetune, Linear, Run, Suite, Table, grid, load
+from simclic.experiment import Exhibit, Figure, Finetune, Knn, Linear, Run, Suite, Table, grid, load
 
 if TYPE_CHECKING:
     from simclic.methods.simclic import SimCLIC
 
-__all__ = ["Exhibit", "Figure", "Finetune", "InputError", "Linear", "Run", "SimCLIC", "Suite", "Table", "grid", "load"]
+__all__ = ["Exhibit", "Figure", "Finetune", "InputError", "Knn", "Linear", "Run", "SimCLIC", "Suite", "Table", "grid", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -56,9 +56,9 @@ def test_a_plan_is_priced_by_what_was_measured_here(exhibit, finished, tmp_path,
     simclic("report", "table2.py")
     page = (tmp_path / "reports/out/encoders.html").read_text()
     lines = re.findall(
-        r'<th scope="row">(Pre-training|Linear evaluation|Fine-tuning)</th><td class="words">cpu</td><td>1</td>', page
+        r'<th scope="row">(Pre-training|Linear evaluation|Fine-tuned)</th><td class="words">cpu</td><td>1</td>', page
     )
-    assert lines == ["Pre-training", "Linear evaluation", "Fine-tuning"]
+    assert lines == ["Pre-training", "Linear evaluation", "Fine-tuned"]
     assert page.count('<td class="words">calibrated</td>') == 3
     told = json.loads(simclic("plan", "table2.py", "--json"))
     assert (told["hours"], len([job for job in told["jobs"] if job["took"]])) == (0, 3)

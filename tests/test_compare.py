@@ -400,7 +400,10 @@ def test_every_mistake_is_one_line(commits, tmp_path, capsys):
         (("v2", "v2", "--runs", "runs/dirty"), f"v2: nothing was measured at {second}; ", f" are of {second}+ (1)", with_changes),
         (("v2", "runs/new", "--runs", "gone"), "; there are no results below gone\n"),
         (("v2", "runs/new", "--runs", "file"), "file: cannot be read (Not a directory)"),
-        (("empty", "runs/new"), "empty: holds no results, which are called RUN/linear-*.json or RUN/finetune-*.json\n"),
+        (
+            ("empty", "runs/new"),
+            "empty: holds no results, which are called RUN/linear-*.json or RUN/finetune-*.json or RUN/knn-*.json\n",
+        ),
         (("runs/new", "runs/archive"), "runs/archive: holds no results", f"; there are in {tmp_path}/runs/archive/2025/runs\n"),
         ((single, "main"), f"; there are in {tmp_path}/runs/new\n"),
     ):

@@ -7,6 +7,7 @@ import pytest
 from conftest import ROOT
 
 from simclic import Figure, Finetune, InputError, Linear, Run, Table, grid, load
+from simclic.experiment import PROTOCOLS
 from simclic.experiment.exhibit import PAPER_EXHIBITS
 from simclic.report.choices import fields_guide, questions_guide
 
@@ -146,7 +147,10 @@ def test_only_seeds_are_averaged_in_a_cell():
     ("text", "message"),
     [
         ("TABLE = Table(name='x', caption='', runs=Run())", "is not a tuple such as (grid(...) or Run(...),)"),
-        ("TABLE = Table(name='x', caption='', runs=(), protocols=('linear',))", "is not a tuple such as (Linear(), Finetune())"),
+        (
+            "TABLE = Table(name='x', caption='', runs=(), protocols=('linear',))",
+            "is not a tuple such as (Linear(), Finetune(), Knn())",
+        ),
         ("TABLE = Table(name='x', caption='', runs=(), protocols=(Linear(), Linear(l2_count=2)))", "two protocols of one kind"),
         (
             "FIGURE = Figure(name='x', caption='', runs=(Run(),), x='backbone')",
@@ -209,7 +213,7 @@ def test_difficult_is_a_field_of_voc2007_alone():
 def test_the_guide_lists_every_field_and_every_open_question_as_the_fields_declare_it():
     text = (ROOT / "benchmarks/README.md").read_text()
     assert questions_guide() in text
-    for spec in (Run, Linear, Finetune):
+    for spec in (Run, *PROTOCOLS.values()):
         assert fields_guide(spec) in text
 
 

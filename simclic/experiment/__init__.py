@@ -1,4 +1,4 @@
-"""The nouns: Run (one encoder and how it came about), the protocols Linear and Finetune, Table, Figure, grid, Suite.
+"""The nouns: Run (one encoder and how it came about), the protocols Linear, Finetune and Knn, Table, Figure, grid, Suite.
 
 Standard library only, so that planning and reporting never wait for torch.
 """
@@ -8,11 +8,11 @@ from simclic.experiment.declared import METHODS, PERTURBATIONS, method, perturba
 from simclic.experiment.exhibit import Exhibit, Figure, Suite, Table, load
 from simclic.experiment.job import Job, JobState
 from simclic.experiment.knob import knob, list_knobs
-from simclic.experiment.protocol import PROTOCOLS, Finetune, Linear, Protocol, logspace
+from simclic.experiment.protocol import PROTOCOLS, Finetune, Knn, Linear, OnFeatures, Protocol, logspace
 from simclic.experiment.run import Run, grid
 
 __all__ = [
     "DEFAULT_COMPUTE", "METHODS", "PERTURBATIONS", "PROTOCOLS", "ComputeOptions", "Exhibit", "Figure", "Finetune", "Job",
-    "JobState", "Linear", "Protocol", "Run", "Suite", "Table", "count_cores", "grid", "knob", "list_knobs", "load", "logspace",
-    "method", "perturbation",
+    "JobState", "Knn", "Linear", "OnFeatures", "Protocol", "Run", "Suite", "Table", "count_cores", "grid", "knob",
+    "list_knobs", "load", "logspace", "method", "perturbation",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any, Self
 from simclic.errors import InputError
 from simclic.experiment.job import Job
 from simclic.experiment.knob import check_names
-from simclic.experiment.protocol import PROTOCOLS, Finetune, Linear, Protocol
+from simclic.experiment.protocol import PROTOCOLS, Linear, Protocol
 from simclic.experiment.run import Run
 
 # The exhibits that the paper has, and along what each of them lays out its numbers: columns of a table, x and lines of a figure.
@@ -45,7 +45,8 @@ class Exhibit:
         """Raise InputError for a wrong name, for a layout other than the paper's, and if Runs that differ in more than
         their seed would be averaged in one cell or point."""
         object.__setattr__(self, "name", self._checked_name())
-        kinds = ((self.runs, Run, "grid(...) or Run(...),"), (self.protocols, (Linear, Finetune), "Linear(), Finetune()"))
+        protocols = ", ".join(f"{kind.__name__}()" for kind in PROTOCOLS.values())
+        kinds = ((self.runs, Run, "grid(...) or Run(...),"), (self.protocols, Protocol, protocols))
         for values, kind, example in kinds:
             if not isinstance(values, tuple) or not all(isinstance(v, kind) for v in values):
                 raise InputError(f"{self.title}: {values!r} is not a tuple such as ({example})")
@@ -102,14 +103,14 @@ class Exhibit:
 
     @property
     def judged(self) -> tuple[Job, ...]:
-        """The results that claims are judged on: of several linear evaluations, the first."""
-        first = next((p for p in self.protocols if isinstance(p, Linear)), None)
-        return tuple(job for job in self.jobs if not isinstance(job.protocol, Linear) or job.protocol == first)
+        """The results that claims are judged on: of several protocols of one stage, the first."""
+        first = {protocol.stage: protocol for protocol in reversed(self.protocols)}
+        return tuple(job for job in self.jobs if job.protocol == first[job.stage])
 
-    def moved(self, linear: Mapping[str, Any] | None = None, finetune: Mapping[str, Any] | None = None, **changes: Any) -> Self:
-        """Return the exhibit with changed Runs (see Run.moved) and protocols; equal Runs become one."""
+    def moved(self, **changes: Any) -> Self:
+        """Return the exhibit with changed Runs (see Run.moved) and protocols (knn={"k": 20}); equal Runs become one."""
+        edits: dict[str, Mapping[str, Any]] = {stage: changes.pop(stage, None) or {} for stage in PROTOCOLS}
         runs = tuple(dict.fromkeys(moved for run in self.runs for moved in run.moved(**changes)))
-        edits: dict[str, Mapping[str, Any]] = {"linear": linear or {}, "finetune": finetune or {}}
         for stage, edit in edits.items():
             check_names(PROTOCOLS[stage], edit)
         return replace(self, runs=runs, protocols=tuple(replace(p, **edits[p.stage]) for p in self.protocols))

@@ -30,8 +30,13 @@ class Job:
 
     @property
     def stage(self) -> str:
-        """One of pretrain, calibrate, linear, finetune."""
+        """One of pretrain, calibrate, and the stages of PROTOCOLS."""
         return self.protocol.stage if self.protocol else "pretrain" if self.run.epochs else "calibrate"
+
+    @property
+    def section(self) -> str:
+        """The section of a profile that says what this job asks of a node."""
+        return self.protocol.section if self.protocol else "pretrain"
 
     @property
     def name(self) -> str:

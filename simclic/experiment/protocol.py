@@ -4,22 +4,38 @@ from dataclasses import dataclass
 from itertools import product
 from typing import ClassVar
 
-from simclic.experiment.knob import Spec, knob
+from simclic.experiment.knob import Spec, knob, list_knobs
 
 POSITIVE = 1e-300
 CONVERGED = {"solver": ("converged",)}
 CHECKPOINT_BYTES = 4e9  # at most in a checkpoint of fine-tuning, so that it takes seconds
 
 
+class Evaluation(Spec):
+    """Base class of the protocols.
+
+    stage: the name of its results. word: what messages call it. section: of a profile, which says what its jobs ask of a node.
+    """
+
+    stage: ClassVar[str]
+    word: ClassVar[str]
+    section: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        """The stem of the result file."""
+        return f"{self.stage}-{self.digest}"
+
+
 @dataclass(frozen=True, kw_only=True)
-class Linear(Spec):
+class Linear(Evaluation):
     """Linear evaluation (Section 4.2): multinomial logistic regression on frozen features over a path of l2.
 
     l2 multiplies half the squared weights beside the summed cross-entropy; the intercept is not penalised. The paper says L-BFGS
     and gives no stopping rule, and where L-BFGS stops decides the number when l2 is weak.
     """
 
-    stage: ClassVar[str] = "linear"
+    stage = word = section = "linear"
 
     # fmt: off
     solver: str = knob(
@@ -56,17 +72,12 @@ class Linear(Spec):
         """The values in solving order: strongest first; as published, weakest first. On ties the first wins."""
         return self.l2 if self.solver == "as-published" else self.l2[::-1]
 
-    @property
-    def name(self) -> str:
-        """The stem of the result file."""
-        return f"{self.stage}-{self.digest}"
-
 
 @dataclass(frozen=True, kw_only=True)
-class Finetune(Spec):
+class Finetune(Evaluation):
     """Fine-tuning (Section 4.2): SGD with Nesterov momentum 0.9 over 7 learning rates x (7 weight decays and none)."""
 
-    stage: ClassVar[str] = "finetune"
+    stage, word, section = "finetune", "fine-tuned", "finetune"
     title: ClassVar[str] = "Fine-tuned"
 
     # fmt: off
@@ -111,14 +122,36 @@ class Finetune(Spec):
         decays = (*logspace(self.decay_low, self.decay_high, self.decay_count)[::-1], 0.0)
         return tuple(product(rates, decays))
 
+
+@dataclass(frozen=True, kw_only=True)
+class Knn(Evaluation):
+    """k nearest neighbours on frozen features (Wu et al., 2018, Section 3.4): nothing is trained and nothing chosen.
+
+    The k nearest images of the bank, by the cosine s of their features, vote for their classes with weight exp(s / T). For the
+    error on val the bank is train; for the error on test it is train + val. The paper prints no such numbers.
+    """
+
+    stage, word, section = "knn", "kNN", "linear"
+
+    # fmt: off
+    k: int = knob(
+        200, "neighbours that vote: 200 in InsDis (Wu et al., 2018) and since; 20 is usual for small data sets", low=1, high=10**6
+    )
+    temperature: float = knob(
+        0.07, "T of a vote exp(cosine / T), InsDis's; from 0.025 on, a vote is a number in float32", low=0.025, high=100.0
+    )
+    features: str = knob("float32", "the precision in which the frozen backbone computes them", choices=("float32", "bf16"))
+    # fmt: on
+
     @property
-    def name(self) -> str:
-        """The stem of the result file."""
-        return f"{self.stage}-{self.digest}"
+    def title(self) -> str:
+        """The title of its block in a table."""
+        return "k-nearest neighbours" + (f", k {self.k}" if self.k != list_knobs(Knn)["k"].default else "")
 
 
-Protocol = Linear | Finetune
-PROTOCOLS: dict[str, type[Linear] | type[Finetune]] = {"linear": Linear, "finetune": Finetune}
+Protocol = Linear | Finetune | Knn
+OnFeatures = Linear | Knn  # the protocols that read the frozen features of all images
+PROTOCOLS: dict[str, type[Linear] | type[Finetune] | type[Knn]] = {p.stage: p for p in (Linear, Finetune, Knn)}
 
 
 def logspace(low: float, high: float, count: int) -> tuple[float, ...]:

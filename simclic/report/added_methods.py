@@ -9,8 +9,10 @@ from pathlib import Path
 
 from simclic.data import FACTS, PAPER, title
 from simclic.errors import InputError
+from simclic.experiment import PROTOCOLS
 from simclic.report.noise import Measured
 
+STAGES = " or ".join(PROTOCOLS)
 REQUIRED_KEYS = ("method", "source", "pretrained_on", "split")
 MIN_NUMBERS = 3  # so many errors are not all below 1 % by chance
 IMAGENET = 50_000  # its validation images, on which the column of that name is measured
@@ -72,14 +74,14 @@ def read_added_method(path: Path, columns: Sequence[str]) -> AddedMethod:
         what = f"{unknown[0]!r} is not a column of Table 2" if header[0] == "protocol" else "the first column is not protocol"
         raise InputError(f"{where}: {what}; the columns are protocol, {', '.join(columns)}")
     if len(body) == 1:
-        raise InputError(f"{where}: no row follows; add one that starts with linear or finetune")
+        raise InputError(f"{where}: no row follows; add one that starts with {STAGES}")
     rows: dict[str, dict[str, str]] = {}
     count = len(header) - 1
     for n, (protocol, *values) in body[1:]:
         is_wrong_width = len(values) != len(whole_header) - 1 or any(values[count:])
-        if is_wrong_width or protocol not in ("linear", "finetune") or protocol in rows:
+        if is_wrong_width or protocol not in PROTOCOLS or protocol in rows:
             way = "; write decimals with a point" if separator == "," and len(values) > count else ""
-            raise InputError(f"{path}:{n}: expected linear or finetune, each once, followed by {count} values{way}")
+            raise InputError(f"{path}:{n}: expected {STAGES}, each once, followed by {count} values{way}")
         rows[protocol] = {name: _to_decimal_point(value) for name, value in zip(header[1:], values, strict=False)}
         _check_errors(f"{path}:{n}", rows[protocol])
     tested = facts["split"].lower() == "test"

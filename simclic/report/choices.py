@@ -7,7 +7,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from simclic.data import title
-from simclic.experiment import Finetune, Linear, Run, Suite, list_knobs
+from simclic.experiment import PROTOCOLS, Run, Suite, list_knobs
 from simclic.report.noise import Measured, compute_difference, format_p
 from simclic.report.results import Results, Row
 
@@ -47,7 +47,7 @@ FIXED = (
 
 def list_questions() -> list[Question]:
     """Return what the fields of Run and of the protocols declare to be open, then what no field decides."""
-    declared = [item for spec in (Run, Linear, Finetune) for item in list_knobs(spec).items()]
+    declared = [item for spec in (Run, *PROTOCOLS.values()) for item in list_knobs(spec).items()]
     return [Question(k.question, k.paper, (name, *k.also), k.why) for name, k in declared if k.question] + list(FIXED)
 
 
@@ -61,7 +61,7 @@ def questions_guide() -> str:
 
 
 def fields_guide(spec: type) -> str:
-    """Return the fields of Run, Linear or Finetune as a table in Markdown, as benchmarks/README.md shows it."""
+    """Return the fields of Run or of a protocol as a table in Markdown, as benchmarks/README.md shows it."""
     rows = [("field", "default", "what it is", "values")]
     for name, knob in list_knobs(spec).items():
         high = f"{knob.high:g}" if knob.high < inf else "∞"
@@ -175,7 +175,7 @@ def _describe_change(cell: _Cell, other: _Cell) -> Change | None:
     said = [", ".join(f"{k.rpartition('.')[2]} {c.fields[k]}" for k in differ) for c in (cell, other)]
     row = cell.rows[0]
     return Change(
-        f"{title(row['dataset'])}, {row['label']}, {'linear' if row['stage'] == 'linear' else 'fine-tuned'}",
+        f"{title(row['dataset'])}, {row['label']}, {PROTOCOLS[row['stage']].word}",
         said[0], f"{cell.measured.value:.2f}", said[1], f"{other.measured.value:.2f}",
         f"{change.format_points()}, p {format_p(change.p)}",
     )  # fmt: skip
@@ -192,4 +192,4 @@ def _format_values(name: str, used: set[Any]) -> str:
 
 
 def _get_default(name: str) -> Any:
-    return next(list_knobs(spec)[name].default for spec in (Run, Linear, Finetune) if name in list_knobs(spec))
+    return next(list_knobs(spec)[name].default for spec in (Run, *PROTOCOLS.values()) if name in list_knobs(spec))

@@ -39,7 +39,7 @@ FIELD_WORDS = {"base_lr": "learning rate"}
 
 @dataclass(frozen=True)
 class PrintedVsOurs:
-    """One printed number and what was run for it. ours: its mean and spread as text. stage: linear or finetune."""
+    """One printed number and what was run for it. ours: its mean and spread as text. stage: of its protocol."""
 
     protocol: str
     row: str
@@ -176,7 +176,7 @@ def _departures_from_cited(run: Run, protocol: Protocol, method: str, dataset: s
     yield from list_departures(run, ("backbone", "image_size", "difficult"))
     if isinstance(protocol, Finetune):
         yield "other protocol (theirs: batch 64, 20 settings, with or without augmentation)"
-    else:
+    elif isinstance(protocol, Linear):
         if protocol.solver != "as-published":
             yield "other solver (theirs stopped after 100 iterations)"
         yield from _protocol_departures(protocol, ("solver", "features"))
@@ -185,7 +185,7 @@ def _departures_from_cited(run: Run, protocol: Protocol, method: str, dataset: s
 def _protocol_departures(protocol: Protocol, free: tuple[str, ...]) -> Iterator[str]:
     """Yield the fields of a protocol that are not as the paper says. free: those on which it is silent."""
     silent = (*free, "decay_over_lr", "augment", "eval_resize", "batch_norm", "precision")
-    usual: Linear | Finetune = type(protocol)()
+    usual: Protocol = type(protocol)()
     differ = {k: v for k, v in protocol.values.items() if k not in silent and v != getattr(usual, k)}
     if differ:
         yield f"other protocol ({', '.join(f'{k} {v} for {getattr(usual, k)}' for k, v in differ.items())})"

@@ -94,9 +94,10 @@ def _read_folder(folder: Path) -> Side:
             if _is_result_name(path)
         ]
     if not paths:
+        names = " or ".join(f"RUN/{stage}-*.json" for stage in PROTOCOLS)
         near = (path for depth in ("", "*/*/", "*/*/*/", "*/*/*/*/") for path in folder.absolute().glob(f"{depth}*.json"))
         there = next((f"; there are in {terminal_safe(path.parents[1])}" for path in near if _is_result_name(path)), "")
-        raise InputError(f"{folder}: holds no results, which are called RUN/linear-*.json or RUN/finetune-*.json{there}")
+        raise InputError(f"{folder}: holds no results, which are called {names}{there}")
     return Side(str(folder), *_read_results(paths))
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from simclic import files
 from simclic.errors import InputError
-from simclic.experiment import Job, Suite
+from simclic.experiment import PROTOCOLS, Job, Suite
 from simclic.report.results import Results
 from simclic.schedule.cost.prices import Prices, prices_on
 from simclic.store.run_folder import RunFolder
 from simclic.text import format_seconds
 
-STAGES = {"pretrain": "Pre-training", "linear": "Linear evaluation", "finetune": "Fine-tuning"}
+STAGES = {"pretrain": "Pre-training", **{stage: kind().title for stage, kind in PROTOCOLS.items()}}
 
 
 @dataclass

@@ -67,7 +67,8 @@ def _make_cell(suite: Suite, exhibit: Exhibit, jobs: tuple[Job, ...]) -> Cell:
     axes = {name: getattr(run, name) for name in _axis_fields(exhibit)}
     published = isinstance(protocol, Linear) and protocol.solver == "as-published"
     address = [suite.name, exhibit.name, run.kind, run.dataset, *(f"{name}={value}" for name, value in axes.items())]
-    address.append("as-published" if published else jobs[0].stage)
+    variant = protocol.title.partition(", ")[2].replace(" ", "-") if protocol else ""  # "k-20"
+    address += [variant] if published else [jobs[0].stage, variant]
     title = [f"{suite.name} {exhibit.title}".strip(), run.label, data.title(run.dataset), *_format_axes(exhibit, axes)]
     title.append(protocol.title if protocol else "")
     names = [*address, Path(suite.path).stem, Path(run.dataset).name, run.method, run.perturbation, *map(str, axes.values())]

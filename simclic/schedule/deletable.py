@@ -24,7 +24,7 @@ REASONS = {
     Kind.LEFTOVERS: "temporary files of processes that have ended: nothing reads them",
     Kind.DAMAGED: "could not be read and were set aside: nothing reads them",
     Kind.LAUNCHES: "records and copies of code whose jobs are all done: nothing refers to them",
-    Kind.FEATURES: "all linear evaluations of their run are done; computed again in one pass over the images",
+    Kind.FEATURES: "all evaluations of their run that read them are done; computed again in one pass over the images",
     Kind.DATA: "no given exhibit asks for them; decoded again when one does",
     Kind.RUNS: "no given exhibit asks for these runs and imported weights: their results are lost",
 }

@@ -14,7 +14,7 @@ from simclic import data, files, slurm
 from simclic.errors import InputError
 from simclic.experiment import count_cores
 from simclic.schedule.ask_nodes import ask_nodes
-from simclic.schedule.profile import STAGES, Profile
+from simclic.schedule.profile import SECTIONS, Profile
 from simclic.text import format_bytes
 
 
@@ -78,7 +78,7 @@ def check_cluster(
     if leaks := sorted(k for k in os.environ if k.startswith("SBATCH_")):
         findings.append(Finding("environment", None, f"{', '.join(leaks)} would override the profile; simclic removes them"))
     kinds: dict[str, list[str]] = {}
-    for stage in STAGES:
+    for stage in SECTIONS:
         kinds.setdefault(json.dumps(profile.stages[stage], sort_keys=True, default=str), []).append(stage)
     titles = {stages[0]: ", ".join(stages) if len(kinds) > 1 else "every stage" for stages in kinds.values()}
     questions = {s: partial(_machine_json, runs.absolute(), root.absolute(), datasets, profile.gpus(s)) for s in titles}

@@ -14,7 +14,7 @@ from simclic.data import decoded, manifest
 from simclic.data.fetch import abandoned_downloads
 from simclic.data.folder import is_path
 from simclic.errors import InputError
-from simclic.experiment import Finetune, Job, JobState, Linear, Run, Suite
+from simclic.experiment import Finetune, Job, JobState, OnFeatures, Run, Suite
 from simclic.experiment.baselines import IMPORTED, imported_path
 from simclic.experiment.run import is_file, split_part
 from simclic.schedule import records, snapshot
@@ -161,7 +161,7 @@ class _Inventory:
     def _are_features_read(self, folder: RunFolder, precision: str) -> bool:
         """Return whether all results that read these features are done, and the images are here to compute them again."""
         jobs = self.jobs_by_run.get(folder.name, [])
-        readers = [job for job in jobs if isinstance(job.protocol, Linear) and job.protocol.features == precision]
+        readers = [job for job in jobs if isinstance(job.protocol, OnFeatures) and job.protocol.features == precision]
         with suppress(InputError, OSError):
             done = jobs and all(job_state(job, self.runs).state == JobState.DONE for job in readers)
             return bool(done) and not data.explain_missing(jobs[0].run.dataset, self.root)

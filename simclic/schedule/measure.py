@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from simclic import data
-from simclic.experiment import Finetune, Job, Linear, Run
+from simclic.experiment import Finetune, Job, Knn, Linear, Run
 from simclic.progress import Tell
 from simclic.schedule.cost.prices import kind_of
 from simclic.schedule.state import State
@@ -24,6 +24,7 @@ class Workload:
     """What to measure of one backbone at one image size and precision.
 
     run: an example. batches: sizes in pre-training. grid: of fine-tuning. solvers: of linear evaluation.
+    neighbours: whether kNN is measured.
     """
 
     run: Run
@@ -31,6 +32,7 @@ class Workload:
     batches: tuple[int, ...] = ()
     grid: Finetune | None = None
     solvers: tuple[str, ...] = ()
+    neighbours: bool = False
 
 
 def list_workloads(jobs: Iterable[Job | State]) -> list[Workload]:
@@ -44,8 +46,9 @@ def list_workloads(jobs: Iterable[Job | State]) -> list[Workload]:
         grid = next((job.protocol for job in group if isinstance(job.protocol, Finetune)), None)
         solvers = dict.fromkeys(job.protocol.solver for job in group if isinstance(job.protocol, Linear))
         batches = tuple(sorted({run.batch_size for run in trained}))
-        kinds.append(Workload((trained or [group[0].run])[0], precision, batches, grid, tuple(solvers)))
-    return [kind for kind in kinds if kind.batches or kind.grid or kind.solvers]
+        neighbours = any(isinstance(job.protocol, Knn) for job in group)
+        kinds.append(Workload((trained or [group[0].run])[0], precision, batches, grid, tuple(solvers), neighbours))
+    return [kind for kind in kinds if kind.batches or kind.grid or kind.solvers or kind.neighbours]
 
 
 def measure_workloads(workloads: Sequence[Workload], device: str, folder: Path, tell: Tell) -> list[dict[str, Any]]:
@@ -90,6 +93,8 @@ class _Benchmark:
         for i, solver in enumerate(self.workload.solvers):
             tell(0.8 + 0.1 * i, f"linear evaluation, {solver}")
             seconds |= self.measure_probe(solver, x)
+        if self.workload.neighbours:
+            seconds |= self.measure_neighbours(x)
         kind = {"backbone": self.run.backbone, "image_size": self.run.image_size, "precision": self.workload.precision}
         return kind | {"seconds": seconds, "width": x.shape[1]}
 
@@ -205,6 +210,16 @@ class _Benchmark:
         if len(times) > 1:
             cell = min(cell, max(0.0, (took - times[0][0]) / values / (count - times[0][1]) / 10))
         return {f"{solver}.value": took / values - cell * count * 10, f"{solver}.cell": cell}
+
+    def measure_neighbours(self, x: Any) -> dict[str, float]:
+        """Return the seconds of a pair of an image and one of its bank."""
+        from simclic.evaluate.knn import evaluate_neighbours
+
+        splits, pairs = self.digits.splits, 0
+        for bank, queries in ((splits.train, splits.val), (splits.fit, splits.test)):
+            pairs += len(bank) * len(queries)
+        evaluate_neighbours(Knn(), x, self.digits)  # the first time is slower
+        return {"pair": evaluate_neighbours(Knn(), x, self.digits)[0]["seconds"] / pairs}
 
     def _make_images(self, dataset: data.Dataset, side: int | None = None) -> Any:
         from simclic.data.images import Images

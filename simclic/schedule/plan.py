@@ -6,11 +6,11 @@ from pathlib import Path
 
 from simclic import data
 from simclic.errors import InputError
-from simclic.experiment import Job, JobState, Suite
+from simclic.experiment import PROTOCOLS, Job, JobState, Suite
 from simclic.experiment.baselines import not_imported
 from simclic.schedule.state import State, job_states
 
-STAGES = ("pretrain", "calibrate", "linear", "finetune")
+STAGES = ("pretrain", "calibrate", *PROTOCOLS)
 
 
 @dataclass

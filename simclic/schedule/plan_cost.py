@@ -11,7 +11,7 @@ from typing import Any
 from simclic import data
 from simclic.data import manifest
 from simclic.errors import InputError
-from simclic.experiment import Finetune, Linear, Run
+from simclic.experiment import Finetune, OnFeatures, Run
 from simclic.schedule import cost
 from simclic.schedule.cost import Price, Prices
 from simclic.schedule.cost.prices import kind_of
@@ -66,7 +66,7 @@ def price_plan(job_plan: Plan, runs: Path, root: Path, target: cost.Target) -> P
     for job in open_jobs:
         price = prices.price_job(job.run, job.protocol)
         seconds[price.source] += price.seconds
-        if isinstance(job.protocol, Linear) and job.run.backbone != "pixels":
+        if isinstance(job.protocol, OnFeatures) and job.run.backbone != "pixels":
             path = RunFolder(runs, job.run).features_path(job.protocol.features)
             if path not in priced and not path.exists():
                 priced.add(path)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from simclic.errors import InputError
-from simclic.experiment import ComputeOptions
+from simclic.experiment import PROTOCOLS, ComputeOptions
 from simclic.schedule import cost
 
-STAGES = ("pretrain", "linear", "finetune")
+SECTIONS = ("pretrain", *dict.fromkeys(kind.section for kind in PROTOCOLS.values()))  # of a profile
 
 # Keys that simclic sets: one process per job, its folder, its dependencies, and the signal that stops it.
 OURS = {
@@ -140,14 +140,14 @@ def parse_profile(name: str, values: Mapping[str, Any]) -> Profile:
     """Return the profile with these values. Keys above the first section apply to every stage."""
     sections = {key: value for key, value in values.items() if isinstance(value, dict) and key != "slurm_additional_parameters"}
     every = {key: value for key, value in values.items() if key not in sections and key != "cluster"}
-    _check_keys(sections, (*STAGES, "how", "pack"), "section")
+    _check_keys(sections, (*SECTIONS, "how", "pack"), "section")
     for key in every:
-        if key in (*STAGES, "how", "pack"):
+        if key in (*SECTIONS, "how", "pack"):
             raise InputError(f"{key}={every[key]!r} is not a section; write [{key}] and its keys below")
     cluster = values.get("cluster", "slurm")
     if cluster not in ("slurm", "local"):
         raise InputError(f"cluster={cluster!r} is not one of slurm, local")
-    stages = {stage: {**every, **sections.get(stage, {})} for stage in STAGES}
+    stages = {stage: {**every, **sections.get(stage, {})} for stage in SECTIONS}
     for key, value in (item for stage in stages.values() for item in stage.items()):
         if cluster == "local":
             raise InputError(f"{key!r} has no effect on local processes; a local profile has only [how] and [pack]")

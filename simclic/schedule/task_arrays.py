@@ -8,7 +8,7 @@ from pathlib import Path
 from simclic.experiment import Job
 from simclic.schedule import cost
 from simclic.schedule.cost.prices import kind_of
-from simclic.schedule.profile import Profile, price_target
+from simclic.schedule.profile import SECTIONS, Profile, price_target
 
 
 @dataclass
@@ -52,8 +52,8 @@ def pack_arrays(
     A task waits only for the one that makes its encoders: results whose encoders are made together are computed together.
     """
     new, packed = set(encoders), list[Array]()
-    stages = [stage for stage in ("linear", "finetune") if any(job.stage == stage for job in results)]
-    wanted = {stage: [job for job in results if job.stage == stage] for stage in stages}
+    stages = [section for section in SECTIONS[1:] if any(job.section == section for job in results)]
+    wanted = {stage: [job for job in results if job.section == stage] for stage in stages}
     old = {stage: [job for job in jobs if job.encoder not in new] for stage, jobs in wanted.items()}
     for task_id in ("", *dict.fromkeys(queued.values())):  # encoders that are there, then those in the queue
         for stage in stages:

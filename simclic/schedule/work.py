@@ -10,7 +10,7 @@ from rich.console import Console
 
 from simclic import data, stop
 from simclic.errors import Diverged, InputError
-from simclic.experiment import DEFAULT_COMPUTE, ComputeOptions, Finetune, Job, Linear, Run
+from simclic.experiment import DEFAULT_COMPUTE, ComputeOptions, Finetune, Job, Knn, OnFeatures, Run
 from simclic.progress import Tell, show_progress
 from simclic.schedule.cost import guess_seconds
 from simclic.store.claim import Busy
@@ -88,7 +88,7 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
                     unfinished = GridProgress(options.runs, run, protocol, source, still_ours)
                     scored = finetune(FinetuneTask(protocol, f, dataset, whole, run.seed, options.compute), unfinished, part)
                 else:
-                    unfinished, scored = None, _run_linear_probe(protocol, run, f, dataset, images, options.runs, part)
+                    unfinished, scored = None, _evaluate_features(protocol, run, f, dataset, images, options.runs, part)
                 measured = {"data": dataset.digest, "seed": run.seed, "collapsed": collapsed, **describe_device(device)}
                 still_ours()
                 folder.write_result(protocol, scored, **measured)
@@ -99,11 +99,22 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
     return errors
 
 
-def _run_linear_probe(protocol: Linear, run: Run, f: Any, dataset: data.Dataset, images: Any, runs: Path, tell: Tell) -> Scored:
+def _evaluate_features(
+    protocol: OnFeatures, run: Run, f: Any, dataset: data.Dataset, images: Any, runs: Path, tell: Tell
+) -> Scored:
+    from simclic.evaluate.knn import check_bank, evaluate_neighbours
     from simclic.evaluate.linear import frozen_features, linear_probe
 
+    if isinstance(protocol, Knn):
+        check_bank(protocol, len(dataset.splits.train))
     x = frozen_features(protocol, run, f, images, runs, lambda share, note: tell(share / 2, note))
-    return linear_probe(protocol, x, dataset, lambda share, note: tell((1 + share) / 2, note))
+
+    def tell_second(share: float, note: str) -> None:
+        tell((1 + share) / 2, note)
+
+    if isinstance(protocol, Knn):
+        return evaluate_neighbours(protocol, x, dataset, tell_second)
+    return linear_probe(protocol, x, dataset, tell_second)
 
 
 def _load_whole_images(protocol: Finetune, run: Run, dataset: data.Dataset, images: Any, options: WorkerOptions) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from simclic import files
 from simclic.data.images import Images
 from simclic.evaluate.linear.fit import check_finite
-from simclic.experiment import Linear, Run
+from simclic.experiment import OnFeatures, Run
 from simclic.progress import Tell
 from simclic.store.run_folder import RunFolder
 from simclic.train.numerics import exact_float32
@@ -20,7 +20,7 @@ BATCH = 256  # the last bits of features depend on it
 
 
 def frozen_features(
-    protocol: Linear, run: Run, f: nn.Module, images: Images, runs: Path, on_progress: Tell = lambda share, note: None
+    protocol: OnFeatures, run: Run, f: nn.Module, images: Images, runs: Path, on_progress: Tell = lambda share, note: None
 ) -> Tensor:
     """Return the frozen backbone's output for every image: (N, d) float32 on the device.
 
@@ -40,7 +40,7 @@ def frozen_features(
 
 
 @torch.no_grad()
-def extract_features(protocol: Linear, f: nn.Module, images: Images, on_progress: Tell = lambda share, note: None) -> Tensor:
+def extract_features(protocol: OnFeatures, f: nn.Module, images: Images, on_progress: Tell = lambda share, note: None) -> Tensor:
     """Compute the features of all images in the protocol's precision: (N, d) float32 on the device. float32 excludes TF32."""
     rows, half = [], protocol.features == "bf16"
     with torch.autocast(images.device.type, torch.bfloat16, enabled=half), exact_float32():

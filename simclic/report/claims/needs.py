@@ -4,12 +4,13 @@ from collections.abc import Callable, Collection, Iterable, Set
 from typing import Any
 
 from simclic.data import FACTS
+from simclic.experiment import Finetune, Linear
 from simclic.report.cell_keys import Key
 
 Need = Callable[[Collection[Key], Collection[Key]], bool]  # places to judge by, and printed ones -> are they enough?
 
 CLASSES = {facts.title: facts.classes for facts in FACTS.values()}
-STAGES = {"linear": "linear", "finetune": "fine-tuned"}
+STAGES = {kind.stage: kind.word for kind in (Linear, Finetune)}
 
 
 def group_points(places: Iterable[Key], exhibit: str, stage: str) -> dict[str, set[Any]]:

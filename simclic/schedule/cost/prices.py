@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from simclic.errors import InputError
-from simclic.experiment import PROTOCOLS, Linear, Protocol, Run
+from simclic.experiment import PROTOCOLS, Finetune, Linear, OnFeatures, Protocol, Run
 from simclic.files import read_json
 from simclic.schedule.cost import work_amounts
 from simclic.schedule.cost.rates import FOLDER, Price, Rates, Target, gpu_kind, read_rates
@@ -20,7 +20,7 @@ FOREIGN = (InputError, LookupError, TypeError, AttributeError)  # what reading a
 class JobKind(NamedTuple):
     """Jobs whose times are in proportion to their amount of work."""
 
-    stage: str  # "pretrain" with its method, "linear" with its solver, "finetune"
+    stage: str  # "pretrain" with its method, "linear" with its solver, "finetune", "knn"
     backbone: str
     image_size: int
     precision: str
@@ -70,7 +70,7 @@ class Prices:
             return Price(base.seconds + start, base.source, start)
         return Price(base.seconds * was / would + start, f"as {count} finished" if count > 1 else "as one finished", start)
 
-    def price_features(self, run: Run, protocol: Linear) -> Price:
+    def price_features(self, run: Run, protocol: OnFeatures) -> Price:
         """Return the price of computing the features of all images, once for an encoder."""
         return self.rates.price_amounts(run, protocol.features, work_amounts.feature_amounts(run))
 
@@ -101,6 +101,7 @@ def kind_of(run: Run, protocol: Protocol | None) -> JobKind:
     if isinstance(protocol, Linear):
         return JobKind(f"linear {protocol.solver}", run.backbone, run.image_size, protocol.features)
     if protocol:
-        return JobKind("finetune", run.backbone, run.image_size, protocol.precision)
+        precision = protocol.precision if isinstance(protocol, Finetune) else protocol.features
+        return JobKind(protocol.stage, run.backbone, run.image_size, precision)
     stage, precision = (f"pretrain {run.method}", run.precision) if run.epochs else ("calibrate", "float32")
     return JobKind(stage, run.backbone, run.image_size, precision)

@@ -29,6 +29,8 @@ CONVERGED = {
     "cpu": 1.4e-10,
     "gpu": 1.4e-11,
 }  # likewise; measured on two cores at the size of SUN397; on a GPU a tenth of it, a guess
+# Seconds per pair of images and feature, and per pair: a product of matrices, and the choice of the nearest.
+PAIR = {"cpu": (4e-11, 5e-9), "gpu": (1e-13, 1e-10)}  # guesses of the order of magnitude
 
 
 @dataclass(frozen=True)
@@ -128,11 +130,13 @@ class Rates:
         known = RELATIVE.get(backbone, 1.0) * (size / 224) ** 2 / self.target.images_per_second
         known *= self.target.processes_per_device  # processes slow each other down
         width = 3 * size**2 if backbone == "pixels" else 2048
+        product, nearest = PAIR["gpu" if self.target.has_gpus else "cpu"]
         return {
             "train.step": 32 * known, "train.image": known, "epoch": 0.2, "image": known / 3, "tune.step": 32 * known,
             "tune.image": known, "member": 0.2, "converged.value": 0.01, "as-published.value": 0.02,
             "converged.cell": CONVERGED["gpu" if self.target.has_gpus else "cpu"] * width,
-            "as-published.cell": AS_PUBLISHED * width, "start": 8.0 if self.target.has_gpus else 0.5,
+            "as-published.cell": AS_PUBLISHED * width, "pair": product * width + nearest,
+            "start": 8.0 if self.target.has_gpus else 0.5,
         }  # fmt: skip
 
 

@@ -1,13 +1,13 @@
 """The amount of work in a job: how often it does each thing that takes time, and the bytes that it leaves on disk."""
 
 from simclic import data
-from simclic.experiment import METHODS, Finetune, Protocol, Run
+from simclic.experiment import METHODS, Finetune, Knn, Protocol, Run
 from simclic.experiment.protocol import CHECKPOINT_BYTES
 
 # Counts of "train.step" and "train.image": steps of a pre-training and passes of an image in them; "epoch": ends of an epoch;
 # "image": forward passes without a gradient; "tune.step", "tune.image": steps of a member of a fine-tuning grid and images in
-# them; "member": of a grid; "SOLVER.value": values of l2, and "SOLVER.cell": these x training images x classes; "start":
-# of a process with its data.
+# them; "member": of a grid; "pair": of an image and one of the bank of its neighbours; "SOLVER.value": values of l2, and
+# "SOLVER.cell": these x training images x classes; "start": of a process with its data.
 Amounts = dict[str, float]
 
 WIDTHS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048, "test_resnet": 96}  # of the representation
@@ -54,6 +54,9 @@ def result_amounts(run: Run, protocol: Protocol) -> Amounts:
         steps = members * protocol.steps
         judged = len(protocol.settings) * val + test
         return {"tune.step": steps, "tune.image": steps * protocol.batch_size, "member": members, "image": judged}
+    if isinstance(protocol, Knn):
+        train, val, test = split_sizes(run)
+        return {"pair": val * train + test * count_fit_images(run)}
     values = protocol.l2_count + 1
     cells = values * count_fit_images(run) * data.facts(run.dataset).classes
     return {f"{protocol.solver}.value": values, f"{protocol.solver}.cell": cells}

@@ -1,0 +1,74 @@
+"""k nearest neighbours (Wu et al., 2018, Section 3.4): the images nearest by cosine vote for their classes."""
+
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from simclic.data import Dataset, labels
+from simclic.data.metrics import METRICS
+from simclic.errors import InputError
+from simclic.experiment import Knn
+from simclic.progress import Tell
+from simclic.store.result_file import Scored
+
+CELLS = 2**24  # similarities, or votes, that are in memory at a time
+
+
+def evaluate_neighbours(protocol: Knn, x: Tensor, dataset: Dataset, on_progress: Tell = lambda share, note: None) -> Scored:
+    """Score val with train as the bank, then test with train + val as the bank. Both by the data set's metric.
+
+    x: (N, d) float32, the features of all images of the data set, on the device that computes. Raises InputError for unusable
+    labels, or if k is larger than the bank.
+    """
+    started, splits = time.monotonic(), dataset.splits
+    metric = METRICS[dataset.facts.metric]
+    check_bank(protocol, len(splits.train))
+    labels.check_labels(dataset.labels, dataset.facts.classes)
+    labels.check_judgeable(dataset)
+
+    def score_split(bank: np.ndarray, queries: np.ndarray) -> np.ndarray:
+        shown = one_hot(dataset.labels[bank], dataset.facts.classes).to(x.device)
+        x_bank, x_queries = (x[torch.from_numpy(index).to(x.device)] for index in (bank, queries))
+        return sum_votes(x_bank, shown, x_queries, protocol.k, protocol.temperature).cpu().numpy()
+
+    val_error = metric(dataset.labels[splits.val], score_split(splits.train, splits.val))
+    on_progress(0.5, "neighbours of val")
+    truth, test = dataset.labels[splits.test], score_split(splits.fit, splits.test)
+    record = {
+        "error": metric(truth, test), "metric": dataset.facts.metric, "curve": [], "sizes": splits.sizes,
+        "chosen": {"k": protocol.k, "temperature": protocol.temperature, "val_error": val_error},
+        "seconds": time.monotonic() - started,
+    }  # fmt: skip
+    return record, truth, test
+
+
+@torch.no_grad()
+def sum_votes(bank: Tensor, shown: Tensor, queries: Tensor, k: int, temperature: float) -> Tensor:
+    """Return the votes for each class: the sum of exp((s - 1) / T) over those of the k nearest that show it, (Q, C) float32.
+
+    s: cosine of two features; without the constant factor exp(1 / T) no vote overflows. bank: (N, d) features, N >= k. shown:
+    (N, C) float32, 1 where an image of the bank shows a class, else 0. queries: (Q, d) features.
+    """
+    bank, queries = F.normalize(bank, dim=1), F.normalize(queries, dim=1)
+    rows = max(1, CELLS // max(len(bank), k * shown.shape[1]))
+    votes = []
+    for part in queries.split(rows):
+        s, nearest = (part @ bank.T).topk(k)
+        weights = ((s - 1) / temperature).exp()
+        votes.append((weights[:, None] @ shown[nearest])[:, 0])  # (B, 1, k) @ (B, k, C): no atomic additions, so deterministic
+    return torch.cat(votes)
+
+
+def one_hot(y: np.ndarray, classes: int) -> Tensor:
+    """Return (n, classes) float32, 1 where an image shows a class. y: (n,) class indices, or (n, K) with 1, 0 or -1."""
+    return torch.from_numpy((np.eye(classes)[y] if y.ndim == 1 else y == 1).astype(np.float32))
+
+
+def check_bank(protocol: Knn, images: int) -> None:
+    """Raise InputError if fewer images than k can vote. images: in train."""
+    if protocol.k > images:
+        smaller = f"k=20, or any k up to {images}" if images > 20 else f"a k up to {images}"
+        raise InputError(f"k={protocol.k} is more than the {images:,} training images that can vote; use {smaller}")
