@@ -29,9 +29,11 @@ def publish(runs, run, protocol, error=12.5, data="d1", truth=(0, 1), images=2):
     return RunFolder(runs, run).result_path(protocol)
 
 
-def measure(runs, run, protocol, error, images=10_000, metric="top-1", data="d1", hard=None, superseded=False):
+def measure(
+    runs, run, protocol, error, images=10_000, metric="top-1", data="d1", hard=None, superseded=False, val_error=None, seconds=1.0
+):
     """A result whose predictions have about this error. hard: the order in which images are got wrong. superseded: as version
-    0.1.0 wrote it."""
+    0.1.0 wrote it. val_error: by which it chose its settings."""
     rng = np.random.default_rng([run.seed, 7])
     truth = np.arange(images) % 10
     wrong = rng.permutation(images) if hard is None else hard
@@ -40,7 +42,8 @@ def measure(runs, run, protocol, error, images=10_000, metric="top-1", data="d1"
     scores[miss] = np.roll(scores[miss], 1, axis=1)
     RunFolder(runs, run).create_folder(data)
     setting = {"l2": 1.0} if protocol.stage == "linear" else {"lr": 0.1, "decay": 0.0}
+    chosen = setting if val_error is None else setting | {"val_error": val_error}
     record = solver_options(protocol, superseded) | {
-              "error": METRICS[metric](truth, scores), "metric": metric, "chosen": setting, "curve": [setting | {"error": 1.0}],
-              "sizes": {"train": 1, "val": 1, "test": images, "fit": 2}, "seconds": 1.0}  # fmt: skip
+              "error": METRICS[metric](truth, scores), "metric": metric, "chosen": chosen, "curve": [setting | {"error": 1.0}],
+              "sizes": {"train": 1, "val": 1, "test": images, "fit": 2}, "seconds": seconds}  # fmt: skip
     RunFolder(runs, run).write_result(protocol, (record, truth, scores), data=data, seed=run.seed, device="cpu", threads=1)

@@ -25,8 +25,9 @@ from simclic.report.gaps import list_superseded
 from simclic.report.noise import Measured
 from simclic.report.printed_vs_ours import STATED, VERDICT_RULE, compare_with_printed, count_verdicts, explain_not_comparable
 from simclic.report.results import Results
+from simclic.report.sheet import Cell, Row, mark_supported
 from simclic.report.sides import read_sides
-from simclic.report.tables import Cell, Row, build_sheet, mark_supported
+from simclic.report.tables import build_sheet
 
 BASELINES = ROOT / "baselines"
 

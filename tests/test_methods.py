@@ -8,7 +8,8 @@ from conftest import NUMBERS, ROOT
 from simclic import InputError, Table, grid
 from simclic.report import added_methods
 from simclic.report.results import Results
-from simclic.report.tables import Cell, build_sheet, format_rank
+from simclic.report.sheet import Cell
+from simclic.report.tables import build_sheet, format_rank
 
 
 @pytest.mark.parametrize(

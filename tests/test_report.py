@@ -25,7 +25,8 @@ from simclic.report import pictures, render
 from simclic.report.choices import list_choices
 from simclic.report.figures import compute_points
 from simclic.report.results import Results
-from simclic.report.tables import Cell, Row, build_sheet, mark_best
+from simclic.report.sheet import Cell, Row, mark_best
+from simclic.report.tables import build_sheet
 from simclic.store.run_folder import RunFolder
 
 

@@ -13,7 +13,7 @@ from simclic.errors import InputError
 from simclic.experiment.job import Job
 from simclic.experiment.knob import check_names
 from simclic.experiment.protocol import PROTOCOLS, Linear, Protocol
-from simclic.experiment.run import Run
+from simclic.experiment.run import PLOTTABLE, Run
 
 # The exhibits that the paper has, and along what each of them lays out its numbers: columns of a table, x and lines of a figure.
 PAPER_EXHIBITS: dict[str, Any] = {
@@ -23,6 +23,7 @@ PAPER_EXHIBITS: dict[str, Any] = {
     "figure4": ("tau", "dataset"), "figure5": ("p", "dataset"), "figure6": ("eps", "dataset"),
     "figure7": ("batch_size", "epochs"),
 }  # fmt: skip
+NOT_SEARCHED = ("dataset", "split", "difficult", "seed")  # of which errors on val do not compare, or are averaged
 PAGES = ("index", "claims", "choices", "encoders", "tables", "runs")  # what a report has besides
 
 
@@ -31,7 +32,8 @@ class Exhibit:
     """A table or a figure: which Runs it shows, under which protocols, and in which layout.
 
     paper: "table2" for the paper's Table 2, which is shown beside the printed numbers. name: for an exhibit of your own, in small
-    letters, as "tau-on-pets"; it names pages and files.
+    letters, as "tau-on-pets"; it names pages and files. search: a field of which each cell or point shows the value with the
+    lowest error on val, per protocol; "" if there is nothing to choose. All values are run.
     """
 
     name: str = ""
@@ -39,11 +41,12 @@ class Exhibit:
     caption: str
     runs: tuple[Run, ...]
     protocols: tuple[Protocol, ...] = (Linear(),)
+    search: str = ""
     notes: tuple[str, ...] = ()  # what a reader must know to read the numbers; printed below the exhibit
 
     def __post_init__(self) -> None:
-        """Raise InputError for a wrong name, for a layout other than the paper's, and if Runs that differ in more than
-        their seed would be averaged in one cell or point."""
+        """Raise InputError for a wrong name, for a layout other than the paper's, for a field that cannot be searched, and if
+        Runs that differ in more than their seed and the searched field would meet in one cell or point."""
         object.__setattr__(self, "name", self._checked_name())
         protocols = ", ".join(f"{kind.__name__}()" for kind in PROTOCOLS.values())
         kinds = ((self.runs, Run, "grid(...) or Run(...),"), (self.protocols, Protocol, protocols))
@@ -52,10 +55,12 @@ class Exhibit:
                 raise InputError(f"{self.title}: {values!r} is not a tuple such as ({example})")
         if len({p.title for p in self.protocols}) < len(self.protocols):
             raise InputError(f"{self.title}: two protocols of one kind; give each a table of its own")
+        self._check_search()
         cells: dict[Any, Run] = {}
         for run in self.runs:
             first = cells.setdefault(self.cell(run), run)
-            differ = [f.name for f in fields(Run) if f.name != "seed" and getattr(first, f.name) != getattr(run, f.name)]
+            free = ("seed", self.search)
+            differ = [f.name for f in fields(Run) if f.name not in free and getattr(first, f.name) != getattr(run, f.name)]
             if differ:
                 differences = ", ".join(f"{n} {getattr(first, n)!r} and {getattr(run, n)!r}" for n in differ)
                 raise InputError(f"{self.title}: runs with {differences} meet in one cell; only seeds are averaged")
@@ -63,6 +68,16 @@ class Exhibit:
     def cell(self, run: Run) -> Any:
         """Return the key of the cell or point in which a Run's error is shown."""
         return run
+
+    def _check_search(self) -> None:
+        """Raise InputError if `search` is not a field whose values can be chosen between on val."""
+        if not self.search:
+            return
+        check_names(Run, {self.search: None})
+        if self.search in NOT_SEARCHED:
+            raise InputError(f"{self.title}: search={self.search!r} cannot be chosen on val; search a field such as base_lr")
+        if self.search in (axes := self.layout if isinstance(self.layout, tuple) else (self.layout,)):
+            raise InputError(f"{self.title}: search={self.search!r} is laid out by {', '.join(axes)}, so nothing is to choose")
 
     def _checked_name(self) -> str:
         """Return the file stem of this exhibit in benchmarks/, baselines/ and reports/out/. Raise InputError for a wrong name."""
@@ -146,7 +161,10 @@ class Table(Exhibit):
 
 @dataclass(frozen=True, kw_only=True)
 class Figure(Exhibit):
-    """Error against the field `x`, one line for each value of `lines`, one panel per protocol."""
+    """Error against `x`, one line for each value of `lines`, one panel per protocol.
+
+    x: a field that holds numbers, or one of simclic.experiment.run.PLOTTABLE. lines: a field, or "label": a line per row label.
+    """
 
     x: str
     lines: str = "dataset"
@@ -154,8 +172,8 @@ class Figure(Exhibit):
     logx: bool = False
 
     def __post_init__(self) -> None:
-        """Raise InputError as for every exhibit, and if x is not a field that holds numbers."""
-        check_names(Run, {self.x: None, self.lines: None})
+        """Raise InputError as for every exhibit, and if x does not hold numbers."""
+        check_names(Run, {n: None for n, known in ((self.x, PLOTTABLE), (self.lines, ("label",))) if n not in known})
         object.__setattr__(self, "name", self._checked_name())
         if text := [v for run in self.runs if isinstance(v := getattr(run, self.x), str | None)]:
             raise InputError(f"{self.title}: x={self.x!r} has the value {text[0]!r}; an axis needs numbers")

@@ -13,6 +13,7 @@ from simclic.experiment.declared import METHODS, PERTURBATIONS, declared_knobs, 
 from simclic.experiment.knob import Spec, check_names, knob
 
 UNTRAINED, PIXELS = {"epochs": (0,)}, {"backbone": ("pixels",)}  # nothing is trained; there is no backbone
+PLOTTABLE = ("encoder_passes", "lr")  # properties that the x axis of a figure may show, besides fields
 FILES = (".safetensors", ".pth", ".pt", ".bin")
 
 
@@ -194,6 +195,11 @@ class Run(Spec):
     def lr(self) -> float:
         """The learning rate at the first step."""
         return self.base_lr * self.batch_size / 256 if self.lr_rule == "linear" else self.base_lr
+
+    @property
+    def encoder_passes(self) -> int:
+        """How often each image passes through an encoder in the whole training."""
+        return self.epochs * METHODS[self.method].passes
 
     @property
     def projection_head(self) -> bool:

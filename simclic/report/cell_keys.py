@@ -10,6 +10,7 @@ from simclic.experiment import Exhibit, Figure, Job, Table
 from simclic.experiment.baselines import AS_STORED, METHODS
 from simclic.report.noise import Measured
 from simclic.report.results import Jobs, Results
+from simclic.report.search import select_shown
 
 ASSUMED_SIZES = "the paper does not give the number of images; assumed: the official val set if there is one, else a fifth of all"
 PRINTED_ROWS = {stored: METHODS[name.removesuffix("-as-stored")] for name, stored in AS_STORED.items()}  # our row -> printed row
@@ -52,7 +53,7 @@ def measure_cells(exhibits: Iterable[Exhibit], results: Results) -> Cells:
     """Return our cells of the paper's exhibits; of several linear evaluations the first that an exhibit names."""
     cells = {}
     for exhibit in (exhibit for exhibit in exhibits if exhibit.paper):
-        for place, jobs in group_by_key(exhibit, exhibit.judged).items():
+        for place, jobs in group_by_key(exhibit, select_shown(exhibit, results, exhibit.judged)).items():
             if measured := results.measure_jobs(jobs):
                 cells[place] = measured
     return cells

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from simclic.experiment import Figure, Job
 from simclic.report.escape import escape_csv
 from simclic.report.pictures import METADATA, write_pictures
 from simclic.report.results import Results, keep_comparable
+from simclic.report.search import select_shown
 
 BARS_NOTE = "Bars: one standard deviation over seeds; with one seed, one standard error over the test images."
 # Lines also differ in marker and dashes, for grey print and colour-blind readers.
@@ -25,25 +27,19 @@ def compute_points(figure: Figure, results: Results) -> pd.DataFrame:
 
     bar: standard deviation over seeds; with one seed, the standard error over the test images, sqrt(e (100 - e) / n).
     """
-    parts = []
-    for protocol in figure.protocols:
-        cells: dict[Any, list[Job]] = {}
-        for job in figure.jobs:
-            if job.protocol == protocol:
-                cells.setdefault(figure.cell(job.run), []).append(job)
-        results_frame = pd.DataFrame([row for jobs in cells.values() for row in keep_comparable(results.rows_of(jobs))])
-        if results_frame.empty:
-            continue
-        results_frame = results_frame.assign(tests=[sizes["test"] for sizes in results_frame["sizes"]])
-        rows = results_frame.groupby([figure.lines, figure.x]).agg(
-            error=("error", "mean"), std=("error", "std"), seeds=("error", "count"), tests=("tests", "first"),
-            runs=("name", " ".join),
-        )  # fmt: skip
-        rows["bar"] = rows["std"].fillna((rows["error"] * (100 - rows["error"]) / rows["tests"]) ** 0.5)
-        rows = rows.reset_index(names=["line", "x"]).sort_values(["line", "x"])
-        parts.append(rows.assign(protocol=protocol.title))
-    drawn = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=POINT_COLUMNS)
-    return drawn[POINT_COLUMNS]
+    cells: dict[tuple[int, Any], list[Job]] = {}
+    for job in select_shown(figure, results):
+        assert job.protocol is not None  # an exhibit shows results
+        cells.setdefault((figure.protocols.index(job.protocol), figure.cell(job.run)), []).append(job)
+    points: list[tuple[Any, ...]] = []
+    for (panel, (line, x)), jobs in sorted(cells.items(), key=lambda cell: cell[0]):
+        if rows := keep_comparable(results.rows_of(jobs)):
+            errors, tests = [row["error"] for row in rows], rows[0]["sizes"]["test"]
+            error = fmean(errors)
+            bar = stdev(errors) if len(errors) > 1 else (error * (100 - error) / tests) ** 0.5
+            names = " ".join(row["name"] for row in rows)
+            points.append((figure.protocols[panel].title, line, x, error, bar, len(errors), names))
+    return pd.DataFrame(points, columns=POINT_COLUMNS)
 
 
 def draw_figure(figure: Figure, drawn: pd.DataFrame, folder: Path) -> list[str]:
@@ -64,7 +60,9 @@ def _list_lines(figure: Figure, drawn: pd.DataFrame) -> list[Line]:
 
 
 def format_line_label(figure: Figure, line: object) -> str:
-    """Return the legend of a line: a data set as printed, or the value of another field with its name."""
+    """Return the legend of a line: a data set as printed, a row label, or the value of another field with its name."""
+    if figure.lines == "label":
+        return str(line)
     return data.title(str(line)) if figure.lines == "dataset" else f"{line} {figure.lines.replace('_', ' ')}"
 
 

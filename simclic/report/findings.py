@@ -6,6 +6,7 @@ from simclic import data
 from simclic.experiment import Linear, Table
 from simclic.report.noise import Measured, compute_difference
 from simclic.report.results import Results
+from simclic.report.search import select_shown
 
 UNTRAINED, IDENTITY, PIXELS = CONTROLS = ("Untrained backbone", "SimCLIC (no perturbation)", "Raw pixels")
 
@@ -35,27 +36,29 @@ def list_findings(table: Table, results: Results) -> list[Finding]:
     stated, without_control = [], list[str]()
     linear = [p for p in table.protocols if isinstance(p, Linear)][:1]
     for dataset in dict.fromkeys(run.dataset for run in table.runs):
-        jobs = [job for job in table.jobs if job.protocol in linear and job.run.dataset == dataset]
+        jobs = [job for job in select_shown(table, results) if job.protocol in linear and job.run.dataset == dataset]
         labels = dict.fromkeys(job.run.label for job in jobs)
         every = {label: results.measure_jobs([job for job in jobs if job.run.label == label]) for label in labels}
         digests = [m.data for m in every.values() if m]
         most = max(digests, key=digests.count, default="")  # other images cannot be paired with these
         errors = {method: m for method, m in every.items() if m and m.data == most}
-        if any(_is_ours(m) for m in errors) and UNTRAINED not in errors:
+        perturbed = {job.run.label for job in jobs if job.run.method == "simclic" and job.run.epochs}
+        ours = [method for method in errors if method in perturbed.difference(CONTROLS)]
+        if ours and UNTRAINED not in errors:
             without_control.append(data.title(dataset))
-        elif any(_is_ours(m) for m in errors):
+        elif ours:
             others = [method for method, m in every.items() if m and m.data != most]
             apart = f" Left out, since measured on other data: {', '.join(others)}." if others else ""
-            stated.append(_describe_dataset(data.title(dataset), errors, apart))
+            stated.append(_describe_dataset(data.title(dataset), ours, errors, apart))
     if without_control:
         unknown = "the untrained backbone has not been run, so nothing can be said of what SimCLIC learns."
         stated.append(Finding(f"{', '.join(without_control)}: {unknown}", "", [], []))
     return stated
 
 
-def _describe_dataset(title: str, errors: Cells, apart: str) -> Finding:
+def _describe_dataset(title: str, ours: list[str], errors: Cells, apart: str) -> Finding:
     """Return what was learned, then the numbers that show it, best first."""
-    ours, first = [m for m in errors if _is_ours(m)], next(iter(errors.values()))
+    first = next(iter(errors.values()))
     controls = [c for c in CONTROLS if c in errors]
     rows = []
     for m in sorted(errors, key=lambda m: errors[m].value):
@@ -94,10 +97,6 @@ def _describe_learning(title: str, ours: list[str], errors: Cells) -> list[str]:
 def _select_clear(what: str, ours: list[str], errors: Cells, control: str) -> list[str]:
     differences = {m: compute_difference(errors[m], errors[control]) for m in ours}
     return [m for m, less in differences.items() if less and less.verdict == f"clearly {what} than"]
-
-
-def _is_ours(method: str) -> bool:
-    return method.startswith("SimCLIC") and method not in CONTROLS
 
 
 def _join_methods(methods: list[str]) -> str:

@@ -14,7 +14,7 @@ from simclic.errors import InputError
 from simclic.experiment import Exhibit
 from simclic.report.escape import escape_csv, escape_markdown, escape_tex
 from simclic.report.printed_vs_ours import PrintedVsOurs
-from simclic.report.tables import Sheet
+from simclic.report.sheet import Sheet
 
 SOURCE = Path(__file__).parents[2]  # where baselines/ and reports/ lie beside the package
 COMPARISON_HEADER = (

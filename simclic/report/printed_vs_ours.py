@@ -11,7 +11,9 @@ from simclic.experiment.baselines import METHODS, OWN_INPUT
 from simclic.report.cell_keys import ASSUMED_SIZES, PRINTED_ROWS, Key, group_by_key, read_printed_cells, read_provenance
 from simclic.report.noise import Difference, Measured, subtract_printed
 from simclic.report.results import Results, keep_comparable
-from simclic.report.tables import DASH, Failures
+from simclic.report.search import select_shown
+from simclic.report.sheet import DASH
+from simclic.report.tables import Failures
 from simclic.text import format_signed
 
 Verdict = Literal["reproduced", "differs", "not comparable", "not run"]
@@ -71,9 +73,9 @@ def compare_with_printed(table: Table, results: Results, baselines: Path, failur
         return list(_compare_details(table, baselines))
     rows = [row for row in read_provenance(baselines) if f"table{row['table']}" == table.paper and row["metric"]]
     printed = read_printed_cells(baselines)
-    comparisons = []
+    comparisons, shown = [], select_shown(table, results)
     for protocol in table.protocols:
-        jobs = group_by_key(table, [job for job in table.jobs if job.protocol == protocol])
+        jobs = group_by_key(table, [job for job in shown if job.protocol == protocol])
         for row in (row for row in rows if row["protocol"] == protocol.stage):
             key = Key(f"table{row['table']}", row["protocol"], _printed_dataset(row), row["row"])
             # Tables 4-6 may have been moved to another data set than CIFAR10; Table 2 has a column for each.

@@ -1,84 +1,28 @@
-"""Build a Sheet from a Table and results: cells with the paper's marks, or with marks that the test images support."""
+"""Build a Sheet from a Table and results: printed numbers, and below them ours."""
 
 import math
 import statistics
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Any
 
 import pandas as pd
 
 from simclic.data import PAPER, title
-from simclic.experiment import Exhibit, Job, Table
+from simclic.experiment import Job, Table
 from simclic.experiment.baselines import IMPORTED
 from simclic.report.added_methods import AddedMethod, read_added_methods
 from simclic.report.cell_keys import PRINTED_ROWS, Cells, Key, read_printed_cells
 from simclic.report.noise import Measured, compute_difference, format_p
 from simclic.report.results import Results, keep_comparable
+from simclic.report.search import choose_value
+from simclic.report.sheet import DASH, Cell, Group, Row, Sheet, mark_best
 from simclic.store.run_files import DIVERGED
 from simclic.text import format_signed
 
-DASH = "–"
-
 Failures = Mapping[str, str]
 NO_FAILURES: Failures = MappingProxyType({})
-
-
-@dataclass
-class Cell:
-    """One value. mark: "best", "second" or "". runs: names of the Runs behind it. measure: its noise, if known."""
-
-    text: str = DASH
-    value: float = math.nan
-    mark: str = ""
-    runs: tuple[str, ...] = ()
-    measure: Callable[[], Measured | None] = lambda: None
-
-
-@dataclass
-class Row:
-    """One line of cells under a name."""
-
-    label: str
-    cells: list[Cell]
-
-
-@dataclass
-class Group:
-    """Rows under a title that says where they come from.
-
-    rivals: with whom they are compared to be marked: each other, nobody, or those of the group before as well.
-    """
-
-    title: str
-    rows: list[Row]
-    rivals: Literal["own", "none", "before"] = "own"
-
-
-@dataclass
-class Sheet:
-    """A table ready to be printed: blocks of groups of rows, one block per stage or protocol."""
-
-    exhibit: Exhibit
-    corner: str
-    header: list[str]
-    blocks: list[tuple[str, list[Group]]]
-    remarks: tuple[str, ...] = ()  # what explains its dashes
-    apart: bool = False  # whether the paper's rows are left out, as no column is common
-
-    def with_supported_marks(self) -> Self:
-        """Return the sheet with every entry marked that is not distinguishable from the best of its column and group."""
-        blocks = []
-        for heading, groups in self.blocks:
-            marked = []
-            for before, group in zip([None, *groups], groups, strict=False):
-                above = before.rows if before and group.rivals == "before" else []
-                rows = group.rows if group.rivals == "none" else mark_supported([*above, *group.rows])[len(above) :]
-                marked.append(replace(group, rows=rows))
-            blocks.append((heading, marked))
-        return replace(self, blocks=blocks)
 
 
 def build_sheet(table: Table, results: Results, baselines: Path, failures: Failures = NO_FAILURES) -> Sheet:
@@ -94,48 +38,22 @@ def build_sheet(table: Table, results: Results, baselines: Path, failures: Failu
     )
 
 
-def mark_best(rows: Sequence[Row]) -> None:
-    """Mark best and second best of every column on printed precision, ties included, as Table 2 does."""
-    for column in zip(*(row.cells for row in rows), strict=True):
-        values = sorted({round(cell.value, 2) for cell in column if math.isfinite(cell.value)})
-        for cell in column:
-            if math.isfinite(cell.value):
-                cell.mark = {0: "best", 1: "second"}.get(values.index(round(cell.value, 2)), "")
+def _build_cell(results: Results, jobs: Sequence[Job], failures: Failures, search: str) -> Cell:
+    """Return the mean error over seeds, with the standard deviation of several.
 
-
-def mark_supported(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows with every entry marked best that is not distinguishable from the best of its column (see noise).
-
-    An entry of unknown noise shares the mark only if it equals the best in print.
+    search: see Exhibit. The best of an unfinished search says so, and is no value that could be marked or ranked.
     """
-    columns = [_mark_supported_column(column) for column in zip(*(row.cells for row in rows), strict=True)]
-    return [Row(row.label, list(cells)) for row, cells in zip(rows, zip(*columns, strict=True), strict=True)]
-
-
-def _mark_supported_column(column: Sequence[Cell]) -> list[Cell]:
-    best = min((cell for cell in column if math.isfinite(cell.value)), key=lambda cell: cell.value, default=None)
-    if best is None:
-        return list(column)
-    best_measured, marked = best.measure(), []
-    for cell in column:
-        shared = round(cell.value, 2) == round(best.value, 2)
-        if not shared and math.isfinite(cell.value) and best_measured and (measured := cell.measure()):
-            gap = compute_difference(measured, best_measured)
-            shared = gap is not None and not gap.clear and not math.isnan(gap.p)
-        marked.append(replace(cell, mark="best" if shared else ""))
-    return marked
-
-
-def _build_cell(results: Results, jobs: Sequence[Job], failures: Failures) -> Cell:
-    """Return the mean error over seeds, with the standard deviation of several."""
-    rows = keep_comparable(results.rows_of(jobs))
+    choice = choose_value(results, jobs, search)
+    rows = keep_comparable(results.rows_of(choice.jobs))
     if not rows:
         return Cell("diverged" if any(DIVERGED in failures.get(job.run.name, "") for job in jobs) else DASH)
     errors = [row["error"] for row in rows]
     spread = f" ± {statistics.stdev(errors):.2f}" if len(errors) > 1 else ""
     names = tuple(str(row["name"]) for row in rows)
     mean = statistics.fmean(errors)
-    return Cell(f"{mean:.2f}{spread}", mean, runs=names, measure=lambda: results.measure_jobs(jobs))
+    if not choice.is_final:
+        return Cell(f"{mean:.2f}{spread} ({choice.done} of {len(choice.values)})", runs=names)
+    return Cell(f"{mean:.2f}{spread}", mean, runs=names, measure=lambda: results.measure_jobs(choice.jobs))
 
 
 def _build_dataset_sheet(table: Table, results: Results, stored: pd.DataFrame, failures: Failures, baselines: Path) -> Sheet:
@@ -168,7 +86,7 @@ def _build_dataset_sheet(table: Table, results: Results, stored: pd.DataFrame, f
         mark_best(paper_rows)  # the paper's as the paper has them
         jobs = [job for job in table.jobs if job.stage == stage]
         columns = ours + [to_name.get(text, text) for text in theirs]
-        our_groups = _build_our_groups(jobs, columns, results, failures)
+        our_groups = _build_our_groups(jobs, columns, results, failures, table.search)
         comparisons = _build_comparison_groups(
             our_groups, paper_rows, added_rows, {run.split for run in table.runs} == {"ericsson"}
         )
@@ -180,7 +98,9 @@ def _build_dataset_sheet(table: Table, results: Results, stored: pd.DataFrame, f
     return Sheet(table, "", header, blocks, (*remarks, *(f"Added: {method.note}." for method in methods)), apart)
 
 
-def _build_our_groups(jobs: Sequence[Job], columns: Sequence[str], results: Results, failures: Failures) -> list[Group]:
+def _build_our_groups(
+    jobs: Sequence[Job], columns: Sequence[str], results: Results, failures: Failures, search: str
+) -> list[Group]:
     """Build a group per protocol of one stage, with a row per method and a cell per data set."""
     groups = []
     protocols = dict.fromkeys(job.protocol for job in jobs if job.protocol)
@@ -189,7 +109,10 @@ def _build_our_groups(jobs: Sequence[Job], columns: Sequence[str], results: Resu
         for job in jobs:
             if job.protocol == protocol:
                 cells.setdefault(job.run.label, {}).setdefault(job.run.dataset, []).append(job)
-        rows = [Row(m, [_build_cell(results, row.get(name, []), failures) for name in columns]) for m, row in cells.items()]
+        rows = [
+            Row(label, [_build_cell(results, row.get(name, []), failures, search) for name in columns])
+            for label, row in cells.items()
+        ]
         mark_best(rows)
         variant = protocol.title.partition(", ")[2] if len(protocols) > 1 else ""  # "as published"
         groups.append(Group(f"Run here{variant and ', '}{variant}", rows))
@@ -267,7 +190,8 @@ def _build_ablation_sheet(table: Table, results: Results, stored: pd.DataFrame, 
         our_rows = []
         for dataset in dict.fromkeys(run.dataset for run in table.runs):
             jobs = [job for job in table.jobs if job.protocol == protocol and job.run.dataset == dataset]
-            row = [_build_cell(results, [j for j in jobs if getattr(j.run, str(table.columns)) == v], failures) for v in values]
+            by_value = [[job for job in jobs if getattr(job.run, str(table.columns)) == v] for v in values]
+            row = [_build_cell(results, jobs_of_cell, failures, table.search) for jobs_of_cell in by_value]
             our_rows.append(Row(title(dataset), row))
         blocks.append((protocol.title, _build_unranked_groups(paper if protocol.stage == "linear" else [], our_rows)))
     return Sheet(table, "Error rate (%)", header, blocks)

@@ -53,6 +53,11 @@ def summarise_time_spent(suites: Iterable[Suite], results: Results) -> list[Time
     return [lines[key] for key in sorted(lines, key=lambda key: (list(STAGES).index(key[0]), key[1]))]
 
 
+def sum_seconds(jobs: Iterable[Job], results: Results) -> float:
+    """Return the measured seconds of those of these jobs that have a result, and of their encoders, each counted once."""
+    return sum(float(record.get("seconds") or 0) for _, record in _iter_records(dict.fromkeys(jobs), results))
+
+
 def _iter_records(jobs: Iterable[Job], results: Results) -> Iterable[tuple[Job, dict[str, Any]]]:
     """Yield the encoders, then the results, each with its record."""
     rows = [(job, row) for job in jobs for row in results.rows_of([job])]

@@ -1,0 +1,202 @@
+"""Exhibits that compare on equal terms: a search on val in each cell, and figures over what a training costs."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import tiny
+from stored import measure
+
+from simclic import Figure, Finetune, Linear, Run, Table, grid
+from simclic.errors import Diverged, InputError
+from simclic.experiment import METHODS, Suite
+from simclic.report import render
+from simclic.report.cell_keys import measure_cells
+from simclic.report.figures import compute_points
+from simclic.report.findings import list_findings
+from simclic.report.results import Results
+from simclic.report.search import choose_values, list_search_notes
+from simclic.report.tables import build_sheet
+from simclic.schedule.cell_lookup import find_cells
+from simclic.schedule.plan import plan
+from simclic.store.run_folder import RunFolder
+
+RATES, LINEAR = (0.1, 0.3, 1.0), (Linear(),)
+
+
+def searched(labels=("noise",), seeds=(0,), protocols=LINEAR, **options):
+    """A table of these perturbations, each with three learning rates."""
+    runs = tuple(tiny(perturbation=g, base_lr=lr, seed=s) for g in labels for lr in RATES for s in seeds)
+    return Table(name="searched", caption="", runs=runs, protocols=protocols, search="base_lr", **options)
+
+
+def stored(runs, table, on_val, on_test, protocols=LINEAR, **options):
+    """Results of the Runs of a table by (learning rate, seed) -> error on val, on test."""
+    for protocol in protocols:
+        for run in table.runs:
+            if (run.base_lr, run.seed) in on_val:
+                at = (run.base_lr, run.seed)
+                measure(runs, run, protocol, on_test[at], images=1000, val_error=on_val[at], **options)
+
+
+def text_of(table, runs, row=0):
+    """What the first cell of a row of ours shows."""
+    sheet = build_sheet(table, Results(runs), runs / "none")
+    return sheet.blocks[0][1][0].rows[row].cells[0]
+
+
+def test_a_cell_shows_the_value_with_the_lowest_error_on_val_even_where_test_disagrees(tmp_path):
+    table = searched(seeds=(0, 1))
+    on_val = {(0.1, 0): 9.0, (0.1, 1): 9.0, (0.3, 0): 5.0, (0.3, 1): 8.0, (1.0, 0): 6.0, (1.0, 1): 7.5}
+    on_test = {(0.1, 0): 1.0, (0.1, 1): 1.0, (0.3, 0): 30.0, (0.3, 1): 32.0, (1.0, 0): 2.0, (1.0, 1): 2.0}
+    stored(tmp_path, table, on_val, on_test)
+    cell = text_of(table, tmp_path)
+    assert cell.text == "31.00 ± 1.41"  # 6.5 on val; 6.75 and 9 of the others, which are better on test
+    assert cell.runs == tuple(run.name for run in table.runs if run.base_lr == 0.3)
+    assert cell.measure().value == pytest.approx(31.0)
+
+
+def test_of_equal_errors_on_val_the_first_value_is_shown(tmp_path):
+    table = searched()
+    stored(tmp_path, table, {(lr, 0): 5.0 for lr in RATES}, dict(zip([(lr, 0) for lr in RATES], (20, 10, 15), strict=True)))
+    assert text_of(table, tmp_path).text == "20.00"
+    turned = replace(table, runs=table.runs[::-1])
+    assert text_of(turned, tmp_path).text == "15.00"
+
+
+def test_each_protocol_chooses_for_itself(tmp_path):
+    table = searched(protocols=(Linear(), Finetune()))
+    for protocol, best in ((Linear(), 0.1), (Finetune(), 0.3)):
+        for run in table.runs:
+            measure(tmp_path, run, protocol, 10 * run.base_lr, images=1000, val_error=5.0 + (run.base_lr != best))
+    chosen = {protocol.stage: choice.value for (_, protocol), choice in choose_values(table, Results(tmp_path)).items()}
+    assert chosen == {"linear": 0.1, "finetune": 0.3}
+
+
+def test_an_unfinished_search_says_so_and_its_number_has_no_rank_and_no_mark(tmp_path):
+    table = searched(seeds=(0, 1))
+    some = {(0.1, 0): 5.0, (0.1, 1): 5.0, (0.3, 0): 1.0}  # a seed of 0.3 is missing
+    stored(tmp_path, table, some, dict.fromkeys(some, 12.0))
+    cell = text_of(table, tmp_path)
+    assert (cell.text, cell.mark) == ("12.00 ± 0.00 (1 of 3)", "")
+    assert np.isnan(cell.value)
+    assert cell.measure() is None
+    notes = " ".join(list_search_notes(table, Results(tmp_path)))
+    assert "the search of base_lr is not finished for 1 of 1 numbers" in notes
+    assert "chosen by" not in notes
+
+
+def test_what_diverged_is_done_and_never_chosen(tmp_path):
+    table = searched()
+    stored(tmp_path, table, {(0.1, 0): 5.0, (0.3, 0): 4.0}, {(0.1, 0): 11.0, (0.3, 0): 12.0})
+    assert text_of(table, tmp_path).text == "12.00 (2 of 3)"
+    folder = RunFolder(tmp_path, table.runs[2])
+    folder.create_folder("d1")
+    folder.record_failure("pretrain", Diverged("the loss is not finite"))
+    assert text_of(table, tmp_path).text == "12.00"
+
+
+def test_results_that_do_not_say_their_error_on_val_are_never_chosen(tmp_path):
+    table = searched()
+    for run in table.runs:
+        measure(tmp_path, run, Linear(), 10.0, images=1000)
+    assert text_of(table, tmp_path).text == "–"
+
+
+def test_below_stand_the_values_those_at_an_end_and_what_the_search_cost(tmp_path):
+    table = searched(labels=("noise", "dropout"))
+    for run in table.runs:
+        best = {"noise": 0.3, "dropout": 1.0}[run.perturbation]
+        measure(tmp_path, run, Linear(), 10.0, images=1000, val_error=5.0 + (run.base_lr != best), seconds=100.0)
+    notes = list(list_search_notes(table, Results(tmp_path)))
+    assert notes[0] == (
+        "Linear evaluation: base_lr chosen by the error on val, never on test: SimCLIC (noise) 0.3; SimCLIC (dropout) 1"
+    )
+    assert notes[1].endswith("may lie outside: SimCLIC (dropout) 1")
+    assert notes[2] == "measured time of all values of base_lr: 10 min; of the chosen values alone: 3.33 min"
+    suite = Suite("", "Searched", (table,), "searched.py")
+    render([suite], tmp_path, tmp_path / "out")
+    page = (tmp_path / "out/searched.html").read_text()
+    assert all(note in page for note in notes)
+
+
+def test_on_the_papers_split_the_note_says_that_val_is_what_is_reported_on(tmp_path):
+    table = searched().moved(split="paper")
+    for run in table.runs:
+        measure(tmp_path, run, Linear(), 10.0, images=1000, val_error=10.0)
+    assert "on the images that are reported on" in next(list_search_notes(table, Results(tmp_path)))
+
+
+def test_several_data_sets_are_named_where_they_choose_differently(tmp_path):
+    table = Table(
+        name="two", caption="", runs=grid(dataset=("cifar10", "dtd"), base_lr=RATES), search="base_lr", protocols=LINEAR
+    )
+    for run in table.runs:
+        best = {"cifar10": 0.3, "dtd": 0.1}[run.dataset]
+        measure(tmp_path, run, Linear(), 10.0, images=1000, val_error=5.0 + (run.base_lr != best))
+    assert next(list_search_notes(table, Results(tmp_path))).endswith("SimCLIC (noise) 0.3 (CIFAR10), 0.1 (DTD)")
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"search": "base_lrr"}, "did you mean 'base_lr'"),
+        ({"search": "seed"}, "cannot be chosen on val"),
+        ({"search": "dataset"}, "cannot be chosen on val"),
+        ({"search": "base_lr", "columns": "base_lr"}, "nothing is to choose"),
+        ({"search": "weight_decay"}, "runs with base_lr 0.1 and 0.3 meet in one cell"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(options, why):
+    with pytest.raises(InputError, match=why):
+        Table(name="wrong", caption="", runs=grid(base_lr=(0.1, 0.3)), **options)
+
+
+def test_all_values_are_planned_and_explained(tmp_path):
+    table = searched()
+    suite = Suite("", "Searched", (table,), "searched.py")
+    assert {job.run.base_lr for job in suite.jobs} == set(RATES)
+    assert len(plan([suite], tmp_path, tmp_path).jobs) == 2 * len(RATES)
+    (cell,) = find_cells([suite], "searched noise digits linear")
+    assert {job.run.base_lr for job in cell.jobs} == set(RATES)
+
+
+def test_claims_and_findings_read_the_chosen_value_alone(tmp_path):
+    runs = (*grid(dataset="cifar10", base_lr=RATES), Run(dataset="cifar10", perturbation="none", epochs=0))
+    table = Table(paper="table2", caption="", runs=runs, search="base_lr")
+    for run in runs:
+        measure(tmp_path, run, Linear(), 50.0 if not run.epochs else 10 * run.base_lr, val_error=1 / run.base_lr)
+    cells = {key.at: measured.value for key, measured in measure_cells([table], Results(tmp_path)).items()}
+    assert cells == {"SimCLIC (noise)": 10.0, "Untrained backbone": 50.0}
+    (finding,) = list_findings(table, Results(tmp_path))
+    assert ("SimCLIC (noise)", "10.0") in [row[:2] for row in finding.rows]
+
+
+def test_what_is_not_simclic_is_not_spoken_of_as_simclic(tmp_path):
+    runs = (Run(dataset="cifar10", method="simsiam"), Run(dataset="cifar10", perturbation="none", epochs=0))
+    for run in runs:
+        measure(tmp_path, run, Linear(), 10.0)
+    assert list_findings(Table(name="other", caption="", runs=runs), Results(tmp_path)) == []
+
+
+def test_a_figure_has_points_over_encoder_passes_of_finished_searches(tmp_path):
+    runs = tuple(tiny(method=m, epochs=e, base_lr=lr) for m in ("simclic", "simsiam") for e in (2, 4) for lr in RATES)
+    figure = Figure(name="passes", caption="", runs=runs, x="encoder_passes", lines="label", search="base_lr")
+    for run in runs:
+        if (run.method, run.epochs, run.base_lr) != ("simsiam", 4, 1.0):
+            measure(tmp_path, run, Linear(), 10 * run.base_lr, images=1000, val_error=run.base_lr)
+    points = compute_points(figure, Results(tmp_path))
+    assert list(zip(points.line, points.x, points.error, strict=True)) == [
+        ("SimCLIC (noise)", 2, 1.0), ("SimCLIC (noise)", 4, 1.0), ("SimSiam", 2 * METHODS["simsiam"].passes, 1.0)
+    ]  # fmt: skip
+    notes = list(list_search_notes(figure, Results(tmp_path)))
+    assert "SimCLIC (noise) 0.1; SimSiam 0.1" in notes[0]
+    assert "not finished for 1 of 4 numbers; such a number has no point" in " ".join(notes)
+    render([Suite("", "Passes", (figure,), "passes.py")], tmp_path, tmp_path / "out")
+    assert "SimSiam" in (tmp_path / "out/passes.svg").read_text()
+
+
+def test_a_figure_over_what_holds_no_numbers_is_refused():
+    for x in ("label", "method", "title"):
+        with pytest.raises(InputError):
+            Figure(name="wrong", caption="", runs=(Run(),), x=x)
