@@ -1,5 +1,6 @@
 """Decoded once: the pixels of the PIL path, whole or not there, shared by all."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -76,6 +77,11 @@ def test_a_second_time_decodes_nothing_and_maps_the_file(birds, tmp_path, monkey
     assert (first.images == second.images).all()
     assert first.digest == second.digest
     assert {p: p.stat().st_mtime_ns for p in made(tmp_path)} == stamps
+    (note,) = (tmp_path / "prepared").glob("*.json")
+    entries = {path: entry.split("\t") for path, entry in json.loads(note.read_text()).items()}
+    assert entries.keys() == {str(path.relative_to(birds)) for path in birds.rglob("*.jpg")}
+    note.write_text(json.dumps({path: [[*map(int, stamp.split())], sha256] for path, (stamp, sha256) in entries.items()}))
+    assert data.load(str(birds), "ericsson", tmp_path, 16).digest == first.digest  # version 0.2.0 wrote it so
 
 
 @pytest.mark.parametrize("name", ["food", "sun397"])
@@ -148,13 +154,13 @@ def test_a_file_is_known_once_no_change_can_go_unseen(tmp_path, monkeypatch, nan
         manifest.os, "stat", lambda path: SimpleNamespace(st_size=5, st_ino=6, st_mtime_ns=1, st_ctime_ns=changed)
     )
     monkeypatch.setattr(manifest.time, "time_ns", lambda: changed + int(age * 1e9))
-    assert manifest.file_stamp(tmp_path / "x.jpg") == ((5, 6, 1, changed) if known else manifest.UNKNOWN)
+    assert manifest.file_stamp(tmp_path / "x.jpg") == (f"5 6 1 {changed}" if known else manifest.UNKNOWN)
 
 
 def test_what_is_remembered_is_no_more_than_a_help(birds, tmp_path):
     digest = data.load(str(birds), "ericsson", tmp_path, 16).digest
     (note,) = (tmp_path / "prepared").glob("*.json")
-    for content in ("[[1, 2", "[3]", ""):
+    for content in ("[[1, 2", "[3]", '{"wren/3.jpg": 7}', "3", ""):
         note.write_text(content)
         assert data.load(str(birds), "ericsson", tmp_path, 16).digest == digest
 

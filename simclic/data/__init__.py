@@ -91,7 +91,7 @@ def compare_with_published(name: str, known: Facts, listing: Listing, root: Path
     """Return a line for each difference from the published numbers, and for each part of these splits that is empty."""
     place = listing.base if folder.is_path(name) else root / known.home
     sizes = {rule: divide(listing, rule, known.rule, known.per_class).sizes for rule in SPLITS}
-    shown = {int(k) for k in listing.labels.flat} if listing.labels.ndim == 1 else set(range(listing.labels.shape[1]))
+    shown = set(listing.labels.tolist()) if listing.labels.ndim == 1 else set(range(listing.labels.shape[1]))
     numbers = {
         "images": (len(listing.paths), known.images),
         "classes": (len(shown), known.classes),

@@ -62,8 +62,7 @@ class Selection:
     def path(self, sums: manifest.Sums) -> Path:
         """Return the path of the decoded file, whose name depends on its sources and on how they are decoded."""
         h = hashlib.sha256(f"{'as stored' if self.listing.holders else STEPS}\t{self.size}\n".encode())
-        for source in self.sources:
-            h.update(sums[source].encode())
+        h.update("".join(map(sums.__getitem__, self.sources)).encode())
         if self.listing.holders:
             h.update(self.used.tobytes())
         return manifest.prepared_folder(self.root) / f"{manifest.file_stem(self.name)}-{self.size}-{h.hexdigest()[:16]}.npy"
@@ -81,9 +80,10 @@ def open_images(chosen: Selection, tell: Tell) -> tuple[np.ndarray, manifest.Sum
         image_files = map_in_order(lambda path: chosen.read(path, decode=False), unknown)  # copied, perhaps: reading is cheap
         sums |= _remember_digests(chosen, dict(zip(unknown, image_files, strict=True)))
         unknown = []
-    if unknown or not chosen.path(sums).is_file():
+    if unknown or not (path := chosen.path(sums)).is_file():
         sums = _decode_selection(chosen, sums, tell)
-    return open_decoded(chosen.path(sums)), sums
+        path = chosen.path(sums)
+    return open_decoded(path), sums
 
 
 def _decode_selection(chosen: Selection, sums: manifest.Sums, tell: Tell) -> manifest.Sums:

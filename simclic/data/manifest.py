@@ -15,11 +15,11 @@ from simclic.data import folder
 from simclic.data.listing import Listing
 from simclic.data.splits import Splits
 
-Stamp = tuple[int, ...]  # bytes, inode, nanoseconds at which the content and at which anything of a file last changed
+Stamp = str  # bytes, inode, nanoseconds at which the content and at which anything of a file last changed
 Sums = dict[str, str]  # path below the data set's base -> SHA-256, with TURNED behind it if the image is turned upright
 Known = dict[str, tuple[Stamp, str]]  # path below the data set's base -> stamp, SHA-256
 TURNED = " upright"
-UNKNOWN: Stamp = ()
+UNKNOWN: Stamp = ""
 TICKS = (20_000_000, 2_000_000_000)  # nanoseconds in which a file can change twice unseen; the second with times in whole seconds
 
 
@@ -44,18 +44,22 @@ def file_stamp(path: Path | str) -> Stamp:
     except OSError:
         return UNKNOWN
     settled = time.time_ns() - status.st_ctime_ns >= TICKS[status.st_ctime_ns % 1_000_000_000 == 0]
-    return (status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns) if settled else UNKNOWN
+    return f"{status.st_size} {status.st_ino} {status.st_mtime_ns} {status.st_ctime_ns}" if settled else UNKNOWN
 
 
 def known_sums(name: str, root: Path, base: Path, paths: Iterable[str]) -> Sums:
     """Return the SHA-256 of each file that has the stamp with which it was last read. The others may have changed or not."""
-    known, place = _read_stored_sums(name, root), str(base)
-    return {path: known[path][1] for path in paths if path in known and known[path][0] == [*file_stamp(f"{place}/{path}")]}
+    stored, place, sums = _read_stored_sums(name, root), str(base), Sums()
+    for path in paths:
+        entry, stamp = stored.get(path, ""), file_stamp(f"{place}/{path}")
+        if entry.startswith(f"{stamp}\t"):
+            sums[path] = entry[len(stamp) + 1 :]
+    return sums
 
 
 def store_sums(name: str, root: Path, known: Known) -> None:
     """Store the stamps and SHA-256 of these files. They only save time, so a folder that cannot be written is not an error."""
-    entries = _read_stored_sums(name, root) | {path: entry for path, entry in known.items() if entry[0]}
+    entries = _read_stored_sums(name, root) | {path: "\t".join(entry) for path, entry in known.items() if entry[0]}
     with contextlib.suppress(OSError):
         prepared_folder(root).mkdir(parents=True, exist_ok=True)
         files.write_bytes(_manifest_path(name, root), json.dumps(entries, sort_keys=True).encode())
@@ -66,23 +70,27 @@ def data_digest(listing: Listing, splits: Splits, sums: Sums) -> str:
 
     Numbers with different digests were measured on different data. sums: SHA-256 of each file, by its path.
     """
-    h = hashlib.sha256()
+    h, labels, paths = hashlib.sha256(), listing.labels.tolist(), listing.paths
     for holder in listing.holders:
         h.update(f"{holder}\t{sums[holder]}\n".encode())
     for part in ("train", "val", "test"):
-        for i in getattr(splits, part).tolist():
-            path = listing.paths[i]
-            h.update(f"{part}\t{path}\t{sums.get(path, '')}\t{listing.labels[i].tolist()}\n".encode())
+        lines = (f"{part}\t{paths[i]}\t{sums.get(paths[i], '')}\t{labels[i]}\n" for i in getattr(splits, part).tolist())
+        h.update("".join(lines).encode())
     return h.hexdigest()[:16]
 
 
-def _read_stored_sums(name: str, root: Path) -> dict[str, Any]:
-    """Return stamp and SHA-256 by path; nothing if nothing readable is there."""
+def _read_stored_sums(name: str, root: Path) -> dict[str, str]:
+    """Return stamp, tab and SHA-256 by path; nothing if nothing readable is there."""
     try:
         entries = json.loads(_manifest_path(name, root).read_bytes())
-    except (OSError, ValueError):
+        return {} if isinstance(entries, list) else {path: _join_entry(entry) for path, entry in entries.items()}
+    except (OSError, ValueError, TypeError, AttributeError, IndexError):
         return {}
-    return entries if isinstance(entries, dict) else {}  # before: a list
+
+
+def _join_entry(entry: Any) -> str:
+    """Return an entry as text, as version 0.2.0 did not write it: ((four numbers), SHA-256) takes five times as long to read."""
+    return entry if isinstance(entry, str) else f"{' '.join(map(str, entry[0]))}\t{entry[1]}"
 
 
 def _manifest_path(name: str, root: Path) -> Path:

@@ -11,18 +11,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from simclic.data.facts import FACTS, declaration
 from simclic.data.listing import Listing
 from simclic.errors import InputError
-
-# What a file that is not what it should be makes these readers raise.
-UNREADABLE = (
-    OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, EOFError, ElementTree.ParseError,
-    pickle.UnpicklingError, NotImplementedError, zlib.error, struct.error, MatReadError,
-)  # fmt: skip
 
 
 def list_published(name: str, root: Path) -> Listing:
@@ -32,13 +24,23 @@ def list_published(name: str, root: Path) -> Listing:
         listing: Listing = declaration(name).read_listing(root)
     except InputError:
         raise
-    except UNREADABLE as e:
+    except _unreadable() as e:
         raise InputError(
             _explain_unreadable(name, root) or f"{home}: cannot be read ({_first_line(e)}); it is not as published"
         ) from e
     if not listing.paths:
         raise InputError(f"{home}: no images are listed there")
     return listing
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """Return what a file that is not what it should be makes these readers raise."""
+    from scipy.io.matlab import MatReadError
+
+    return (
+        OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, EOFError, ElementTree.ParseError,
+        pickle.UnpicklingError, NotImplementedError, zlib.error, struct.error, MatReadError,
+    )  # fmt: skip
 
 
 def _items(data: Any) -> Any:
@@ -81,6 +83,8 @@ def _integer_array(labels: list[int]) -> np.ndarray:
 
 def _explain_unreadable(name: str, root: Path) -> str:
     """Return a line for each expected file that cannot be read or is not the published one."""
+    from scipy.io import loadmat
+
     known, problems = FACTS[name], []
     digests = {a.gives: a.digest for a in known.archives if a.digest and Path(a.gives).name == a.file}
     for file in known.files:
@@ -90,7 +94,7 @@ def _explain_unreadable(name: str, root: Path) -> str:
         )
         try:
             reader(path)
-        except UNREADABLE as e:
+        except _unreadable() as e:
             problems.append(f"{path}: cannot be read ({_first_line(e)}); it is not as published")
             continue
         place = f"{known.home}/{file}"
