@@ -29,9 +29,12 @@ class _StopRequest:
     can_wait = False
 
 
-def handle_signals() -> None:
-    """Let SIGTERM and SIGUSR2 end this process at once, or inside `delay_stop` when the work asks whether to stop."""
-    for number in SIGNALS:
+def handle_signals(*more: int) -> None:
+    """Let SIGTERM, SIGUSR2 and `more` end this process at once, or inside `delay_stop` when the work asks whether to stop.
+
+    What is ignored stays so, as SIGHUP under nohup.
+    """
+    for number in (*SIGNALS, *(number for number in more if signal.getsignal(number) != signal.SIG_IGN)):
         signal.signal(number, _handle_signal)
 
 

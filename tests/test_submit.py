@@ -351,7 +351,7 @@ def test_a_silent_slurm_is_asked_again_and_keeps_no_question(here, monkeypatch):
     monkeypatch.setattr(ask_nodes, "executor_for", lambda *words: Accepted())
     monkeypatch.setattr(slurm, "read_queue", queue)
     monkeypatch.setattr(slurm, "cancel_jobs_named", cancel)
-    monkeypatch.setattr(stop, "handle_signals", lambda: None)
+    monkeypatch.setattr(stop, "handle_signals", lambda *more: None)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     words = []
     found = ask_nodes.ask_nodes(parse_profile("p", {}), Path("runs"), "doctor", {"linear": dict}, 0.1, words.append)
@@ -362,6 +362,27 @@ def test_a_silent_slurm_is_asked_again_and_keeps_no_question(here, monkeypatch):
     monkeypatch.setattr(slurm, "cancel_jobs_named", lambda name: queue())
     with pytest.raises(slurm.NoAnswer, match="cancel what it has of this yourself: scancel --name=simclic-doctor-"):
         ask_nodes.ask_nodes(parse_profile("p", {}), Path("runs"), "doctor", {"linear": dict}, 0, words.append)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_question_that_is_ended_by_a_signal_leaves_no_job(here, monkeypatch, number):
+    """Ctrl-C, kill, and a terminal that closes. Under nohup, the last is ignored."""
+    cancelled = []
+    monkeypatch.setattr(ask_nodes, "executor_for", lambda *words: Accepted())
+    monkeypatch.setattr(slurm, "read_queue", lambda: signal.raise_signal(number) or {})
+    monkeypatch.setattr(slurm, "cancel_jobs_named", cancelled.append)
+    monkeypatch.setattr(stop._StopRequest, "is_received", False)
+    before = {n: signal.signal(n, signal.default_int_handler if n == signal.SIGINT else signal.SIG_DFL) for n in (1, 2, 12, 15)}
+    try:
+        with pytest.raises((SystemExit, KeyboardInterrupt)):
+            ask_nodes.ask_nodes(parse_profile("p", {}), Path("runs"), "doctor", {"linear": dict}, 60, lambda words: None)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        stop.handle_signals(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        for n, handler in before.items():
+            signal.signal(n, handler)
+    assert re.fullmatch(r"simclic-doctor-[0-9a-f]{8}", " ".join(cancelled))
 
 
 def test_sbatch_variables_do_not_reach_a_job(monkeypatch):

@@ -1,6 +1,7 @@
 """Run functions on nodes of a cluster, in small jobs that are submitted like the real ones, and return their answers."""
 
 import os
+import signal
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ def ask_nodes(
     folder, answers, jobs = records.make_question_folder(runs, verb), dict[str, Answer](), dict[str, str]()
     title = f"simclic-{folder.name}"  # by which Slurm finds them even if sbatch never told their numbers
     gone: dict[str, float] = {}  # when a job had left the queue: a shared file system may show its answer some seconds later
-    stop.handle_signals()  # ended by SIGTERM, it still cancels on the way out
+    stop.handle_signals(signal.SIGHUP)  # ended by SIGTERM or with its terminal, it still cancels on the way out
     try:
         code = snapshot.copy_code(folder.parent)
         for stage, question in questions.items():
