@@ -82,6 +82,7 @@ def test_a_second_time_decodes_nothing_and_maps_the_file(birds, tmp_path, monkey
     assert entries.keys() == {str(path.relative_to(birds)) for path in birds.rglob("*.jpg")}
     note.write_text(json.dumps({path: [[*map(int, stamp.split())], sha256] for path, (stamp, sha256) in entries.items()}))
     assert data.load(str(birds), "ericsson", tmp_path, 16).digest == first.digest  # version 0.2.0 wrote it so
+    assert {path: entry.split("\t") for path, entry in json.loads(note.read_text()).items()} == entries
 
 
 @pytest.mark.parametrize("name", ["food", "sun397"])

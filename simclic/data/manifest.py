@@ -59,7 +59,10 @@ def known_sums(name: str, root: Path, base: Path, paths: Iterable[str]) -> Sums:
 
 def store_sums(name: str, root: Path, known: Known) -> None:
     """Store the stamps and SHA-256 of these files. They only save time, so a folder that cannot be written is not an error."""
-    entries = _read_stored_sums(name, root) | {path: "\t".join(entry) for path, entry in known.items() if entry[0]}
+    _write_sums(name, root, _read_stored_sums(name, root) | {path: "\t".join(entry) for path, entry in known.items() if entry[0]})
+
+
+def _write_sums(name: str, root: Path, entries: dict[str, str]) -> None:
     with contextlib.suppress(OSError):
         prepared_folder(root).mkdir(parents=True, exist_ok=True)
         files.write_bytes(_manifest_path(name, root), json.dumps(entries, sort_keys=True).encode())
@@ -82,15 +85,16 @@ def data_digest(listing: Listing, splits: Splits, sums: Sums) -> str:
 def _read_stored_sums(name: str, root: Path) -> dict[str, str]:
     """Return stamp, tab and SHA-256 by path; nothing if nothing readable is there."""
     try:
-        entries = json.loads(_manifest_path(name, root).read_bytes())
-        return {} if isinstance(entries, list) else {path: _join_entry(entry) for path, entry in entries.items()}
+        entries: dict[str, Any] = json.loads(_manifest_path(name, root).read_bytes())
+        if isinstance(entries, list):  # before version 0.1.0
+            return {}
+        # Version 0.2.0 wrote [[four numbers], SHA-256], which takes five times as long to read.
+        texts = {path: f"{' '.join(map(str, e[0]))}\t{e[1]}" for path, e in entries.items() if not isinstance(e, str)}
     except (OSError, ValueError, TypeError, AttributeError, IndexError):
         return {}
-
-
-def _join_entry(entry: Any) -> str:
-    """Return an entry as text, as version 0.2.0 did not write it: ((four numbers), SHA-256) takes five times as long to read."""
-    return entry if isinstance(entry, str) else f"{' '.join(map(str, entry[0]))}\t{entry[1]}"
+    if texts:
+        _write_sums(name, root, entries := entries | texts)
+    return entries
 
 
 def _manifest_path(name: str, root: Path) -> Path:

@@ -64,7 +64,7 @@ def divide(listing: Listing, split: str, rule: str, per_class: int) -> Splits:
         if rule in (OWN, OWN_FIFTH):
             train, val = fifth_of_each_class(listing, range(len(parts)))
         elif not len(val):
-            by_name = np.array(sorted(range(len(parts)), key=lambda i: listing.paths[i]))
+            by_name = np.array(sorted(range(len(parts)), key=listing.paths.__getitem__))
             train, val = draw_fifth(by_name)
         return Splits(train, val, val)
     if rule == OWN:

@@ -1,7 +1,6 @@
 """SUN397."""
 
 import os
-import re
 from pathlib import Path
 
 from simclic.data.dataset import Archive, Facts
@@ -43,8 +42,11 @@ def read_listing(root: Path) -> Listing:
                 raise InputError(f"{home / file}: {line} is of no class in ClassName.txt")
             listed[path] = part
     places = (folder for folder in folders if (home / folder).is_dir())
-    on_disk = {f"{place}/{name}" for place in places for name in os.listdir(home / place)}
-    paths = [*listed, *sorted(path for path in on_disk - listed.keys() if re.search(r"/sun_[^/]*\.jpg$", path))]
+    on_disk = {
+        f"{place}/{name}"
+        for place in places for name in os.listdir(home / place) if name.startswith("sun_") and name.endswith(".jpg")
+    }  # fmt: skip
+    paths = [*listed, *sorted(on_disk - listed.keys())]
     return Listing(
         root, tuple(f"{FACTS.home}/{path}" for path in paths),
         np.array([folders[path.rpartition("/")[0]] for path in paths], dtype=np.int64),
