@@ -80,7 +80,7 @@ def test_a_field_that_this_version_does_not_know_is_refused_by_name(tmp_path):
     shutil.copytree(GOLDEN / "store", tmp_path / "store")
     path = tmp_path / "store/digits-history-aa61c15b86/run.json"
     values = read_json(path)
-    values["run"]["of_tomorrow"] = None
+    values["run"]["of_tomorrow"] = 0.5
     write_json(path, {k: v for k, v in values.items() if k != "sha256"})
     code, _, error = planned(tmp_path / "store")
-    assert (code, "of_tomorrow None there, no such field here" in error) == (2, True)
+    assert (code, "of_tomorrow 0.5 there, no such field here" in error) == (2, True)

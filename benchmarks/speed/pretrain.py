@@ -5,7 +5,7 @@ training loop (decoded images on the device, log, rank and probe included); the 
 batch; the peers are lightly's heads, losses and transforms with a DataLoader that uses all cores. SimCLIC sees an image once a
 step, the peers see two views of it: images per second count images, not views.
 
-    pip install lightly
+    pip install 'simclic[methods]'
     python benchmarks/speed/pretrain.py [--quick]
 """
 
@@ -50,7 +50,11 @@ def main():
     print(", ".join(f"{k} {v}" for k, v in size.items()) + f"; {count:,} JPEGs, {steps} steps each")
     mine, bare = measured["SimCLIC"][0]
     for name, (speeds, memory) in measured.items():
-        text = f"{speeds[0]:10,.1f} images/s  {memory:8,.0f} MB at most" if speeds[0] else "  not here: pip install lightly"
+        text = (
+            f"{speeds[0]:10,.1f} images/s  {memory:8,.0f} MB at most"
+            if speeds[0]
+            else "  not here: pip install 'simclic[methods]'"
+        )
         print(f"{name:26}{text}")
         if name == "SimCLIC":
             print(f"{'  bare step: its ceiling':26}{bare:10,.1f} images/s")

@@ -9,7 +9,7 @@ from simclic.cli import add_compute_arguments, add_out_argument, add_place_argum
 from simclic.errors import InputError
 from simclic.experiment import DEFAULT_COMPUTE, ComputeOptions, Finetune, Job, Linear, Protocol, Run
 from simclic.experiment.baselines import IMPORTED
-from simclic.experiment.run import is_file
+from simclic.experiment.names import is_file
 from simclic.text import count_noun, quote_text
 
 if TYPE_CHECKING:

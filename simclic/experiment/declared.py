@@ -6,7 +6,8 @@
     @perturbation(knob(0.3, "share of the past", low=0.0, below=1.0))
     def history(z, tau, z_before=None, generator=None): ...
 
-A method is named after its file, a perturbation after its function, and its strength after the second argument.
+A method is named after its file, with hyphens, a perturbation after its function, and its strength after the second argument.
+Methods of one's own are files of the same kind in the folder `methods` of the working directory.
 """
 
 import ast
@@ -19,26 +20,33 @@ from simclic.errors import InputError
 from simclic.experiment.knob import Knob, knob
 
 T = TypeVar("T", bound=Callable[..., Any])
-FOLDER = Path(__file__).parents[1] / "methods"
+PACKAGE = Path(__file__).parents[1]
+FOLDER = PACKAGE / "methods"
+COPIED = "own_methods"  # where a submitted copy of this package holds the methods of one's own
 
 
 @dataclass(frozen=True)
 class MethodFacts:
     """The declaration of a method.
 
-    title: as tables call it. passes: of an image through an encoder in one step, which is what a step costs. views: augmented
-    views of each image, 0 for the image as it is. reads: fields of Run that this method reads, of those that not every method
-    does. knobs: fields of Run that are its own. momentum_encoder, memory_bank: whether it has one (Table 3).
+    title: as tables call it. passes: of an image through the encoder in one step, with a gradient; target_passes: without one,
+    as through a momentum encoder; both are what a step costs. views: augmented views of each image, 0 for the image as it is.
+    reads: fields of Run that this method reads, of those that not every method does. knobs: fields of Run that are its own.
+    defaults: of fields of Run, where this method's differ. momentum_encoder, memory_bank: whether it has one (Table 3).
     """
 
     title: str
     passes: int
+    target_passes: int = 0
     views: int = 0
     reads: tuple[str, ...] = ()
     knobs: Mapping[str, Any] = field(default_factory=dict)
     momentum_encoder: bool = False
     memory_bank: bool = False
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
+    path: Path = Path()
+    class_name: str = ""
 
     def __call__(self, declared: T) -> T:
         """Return the class that is declared."""
@@ -62,11 +70,25 @@ class PerturbationFacts:
 method, perturbation = MethodFacts, PerturbationFacts
 
 
-def read_methods(folder: Path = FOLDER) -> dict[str, MethodFacts]:
-    """Return what the methods in a folder declare, by their names, SimCLIC first."""
-    declarations = {path.stem: (path, facts) for path, _, facts in _read_declarations(folder, "method")}
-    names = sorted(declarations, key=lambda name: (name != "simclic", name))
-    return {name: replace(declarations[name][1], name=name) for name in names}
+def own_methods_folder() -> Path:
+    """Return the folder of the methods of one's own: in the working directory, or beside a submitted copy of this package."""
+    copied = PACKAGE.parent / COPIED
+    return copied if copied.is_dir() else Path("methods").absolute()
+
+
+def read_methods(*folders: Path) -> dict[str, MethodFacts]:
+    """Return what the methods in these folders declare, by their names, SimCLIC first.
+
+    Raise InputError for a declaration that is wrong, and for a name that is taken.
+    """
+    methods = dict[str, MethodFacts]()
+    for folder in dict.fromkeys(folders):
+        for path, node, facts in _read_declarations(folder, "method"):
+            name = path.stem.replace("_", "-")
+            if name in methods:
+                raise InputError(f"{path}: {methods[name].path} declares a method {name!r} already; name this file otherwise")
+            methods[name] = replace(facts, name=name, path=path, class_name=node.name)
+    return {name: methods[name] for name in sorted(methods, key=lambda name: (name != "simclic", name))}
 
 
 def read_perturbations(folder: Path = FOLDER) -> dict[str, PerturbationFacts]:
@@ -84,11 +106,19 @@ def read_perturbations(folder: Path = FOLDER) -> dict[str, PerturbationFacts]:
 def _read_declarations(folder: Path, decorator: str) -> Iterable[tuple[Path, Any, Any]]:
     """Yield file, statement and facts of each class or function that has this decorator."""
     for path in sorted(folder.glob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        for node in ast.parse(text, str(path)).body if f"@{decorator}(" in text else ():
+        for node in _parse_statements(path, decorator):
             for call in getattr(node, "decorator_list", ()):
                 if isinstance(call, ast.Call) and getattr(call.func, "id", "") == decorator:
                     yield path, node, _evaluate_declaration(path, call)
+
+
+def _parse_statements(path: Path, decorator: str) -> list[Any]:
+    """Return the statements of a file that uses this decorator. Raise InputError if it is not Python."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return ast.parse(text, str(path)).body if f"@{decorator}(" in text else []
+    except (OSError, UnicodeDecodeError, SyntaxError) as e:
+        raise InputError(f"{path}:{getattr(e, 'lineno', 1)}: {getattr(e, 'msg', e)}") from e
 
 
 def _evaluate_declaration(path: Path, call: ast.Call) -> Any:
@@ -99,7 +129,7 @@ def _evaluate_declaration(path: Path, call: ast.Call) -> Any:
         raise InputError(f"{path}:{call.lineno}: {e}; a declaration may contain only literals and knob()") from e
 
 
-METHODS = read_methods()
+METHODS = read_methods(FOLDER, own_methods_folder())
 PERTURBATIONS = read_perturbations()
 
 
@@ -114,6 +144,11 @@ def declared_knobs() -> dict[str, Knob]:
         assert isinstance(declared, Field)
         added_knobs[name] = replace(declared.metadata["knob"], read_if={by: (value,)})
     return added_knobs
+
+
+def defaults_by_method(name: str) -> dict[str, Any]:
+    """Return the methods that have a default of their own for a field, with that."""
+    return {m.name: m.defaults[name] for m in METHODS.values() if name in m.defaults}
 
 
 def methods_reading(name: str) -> tuple[str, ...]:

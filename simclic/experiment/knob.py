@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cached_property
+from itertools import product
 from typing import Any, Self, get_args
 
 from simclic.errors import InputError
@@ -20,6 +21,7 @@ class Knob:
     what: its meaning, in a phrase. default: its value where it is read and not set. choices: all allowed values.
     low, high: lowest and highest value, both allowed; below: the first value that is too high.
     read_if, unread_if: another field -> the values with which this one is read, or has no effect.
+    by_method: method -> its own default, where that differs.
     question, paper, why: what the paper leaves open here, what it says, and the reason for the default; also: further
     fields that answer the same question.
     """
@@ -32,6 +34,7 @@ class Knob:
     below: float = math.inf
     read_if: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     unread_if: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    by_method: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     question: str = ""
     paper: str = "not given"
     why: str = ""
@@ -72,12 +75,24 @@ class Spec:
             value = getattr(self, f.name)
             if value is not None or f.default is not None:
                 object.__setattr__(self, f.name, self.checked(f.name, value))
-        for name in sorted(f.name for f in fields(self) if getattr(self, f.name) != f.default):  # type: ignore[arg-type]
-            if why := self.why_unread(name):
-                raise InputError(f"{name}={getattr(self, name)!r} has no effect with {why}; remove it")
-        for f in fields(self):  # type: ignore[arg-type]
-            if getattr(self, f.name) is None and not self.why_unread(f.name):
-                object.__setattr__(self, f.name, f.metadata["knob"].default)
+        for name in sorted(list_knobs(self)):
+            value = getattr(self, name)
+            if value not in (None, self._field_default(name)) and (why := self.why_unread(name)):
+                raise InputError(f"{name}={value!r} has no effect with {why}; remove it")
+        for name, knob in list_knobs(self).items():
+            if getattr(self, name) is None and (knob.by_method or not self.why_unread(name)):
+                object.__setattr__(self, name, self.default_of(name))
+
+    def default_of(self, name: str) -> Any:
+        """Return the value that a field has here if it is not set: the method's own default, or the general one."""
+        knob = list_knobs(self)[name]
+        return knob.by_method.get(getattr(self, "method", ""), knob.default) if not self.why_unread(name) else knob.default
+
+    @classmethod
+    def _field_default(cls, name: str) -> Any:
+        """Return the default of a field that is stored where it has no effect."""
+        declared = cls.__dataclass_fields__[name]  # type: ignore[attr-defined]
+        return declared.metadata["knob"].default if declared.metadata["knob"].by_method else declared.default
 
     @cached_property
     def values(self) -> dict[str, Any]:
@@ -124,17 +139,24 @@ class Spec:
     @classmethod
     def with_defaults(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
         """Return stored fields, with defaults for the fields that were added since they were stored."""
-        return {f.name: f.default for f in fields(cls)} | dict(stored)  # type: ignore[arg-type]
+        return {f.name: cls._field_default(f.name) for f in fields(cls)} | dict(stored)  # type: ignore[arg-type]
 
     def list_differences(self, stored: Mapping[str, Any]) -> list[str]:
         """Return a text for each stored field that differs from ours, including fields that this version does not know."""
         ours, theirs = self.values, self.with_defaults(stored)
-        unknown = [f"{k} {theirs[k]!r} there, no such field here" for k in sorted(theirs.keys() - ours.keys())]
+        unknown = [
+            f"{k} {theirs[k]!r} there, no such field here" for k in sorted(theirs.keys() - ours.keys()) if theirs[k] is not None
+        ]
         return [f"{k} {theirs[k]!r} there, {v!r} here" for k, v in sorted(ours.items()) if theirs[k] != v] + unknown
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
-        """Return a spec with these values. Raise InputError for an unknown field or a value that is not allowed."""
+        """Return a spec with these values. Raise InputError for an unknown field or a value that is not allowed.
+
+        An unknown field that is None was read by nothing: it belonged to a method of one's own that is not here.
+        """
+        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        values = {k: v for k, v in values.items() if k in known or v is not None}
         check_names(cls, values)
         return cls(**values)
 
@@ -149,6 +171,11 @@ def check_names(spec: type, names: Mapping[str, Any]) -> None:
                 f"{name!r} is not a field of {spec.__name__}; "
                 + (f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}")
             )
+
+
+def combinations(options: Mapping[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Return one dict for each combination of values; the last option varies fastest."""
+    return [dict(zip(options, values, strict=True)) for values in product(*options.values())]
 
 
 def _convert_type(name: str, value: Any, kind: Any) -> Any:

@@ -1,31 +1,17 @@
 """Run: one encoder and how it came about. Every axis of every exhibit, and every open question of the paper, is a field."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, replace
 from functools import cache, cached_property
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from simclic.errors import InputError
-from simclic.experiment.baselines import IMPORTED
-from simclic.experiment.declared import METHODS, PERTURBATIONS, declared_knobs, methods_reading
-from simclic.experiment.knob import Spec, check_names, knob
+from simclic.experiment.declared import METHODS, PERTURBATIONS, declared_knobs, defaults_by_method, methods_reading
+from simclic.experiment.knob import Spec, check_names, combinations, knob, list_knobs
+from simclic.experiment.names import make_slug, start_title
 
 UNTRAINED, PIXELS = {"epochs": (0,)}, {"backbone": ("pixels",)}  # nothing is trained; there is no backbone
 PLOTTABLE = ("encoder_passes", "lr")  # properties that the x axis of a figure may show, besides fields
-FILES = (".safetensors", ".pth", ".pt", ".bin")
-
-
-def is_file(init: str) -> bool:
-    """Return whether a starting point is a file: named by its path, perhaps with ::PART of what it holds."""
-    return "/" in init or split_part(init)[0].endswith(FILES)
-
-
-def split_part(init: str) -> tuple[str, str]:
-    """Return the path of a starting point, and which of its backbones is meant ("FILE::teacher"); "" for the only one."""
-    path, _, part = init.partition("::")
-    return path, part
 
 
 def by(name: str, **more: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:
@@ -34,10 +20,16 @@ def by(name: str, **more: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:
 
 
 def with_declared_knobs(cls: type) -> type:
-    """Return the class with a field for each knob of a perturbation or a method: None where it is not read."""
-    for name, declared in declared_knobs().items():
-        cls.__annotations__[name] = type(declared.default) | None
-        setattr(cls, name, field(default=None, metadata={"knob": declared}))
+    """Return the class with a field for each knob of a perturbation or a method: None where it is not read.
+
+    A field of which methods have defaults of their own is None until it is known which method it is.
+    """
+    declared = declared_knobs()
+    for name in [n for n, own in vars(cls).items() if isinstance(own, Field) and defaults_by_method(n)]:
+        declared[name] = replace(getattr(cls, name).metadata["knob"], by_method=defaults_by_method(name))
+    for name, own in declared.items():
+        cls.__annotations__[name] = type(own.default) | None
+        setattr(cls, name, field(default=None, metadata={"knob": own}))
     return cls
 
 
@@ -72,6 +64,10 @@ class Run(Spec):
     )
     # Encoder f = backbone + projector, predictor h (Section 3.4)
     backbone: str = knob("resnet50", "a timm name, or “pixels”: the image itself")
+    stem: str = knob(
+        "default", "the backbone's first layers; “small”: one 3 x 3 convolution of stride 1 without pooling, as every published "
+        "number on CIFAR at 32 pixels has it (ResNets)", choices=("default", "small"), unread_if=PIXELS,
+    )
     init: str = knob(
         "random", "or trained weights: a method that was imported, a timm name with its tag, a file", unread_if=PIXELS,
         question="Initialisation", paper="“pre-training on the training set”",
@@ -89,6 +85,10 @@ class Run(Spec):
     predictor_dim: int = knob(
         512, "width of the predictor's hidden layer", low=1, high=65536, unread_if=UNTRAINED,
         read_if=by("predictor_dim", predictor=("frozen", "2-layer")),
+    )
+    hidden_dim: int = knob(
+        2048, "width of the hidden layers of projector and predictor", low=1, high=65536, read_if=by("hidden_dim"),
+        unread_if=UNTRAINED,
     )
     # Perturbation g (Section 3.2)
     perturbation: str = knob("noise", "g", choices=tuple(PERTURBATIONS), read_if=by("perturbation"))
@@ -119,6 +119,31 @@ class Run(Spec):
         read_if=by("similarity"), unread_if=UNTRAINED,
     )
     stop_gradient: bool = knob(True, "no gradient reaches the target", read_if=by("stop_gradient"), unread_if=UNTRAINED)
+    temperature: float = knob(
+        0.1, "by which similarities are divided before the softmax", low=1e-4, high=100.0, read_if=by("temperature"),
+        unread_if=UNTRAINED,
+    )
+    # What methods keep beside the encoder
+    target_momentum: float = knob(
+        0.99, "share of itself that the momentum encoder keeps in a step", low=0.0, high=1.0, read_if=by("target_momentum"),
+        unread_if=UNTRAINED,
+    )
+    target_schedule: str = knob(
+        "cosine", "that share rises to 1 by a cosine, or stays", choices=("cosine", "constant"),
+        read_if=by("target_schedule"), unread_if=UNTRAINED,
+    )
+    queue_size: int = knob(
+        0, "keys of earlier batches; 0: the largest power of two up to half of the images beyond a batch, at most 4,096 or a "
+        "sixteenth of the images, which is ImageNet's 65,536", low=0, high=10**7, read_if=by("queue_size"), unread_if=UNTRAINED,
+    )
+    prototypes: int = knob(
+        0, "vectors that images are assigned to; 0: as many as a batch has images, at most a tenth of the images and 3,000",
+        low=0, high=10**6, read_if=by("prototypes"), unread_if=UNTRAINED,
+    )
+    norm_groups: int = knob(
+        1, "parts of a batch that batch norm sees apart, as on as many GPUs", low=1, high=1024, read_if=by("norm_groups"),
+        unread_if=UNTRAINED,
+    )
     # Optimisation (Section 3.4)
     epochs: int = knob(1000, "passes over the data; 0: nothing is trained, the backbone is a control", low=0, high=10**6)
     batch_size: int = knob(128, "images in a step; batch norm needs two", low=2, high=10**6, unread_if=UNTRAINED)
@@ -128,11 +153,18 @@ class Run(Spec):
         why="SimSiam's rule for a base rate: times batch / 256; the cosine falls with every step",
     )
     lr_rule: str = knob(
-        "linear", "base_lr * batch_size / 256 as in SimSiam, or base_lr as it is", choices=("linear", "as-is"),
+        "linear", "base_lr * batch_size / 256 as in SimSiam, base_lr * sqrt(batch_size) as in SimCLR v2, or base_lr as it is",
+        choices=("linear", "sqrt", "as-is"), unread_if=UNTRAINED,
+    )
+    warmup_epochs: int = knob(
+        0, "epochs in which the learning rate rises from 0, before the cosine", low=0, high=10**6, unread_if=UNTRAINED
+    )
+    optimizer: str = knob(
+        "sgd", "“lars” scales each layer's step to its weights and decays no bias or norm", choices=("sgd", "lars"),
         unread_if=UNTRAINED,
     )
-    momentum: float = knob(0.9, "of SGD", low=0.0, high=1.0, unread_if=UNTRAINED)
-    weight_decay: float = knob(0.001, "of SGD", low=0.0, unread_if=UNTRAINED)
+    momentum: float = knob(0.9, "of the optimiser", low=0.0, high=1.0, unread_if=UNTRAINED)
+    weight_decay: float = knob(0.001, "of the optimiser", low=0.0, unread_if=UNTRAINED)
     precision: str = knob(
         "bf16", "of the training", choices=("bf16", "float32"), unread_if=UNTRAINED,
         question="Precision of the training", why="bf16 halves the time; float32 by choice",
@@ -152,6 +184,8 @@ class Run(Spec):
             raise InputError(f"perturbation={self.perturbation!r} with epochs=0: nothing is trained; set perturbation='none'")
         if self.backbone == "pixels" and self.epochs != 0:
             raise InputError(f"epochs={self.epochs} with backbone='pixels': pixels are not trained; set epochs=0")
+        if self.warmup_epochs >= max(1, self.epochs):
+            raise InputError(f"warmup_epochs={self.warmup_epochs} with epochs={self.epochs}: must be fewer; set warmup_epochs=0")
 
     @classmethod
     def known(cls, values: Mapping[str, Any]) -> "Run":
@@ -164,18 +198,17 @@ class Run(Spec):
     @property
     def kind(self) -> str:
         """The short kind of this encoder: its perturbation, its method, or which control it is."""
-        if self.epochs and "perturbation" in self.unread:
-            return self.method
         if self.epochs:
-            return "identity" if self.perturbation == "none" else self.perturbation
+            g = "" if "perturbation" in self.unread else "identity" if self.perturbation == "none" else self.perturbation
+            return "-".join(filter(None, ("" if self.method == "simclic" else self.method, g)))
         if self.backbone == "pixels":
             return "pixels"
-        return "untrained" if self.init == "random" else _make_slug(self.init)
+        return "untrained" if self.init == "random" else make_slug(self.init)
 
     @cached_property
     def name(self) -> str:
         """The name of this Run's folder: data set and kind, then a hash of all fields that are not defaults."""
-        return f"{_make_slug(self.dataset)}-{self.kind}-{self.digest}"
+        return f"{make_slug(self.dataset)}-{self.kind}-{self.digest}"
 
     @property
     def title(self) -> str:
@@ -186,20 +219,27 @@ class Run(Spec):
     def label(self) -> str:
         """The row label in Table 2."""
         if not self.epochs:
-            return {"untrained": "Untrained backbone", "pixels": "Raw pixels"}.get(self.kind, _start_title(self.init))
-        start = "" if self.init == "random" else f" from {_start_title(self.init)}"
-        g = {"identity": "no perturbation", self.method: ""}.get(self.kind, self.kind)
+            return {"untrained": "Untrained backbone", "pixels": "Raw pixels"}.get(self.kind, start_title(self.init))
+        start = "" if self.init == "random" else f" from {start_title(self.init)}"
+        g = "" if "perturbation" in self.unread else {"none": "no perturbation"}.get(self.perturbation, self.perturbation)
         return self.title + (f" ({g})" if g else "") + start
 
     @property
     def lr(self) -> float:
         """The learning rate at the first step."""
+        if self.lr_rule == "sqrt":
+            return self.base_lr * self.batch_size**0.5
         return self.base_lr * self.batch_size / 256 if self.lr_rule == "linear" else self.base_lr
 
     @property
+    def passes(self) -> int:
+        """The passes of an image through an encoder in one step, with and without a gradient."""
+        return METHODS[self.method].passes + METHODS[self.method].target_passes
+
+    @property
     def encoder_passes(self) -> int:
-        """How often each image passes through an encoder in the whole training."""
-        return self.epochs * METHODS[self.method].passes
+        """The passes of an image through an encoder in the whole training."""
+        return self.epochs * self.passes
 
     @property
     def projection_head(self) -> bool:
@@ -240,37 +280,19 @@ def _parse_cached(items: tuple[tuple[str, Any, type], ...]) -> Run:
     return Run.parse({k: v for k, v, _ in items})
 
 
-def _last_part(name: str) -> str:
-    """Return the last part of a path."""
-    return name.rstrip("/").rsplit("/", 1)[-1]
-
-
-def _start_title(init: str) -> str:
-    """Return the name of a starting point in tables: a published method's name, or the file's."""
-    if init in IMPORTED:
-        return IMPORTED[init]
-    name = _last_part(init).rsplit(".", 1)[0] if is_file(init) else _last_part(init)
-    return f"{name} (a file)" if name in IMPORTED.values() else name  # it is not what the paper prints
-
-
-def _make_slug(name: str) -> str:
-    """Return a name, or the last part of a path, in at most 100 characters that are safe in a file name of at most 255."""
-    return re.sub("[^a-z0-9_.]+", "-", _last_part(name).lower()).strip("-.")[:100] or "folder"
-
-
 def grid(**axes: Any) -> tuple[Run, ...]:
     """Return every Run with one value from each axis. A tuple is an axis, anything else a constant; the last axis is fastest."""
     check_names(Run, axes)
     return tuple(Run(**v) for v in combinations({n: v if isinstance(v, tuple) else (v,) for n, v in axes.items()}))
 
 
-def combinations(options: Mapping[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
-    """Return one dict for each combination of values; the last option varies fastest."""
-    return [dict(zip(options, values, strict=True)) for values in product(*options.values())]
-
-
 def _unset_dependent(run: Run, changes: dict[str, Any]) -> dict[str, Any]:
-    """Return `changes`, plus None for the old perturbation's strength and the old method's own fields when these change."""
-    if all(changes.get(name, getattr(run, name)) == getattr(run, name) for name in ("method", "perturbation")):
-        return changes
-    return {**{f.name: None for f in fields(run) if f.default is None}, **changes}
+    """Return `changes`, plus None for the old perturbation's strength and the old method's own fields and defaults."""
+    moved = [n for n in ("method", "perturbation") if changes.get(n, getattr(run, n)) != getattr(run, n)]
+    unset = {
+        name: None
+        for name, knob in (list_knobs(run) if moved else {}).items()
+        if run.__dataclass_fields__[name].default is None
+        and (not knob.by_method or ("method" in moved and getattr(run, name) == run.default_of(name)))
+    }
+    return {**unset, **changes}

@@ -24,7 +24,19 @@ def build_backbone(run: Run) -> nn.Module:
         raise InputError(f"backbone={run.backbone!r} is not a timm model" + (f"; did you mean {similar}?" if similar else ""))
     config = timm.get_pretrained_cfg(run.backbone)
     options = {"img_size": run.image_size} if config and config.fixed_input_size else {}  # such models need the size
-    return timm.create_model(run.backbone, pretrained=False, num_classes=0, **options)  # type: ignore[arg-type]
+    f: nn.Module = timm.create_model(run.backbone, pretrained=False, num_classes=0, **options)  # type: ignore[arg-type]
+    return _with_small_stem(f, run.backbone) if run.stem == "small" else f
+
+
+def _with_small_stem(f: nn.Module, name: str) -> nn.Module:
+    """Return a ResNet whose first layer is one 3 x 3 convolution of stride 1, and which does not pool after it."""
+    if not isinstance(getattr(f, "maxpool", None), nn.Module) or not isinstance(getattr(f, "bn1", None), nn.BatchNorm2d):
+        raise InputError(f"stem='small' with backbone={name!r}: only ResNets have such a stem; remove it, or take resnet18")
+    channels = f.bn1.num_features  # type: ignore[union-attr]
+    f.conv1 = nn.Conv2d(3, channels, 3, padding=1, bias=False)  # type: ignore[arg-type]
+    nn.init.kaiming_normal_(f.conv1.weight, mode="fan_out", nonlinearity="relu")  # as timm does the other convolutions
+    f.maxpool = nn.Identity()
+    return f
 
 
 def feature_width(f: nn.Module) -> int:

@@ -86,8 +86,8 @@ class SimCLIC(Method):
     z_before: Tensor
     seen: Tensor
 
-    def __init__(self, run: Run, images: int = 0, f: nn.Module | None = None):
-        super().__init__(run, images, f)
+    def __init__(self, run: Run, images: int = 0, f: nn.Module | None = None, trained: int | None = None):
+        super().__init__(run, images, f, trained)
         self.projector = build_projector(self.width, self.d)
         self.h = build_predictor(run.predictor, self.d, run.predictor_dim)
         self.g = G[run.perturbation]

@@ -9,14 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simclic.data.images import Images
 from simclic.experiment import Run, knob, method
 from simclic.methods.base import Generator, Method, Step
 from simclic.methods.heads import build_predictor, build_projector
 from simclic.methods.simclic import SIMILARITIES
-from simclic.methods.views import ViewRecipe, augment_images
-
-RECIPE = ViewRecipe()
+from simclic.methods.views import ViewRecipe
 
 
 @method(
@@ -27,17 +24,13 @@ class SimSiam(Method):
     """SimSiam: f = backbone + projector sees each view by itself, h predicts the one from the other."""
 
     watched = ("cos(z1, z2)",)
+    recipes = (ViewRecipe(), ViewRecipe())
 
-    def __init__(self, run: Run, images: int = 0, f: nn.Module | None = None):
-        super().__init__(run, images, f)
+    def __init__(self, run: Run, images: int = 0, f: nn.Module | None = None, trained: int | None = None):
+        super().__init__(run, images, f, trained)
         self.projector = build_projector(self.width, self.d)
         self.h = build_predictor(run.predictor, self.d, run.predictor_dim)
         self.D = SIMILARITIES[run.similarity]  # Eq. 1, or the cross-entropy of Section 4.5
-
-    def views(self, pixels: Tensor, images: Images, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return two augmented views x1, x2 of each image, (B, 3, S, S) normalised."""
-        x1, x2 = (images.normalise(augment_images(pixels, images.size, RECIPE, generator)) for _ in range(2))
-        return x1, x2
 
     def forward(self, x: tuple[Tensor, Tensor], index: Tensor | None = None, generator: Generator = None) -> Step:
         """Loss of a batch (Eq. 4). x: two views, (B, 3, S, S) each. index and generator are not used."""

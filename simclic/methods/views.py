@@ -34,13 +34,14 @@ class ViewRecipe:
     p_grey: float = 0.2
     p_blur: float = 0.5
     sigma: tuple[float, float] = (0.1, 2.0)
+    p_solarise: float = 0.0
 
 
 def augment_images(pixels: Tensor, size: int, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
     """Return one view of each image: (B, 3, size, size) float32 in [0, 255].
 
     pixels: (B, 3, H, H) uint8. generator: of the CPU, so that views are the same on every device. In the order of the official
-    code: crop, jitter, grey, blur, flip (which goes with the crop here: it commutes with the rest).
+    code: crop, jitter, grey, blur, solarise, flip (which goes with the crop here: it commutes with the rest).
     """
     count, device = len(pixels), pixels.device
     top, left, height, width = draw_crops(count, recipe, generator).to(device)
@@ -57,6 +58,9 @@ def augment_images(pixels: Tensor, size: int, recipe: ViewRecipe, generator: tor
         sigma = draw_uniform(recipe.sigma, len(blurred), generator).to(device)
         weights = gaussian_weights(sigma, size)
         x[blurred] = resample_pixels(x[blurred], weights, weights)
+    if recipe.p_solarise:
+        solarised = draw_subset(count, recipe.p_solarise, generator).to(device)
+        x[solarised] = solarise(x[solarised])
     return x.mul_(255)
 
 
@@ -145,6 +149,11 @@ def blend_mean(x: Tensor, factor: Tensor) -> Tensor:
 def blend_grey(x: Tensor, factor: Tensor) -> Tensor:
     """Change the saturation: away from each pixel's grey, or towards it."""
     return luminance(x).lerp(x, factor).clamp_(0, 1)
+
+
+def solarise(x: Tensor) -> Tensor:
+    """Invert the brighter half of the scale. x: (B, 3, S, S) in [0, 1]."""
+    return torch.where(x >= 0.5, 1 - x, x)
 
 
 def turn_hue(x: Tensor, turn: Tensor) -> Tensor:

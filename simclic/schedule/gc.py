@@ -16,7 +16,7 @@ from simclic.data.folder import is_path
 from simclic.errors import InputError
 from simclic.experiment import Finetune, Job, JobState, OnFeatures, Run, Suite
 from simclic.experiment.baselines import IMPORTED, imported_path
-from simclic.experiment.run import is_file, split_part
+from simclic.experiment.names import is_file, split_part
 from simclic.schedule import records, snapshot
 from simclic.schedule.deletable import Deletion, Garbage, Item, Kind, files_below, is_folder, is_old, list_folder, make_item
 from simclic.schedule.state import job_state

@@ -13,7 +13,7 @@ from simclic import data
 from simclic.errors import InputError
 from simclic.experiment import Job, JobState, Linear, Protocol, Run, Suite
 from simclic.experiment.baselines import not_imported
-from simclic.experiment.run import is_file, split_part
+from simclic.experiment.names import is_file, split_part
 from simclic.files import Broken, read_json
 from simclic.schedule.cell_lookup import Cell, find_cells
 from simclic.schedule.data_digest import current_digest

@@ -32,15 +32,14 @@ class Training:
     Learning rate, order of the images and random draws are not part of it: they depend on the seed and the step alone.
     """
 
-    def __init__(self, run: Run, images: int, device: torch.device):
+    def __init__(self, run: Run, images: int, device: torch.device, trained: int | None = None):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed)
-            model = base.build_method(run, images)
+            model = base.build_method(run, images, trained)
         self.run, self.device = run, device
         self.init: dict[str, Any] = {}  # what is recorded of the weights it started from
         self.model = model.to(device).to(memory_format=torch.channels_last).train()
-        groups = self.model.parameter_groups()
-        self.optimizer = torch.optim.SGD(groups, run.lr, momentum=run.momentum, weight_decay=run.weight_decay, fused=True)
+        self.optimizer = build_optimizer(run, self.model.parameter_groups())
         self.watch = Watch(self.model.width, self.model.d, device, self.model.watched)
         self.step, self.seconds = 0, 0.0  # done so far
         self.resumed: list[int] = []  # steps at which it was resumed
@@ -63,8 +62,8 @@ class Training:
         """Return the method's views of a batch at this step. pixels: (B, 3, H, W) uint8."""
         return self.model.views(pixels, images, seeded_generator("cpu", self.run.seed, "views", self.step))
 
-    def train_step(self, x: Any, index: Tensor, lr: float) -> base.Step:
-        """Take one step on a batch. x: what `prepare_views` returned. index: (B,) which images."""
+    def train_step(self, x: Any, index: Tensor, lr: float, share: float = 1.0) -> base.Step:
+        """Take one step on a batch. x: what `prepare_views` returned. index: (B,) which images. share: done after this step."""
         seed = seed_of(self.run.seed, "model", self.step)
         numerics.seed_device(self.device, seed)  # for backbones that draw, as in stochastic depth
         for group in self.optimizer.param_groups:
@@ -74,8 +73,29 @@ class Training:
         self.optimizer.zero_grad()
         out.loss.backward()
         self.optimizer.step()
-        self.model.after_step(self.step)
+        self.model.after_step(share)
         return out
+
+
+def build_optimizer(run: Run, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """Return the Run's optimiser. groups: of parameters. LARS neither scales nor decays biases and norms, as SimCLR and BYOL."""
+    settings: dict[str, Any] = {"lr": run.lr, "momentum": run.momentum, "weight_decay": run.weight_decay}
+    if run.optimizer == "sgd":
+        return torch.optim.SGD(groups, **settings, fused=True)
+    from timm.optim.lars import Lars
+
+    scaled = [group | {"params": [p for p in group["params"] if p.ndim > 1]} for group in groups]
+    plain = [group | {"params": [p for p in group["params"] if p.ndim < 2], "weight_decay": 0.0} for group in groups]
+    optimizer: torch.optim.Optimizer = Lars([group for group in (*scaled, *plain) if group["params"]], **settings)
+    return optimizer
+
+
+def scheduled_lr(run: Run, step: int, steps: int, per_epoch: int) -> float:
+    """Return the learning rate of a step: a cosine to 0, after a linear rise if warm-up is asked for."""
+    rise = run.warmup_epochs * per_epoch
+    if step < rise:
+        return run.lr * (step + 1) / rise
+    return run.lr * (1 + math.cos(math.pi * (step - rise) / (steps - rise))) / 2
 
 
 @numerics.exact_float32()
@@ -93,7 +113,7 @@ def train(
     per_epoch = len(fit) // size  # the last incomplete batch of an epoch is left out, as SimSiam does
     if per_epoch == 0:
         raise InputError(f"batch_size={size} is more than the {len(fit)} training images; use batch_size={len(fit)} or less")
-    training, steps = Training(run, len(images), device), run.epochs * per_epoch
+    training, steps = Training(run, len(images), device, len(fit)), run.epochs * per_epoch
     numerics.check_gradients_supported(training.model.backbone, device, run.precision, run.image_size)
     if content := checkpoint.load(folder.checkpoint_path(), run.name):
         training.load_state_dict(content)
@@ -110,10 +130,10 @@ def train(
     with stop.delay_stop() as stop_requested:
         for step, (pixels, index) in enumerate(batches, training.step):
             epoch, position = divmod(step, per_epoch)
-            lr = run.lr * (1 + math.cos(math.pi * step / steps)) / 2
+            lr = scheduled_lr(run, step, steps, per_epoch)
             if position == 0:
                 training.model.before_epoch(epoch)
-            out = training.train_step(training.prepare_views(pixels, images), index, lr)
+            out = training.train_step(training.prepare_views(pixels, images), index, lr, (step + 1) / steps)
             training.watch.add_step(out, index, (per_epoch - 1 - position) * size)
             first_bad_step = numerics.first_nonfinite(out.loss, step, first_bad_step)
             training.step = step + 1
@@ -165,7 +185,7 @@ def shuffled_batches(index: Tensor, size: int, steps: range, seed: int, purpose:
 def _raise_if_diverged(bad_step: int, run: Run, per_epoch: int, steps: int, what: str = "the loss") -> None:
     """Raise Diverged if bad_step is a step; -1 is none."""
     if bad_step >= 0:
-        lr = run.lr * (1 + math.cos(math.pi * bad_step / steps)) / 2
+        lr = scheduled_lr(run, bad_step, steps, per_epoch)
         where = f"step {bad_step + 1} of {steps:,}, epoch {bad_step // per_epoch + 1}, learning rate {lr:.3g}"
         raise Diverged(f"{what} is not finite at {where}; the last checkpoint is kept")
 

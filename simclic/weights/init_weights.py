@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from simclic.experiment.baselines import IMPORTED, imported_path
-from simclic.experiment.run import is_file, split_part
+from simclic.experiment.names import is_file, split_part
 from simclic.files import Broken
 
 

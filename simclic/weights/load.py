@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from simclic import files
 from simclic.errors import InputError
 from simclic.experiment.baselines import imported_path, not_imported
-from simclic.experiment.run import split_part
+from simclic.experiment.names import split_part
 from simclic.weights import card
 from simclic.weights.card import Card
 from simclic.weights.checkpoint_file import check_ordinary, read_tensors

@@ -1,0 +1,129 @@
+"""What methods have beside the encoder: a momentum encoder, a queue of keys, prototypes, and batch norm over parts of a batch."""
+
+import copy
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from simclic.errors import InputError
+from simclic.experiment import Run
+
+
+def copy_as_target(online: nn.Module) -> nn.Module:
+    """Return a momentum encoder: a copy that no gradient reaches. It stays in training mode, with statistics of its own."""
+    return copy.deepcopy(online).requires_grad_(False)
+
+
+@torch.no_grad()
+def update_target(target: nn.Module, online: nn.Module, momentum: float) -> None:
+    """Move each weight of a momentum encoder towards the online one's: momentum * target + (1 - momentum) * online."""
+    torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), 1 - momentum)
+
+
+def scheduled_momentum(run: Run, share: float) -> float:
+    """Return the momentum of the momentum encoder (BYOL, Section 3.3, "tau"). share: of the training that is done."""
+    if run.target_schedule == "constant":
+        return run.target_momentum
+    return 1 - (1 - run.target_momentum) * (1 + math.cos(math.pi * share)) / 2
+
+
+class KeyQueue(nn.Module):
+    """The newest keys of earlier batches, as negatives (MoCo, Section 3.2).
+
+    keys: (K, d) unit vectors, random ones at first. next: () where the next key goes. Both are in the state_dict.
+    """
+
+    keys: Tensor
+    next: Tensor
+
+    def __init__(self, size: int, d: int):
+        super().__init__()
+        self.register_buffer("keys", F.normalize(torch.randn(size, d), dim=1))
+        self.register_buffer("next", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def push_keys(self, keys: Tensor) -> None:
+        """Put keys, (n, d), in place of the oldest; of more than K keys, the last K."""
+        size = len(self.keys)
+        keys = keys[-size:].to(self.keys.dtype)
+        self.keys[(self.next + torch.arange(len(keys), device=keys.device)) % size] = keys
+        self.next.copy_((self.next + len(keys)) % size)
+
+
+def queue_size(run: Run, trained: int) -> int:
+    """Return the Run's length of a queue, or the one that follows from the number of images that are trained on.
+
+    That is the largest power of two up to half of the images beyond a batch, and up to the larger of 4,096 (MoCo's authors, on
+    CIFAR) and a sixteenth of the images (their 65,536 on ImageNet). Raise InputError if keys of a batch's own images, of the
+    epoch before, would be among the negatives.
+    """
+    beyond = trained - run.batch_size
+    size = run.queue_size or 2 ** int(math.log2(max(1, min(beyond / 2, max(4096, trained / 16)))))
+    if size > beyond:
+        rule = f"must be at most {max(0, beyond):,}, the {trained:,} training images less a batch of {run.batch_size}"
+        raise InputError(f"queue_size={size}: {rule}; use a smaller one, or queue_size=0 for one that fits")
+    return size
+
+
+def count_prototypes(run: Run, trained: int) -> int:
+    """Return the Run's number of prototypes, or the one that follows from its batch and the images that are trained on.
+
+    That is no more than a batch can be spread over evenly (SwAV's authors), a tenth of the images, and the paper's 3,000. Raise
+    InputError for more prototypes than images.
+    """
+    count = run.prototypes or max(2, min(run.batch_size, trained // 10, 3000))
+    if count > trained:
+        raise InputError(
+            f"prototypes={count} is more than the {trained:,} training images; use fewer, or 0 for a number that fits"
+        )
+    return count
+
+
+class GroupedBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that sees `groups` equal parts of a batch apart, as on as many GPUs; in evaluation, plain batch norm."""
+
+    groups = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise x, (B, C, H, W), each part by its own mean and deviation."""
+        if not self.training or self.running_mean is None or self.running_var is None:
+            return super().forward(x)
+        batch, channels, height, width = x.shape
+        mean, var = (v.repeat(self.groups) for v in (self.running_mean, self.running_var))
+        weight, bias = (None if v is None else v.repeat(self.groups) for v in (self.weight, self.bias))
+        parts = x.reshape(self.groups, batch // self.groups, channels, height, width).transpose(0, 1)
+        y = F.batch_norm(
+            parts.reshape(batch // self.groups, -1, height, width), mean, var, weight, bias, True, self.momentum or 0.0, self.eps
+        )
+        with torch.no_grad():
+            self.running_mean.copy_(mean.view(self.groups, channels).mean(dim=0))
+            self.running_var.copy_(var.view(self.groups, channels).mean(dim=0))
+        return y.reshape(batch // self.groups, self.groups, channels, height, width).transpose(0, 1).reshape(x.shape)
+
+
+def group_batch_norms(f: nn.Module, run: Run) -> None:
+    """Make the batch norms of a backbone see parts of a batch apart, against the leak that MoCo's shuffled batch norm prevents.
+
+    Raise InputError if a batch cannot be parted so, or if the backbone has norms that cannot.
+    """
+    if run.norm_groups == 1:
+        return
+    if run.batch_size % run.norm_groups or run.batch_size < 2 * run.norm_groups:
+        rule = f"a batch must be so many parts of equal size, of two images or more, and batch_size={run.batch_size} is not"
+        raise InputError(f"norm_groups={run.norm_groups}: {rule}; change one of the two, or set norm_groups=1")
+    for norm in f.modules():
+        if type(norm) is nn.BatchNorm2d:
+            norm.__class__ = GroupedBatchNorm2d
+            norm.groups = run.norm_groups  # type: ignore[assignment]
+        elif isinstance(norm, nn.modules.batchnorm._BatchNorm) and not isinstance(norm, GroupedBatchNorm2d):
+            raise InputError(
+                f"norm_groups={run.norm_groups} with backbone={run.backbone!r}: its {type(norm).__name__} cannot be parted; "
+                "set norm_groups=1"
+            )
+
+
+def rank_positives(logits: Tensor) -> Tensor:
+    """Return the share of rows of logits, (B, 1 + negatives), in which the first, the positive pair, is the largest: ()."""
+    return (logits.argmax(dim=1) == 0).float().mean()
