@@ -1,5 +1,6 @@
 """Random resized crops: torchvision's distribution, PIL's pixels, and the same bits from memory and from files."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,14 +56,16 @@ def cut(dataset, images, index, u, room=1e9):
     return crops, (x * images.std + images.mean).cpu()
 
 
-def test_crops_are_pil_s_of_the_whole_image_and_mirrored_where_drawn(pets, device):
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_crops_are_pil_s_of_the_whole_image_and_mirrored_where_drawn(pets, device, interpolation):
+    pets = replace(pets, interpolation=interpolation)
     images, index, u = Images(pets, 24, torch.device(device)), torch.from_numpy(pets.splits.fit), draws(len(pets.splits.fit))
     _, x = cut(pets, images, index, u)
     mirrored = 0
     for found, i, numbers in zip(x, index.tolist(), u.tolist(), strict=True):
         whole = Image.open(pets.files[i])
         top, left, height, width = draw_window(whole.height, whole.width, numbers)
-        crop = whole.crop((left, top, left + width, top + height)).resize((24, 24), Image.Resampling.BICUBIC)
+        crop = whole.crop((left, top, left + width, top + height)).resize((24, 24), Image.Resampling[interpolation.upper()])
         mirrored += numbers[-1] < 0.5
         crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if numbers[-1] < 0.5 else crop
         theirs = torch.from_numpy(np.array(crop)).permute(2, 0, 1)

@@ -1,5 +1,6 @@
 """Decoded once: the pixels of the PIL path, whole or not there, shared by all."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -54,6 +55,25 @@ def test_pixels_equal_the_pil_path_bit_for_bit(tmp_path, size, shape, mode):
     assert pixels.dtype == np.uint8
     assert pixels.shape == (3, size, size)
     assert (pixels == expected).all()
+
+
+def test_bilinear_images_are_pil_s_and_lie_beside_the_bicubic_ones(birds, tmp_path):
+    usual = data.load(str(birds), "ericsson", tmp_path, 16)
+    bilinear = data.load(str(birds), "ericsson", tmp_path, 16, interpolation="bilinear")
+    assert (usual.digest, usual.interpolation, bilinear.interpolation) == (bilinear.digest, "bicubic", "bilinear")
+    assert len(list((tmp_path / "prepared").glob("birds-16-*.npy"))) == 2
+    for loaded, mode in ((usual, InterpolationMode.BICUBIC), (bilinear, InterpolationMode.BILINEAR)):
+        with Image.open(loaded.files[0]) as image:
+            expected = Compose([Resize(16, mode), CenterCrop(16)])(image.convert("RGB"))
+        assert (loaded.images[0] == np.asarray(expected).transpose(2, 0, 1)).all()
+    assert (usual.images != bilinear.images).any()
+
+
+def test_decoded_files_of_earlier_versions_keep_their_names(birds, tmp_path):
+    chosen = decoded.Selection(str(birds), data.list_images(str(birds), tmp_path)[1], np.arange(20), tmp_path, 16)
+    steps = "RGB, shorter side resized (bicubic), centre crop\t16\n"
+    key = hashlib.sha256((steps + "".join("0" * 64 for _ in range(20))).encode()).hexdigest()[:16]
+    assert chosen.path(dict.fromkeys(chosen.sources, "0" * 64)).name == f"birds-16-{key}.npy"
 
 
 @pytest.mark.parametrize("name", [n for n in data.PAPER if not n.startswith("cifar")])

@@ -5,15 +5,18 @@ import os
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import timm
 import torch
 from conftest import ROOT, compute_results, tiny
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from simclic import InputError, Linear, Run, Table, data
 from simclic.__main__ import main
+from simclic.data.images import Images
 from simclic.experiment import Suite
 from simclic.report.results import Results
 from simclic.report.tables import build_sheet
@@ -140,6 +143,7 @@ def test_what_cannot_be_written_is_a_line_and_leaves_nothing(tmp_path):
         ({"std": (0.25, 0.25)}, "mean, std or padding"),
         ({"mean": (float("nan"), 0, 0)}, "mean, std or padding"),
         ({"padding": "reflect"}, "mean, std or padding"),
+        ({"interpolation": "nearest"}, "interpolation"),
     ],
 )
 def test_a_card_that_is_none_is_refused(change, told, tmp_path):
@@ -152,6 +156,40 @@ def test_a_card_that_is_none_is_refused(change, told, tmp_path):
 def test_a_card_of_a_resnet_s_padding_on_another_network_is_refused():
     with pytest.raises(InputError, match="padding='same' needs a ResNet, which this backbone is not"):
         card.pad(timm.create_model("test_vit", num_classes=0), "same")
+
+
+def test_images_are_resized_as_timm_s_weights_expect(tmp_path, monkeypatch, capsys):
+    """test_resnet.r160_in1k was trained with bilinear images. What it starts, evaluates and exports are."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(timm, "create_model", partial(_create_trained, timm.create_model))
+    run, seen = Run(**MINE, init="test_resnet.r160_in1k"), []
+    prepare = Images.__init__
+    monkeypatch.setattr(Images, "__init__", lambda self, *a, **k: prepare(self, *a, **k) or seen.append(self))
+    work(run, tmp_path / "runs")
+    folder = RunFolder(tmp_path / "runs", run)
+    assert folder.encoder_record()["interpolation"] == "bilinear"
+    assert {images.interpolation for images in seen} == {"bilinear"}
+    pixels = torch.from_numpy(data.load("digits", "ericsson", tmp_path).images[:1])
+    with Image.fromarray(pixels[0].permute(1, 2, 0).numpy()) as image:
+        expected = np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+    assert np.abs(seen[-1].resize(pixels.float())[0].numpy() - expected).max() <= 1
+    assert main(["export", run.name, "--out", "x.safetensors"]) == 0
+    assert "images were resized by bilinear interpolation" in capsys.readouterr().out
+    assert weights.read_expected_input("./x.safetensors", tmp_path).interpolation == "bilinear"
+    record = folder.encoder_record()
+    monkeypatch.setattr(RunFolder, "encoder_record", lambda self: {k: v for k, v in record.items() if k != "interpolation"})
+    with pytest.raises(
+        InputError, match="an earlier version with another mean, deviation or interpolation of the input than test"
+    ):
+        work(run, tmp_path / "runs")
+
+
+def _create_trained(create, name, pretrained=False, **options):
+    """As timm.create_model, with made-up weights in place of downloaded ones."""
+    f = create(name.split(".")[0], **options)
+    if pretrained:
+        f.load_state_dict(state(3))
+    return f
 
 
 def test_what_is_exported_says_what_it_needs(digits, tmp_path, monkeypatch, capsys):

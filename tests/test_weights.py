@@ -216,9 +216,13 @@ def test_a_byte_that_flipped_inside_a_zip_is_noticed(published):
 
 
 def test_timms_weights_say_which_input_they_expect():
-    assert weights.read_normalisation("test_resnet.r160_in1k", PosixPath(".")) == ((0.5,) * 3, (0.5,) * 3)
-    assert weights.read_normalisation("random", PosixPath(".")) is None
-    assert weights.read_normalisation("resnet18.a1_in1k", PosixPath(".")) == IMAGENET
+    for init, expected in (
+        ("test_resnet.r160_in1k", ((0.5,) * 3, (0.5,) * 3, "bilinear")),
+        ("random", None),
+        ("resnet18.a1_in1k", (*IMAGENET, "bicubic")),
+        ("resnet50.tv_in1k", (*IMAGENET, "bilinear")),
+    ):
+        assert weights.read_expected_input(init, PosixPath(".")) == expected
 
 
 def test_names_that_timm_does_not_have_or_cannot_get_are_one_line():

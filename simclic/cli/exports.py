@@ -40,8 +40,9 @@ def export_weights(arguments: argparse.Namespace) -> int:
     f = pretrain.read_backbone(folder, run)
     mean, std = done.get("normal") or (data.facts(run.dataset).mean, data.facts(run.dataset).std)
     weights_card = Card(
-        run.label, run.name, done["backbone_sha256"], tuple(mean), tuple(std), done.get("padding", "symmetric"), 0.0
-    )
+        run.label, run.name, done["backbone_sha256"], tuple(mean), tuple(std), done.get("padding", "symmetric"), 0.0,
+        interpolation=done.get("interpolation", "bicubic"),
+    )  # fmt: skip
     state = {name: tensor.contiguous() for name, tensor in f.state_dict().items()}
     try:
         files.write_bytes(out, save(state, weights_card.metadata))
@@ -51,6 +52,8 @@ def export_weights(arguments: argparse.Namespace) -> int:
     print(f"{out}: {len(state)} keys, as {names} name them; input: mean {mean}, deviation {std} of pixels in [0, 1]")
     print(f'model = timm.create_model("{run.backbone}", num_classes=0)')
     print(f'model.load_state_dict(safetensors.torch.load_file("{out}"))')
+    if weights_card.interpolation != "bicubic":
+        print(f"images were resized by {weights_card.interpolation} interpolation")
     if weights_card.padding != "symmetric":
         print(f'simclic.weights.card.pad(model, "{weights_card.padding}")  # it pads as TensorFlow does')
     return 0

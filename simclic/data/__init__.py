@@ -1,11 +1,12 @@
 """The data sets: a file of facts and a reader each, one loader, one check. Reading facts needs neither torch nor the data."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from simclic import files
 from simclic.data import folder
-from simclic.data.dataset import Dataset, Facts
+from simclic.data.dataset import BICUBIC, Dataset, Facts
 from simclic.data.facts import FACTS, PAPER, declaration, facts, folder_facts, is_bundled, title
 from simclic.data.listing import Listing
 from simclic.data.splits import Splits, divide
@@ -114,17 +115,19 @@ def has_test(listing: Listing) -> bool:
 
 
 def load(
-    name: str, split: str, root: Path, size: int = 224, difficult: str = "negative", tell: Tell = lambda share, note: None
-) -> Dataset:
+    name: str, split: str, root: Path, size: int = 224, difficult: str = "negative", tell: Tell = lambda share, note: None,
+    interpolation: str = BICUBIC,
+) -> Dataset:  # fmt: skip
     """Return all images of a data set that the split rule ("ericsson" or "paper") uses, decoded once for all.
 
     size: pixels along each side, unless the data set keeps its images as they are (CIFAR, digits). difficult: "negative"
     counts a class of which an image shows `difficult` objects alone as not shown, "ignore" leaves it out (VOC2007).
+    interpolation: as in Dataset.
     Raises InputError if the data set is unknown, not there or not whole.
     """
     if is_bundled(name):
         bundled: Dataset = declaration(name).load_bundled(split)
-        return bundled
+        return replace(bundled, interpolation=interpolation)
     import numpy as np
 
     from simclic.data import decoded, manifest
@@ -134,7 +137,7 @@ def load(
         raise InputError("\n".join(wrong))
     splits = divide(listing, split, known.rule, known.per_class)
     used = np.unique(np.concatenate([splits.fit, splits.test]))
-    images, sums = decoded.open_images(decoded.Selection(name, listing, used, root, known.stored or size), tell)
+    images, sums = decoded.open_images(decoded.Selection(name, listing, used, root, known.stored or size, interpolation), tell)
     remarks = []
     if folder.is_path(name):
         problem, remark = folder.compare_copies(listing, splits, sums)
@@ -148,4 +151,4 @@ def load(
     place = str(listing.base)
     whole = () if listing.holders else tuple(f"{place}/{listing.paths[i]}" for i in used.tolist())
     digest = manifest.data_digest(listing, splits, sums)
-    return Dataset(known, images, labels, where, digest, whole, listing.classes, tuple(remarks), listing.upright)
+    return Dataset(known, images, labels, where, digest, whole, listing.classes, tuple(remarks), listing.upright, interpolation)

@@ -77,7 +77,7 @@ class Crops:
             top, left, height, width = draw_window(pixels.shape[1], pixels.shape[2], u)
             cut = pixels[None, :, top : top + height, left : left + width].numpy().copy(order="K")
             size = (self.images.size, self.images.size)
-            crop = F.interpolate(torch.from_numpy(cut), size, mode="bicubic", antialias=True)[0].numpy()
+            crop = F.interpolate(torch.from_numpy(cut), size, mode=self.images.interpolation, antialias=True)[0].numpy()
             row[:] = crop[:, :, ::-1] if u[-1] < 0.5 else crop
 
     def _read_pixels(self, i: int) -> Tensor:

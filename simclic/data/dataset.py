@@ -8,6 +8,7 @@ from simclic.data.splits import PUBLISHED, Splits
 if TYPE_CHECKING:
     import numpy as np
 
+BICUBIC = "bicubic"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -68,7 +69,8 @@ class Dataset:
     images: (N, 3, H, W) uint8. labels: (N,) int64 in [0, classes); (N, classes) with several per image, 1 shown, 0 not shown,
     -1 not to be judged. digest: sixteen hex digits; numbers with different digests are not comparable. files: (N,) where each
     image lies whole, nothing if `images` are all there is of them. names: (classes,) of the classes, nothing if they are numbers.
-    remarks: what is worth knowing about a folder of images, a line each. upright: as in Listing.
+    remarks: what is worth knowing about a folder of images, a line each. upright: as in Listing. interpolation: "bicubic" or
+    "bilinear", by which images are resized, `images` and what is made of them later.
     """
 
     facts: Facts
@@ -80,3 +82,4 @@ class Dataset:
     names: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     upright: bool = False
+    interpolation: str = BICUBIC

@@ -20,6 +20,7 @@ import numpy as np
 
 from simclic import files
 from simclic.data import manifest
+from simclic.data.dataset import BICUBIC
 from simclic.data.image_file import ImageFile, join_missing, read_image_file
 from simclic.data.listing import Listing
 from simclic.errors import InputError
@@ -27,7 +28,7 @@ from simclic.experiment import count_cores
 from simclic.progress import Tell
 from simclic.text import format_bytes
 
-STEPS = "RGB, shorter side resized (bicubic), centre crop"  # part of the key: change it with the code
+STEPS = "RGB, shorter side resized ({}), centre crop"  # part of the key: change it with the code
 
 
 T = TypeVar("T")
@@ -36,13 +37,17 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Selection:
-    """Some images of a data set, at one size. used: (n,) which of the listing. root: where all data sets lie."""
+    """Some images of a data set, at one size. used: (n,) which of the listing. root: where all data sets lie.
+
+    interpolation: as in Dataset.
+    """
 
     name: str
     listing: Listing
     used: np.ndarray
     root: Path
     size: int
+    interpolation: str = BICUBIC
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
@@ -57,11 +62,11 @@ class Selection:
         """Yield every image, decoded."""
         if self.listing.pixels is not None:
             return (ImageFile(manifest.UNKNOWN, "", pixels=self.listing.pixels[i]) for i in self.used)
-        return map_in_order(lambda path: self.read(path, size=self.size), self.sources)
+        return map_in_order(lambda path: self.read(path, size=self.size, interpolation=self.interpolation), self.sources)
 
     def path(self, sums: manifest.Sums) -> Path:
         """Return the path of the decoded file, whose name depends on its sources and on how they are decoded."""
-        h = hashlib.sha256(f"{'as stored' if self.listing.holders else STEPS}\t{self.size}\n".encode())
+        h = hashlib.sha256(f"{'as stored' if self.listing.holders else STEPS.format(self.interpolation)}\t{self.size}\n".encode())
         h.update("".join(map(sums.__getitem__, self.sources)).encode())
         if self.listing.holders:
             h.update(self.used.tobytes())

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from simclic.data import manifest
+from simclic.data.dataset import BICUBIC
 from simclic.errors import InputError
 
 MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}  # of 8 bits a channel, which turn into RGB
@@ -39,10 +40,12 @@ class ImageFile(NamedTuple):
     turned: bool = False
 
 
-def read_image_file(path: Path, decode: bool = True, size: int | None = None, upright: bool = False) -> ImageFile:
+def read_image_file(
+    path: Path, decode: bool = True, size: int | None = None, upright: bool = False, interpolation: str = BICUBIC
+) -> ImageFile:
     """Read a file once: its digest, whether all of it decodes, and with `size` its pixels, (3, size, size) uint8.
 
-    upright: as in Listing.
+    upright: as in Listing. interpolation: as in resize_and_crop.
     """
     try:
         stamp, content = manifest.file_stamp(path), path.read_bytes()  # in this order: what changes in between is read again
@@ -62,7 +65,8 @@ def read_image_file(path: Path, decode: bool = True, size: int | None = None, up
                 return seen._replace(problem=f"{path}: cannot be decoded (zeros in place of its end)")
             if image.mode not in MODES:
                 return seen._replace(mode=image.mode, problem=f"{path}: has mode {image.mode}, not 8 bits a channel")
-            return seen._replace(mode=image.mode, pixels=None if size is None else resize_and_crop(_turn(image, upright), size))
+            pixels = None if size is None else resize_and_crop(_turn(image, upright), size, interpolation)
+            return seen._replace(mode=image.mode, pixels=pixels)
     except UNDECODABLE as e:
         return seen._replace(problem=f"{path}: cannot be decoded ({_why(e)})")
 
@@ -114,15 +118,16 @@ def _cut_short(jpeg: bytes) -> bool:
     return jpeg.endswith(bytes(64)) and jpeg.rfind(b"\xff\xd9") < jpeg.rfind(b"\xff\xda")
 
 
-def resize_and_crop(image: Image.Image, size: int) -> np.ndarray:
-    """Return the image as (3, size, size) uint8: RGB, shorter side resized to `size` by PIL's bicubic, centre crop (Section 4.2).
+def resize_and_crop(image: Image.Image, size: int, interpolation: str = BICUBIC) -> np.ndarray:
+    """Return the image as (3, size, size) uint8: RGB, shorter side resized to `size` by PIL, centre crop (Section 4.2).
 
-    The same bits as torchvision's Resize and CenterCrop on PIL images, without waiting for torch.
+    interpolation: "bicubic" or "bilinear". The same bits as torchvision's Resize and CenterCrop on PIL images, without
+    waiting for torch.
     """
     image, shorter = image.convert("RGB"), min(image.size)
     width, height = (size if side == shorter else int(size * side / shorter) for side in image.size)
     if (width, height) != image.size:
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
+        image = image.resize((width, height), Image.Resampling[interpolation.upper()])
     left, top = round((width - size) / 2), round((height - size) / 2)
     return np.asarray(image.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
 

@@ -37,6 +37,7 @@ class Images:
         self.size, self.side, self.device, self.resident = size, side or size, device, resident
         shape = (1, 3, 1, 1)
         mean, std = normal or (dataset.facts.mean, dataset.facts.std)
+        self.interpolation = dataset.interpolation
         self.mean, self.std = (torch.tensor(values, device=device).reshape(shape) for values in (mean, std))
 
     def __len__(self) -> int:
@@ -76,7 +77,7 @@ class Images:
         return x.pin_memory() if self.device.type == "cuda" else x
 
     def resize(self, x: Tensor) -> Tensor:
-        """Resize the shorter side to `side`, bicubic with PIL's weights, then crop the centre.
+        """Resize the shorter side to `side` with PIL's weights, then crop the centre.
 
         Near PIL, not equal: PIL rounds and clips after each of its two passes. Photographs enlarged from 32 to 224 pixels differ
         by a quarter of a grey level in the mean; by up to 9 at an edge beside black or white.
@@ -88,7 +89,7 @@ class Images:
         if shorter != self.side:
             sides = (round(height * self.side / shorter), round(width * self.side / shorter))
             # Enlarging too: without antialias torch's cubic has another parameter than PIL's, -0.75 for -0.5.
-            x = F.interpolate(x, sides, mode="bicubic", antialias=True).clamp_(0, 255)
+            x = F.interpolate(x, sides, mode=self.interpolation, antialias=True).clamp_(0, 255)
         top, left = (x.shape[-2] - self.size) // 2, (x.shape[-1] - self.size) // 2
         return x[..., top : top + self.size, left : left + self.size]
 

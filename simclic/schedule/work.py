@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from simclic import data, stop
+from simclic.data.dataset import BICUBIC
 from simclic.errors import Diverged, InputError
 from simclic.experiment import DEFAULT_COMPUTE, ComputeOptions, Finetune, Job, Knn, OnFeatures, Run
 from simclic.progress import Tell, show_progress
@@ -65,7 +66,7 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
     prices = dict(prices) if options.trains else {**prices, jobs[0].encoder: 0.0}
     folder, device = RunFolder(options.runs, run), torch.device(options.device)
     with _record_failures(folder, "pretrain" if options.trains else jobs[0].stage):
-        dataset = data.load(run.dataset, run.split, options.data, run.image_size, run.difficult)
+        dataset = _load_data(run, run.image_size, options)
         folder.create_folder(dataset.digest)
         if not options.trains and folder.encoder_record() is None:  # Slurm does not remember dependencies for ever
             raise Waits(
@@ -117,6 +118,21 @@ def _evaluate_features(
     return linear_probe(protocol, x, dataset, tell_second)
 
 
+def _load_data(run: Run, size: int, options: WorkerOptions) -> data.Dataset:
+    interpolation = _read_interpolation(run, options.runs)
+    return data.load(run.dataset, run.split, options.data, size, run.difficult, interpolation=interpolation)
+
+
+def _read_interpolation(run: Run, runs: Path) -> str:
+    """Return by which interpolation the Run's images are resized: as the weights that it starts from expect."""
+    if run.init == "random":
+        return BICUBIC  # without torch
+    from simclic.train.pretrain import expected_input
+
+    expected = expected_input(run, runs)
+    return expected.interpolation if expected else BICUBIC
+
+
 def _load_whole_images(protocol: Finetune, run: Run, dataset: data.Dataset, images: Any, options: WorkerOptions) -> Any:
     """Return the images for fine-tuning: `images`, or others if the protocol resizes to a larger side first."""
     from simclic.train.pretrain import prepare_images
@@ -125,7 +141,7 @@ def _load_whole_images(protocol: Finetune, run: Run, dataset: data.Dataset, imag
     if side == run.image_size:
         return images
     if dataset.files:
-        dataset = data.load(run.dataset, run.split, options.data, side, run.difficult)
+        dataset = _load_data(run, side, options)
     return prepare_images(run, dataset, options.runs, images.device, side)
 
 
@@ -168,22 +184,25 @@ def decode_data(
             raise stop.Stopped
         show(share, note)
 
-    problems: dict[tuple[str, str, int], str] = {}
+    problems: dict[tuple[str, str, int, str], str] = {}
     remarks: dict[str, None] = {}
     whole = []
     for jobs in groups:
         run, protocols = jobs[0].run, [job.protocol for job in jobs if isinstance(job.protocol, Finetune)]
         sizes = [run.image_size, *(protocol.resize_side(run.image_size) for protocol in protocols)]
-        images = [(run.dataset, run.split, size) for size in dict.fromkeys(sizes)]
-        for name, split, size in (each for each in images if each not in problems):
-            problems[name, split, size] = ""
+        interpolation = BICUBIC
+        with contextlib.suppress(InputError):  # whoever reads the weights says what is wrong with them
+            interpolation = _read_interpolation(run, options.runs)
+        images = [(run.dataset, run.split, size, interpolation) for size in dict.fromkeys(sizes)]
+        for each in (each for each in images if each not in problems):
+            (name, split, size, _), problems[each] = each, ""
             try:
                 with show_progress(console) as show:
-                    dataset = data.load(name, split, options.data, size, tell=tell)
+                    dataset = data.load(name, split, options.data, size, tell=tell, interpolation=interpolation)
                 remarks |= dict.fromkeys(dataset.remarks)
             except InputError as e:
                 first, *more = str(e).splitlines()
-                problems[name, split, size] = first + (f" (and {len(more):,} more: simclic data check {name})" if more else "")
+                problems[each] = first + (f" (and {len(more):,} more: simclic data check {name})" if more else "")
         if why := next(filter(None, map(problems.get, images)), ""):
             failures[run.name] = why
             fail_jobs(jobs, options.runs, why)

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simclic import files, slurm
+from simclic import data, files, slurm
 from simclic.data import Dataset
+from simclic.data.dataset import BICUBIC
 from simclic.data.images import Images, seeded_generator
 from simclic.experiment import DEFAULT_COMPUTE, ComputeOptions, Run
 from simclic.files import Broken
@@ -71,16 +72,27 @@ def _make_encoder(
 
 def prepare_images(run: Run, dataset: Dataset, runs: Path, device: torch.device, side: int | None = None) -> Images:
     """Return the images as the Run's backbone expects them. side: pixels before the centre is cut out; None: image_size."""
+    expected = expected_input(run, runs)
+    return Images(dataset, run.image_size, device, side=side, normal=expected and expected[:2])
+
+
+def expected_input(run: Run, runs: Path) -> weights.ExpectedInput | None:
+    """Return the input that the Run's backbone expects; None if it is the data set's own.
+
+    Raise Broken if an earlier version computed the Run with another input, and InputError if the file it starts from is gone.
+    """
     record = RunFolder(runs, run).encoder_record()
-    # The file that it came from may be gone by now.
-    normalisation = record.get("normal") if record else weights.read_normalisation(run.init, runs)
-    own = (dataset.facts.mean, dataset.facts.std)
-    if record and not normalisation and weights.timm_normalisation(run.init) not in (None, own):
-        raise Broken(
-            f"{RunFolder(runs, run).path}: was computed by an earlier version with another mean and deviation of the input than "
-            f"{run.init} expects; move that folder away"
-        )
-    return Images(dataset, run.image_size, device, side=side, normal=normalisation)
+    if record is None:
+        return weights.read_expected_input(run.init, runs)
+    normal, interpolation = record.get("normal"), record.get("interpolation", BICUBIC)  # the file itself may be gone by now
+    if theirs := weights.describe_input(weights.timm_config(run.init)):
+        mean, std = normal or (data.facts(run.dataset).mean, data.facts(run.dataset).std)
+        if weights.ExpectedInput(tuple(mean), tuple(std), interpolation) != theirs:
+            raise Broken(
+                f"{RunFolder(runs, run).path}: was computed by an earlier version with another mean, deviation or interpolation "
+                f"of the input than {run.init} expects; move that folder away"
+            )
+    return weights.ExpectedInput(tuple(normal[0]), tuple(normal[1]), interpolation) if normal else None
 
 
 def build_untrained(run: Run, images: Images, fit: Tensor, runs: Path = files.RUNS) -> tuple[nn.Module, dict[str, Any]]:

@@ -9,10 +9,12 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from simclic.data.dataset import BICUBIC
 from simclic.errors import InputError
 from simclic.text import quote_text
 
 KEY = "simclic.card"
+INTERPOLATIONS = (BICUBIC, "bilinear")
 PADDINGS = ("symmetric", "same", "same-pool")
 
 
@@ -23,7 +25,7 @@ class Card:
     method: its name in Table 2. source: where its authors publish the file. sha256: of that file. mean, std: of the input, per
     channel. padding: "symmetric" as in torchvision, "same" as TensorFlow's SAME in every strided layer, "same-pool" in the
     max-pool alone. top_1: linear accuracy on ImageNet in percent, reported by its authors. dropped: keys that were left out.
-    stated: what the file says about itself, one sentence each.
+    stated: what the file says about itself, one sentence each. interpolation: by which the input was resized.
     """
 
     method: str
@@ -35,11 +37,15 @@ class Card:
     top_1: float
     dropped: tuple[str, ...] = ()
     stated: tuple[str, ...] = ()
+    interpolation: str = BICUBIC
 
     @property
     def metadata(self) -> dict[str, str]:
         """The card as metadata of a safetensors file."""
-        return {KEY: json.dumps(asdict(self))}
+        values = asdict(self)
+        if self.interpolation == BICUBIC:
+            del values["interpolation"]  # as before there was a choice: an imported file keeps its SHA-256
+        return {KEY: json.dumps(values)}
 
 
 def read_card(path: Path) -> Card | None:
@@ -63,6 +69,8 @@ def parse_card(values: dict[str, Any]) -> Card:
     numbers = all(math.isfinite(v) for v in (*mean, *std)) and all(v > 0 for v in std)
     if len(mean) != 3 or len(std) != 3 or not numbers or values["padding"] not in PADDINGS:
         raise ValueError("mean, std or padding")
+    if values.get("interpolation", BICUBIC) not in INTERPOLATIONS:
+        raise ValueError("interpolation")
     texts = {"dropped": tuple(values["dropped"]), "stated": tuple(values.get("stated", ()))}
     return Card(**{**values, "mean": mean, "std": std, **texts})
 

@@ -4,13 +4,14 @@ import hashlib
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from simclic import files
+from simclic.data.dataset import BICUBIC
 from simclic.errors import InputError
 from simclic.experiment.baselines import imported_path, not_imported
 from simclic.experiment.names import split_part
@@ -65,37 +66,46 @@ def load_init(init: str, name: str, backbone: nn.Module, runs: Path = files.RUNS
     record: dict[str, Any] = {"init_sha256": sha256, "init_dropped": list(reading.dropped), "padding": "symmetric"}
     if reading.label:
         record["init_part"] = reading.label
-    normalisation = None if path else timm_normalisation(init)
     if init_card:
-        record["padding"], normalisation = init_card.padding, (init_card.mean, init_card.std)
-    if normalisation:
-        record["normal"] = [list(values) for values in normalisation]
+        record["padding"] = init_card.padding
+    if expected := describe_input(init_card or (None if path else timm_config(init))):
+        record["normal"] = [list(expected.mean), list(expected.std)]
+        record |= {} if expected.interpolation == BICUBIC else {"interpolation": expected.interpolation}
     card.pad(backbone, record["padding"])
     return record
 
 
-def read_normalisation(init: str, runs: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Return mean and deviation of the input that a starting point expects, as its card or timm says; None where neither does.
+class ExpectedInput(NamedTuple):
+    """The input that weights expect: mean and deviation of its channels, and the interpolation by which it was resized."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+
+
+def read_expected_input(init: str, runs: Path) -> ExpectedInput | None:
+    """Return the input that a starting point expects, as its card or timm says; None where neither does.
 
     Raise InputError if the file is gone.
     """
     path = locate_init(init, runs)
     if path and not path.is_file():
         raise InputError(not_imported(runs, init) or f"init={init!r}: cannot be read (No such file or directory)")
-    if path:
-        init_card = card.read_card(path)
-        return (init_card.mean, init_card.std) if init_card else None
-    return timm_normalisation(init)
+    return describe_input(card.read_card(path) if path else timm_config(init))
 
 
-def timm_normalisation(init: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Return mean and deviation of the input that trained weights of timm expect; None for other starting points."""
+def describe_input(source: Any) -> ExpectedInput | None:
+    """Return what a card or a configuration of timm says of the input; None for neither."""
+    return ExpectedInput(tuple(source.mean), tuple(source.std), source.interpolation) if source else None
+
+
+def timm_config(init: str) -> Any:
+    """Return timm's configuration of trained weights of its own; None for other starting points."""
     if "." not in init:
         return None
     import timm
 
-    config = timm.get_pretrained_cfg(init)
-    return (tuple(config.mean), tuple(config.std)) if config else None
+    return timm.get_pretrained_cfg(init)
 
 
 def write_imported(
