@@ -9,6 +9,7 @@ from simclic.experiment import Run, method
 from simclic.methods.base import Generator, Method, Step
 from simclic.methods.parts import (
     KeyQueue,
+    compute_exactly,
     copy_as_target,
     group_batch_norms,
     queue_size,
@@ -60,8 +61,9 @@ class MoCoV2(Method):
 
     def compare_keys(self, q: Tensor, k: Tensor) -> Tensor:
         """Return the similarities of queries with their own keys, first, and with the queue's: (B, 1 + K)."""
-        own = (q * k).sum(dim=1, keepdim=True)
-        return torch.cat([own, q @ self.queue.keys.clone().T], dim=1) / self.run.temperature
+        with compute_exactly(q.device):
+            own, others = (q * k).sum(dim=1, keepdim=True), q @ self.queue.keys.clone().T
+        return torch.cat([own, others], dim=1) / self.run.temperature
 
     def after_step(self, share: float) -> None:
         """Move the key encoder towards the query encoder (Eq. 2)."""

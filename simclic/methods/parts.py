@@ -11,6 +11,11 @@ from simclic.errors import InputError
 from simclic.experiment import Run
 
 
+def compute_exactly(device: torch.device) -> torch.autocast:
+    """Return a context without autocast, for a loss: products of vectors stay in float32, whatever the encoder computes in."""
+    return torch.autocast(device.type, enabled=False)
+
+
 def copy_as_target(online: nn.Module) -> nn.Module:
     """Return a momentum encoder: a copy that no gradient reaches. It stays in training mode, with statistics of its own."""
     return copy.deepcopy(online).requires_grad_(False)
