@@ -83,12 +83,12 @@ def test_the_best_source_comes_first(tmp_path):
     measured = Prices(tmp_path, CPU)
     steps = work_amounts.encoder_work(run)["train.step"]
     assert measured.price_job(run, None).source == f"calibrated, in part {guess.source}"  # neither image nor epoch was measured
-    more = steps * (1 - measured.rates.guess_rates("test_resnet", 16)["train.step"])
+    more = steps * (1 - measured.rates.guess_rates(tiny())["train.step"])
     assert measured.price_job(run, None).seconds == pytest.approx(guess.seconds + more)
     assert measured.price_job(tiny(image_size=32), None).source.startswith("calibrated at 16 pixels, in part ")
     done(tmp_path, other, 1234.0)
     measured.learn_from_runs([cost.prices.kind_of(run, None)])
-    start = measured.rates.guess_rates("test_resnet", 16)["start"]
+    start = measured.rates.guess_rates(tiny())["start"]
     assert measured.price_job(run, None) == (pytest.approx(1234 + start), "as one finished", start)
     assert measured.price_job(tiny(epochs=4), None).seconds == pytest.approx(2 * 1234 + start, rel=1e-6)
 

@@ -22,7 +22,7 @@ from simclic.experiment.knob import Knob, knob
 T = TypeVar("T", bound=Callable[..., Any])
 PACKAGE = Path(__file__).parents[1]
 FOLDER = PACKAGE / "methods"
-COPIED = "own_methods"  # where a submitted copy of this package holds the methods of one's own
+OWN_METHODS = "own_methods"  # the folder beside a submitted copy of this package that holds them
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ method, perturbation = MethodFacts, PerturbationFacts
 
 def own_methods_folder() -> Path:
     """Return the folder of the methods of one's own: in the working directory, or beside a submitted copy of this package."""
-    copied = PACKAGE.parent / COPIED
+    copied = PACKAGE.parent / OWN_METHODS
     return copied if copied.is_dir() else Path("methods").absolute()
 
 
@@ -129,21 +129,32 @@ def _evaluate_declaration(path: Path, call: ast.Call) -> Any:
         raise InputError(f"{path}:{call.lineno}: {e}; a declaration may contain only literals and knob()") from e
 
 
-METHODS = read_methods(FOLDER, own_methods_folder())
-PERTURBATIONS = read_perturbations()
-
-
-def declared_knobs() -> dict[str, Knob]:
-    """Return the fields that perturbations and methods add to Run; each is read with them alone."""
+def declared_knobs(methods: Mapping[str, MethodFacts]) -> dict[str, Knob]:
+    """Return the fields that perturbations and methods add to Run; each is read with them, and by methods that say so."""
     strengths = [(g.strength, g.knob, "perturbation", g.name) for g in PERTURBATIONS.values() if g.strength]
-    own = [(name, k, "method", m.name) for m in METHODS.values() for name, k in m.knobs.items()]
+    own = [(name, k, "method", m.name) for m in methods.values() for name, k in m.knobs.items()]
     added_knobs = dict[str, Knob]()
     for name, declared, by, value in (*strengths, *own):
         if name in added_knobs:
-            raise InputError(f"{by} {value}: {name!r} is declared twice; rename one of the two")
+            raise InputError(f"{by} {value}: {name!r} is declared twice; rename one of the two, or list it in reads")
         assert isinstance(declared, Field)
-        added_knobs[name] = replace(declared.metadata["knob"], read_if={by: (value,)})
+        also = (m.name for m in methods.values() if by == "method" and name in m.reads)
+        added_knobs[name] = replace(declared.metadata["knob"], read_if={by: (value, *also)})
     return added_knobs
+
+
+def _read_all_methods() -> tuple[dict[str, MethodFacts], list[InputError]]:
+    """Return the methods of this package and one's own, or without these what is wrong with them."""
+    try:
+        methods = read_methods(FOLDER, own_methods_folder())
+        declared_knobs(methods)
+    except InputError as e:
+        return read_methods(FOLDER), [e]
+    return methods, []
+
+
+PERTURBATIONS = read_perturbations()
+METHODS, ERRORS = _read_all_methods()  # ERRORS: of the methods of one's own; the first use of a Run raises them
 
 
 def defaults_by_method(name: str) -> dict[str, Any]:
@@ -154,3 +165,26 @@ def defaults_by_method(name: str) -> dict[str, Any]:
 def methods_reading(name: str) -> tuple[str, ...]:
     """Return the methods that read a field, if not all do."""
     return tuple(m.name for m in METHODS.values() if name in m.reads)
+
+
+def by(name: str, **more: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:
+    """Return `read_if` of a field that only some methods read; more: further conditions."""
+    return {"method": methods_reading(name), **more}
+
+
+def with_declared_knobs(cls: type) -> type:
+    """Return the class with a field for each knob of a perturbation or a method: None where it is not read.
+
+    A field of which methods have defaults of their own is None until it is known which method it is.
+    """
+    declared = declared_knobs(METHODS)
+    known = {*declared, *(name for name, own in vars(cls).items() if isinstance(own, Field))}
+    for facts in METHODS.values():
+        if unknown := sorted({*facts.reads, *facts.defaults} - known):
+            ERRORS.append(InputError(f"{facts.path}: {unknown[0]!r} is not a field of {cls.__name__}; declare it in knobs"))
+    for name in [n for n, own in vars(cls).items() if isinstance(own, Field) and defaults_by_method(n)]:
+        declared[name] = replace(getattr(cls, name).metadata["knob"], by_method=defaults_by_method(name))
+    for name, own in declared.items():
+        cls.__annotations__[name] = type(own.default) | None
+        setattr(cls, name, field(default=None, metadata={"knob": own}))
+    return cls

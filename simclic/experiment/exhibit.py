@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from simclic.errors import InputError
+from simclic.experiment.declared import ERRORS
 from simclic.experiment.job import Job
 from simclic.experiment.knob import check_names
 from simclic.experiment.protocol import PROTOCOLS, Linear, Protocol
@@ -210,9 +211,12 @@ class Suite:
 def load(path: str | Path) -> Suite:
     """Return the exhibits that a file declares as TABLE, FIGURE or EXHIBITS.
 
-    Raise InputError if there is no such file, if Python cannot run it, or if it declares no exhibit.
+    Raise InputError if there is no such file, if Python cannot run it, if it declares no exhibit, or if a method of one's own is
+    declared wrongly.
     """
     path = Path(path)
+    if ERRORS:
+        raise ERRORS[0]
     if not path.is_file():
         near = get_close_matches(path.stem, [p.stem for p in path.parent.glob("*.py")], 1)
         raise InputError(f"{path}: no such exhibit file" + (f"; did you mean {path.with_stem(near[0])}?" if near else ""))

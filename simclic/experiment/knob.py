@@ -77,7 +77,7 @@ class Spec:
                 object.__setattr__(self, f.name, self.checked(f.name, value))
         for name in sorted(list_knobs(self)):
             value = getattr(self, name)
-            if value not in (None, self._field_default(name)) and (why := self.why_unread(name)):
+            if value not in (None, self.stored_default(name)) and (why := self.why_unread(name)):
                 raise InputError(f"{name}={value!r} has no effect with {why}; remove it")
         for name, knob in list_knobs(self).items():
             if getattr(self, name) is None and (knob.by_method or not self.why_unread(name)):
@@ -89,7 +89,7 @@ class Spec:
         return knob.by_method.get(getattr(self, "method", ""), knob.default) if not self.why_unread(name) else knob.default
 
     @classmethod
-    def _field_default(cls, name: str) -> Any:
+    def stored_default(cls, name: str) -> Any:
         """Return the default of a field that is stored where it has no effect."""
         declared = cls.__dataclass_fields__[name]  # type: ignore[attr-defined]
         return declared.metadata["knob"].default if declared.metadata["knob"].by_method else declared.default
@@ -139,7 +139,7 @@ class Spec:
     @classmethod
     def with_defaults(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
         """Return stored fields, with defaults for the fields that were added since they were stored."""
-        return {f.name: cls._field_default(f.name) for f in fields(cls)} | dict(stored)  # type: ignore[arg-type]
+        return {f.name: cls.stored_default(f.name) for f in fields(cls)} | dict(stored)  # type: ignore[arg-type]
 
     def list_differences(self, stored: Mapping[str, Any]) -> list[str]:
         """Return a text for each stored field that differs from ours, including fields that this version does not know."""

@@ -1,36 +1,17 @@
 """Run: one encoder and how it came about. Every axis of every exhibit, and every open question of the paper, is a field."""
 
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from simclic.errors import InputError
-from simclic.experiment.declared import METHODS, PERTURBATIONS, declared_knobs, defaults_by_method, methods_reading
+from simclic.experiment.declared import ERRORS, METHODS, PERTURBATIONS, by, with_declared_knobs
 from simclic.experiment.knob import Spec, check_names, combinations, knob, list_knobs
 from simclic.experiment.names import make_slug, start_title
 
 UNTRAINED, PIXELS = {"epochs": (0,)}, {"backbone": ("pixels",)}  # nothing is trained; there is no backbone
 PLOTTABLE = ("encoder_passes", "lr")  # properties that the x axis of a figure may show, besides fields
-
-
-def by(name: str, **more: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:
-    """Return `read_if` of a field that only some methods read; more: further conditions."""
-    return {"method": methods_reading(name), **more}
-
-
-def with_declared_knobs(cls: type) -> type:
-    """Return the class with a field for each knob of a perturbation or a method: None where it is not read.
-
-    A field of which methods have defaults of their own is None until it is known which method it is.
-    """
-    declared = declared_knobs()
-    for name in [n for n, own in vars(cls).items() if isinstance(own, Field) and defaults_by_method(n)]:
-        declared[name] = replace(getattr(cls, name).metadata["knob"], by_method=defaults_by_method(name))
-    for name, own in declared.items():
-        cls.__annotations__[name] = type(own.default) | None
-        setattr(cls, name, field(default=None, metadata={"knob": own}))
-    return cls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +158,8 @@ class Run(Spec):
         def __getattr__(self, name: str) -> Any: ...  # the fields that methods and perturbations declare
 
     def __post_init__(self) -> None:
+        if ERRORS:
+            raise ERRORS[0]
         if self.epochs == 0 and self.method != "simclic":
             raise InputError(f"method={self.method!r} has no effect with epochs=0; remove it")
         super().__post_init__()
@@ -230,6 +213,11 @@ class Run(Spec):
         if self.lr_rule == "sqrt":
             return self.base_lr * self.batch_size**0.5
         return self.base_lr * self.batch_size / 256 if self.lr_rule == "linear" else self.base_lr
+
+    @property
+    def network(self) -> str:
+        """The backbone with its stem, which is what a pass through it costs."""
+        return self.backbone + (" with the small stem" if self.stem == "small" else "")
 
     @property
     def passes(self) -> int:
@@ -289,10 +277,13 @@ def grid(**axes: Any) -> tuple[Run, ...]:
 def _unset_dependent(run: Run, changes: dict[str, Any]) -> dict[str, Any]:
     """Return `changes`, plus None for the old perturbation's strength and the old method's own fields and defaults."""
     moved = [n for n in ("method", "perturbation") if changes.get(n, getattr(run, n)) != getattr(run, n)]
-    unset = {
-        name: None
-        for name, knob in (list_knobs(run) if moved else {}).items()
-        if run.__dataclass_fields__[name].default is None
-        and (not knob.by_method or ("method" in moved and getattr(run, name) == run.default_of(name)))
-    }
+    unset = dict[str, Any]()
+    for name, spec in (list_knobs(run) if moved else {}).items():
+        method = changes.get("method", run.method)
+        if spec.by_method and getattr(run, name) == run.default_of(name) and "method" in moved:
+            unset[name] = None
+        elif method not in spec.read_if.get("method", (method,)):
+            unset[name] = run.stored_default(name)
+        elif run.__dataclass_fields__[name].default is None and not spec.by_method:
+            unset[name] = None
     return {**unset, **changes}

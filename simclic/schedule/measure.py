@@ -39,7 +39,7 @@ def list_workloads(jobs: Iterable[Job | State]) -> list[Workload]:
     """Return the kinds of work in these jobs, each once."""
     groups: dict[tuple[str, int, str], list[Job | State]] = {}
     for job in jobs:
-        groups.setdefault((job.run.backbone, job.run.image_size, kind_of(job.run, job.protocol).precision), []).append(job)
+        groups.setdefault((job.run.network, job.run.image_size, kind_of(job.run, job.protocol).precision), []).append(job)
     kinds = []
     for (_, _, precision), group in groups.items():
         trained = [job.run for job in group if job.protocol is None and job.run.epochs]
@@ -56,7 +56,7 @@ def measure_workloads(workloads: Sequence[Workload], device: str, folder: Path, 
 
     def tell_part(i: int, share: float, what: str) -> None:
         run, precision = workloads[i].run, workloads[i].precision
-        tell((i + share) / len(workloads), f"{run.backbone} at {run.image_size} pixels, {precision}: {what}")
+        tell((i + share) / len(workloads), f"{run.network} at {run.image_size} pixels, {precision}: {what}")
 
     return [
         _Benchmark(workload, device, folder / str(i)).measure_rates(partial(tell_part, i)) for i, workload in enumerate(workloads)
@@ -95,7 +95,7 @@ class _Benchmark:
             seconds |= self.measure_probe(solver, x)
         if self.workload.neighbours:
             seconds |= self.measure_neighbours(x)
-        kind = {"backbone": self.run.backbone, "image_size": self.run.image_size, "precision": self.workload.precision}
+        kind = {"backbone": self.run.network, "image_size": self.run.image_size, "precision": self.workload.precision}
         return kind | {"seconds": seconds, "width": x.shape[1]}
 
     def measure_pass(self) -> tuple[float, Any]:

@@ -44,7 +44,7 @@ class Prices:
     def learn_from_runs(self, kinds: Iterable[JobKind]) -> None:
         """Learn from finished jobs of these kinds in all run folders. Files of another version are skipped."""
         wanted = set(kinds) - set(self.learned)
-        networks = {(kind.backbone, kind.image_size) for kind in wanted}
+        networks = {(kind.backbone.split()[0], kind.image_size) for kind in wanted}
         for folder in run_folders(self.runs)[:MAX_FOLDERS] if wanted else ():
             with suppress(*FOREIGN):
                 values = folder.recorded_fields
@@ -99,9 +99,9 @@ def prices_on(runs: Path, device: str) -> Prices:
 def kind_of(run: Run, protocol: Protocol | None) -> JobKind:
     """Return the kind of a job. protocol: None for the encoder."""
     if isinstance(protocol, Linear):
-        return JobKind(f"linear {protocol.solver}", run.backbone, run.image_size, protocol.features)
+        return JobKind(f"linear {protocol.solver}", run.network, run.image_size, protocol.features)
     if protocol:
         precision = protocol.precision if isinstance(protocol, Finetune) else protocol.features
-        return JobKind(protocol.stage, run.backbone, run.image_size, precision)
+        return JobKind(protocol.stage, run.network, run.image_size, precision)
     stage, precision = (f"pretrain {run.method}", run.precision) if run.epochs else ("calibrate", "float32")
-    return JobKind(stage, run.backbone, run.image_size, precision)
+    return JobKind(stage, run.network, run.image_size, precision)

@@ -112,10 +112,10 @@ class Rates:
 
     def price_amounts(self, run: Run, precision: str, amounts: Amounts) -> Price:
         """Return the price of amounts of work: by calibration at the nearest image size, and for the rest by guesses."""
-        seconds, speed = self.guess_rates(run.backbone, run.image_size), self.target.images_per_second
+        seconds, speed = self.guess_rates(run), self.target.images_per_second
         what = run.backbone if run.backbone in RELATIVE else f"{run.backbone} taken for resnet50"
         source = guess = f"guessed: {what} on {self.target.kind}, ResNet-50 at {speed:g} images/s"
-        if near := [m for m in self.measured if (m["backbone"], m["precision"]) == (run.backbone, precision)]:
+        if near := [m for m in self.measured if (m["backbone"], m["precision"]) == (run.network, precision)]:
             nearest = min(near, key=lambda m: abs(math.log(m["image_size"] / run.image_size)))
             scale = (run.image_size / nearest["image_size"]) ** 2
             seconds |= {k: v * scale if k.endswith("image") else v for k, v in nearest["seconds"].items()}
@@ -125,11 +125,12 @@ class Rates:
                 source += f", in part {guess}" if guessed else ""
         return Price(sum(seconds[name] * amount for name, amount in amounts.items()), source)
 
-    def guess_rates(self, backbone: str, size: int) -> dict[str, float]:
-        """Return a guess of the seconds that one of each amount takes."""
-        known = RELATIVE.get(backbone, 1.0) * (size / 224) ** 2 / self.target.images_per_second
+    def guess_rates(self, run: Run) -> dict[str, float]:
+        """Return a guess of the seconds that one of each amount takes. Behind the small stem an image is four times as wide."""
+        size = 4 * run.image_size if run.stem == "small" else run.image_size
+        known = RELATIVE.get(run.backbone, 1.0) * (size / 224) ** 2 / self.target.images_per_second
         known *= self.target.processes_per_device  # processes slow each other down
-        width = 3 * size**2 if backbone == "pixels" else 2048
+        width = 3 * size**2 if run.backbone == "pixels" else 2048
         product, nearest = PAIR["gpu" if self.target.has_gpus else "cpu"]
         return {
             "train.step": 32 * known, "train.image": known, "epoch": 0.2, "image": known / 3, "tune.step": 32 * known,

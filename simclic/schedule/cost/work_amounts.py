@@ -37,7 +37,7 @@ def encoder_work(run: Run) -> Amounts:
     if run.epochs == 0:
         return {"start": 1, "image": count_fit_images(run) if run.init == "random" and run.backbone != "pixels" else 0}
     steps = run.epochs * (count_fit_images(run) // run.batch_size)
-    passes = METHODS[run.method].passes
+    passes = METHODS[run.method].passes + METHODS[run.method].target_passes / 3  # a pass without a gradient is a third of one
     return {"start": 1, "train.step": steps, "train.image": steps * run.batch_size * passes, "epoch": run.epochs}
 
 
