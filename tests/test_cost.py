@@ -44,7 +44,8 @@ def done(runs, run, seconds=100.0, device="cpu", epochs=None):
 
 def test_amounts_are_the_papers():
     run = Run()
-    assert work_amounts.encoder_work(run) == {"start": 1, "train.step": 390_000, "train.image": 390_000 * 128, "epoch": 1000}
+    steps = {"start": 1, "train.step": 390_000, "train.image": 390_000 * 128, "epoch": 1000}
+    assert work_amounts.encoder_work(run) == steps | {"image": 11 * (8192 + 2048)}  # the error of kNN in its log
     assert work_amounts.encoder_work(Run(epochs=0, perturbation="none"))["image"] == 50_000
     tuned = work_amounts.result_amounts(run, Finetune())
     assert (tuned["tune.step"], tuned["tune.image"], tuned["member"]) == (57 * 5000, 57 * 5000 * 128, 57)
@@ -90,7 +91,7 @@ def test_the_best_source_comes_first(tmp_path):
     measured.learn_from_runs([cost.prices.kind_of(run, None)])
     start = measured.rates.guess_rates(tiny())["start"]
     assert measured.price_job(run, None) == (pytest.approx(1234 + start), "as one finished", start)
-    assert measured.price_job(tiny(epochs=4), None).seconds == pytest.approx(2 * 1234 + start, rel=1e-6)
+    assert measured.price_job(tiny(epochs=4), None).seconds == pytest.approx(2 * 1234 + start, rel=2e-3)  # but kNN once
 
 
 def test_runs_on_another_kind_of_device_tell_nothing(tmp_path):

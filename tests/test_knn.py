@@ -1,26 +1,29 @@
 """k nearest neighbours: the votes as written out, the bank of each split, and the protocol wherever a protocol may stand."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
 import torch
-from conftest import compute_results
+from conftest import TINY, compute_results, tiny
 
 from simclic import Figure, Knn, Linear, Run, Suite, Table, grid
 from simclic.data import Dataset, Facts, Splits
+from simclic.data.images import Images
 from simclic.data.metrics import METRICS
 from simclic.errors import InputError
-from simclic.evaluate import knn
-from simclic.evaluate.knn import evaluate_neighbours, one_hot, sum_votes
-from simclic.experiment import Job
+from simclic.evaluate.knn import evaluate_neighbours
+from simclic.experiment import DEFAULT_COMPUTE, ComputeOptions, Job, knn_log
+from simclic.methods.backbones import build_backbone
 from simclic.report.figures import compute_points, draw_figure
 from simclic.report.formats import Site
 from simclic.report.results import Results
-from simclic.report.run_pages import write_run_pages
+from simclic.report.run_pages import build_curve_panels, write_run_pages
 from simclic.report.tables import build_sheet
 from simclic.schedule.cell_lookup import find_cells
 from simclic.schedule.cost import this_machine
+from simclic.schedule.cost.work_amounts import encoder_work, split_sizes
 from simclic.schedule.deletable import Kind
 from simclic.schedule.gc import find_garbage
 from simclic.schedule.measure import list_workloads, measure_workloads
@@ -29,6 +32,8 @@ from simclic.schedule.plan_cost import price_plan
 from simclic.schedule.profile import SECTIONS
 from simclic.store.results import results
 from simclic.store.run_folder import RunFolder
+from simclic.train import loop, neighbours, pretrain
+from simclic.train.neighbours import NeighbourLog, one_hot, sum_votes
 
 
 def make_data(metric, classes=5, train=40, val=15, test=25, seed=0):
@@ -78,7 +83,7 @@ def test_votes_depend_neither_on_chunks_nor_on_the_length_of_features(monkeypatc
     again = evaluate_neighbours(protocol, x, dataset)
     assert first[0]["error"] == again[0]["error"]
     assert (first[2] == again[2]).all()
-    monkeypatch.setattr(knn, "CELLS", 130)  # three queries at a time
+    monkeypatch.setattr(neighbours, "CELLS", 130)  # three queries at a time
     np.testing.assert_allclose(evaluate_neighbours(protocol, 3 * x, dataset)[2], first[2], rtol=1e-4)
 
 
@@ -220,3 +225,156 @@ def test_features_are_needed_until_it_is_done(stored, monkeypatch):
     for suites, free in ((suite, 0), (Suite("s", "t", (table,), "x.py"), 3)):
         garbage = find_garbage([suites], runs, runs)
         assert sum(item.kind == Kind.FEATURES for item in garbage.items) == free
+
+
+# The line in the log of a pre-training.
+
+CPU = torch.device("cpu")
+
+
+def rows_of(folder):
+    return [{k: v for k, v in row.items() if k != "images/s"} for row in folder.log_rows()]
+
+
+def train_digits(path, digits, run, options=DEFAULT_COMPUTE, tell=lambda share, note: None):
+    """Everything that a checkpoint at the end would hold, and the rows of the log without their speed."""
+    made, original = [], loop.Training
+    path.mkdir(exist_ok=True)
+    folder = RunFolder(path.parent, path.name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Training", lambda *given: made.append(original(*given)) or made[-1])
+        loop.train(run, digits, Images(digits, run.image_size, CPU), folder, tell, options=options)
+    buffer = io.BytesIO()
+    torch.save({k: v for k, v in made[0].state_dict().items() if k not in ("seconds", "resumed")}, buffer)
+    return buffer.getvalue(), rows_of(folder)
+
+
+@pytest.fixture
+def few(digits):
+    where = digits.splits
+    return dataclasses.replace(digits, splits=Splits(where.train[:100], where.val[:28], where.test))
+
+
+@pytest.fixture
+def at_every_epoch(monkeypatch):
+    monkeypatch.setattr(neighbours, "list_logged_epochs", lambda epochs, per_epoch, sample: range(1, epochs + 1))
+
+
+def test_the_last_row_has_the_error_of_the_trained_backbone_on_val(digits, tmp_path):
+    run = tiny()
+    f = pretrain.pretrain(run, digits, tmp_path, CPU)
+    first, last = rows_of(RunFolder(tmp_path, run))
+    assert "knn" not in first
+    images = Images(digits, 16, CPU)
+    train, val = (f(images(torch.from_numpy(index))).detach() for index in (digits.splits.train, digits.splits.val))
+    votes = sum_votes(train, one_hot(digits.labels[digits.splits.train], 10), val, 107, 0.07)  # a tenth of 1,078
+    assert last["knn"] == METRICS["top-1"](digits.labels[digits.splits.val], votes.numpy())
+    assert RunFolder(tmp_path, run).encoder_record()["last"]["knn"] == last["knn"]
+
+
+@pytest.mark.parametrize("method", ["simclic", "simsiam", "byol", "moco-v2"])
+def test_a_training_is_bit_identical_with_and_without_it(method, few, tmp_path, monkeypatch, at_every_epoch):
+    fields = {name: v for name, v in TINY.items() if name != "predictor_dim"}
+    run = Run(**{**fields, "method": method, "epochs": 3, "batch_size": 16})
+    with_it, rows = train_digits(tmp_path / "with", few, run)
+    assert all(0 <= row.pop("knn") <= 100 for row in rows)
+    monkeypatch.setattr(neighbours, "list_logged_epochs", lambda *given: ())
+    assert train_digits(tmp_path / "without", few, run) == (with_it, rows)
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_training_that_died_after_it_was_logged_resumes_exactly(at, few, tmp_path, at_every_epoch):
+    run, whole = tiny(epochs=3, batch_size=16), None
+    whole = train_digits(tmp_path / "whole", few, run)
+
+    def die(share, note):
+        if note == f"epoch {at}/3":  # the row is written, its checkpoint is not
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_digits(tmp_path / "again", few, run, ComputeOptions(minutes=0), die)
+    assert len(rows_of(RunFolder(tmp_path, "again"))) == at
+    assert train_digits(tmp_path / "again", few, run) == whole
+
+
+def test_each_layer_keeps_its_mode_and_nothing_is_compiled_for_it(few, at_every_epoch):
+    f, compiled = build_backbone(tiny()), []
+    f.train()
+    f.bn1.eval()
+    modes, state = [m.training for m in f.modules()], {k: v.clone() for k, v in f.state_dict().items()}
+    f.compile(backend=lambda graph, example: compiled.append(graph) or graph.forward)
+    log = NeighbourLog(tiny(), few, 128)
+    draws = torch.random.get_rng_state()
+    assert log.measure_epoch(1, f, Images(few, 16, CPU)).keys() == {"knn"}
+    assert [m.training for m in f.modules()] == modes
+    assert all(v.equal(state[k]) for k, v in f.state_dict().items())
+    assert torch.random.get_rng_state().equal(draws)
+    assert not compiled
+
+
+@pytest.mark.parametrize("metric", ["mean per class", "11-point mAP"])
+def test_it_is_by_the_metric_of_the_data_set(metric):
+    _, dataset = make_data(metric)
+    images = torch.randn(len(dataset.labels), 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    dataset = dataclasses.replace(dataset, images=(images * 40 + 128).clamp(0, 255).byte().numpy())
+    log, pixels = NeighbourLog(tiny(), dataset, 55), Images(dataset, 2, CPU)
+    f, where = torch.nn.Flatten(), dataset.splits
+    slow = vote_slowly(f(pixels(torch.arange(80))).double().numpy(), dataset.labels, where.train, where.val, 5, 4, 0.07)
+    assert log.measure_epoch(2, f, pixels) == {"knn": pytest.approx(METRICS[metric](dataset.labels[where.val], slow))}
+
+
+def test_without_val_or_with_features_that_are_not_finite_there_is_none(few):
+    no_val = dataclasses.replace(few, splits=dataclasses.replace(few.splits, val=few.splits.val[:0]))
+    assert NeighbourLog(tiny(), no_val, 128).measure_epoch(2, build_backbone(tiny()), Images(few, 16, CPU)) == {}
+
+    class Infinite(torch.nn.Flatten):
+        def forward(self, x):
+            return super().forward(x) / 0
+
+    assert NeighbourLog(tiny(), few, 128).measure_epoch(2, Infinite(), Images(few, 16, CPU)) == {}
+
+
+def test_its_images_are_at_most_so_many_and_the_same_for_every_run(digits, monkeypatch):
+    monkeypatch.setattr(knn_log, "BANK", 60)
+    monkeypatch.setattr(knn_log, "QUERIES", 20)
+    a, b = (NeighbourLog(tiny(seed=seed), digits, 1408) for seed in (0, 1))
+    assert (len(set(a.bank)), len(set(a.queries)), a.k) == (60, 20, 6)
+    assert set(a.bank) <= set(digits.splits.train)
+    assert set(a.queries) <= set(digits.splits.val)
+    assert (a.bank == b.bank).all()
+    assert (a.queries == b.queries).all()
+
+
+@pytest.mark.parametrize(
+    ("epochs", "per_epoch", "sample", "logged"),
+    [
+        (1000, 45_000, 10_240, (1, *range(100, 1001, 100))),
+        (25, 45_000, 10_240, (1, 3, 5, 8, 10, 13, 15, 18, 20, 23, 25)),
+        (20, 1408, 1437, (5, 10, 15, 20)),
+        (6, 1408, 1437, (6,)),  # benchmarks/digits.py
+        (1, 100, 5000, (1,)),
+        (50, 100, 0, ()),
+    ],
+)
+def test_it_is_logged_after_the_first_each_tenth_and_the_last_epoch_or_less_often(epochs, per_epoch, sample, logged):
+    assert knn_log.list_logged_epochs(epochs, per_epoch, sample) == logged
+
+
+def test_a_plan_counts_its_passes(digits, tmp_path):
+    for run in (tiny(epochs=30), tiny(epochs=30, split="paper"), Run(epochs=25)):
+        amounts = encoder_work(run)
+        per_epoch = int(amounts["train.image"]) // run.epochs
+        train, val, _ = split_sizes(run)
+        bank, queries = min(train, 8192), min(val, 2048)
+        assert amounts["image"] == (bank + queries) * len(knn_log.list_logged_epochs(run.epochs, per_epoch, bank + queries))
+        assert amounts["image"] <= 0.3 * amounts["train.image"]
+    log = NeighbourLog(tiny(epochs=30), digits, 1408)
+    assert encoder_work(tiny(epochs=30))["image"] == len(log.epochs) * (len(log.bank) + len(log.queries))
+
+
+def test_its_curve_is_drawn_with_a_circle_for_each_value_and_an_old_log_has_none():
+    rows = [{"epoch": e, "loss": -0.1 * e} | ({"knn": 50.0 - e} if e in (2, 4) else {}) for e in range(1, 5)]
+    loss, curve = build_curve_panels(rows)
+    assert (curve["title"], len(curve["open"]), loss["open"]) == ("error of kNN on val (%)", 2, [])
+    old = [{k: v for k, v in row.items() if k != "knn"} for row in rows]
+    assert [panel["title"] for panel in build_curve_panels(old)] == ["loss"]

@@ -138,7 +138,7 @@ def test_the_report_has_a_page_for_each_run_with_its_curves(finished):
     assert {page.stem for page in pages} == {job.run.name for job in load(finished / "table2.py").jobs}
     (page,) = [page for page in pages if "-noise-" in page.stem]
     text = page.read_text()
-    assert text.count("<polyline points=") == 6 + 1  # and that of the linear probe
+    assert text.count("<polyline points=") == 7 + 1  # and that of the linear probe
     assert '<th scope="row">Linear evaluation</th>' in text
     assert ">stop_gradient<" in text
     assert "effective rank of z: between " in text

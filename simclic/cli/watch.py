@@ -11,7 +11,7 @@ from simclic.store.run_folder import RunFolder
 if TYPE_CHECKING:
     from rich.console import Group
 
-FIRST, LAST = ("loss", "probe", "rank", "spread"), ("lr", "images/s")
+FIRST, LAST = ("loss", "probe", "knn", "rank", "spread"), ("lr", "images/s")
 HIDDEN = ("epoch", "rank_of")
 REFRESH_SECONDS = 5
 UNKNOWN_RUN = "no run of this version"

@@ -4,7 +4,6 @@ import time
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from simclic.data import Dataset, labels
@@ -13,8 +12,7 @@ from simclic.errors import InputError
 from simclic.experiment import Knn
 from simclic.progress import Tell
 from simclic.store.result_file import Scored
-
-CELLS = 2**24  # similarities, or votes, that are in memory at a time
+from simclic.train.neighbours import one_hot, sum_votes
 
 
 def evaluate_neighbours(protocol: Knn, x: Tensor, dataset: Dataset, on_progress: Tell = lambda share, note: None) -> Scored:
@@ -43,28 +41,6 @@ def evaluate_neighbours(protocol: Knn, x: Tensor, dataset: Dataset, on_progress:
         "seconds": time.monotonic() - started,
     }  # fmt: skip
     return record, truth, test
-
-
-@torch.no_grad()
-def sum_votes(bank: Tensor, shown: Tensor, queries: Tensor, k: int, temperature: float) -> Tensor:
-    """Return the votes for each class: the sum of exp((s - 1) / T) over those of the k nearest that show it, (Q, C) float32.
-
-    s: cosine of two features; without the constant factor exp(1 / T) no vote overflows. bank: (N, d) features, N >= k. shown:
-    (N, C) float32, 1 where an image of the bank shows a class, else 0. queries: (Q, d) features.
-    """
-    bank, queries = F.normalize(bank, dim=1), F.normalize(queries, dim=1)
-    rows = max(1, CELLS // max(len(bank), k * shown.shape[1]))
-    votes = []
-    for part in queries.split(rows):
-        s, nearest = (part @ bank.T).topk(k)
-        weights = ((s - 1) / temperature).exp()
-        votes.append((weights[:, None] @ shown[nearest])[:, 0])  # (B, 1, k) @ (B, k, C): no atomic additions, so deterministic
-    return torch.cat(votes)
-
-
-def one_hot(y: np.ndarray, classes: int) -> Tensor:
-    """Return (n, classes) float32, 1 where an image shows a class. y: (n,) class indices, or (n, K) with 1, 0 or -1."""
-    return torch.from_numpy((np.eye(classes)[y] if y.ndim == 1 else y == 1).astype(np.float32))
 
 
 def check_bank(protocol: Knn, images: int) -> None:

@@ -16,8 +16,8 @@ from simclic.report.results import Results
 from simclic.store.run_folder import RunFolder
 
 CURVES = {
-    "loss": "loss", "probe": "error of a cheap probe (%)", "rank": "effective rank of z", "spread": "spread of z",
-    "lr": "learning rate",
+    "loss": "loss", "probe": "error of a cheap probe (%)", "knn": "error of kNN on val (%)",
+    "rank": "effective rank of z", "spread": "spread of z", "lr": "learning rate",
 }  # fmt: skip
 NOT_WATCHED = (*CURVES, "epoch", "rank_of", "images/s")  # any other float in the log is something that its method watches
 WIDTH, HEIGHT = 260, 110  # of the frame of a panel
@@ -80,10 +80,11 @@ def build_curve_panels(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
         drawn = [(row["epoch"], row[key]) for row in log if row.get(key) is not None]
         if not drawn:
             continue
-        last = log[-1]["epoch"]
+        last, is_sparse = log[-1]["epoch"], len(drawn) < len(log)
         drawn = drawn[: -1 : max(1, len(drawn) // WIDTH)] + drawn[-1:]  # a point per pixel
         panels.append(_build_panel(title, [(epoch - 1) / max(1, last - 1) for epoch, _ in drawn], [value for _, value in drawn]))
         panels[-1] |= {"left": "1", "right": f"{last} epochs"}
+        panels[-1] |= {"open": [point.split(",") for point in panels[-1]["points"].split()]} if is_sparse else {}
     return panels
 
 

@@ -21,6 +21,7 @@ from simclic.methods import base
 from simclic.progress import Tell
 from simclic.store.run_folder import RunFolder
 from simclic.train import checkpoint, numerics
+from simclic.train.neighbours import NeighbourLog
 from simclic.train.watch import Watch, explain_collapse
 from simclic.weights import card, init_weights
 from simclic.weights import load as weights
@@ -123,7 +124,7 @@ def train(
     elif run.init != "random":
         training.init = weights.load_init(run.init, run.backbone, training.model.backbone, folder.runs)
     compiled = numerics.try_compile(training.model.backbone, images(fit[:size]), run.precision) if options.compile else "no"
-    log = EpochLog(folder, before=training.step // per_epoch)
+    log, neighbours = EpochLog(folder, before=training.step // per_epoch), NeighbourLog(run, dataset, per_epoch * size)
     started, last_save, first_bad_step = time.monotonic() - training.seconds, time.monotonic(), torch.tensor(-1, device=device)
 
     batches = images.stream_pixels(shuffled_batches(fit, size, range(training.step, steps), run.seed, "order"))
@@ -145,7 +146,9 @@ def train(
                 training.seconds = time.monotonic() - started
                 check_claim()
                 speed = (epoch + 1) * per_epoch * size / training.seconds
-                log.write_epoch({"epoch": epoch + 1, **training.watch.finish_epoch(dataset), "lr": lr, "images/s": speed})
+                row = training.watch.finish_epoch(dataset)
+                row |= neighbours.measure_epoch(epoch + 1, training.model.backbone, images)
+                log.write_epoch({"epoch": epoch + 1, **row, "lr": lr, "images/s": speed})
             if epoch_ends or training.step % numerics.CHECK_EVERY == 0:
                 on_progress(training.step / steps, f"epoch {epoch + 1}/{run.epochs}")
             if save_due and training.step < steps:

@@ -2,6 +2,7 @@
 
 from simclic import data
 from simclic.experiment import METHODS, Finetune, Knn, Protocol, Run
+from simclic.experiment.knn_log import count_sample, list_logged_epochs
 from simclic.experiment.protocol import CHECKPOINT_BYTES
 
 # Counts of "train.step" and "train.image": steps of a pre-training and passes of an image in them; "epoch": ends of an epoch;
@@ -38,7 +39,12 @@ def encoder_work(run: Run) -> Amounts:
         return {"start": 1, "image": count_fit_images(run) if run.init == "random" and run.backbone != "pixels" else 0}
     steps = run.epochs * (count_fit_images(run) // run.batch_size)
     passes = METHODS[run.method].passes + METHODS[run.method].target_passes / 3  # a pass without a gradient is a third of one
-    return {"start": 1, "train.step": steps, "train.image": steps * run.batch_size * passes, "epoch": run.epochs}
+    train, val, _ = split_sizes(run)
+    sample = sum(count_sample(train, val))
+    logged = sample * len(list_logged_epochs(run.epochs, steps * run.batch_size // run.epochs, sample))
+    return {
+        "start": 1, "train.step": steps, "train.image": steps * run.batch_size * passes, "epoch": run.epochs, "image": logged,
+    }  # fmt: skip
 
 
 def feature_amounts(run: Run) -> Amounts:
