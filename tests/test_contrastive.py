@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import small_backbone
 from torch.testing import assert_close
 
@@ -48,15 +49,19 @@ def test_the_heads_have_two_and_three_layers_and_the_recipes_are_the_official_co
         assert (run.lr, run.optimizer, run.passes) == (pytest.approx(lr), "lars", 2)
 
 
-@pytest.mark.parametrize("name", [*CLASSES, "moco-v2"])
+@pytest.mark.parametrize("name", [*CLASSES, "moco-v2", "swav", "dino"])
 def test_similarities_are_in_float32_where_the_encoder_is_in_bf16(name, monkeypatch):
-    logits, original = [], torch.nn.functional.cross_entropy
-    monkeypatch.setattr(torch.nn.functional, "cross_entropy", lambda x, *a, **k: logits.append(x) or original(x, *a, **k))
+    logits = []
+    for loss in ("cross_entropy", "log_softmax"):
+        original = getattr(F, loss)
+        monkeypatch.setattr(F, loss, lambda x, *a, _of=original, **k: logits.append(x) or _of(x, *a, **k))
     m = build_method(Run(method=name, **KEPT), 64, 640)
     with torch.autocast("cpu", torch.bfloat16):
         assert m.backbone(torch.randn(16, 3, 16, 16)).dtype == torch.bfloat16
         out = m(tuple(torch.randn(2, 16, 3, 16, 16)), None, torch.Generator())
     assert out.loss.dtype == out.z.dtype == torch.float32
+    assert out.loss.shape == ()
+    assert logits
     for similarity in (x * m.run.temperature for x in logits):
         rounded = (similarity.bfloat16().float() / similarity - 1).abs() < 1e-5
         assert rounded.float().mean() < 0.1  # of numbers in float32, 1 of 200 is so near to one in bf16

@@ -118,8 +118,12 @@ class Run(Spec):
         "sixteenth of the images, which is ImageNet's 65,536", low=0, high=10**7, read_if=by("queue_size"), unread_if=UNTRAINED,
     )
     prototypes: int = knob(
-        0, "vectors that images are assigned to; 0: as many as a batch has images, at most a tenth of the images and 3,000",
+        0, "vectors that images are assigned to; 0: a tenth of the images, at most the method's number",
         low=0, high=10**6, read_if=by("prototypes"), unread_if=UNTRAINED,
+    )
+    frozen_prototypes: int = knob(
+        1, "epochs at first in which the prototypes stay as they are", low=0, high=10**6, read_if=by("frozen_prototypes"),
+        unread_if=UNTRAINED,
     )
     norm_groups: int = knob(
         1, "parts of a batch that batch norm sees apart, as on as many GPUs", low=1, high=1024, read_if=by("norm_groups"),

@@ -72,18 +72,28 @@ def queue_size(run: Run, trained: int) -> int:
     return size
 
 
-def count_prototypes(run: Run, trained: int) -> int:
-    """Return the Run's number of prototypes, or the one that follows from its batch and the images that are trained on.
+def count_prototypes(run: Run, trained: int, most: int) -> int:
+    """Return the Run's number of prototypes, or the one that follows from the number of images that are trained on.
 
-    That is no more than a batch can be spread over evenly (SwAV's authors), a tenth of the images, and the paper's 3,000. Raise
-    InputError for more prototypes than images.
+    That is `most`, the method's, up to a tenth of the images. Raise InputError for more prototypes than images.
     """
-    count = run.prototypes or max(2, min(run.batch_size, trained // 10, 3000))
+    count = run.prototypes or max(2, min(most, trained // 10))
     if count > trained:
         raise InputError(
             f"prototypes={count} is more than the {trained:,} training images; use fewer, or 0 for a number that fits"
         )
     return count
+
+
+@torch.no_grad()
+def prototypes_in_use(p: Tensor) -> Tensor:
+    """Return how many prototypes tell images apart: (). p: (B, K) probability of each prototype for each image.
+
+    It is the exponential of the mutual information of image and prototype, between 1 and the smaller of B and K: 1 if all images
+    have the same probabilities, be they on one prototype or equal on all, which are the two ways to collapse (DINO, Section 5.3).
+    """
+    mean = p.mean(dim=0)
+    return (torch.xlogy(p, p).sum(dim=1).mean() - torch.xlogy(mean, mean).sum()).exp()
 
 
 class GroupedBatchNorm2d(nn.BatchNorm2d):

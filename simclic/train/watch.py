@@ -98,10 +98,15 @@ def explain_collapse(row: dict[str, Any]) -> str:
     """Return why the representation counts as collapsed after this epoch, or an empty text. row: of the log.
 
     A loss of -1 is no evidence: SimCLIC has z_i = z_j. Evidence is a spread near 0 (all images in one place), or a rank below
-    5 % of what is possible: our threshold, between 25 % of a healthy run and 3 % of one without stop-gradient.
+    5 % of what is possible: our threshold, between 25 % of a healthy run and 3 % of one without stop-gradient. Where vectors
+    gather at prototypes, the evidence is that these do not tell images apart: whatever the vectors share, SwAV's assignment
+    and DINO's centre take away.
     """
     if not row:
         return ""
+    if "prototypes in use" in row:
+        used = row["prototypes in use"]
+        return f"all images have nearly the same prototypes: {used:.3f} in use, where 1 tells no two apart" if used < 1.01 else ""
     if row["spread"] < 0.1:
         return f"all images have nearly one representation: spread {row['spread']:.3f}, where 1 fills the sphere"
     if row["rank"] < 0.05 * row["rank_of"]:
