@@ -4,6 +4,7 @@ One encoder pass and one predictor pass per image: z_i = z_j and p_i = p_j, only
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -82,7 +83,7 @@ class SimCLIC(Method):
     history (only "history" needs it). f: any module with `num_features` in place of the backbone that `run` names.
     """
 
-    watched = ("cos(z, g(z))",)
+    watched: ClassVar[tuple[str, ...]] = ("cos(z, g(z))",)
     z_before: Tensor
     seen: Tensor
 

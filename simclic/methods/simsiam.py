@@ -3,7 +3,7 @@
 No memory bank, no momentum encoder, no negative pairs. Equations are that paper's.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +23,8 @@ from simclic.methods.views import ViewRecipe
 class SimSiam(Method):
     """SimSiam: f = backbone + projector sees each view by itself, h predicts the one from the other."""
 
-    watched = ("cos(z1, z2)",)
-    recipes = (ViewRecipe(), ViewRecipe())
+    watched: ClassVar[tuple[str, ...]] = ("cos(z1, z2)",)
+    recipes: ClassVar[tuple[ViewRecipe, ...]] = (ViewRecipe(), ViewRecipe())
 
     def __init__(self, run: Run, images: int = 0, f: nn.Module | None = None, trained: int | None = None):
         super().__init__(run, images, f, trained)
