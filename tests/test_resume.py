@@ -17,11 +17,11 @@ import pytest
 import torch
 from conftest import tiny
 
-from simclic import InputError, data, files
+from simclic import InputError, Run, data, files
 from simclic.data import Splits
 from simclic.data.images import Images
 from simclic.errors import Diverged
-from simclic.experiment import ComputeOptions
+from simclic.experiment import METHODS, ComputeOptions
 from simclic.store.claim import Busy, hold_claim
 from simclic.store.run_folder import RunFolder
 from simclic.train import checkpoint, loop, numerics, pretrain
@@ -266,6 +266,54 @@ def test_every_part_of_the_state_is_needed(tmp_path, wholes, monkeypatch, method
     digest, resumed = trained(tmp_path, RUNS[method], minutes=10)
     assert resumed == [25 if part == "step" else 26]  # late in an epoch: its probe has much to forget
     assert (digest == wholes[method]) == (part == "nothing")
+
+
+def short(method):
+    """A Run of any method that takes 12 steps, small in whatever it reads."""
+    small = {"hidden_dim": 16, "queue_size": 24, "prototypes": 12, "norm_groups": 4}
+    read = {name: value for name, value in small.items() if name not in Run(method=method).unread}
+    predictor = {} if "predictor_dim" not in Run(method=method).unread else {"predictor_dim": Run().predictor_dim}
+    return tiny(method=method, epochs=3, batch_size=64, base_lr=0.5, **read, **predictor)
+
+
+OTHERS = [method for method in METHODS if method not in RUNS]
+
+
+@pytest.mark.parametrize("method", OTHERS)
+def test_every_method_ends_as_if_it_had_not_been_killed(tmp_path, method):
+    run = short(method)
+    whole, _ = trained(tmp_path / "whole", run, minutes=10)
+    (tmp_path / "killed").mkdir()
+    assert run_child(tmp_path / "killed", kill_at_step, 6, run=run) == -signal.SIGKILL
+    assert trained(tmp_path / "killed", run, minutes=10) == (whole, [6])
+
+
+def list_parts(state):
+    """The parts of a method's state: its modules, weights and statistics apart, and its other tensors."""
+    return {(name.split(".")[0], "running" in name) for name in state if not name.endswith("num_batches_tracked")}
+
+
+@pytest.mark.parametrize("method", OTHERS)
+def test_every_part_of_a_method_s_state_is_needed(tmp_path, monkeypatch, method):
+    run, stored = short(method), io.BytesIO()
+
+    def keep(path, content):
+        if content["step"] == 10:
+            torch.save(content, stored)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", keep)
+        whole, _ = trained(tmp_path / "whole", run)
+    start = loop.Training(run, 1797, CPU, 256).state_dict()["model"]
+    for part in [*sorted(list_parts(start)), None]:
+        path = tmp_path / f"{part}"
+        path.mkdir()
+        (path / "log.jsonl").write_bytes((tmp_path / "whole/log.jsonl").read_bytes())
+        content = torch.load(io.BytesIO(stored.getvalue()), weights_only=True)
+        content["model"] = {n: start[n] if list_parts([n]) == {part} else v for n, v in content["model"].items()}
+        checkpoint.save(path / "checkpoint", content)
+        digest, resumed = trained(path, run, minutes=10)
+        assert (part, digest == whole, resumed) == (part, part is None, [10])
 
 
 def saved(path, *steps):
