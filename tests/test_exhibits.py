@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import tiny
+from conftest import ROOT, tiny
 from stored import measure
 
 from simclic import Figure, Finetune, Linear, Run, Table, grid
@@ -14,6 +14,7 @@ from simclic.report import render
 from simclic.report.cell_keys import measure_cells
 from simclic.report.figures import compute_points
 from simclic.report.findings import list_findings
+from simclic.report.printed_vs_ours import compare_with_printed, explain_not_comparable
 from simclic.report.results import Results
 from simclic.report.search import choose_values, list_search_notes
 from simclic.report.tables import build_sheet
@@ -200,3 +201,119 @@ def test_a_figure_over_what_holds_no_numbers_is_refused():
     for x in ("label", "method", "title"):
         with pytest.raises(InputError):
             Figure(name="wrong", caption="", runs=(Run(),), x=x)
+
+
+MARK = """# source: Doe 2026, Table 3
+# split: test
+# dataset: CIFAR10
+protocol,method,source,caveat,batch 128,512
+linear,SimSiam,,,10.0,12.0
+linear,SimCLIC (noise),Roe 2025,"the best of all epochs, chosen on test",5.0,
+linear,Other,,,7.0,
+"""
+
+
+def mark(folder, text=MARK, **options):
+    """A table of one's own with stored numbers beside it."""
+    (folder / "mark.csv").write_text(text)
+    fields = {"dataset": "cifar10", "batch_size": (128, 512), "method": ("simsiam", "simclic")} | options
+    search = {"search": "base_lr"} if "base_lr" in fields else {}
+    labels = {128: "batch 128"}
+    return Table(name="mark", caption="", runs=grid(**fields), rows="label", columns="batch_size", labels=labels, **search)
+
+
+def verdicts_of(table, folder):
+    """What stands beside each stored number, by row and column."""
+    return {(c.row, c.column): c for c in compare_with_printed(table, Results(folder), folder, {})}
+
+
+def test_stored_numbers_stand_beside_an_exhibit_of_ones_own_with_a_verdict_each(tmp_path):
+    table = mark(tmp_path)
+    for run in table.runs:
+        if (run.method, run.batch_size) != ("simclic", 512):
+            measure(tmp_path, run, Linear(), {128: 10.2, 512: 15.0}[run.batch_size])
+    beside = verdicts_of(table, tmp_path)
+    assert {place: c.verdict for place, c in beside.items()} == {
+        ("SimSiam", "batch 128"): "reproduced", ("SimSiam", "512"): "differs",
+        ("SimCLIC (noise)", "batch 128"): "not comparable", ("Other", "batch 128"): "not run",
+    }  # fmt: skip
+    cell = beside["SimCLIC (noise)", "batch 128"]
+    assert (cell.why, cell.difference) == ("the best of all epochs, chosen on test", "+5.20")
+    sheet = build_sheet(table, Results(tmp_path), tmp_path)
+    ((_, groups),) = sheet.blocks
+    assert sheet.header == ["batch 128", "512"]
+    assert [group.title for group in groups][:2] == ["As stored", "Run here"]
+    assert [[cell.text for cell in row.cells] for row in groups[0].rows] == [["10.00", "12.00"], ["5.00", "–"], ["7.00", "–"]]
+    assert "As stored, SimCLIC (noise): the best of all epochs, chosen on test." in sheet.remarks
+
+
+def test_stored_numbers_are_not_compared_with_other_data_other_splits_or_unfinished_searches(tmp_path):
+    for options, why in (({"dataset": "cifar100"}, "other data set (CIFAR100 for CIFAR10)"), ({"split": "paper"}, "other split")):
+        table = mark(tmp_path, **options)
+        for run in table.runs:
+            measure(tmp_path, run, Linear(), 10.0)
+        cell = verdicts_of(table, tmp_path)["SimSiam", "batch 128"]
+        assert cell.verdict == "not comparable"
+        assert cell.why.startswith(why)
+    unknown = MARK.replace("# split: test", "# split: a tenth of train")
+    table = mark(tmp_path, unknown)
+    for run in table.runs:
+        measure(tmp_path, run, Linear(), 10.0)
+    assert "other images" in verdicts_of(table, tmp_path)["SimSiam", "batch 128"].why
+    searching = verdicts_of(mark(tmp_path, base_lr=(0.05, 0.1)), tmp_path)["SimSiam", "batch 128"]
+    assert (searching.verdict, searching.why) == ("not run", "the search of base_lr is not finished")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (("# dataset: CIFAR10\n", ""), "dataset is missing"),
+        (("# split: test\n", ""), "split is missing"),
+        (("batch 128", "batch 64"), "'batch 64' is not a column of Mark"),
+        (("10.0", "110.0"), "is not an error in percent"),
+        (("protocol,method", "method,protocol"), "the first columns are not protocol, method"),
+        (("linear,Other", "linear,SimSiam"), "each once"),
+    ],
+)
+def test_a_wrong_file_of_stored_numbers_is_one_line(tmp_path, change, why):
+    table = mark(tmp_path, MARK.replace(*change))
+    with pytest.raises(InputError, match=why):
+        build_sheet(table, Results(tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize("options", [{"rows": "method", "columns": "epochs"}, {"rows": "label"}])
+def test_rows_are_data_sets_or_labels_and_have_an_effect(options):
+    with pytest.raises(InputError, match="rows="):
+        Table(name="wrong", caption="", runs=(Run(),), **options)
+
+
+def test_what_is_trained_here_is_neither_the_imported_nor_the_printed_one(tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "simsiam", replace(METHODS["simsiam"], title="BYOL"))
+    trained, imported = Run(method="simsiam"), Run(init="byol", perturbation="none", epochs=0)
+    table = Table(paper="table2", caption="", runs=(trained, imported))
+    assert [run.label for run in table.runs] == ["BYOL (trained here)", "BYOL"]
+    measure(tmp_path, trained, Linear(), 30.0)
+    found = {(c.row, c.column): c for c in compare_with_printed(table, Results(tmp_path), ROOT / "baselines", {})}
+    assert found["BYOL", "CIFAR10"].verdict == "not run"
+    measure(tmp_path, imported, Linear(), 20.0)
+    found = {(c.row, c.column): c for c in compare_with_printed(table, Results(tmp_path), ROOT / "baselines", {})}
+    assert found["BYOL", "CIFAR10"].ours == "20.00"
+    groups = build_sheet(table, Results(tmp_path), ROOT / "baselines").blocks[0][1]
+    (less,) = [group for group in groups if group.title == "Run here less printed"]
+    assert [row.label for row in less.rows] == ["BYOL"]
+    yardstick = mark(tmp_path, MARK.replace("SimSiam", "BYOL"))
+    for run in yardstick.runs:
+        measure(tmp_path, run, Linear(), 10.0)
+    assert verdicts_of(yardstick, tmp_path)["BYOL", "batch 128"].verdict == "reproduced"  # others train theirs on CIFAR10, too
+
+
+def test_no_method_passes_for_a_row_that_simclic_or_others_print(tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "simsiam", replace(METHODS["simsiam"], title="SimCLIC (noise)"))
+    row = {"table": "2", "row": "SimCLIC (noise)", "column": "CIFAR10", "metric": "top-1"}
+    why = explain_not_comparable(Run(method="simsiam", split="paper"), Linear(), row, "top-1")
+    assert any(text.startswith("other method") for text in why)
+    facts = Table(
+        paper="table3", caption="", runs=(Run(method="simsiam"),), protocols=(),
+        columns=("epochs", "batch_size", "momentum_encoder", "memory_bank", "projection_head", "data_augmentation"),
+    )  # fmt: skip
+    assert compare_with_printed(facts, Results(tmp_path), ROOT / "baselines", {}) == []

@@ -143,20 +143,32 @@ class Table(Exhibit):
 
     columns: "dataset" gives a row per method and a column per data set (Table 2), another field a row per data set and a
     column per value of that field (Tables 4-6); with several names the cells are those properties of the Runs (Table 3).
+    rows: "label" gives a row per method in place of a data set, where columns is another field.
     """
 
     columns: str | tuple[str, ...] = "dataset"
+    rows: str = "dataset"
     labels: Mapping[Any, str] = field(default_factory=dict, hash=False)  # value or name of a column -> what is printed
+
+    def __post_init__(self) -> None:
+        """Raise InputError as for every exhibit, and if rows is neither "dataset" nor "label" or has no effect."""
+        super().__post_init__()
+        if self.rows not in ("dataset", "label"):
+            raise InputError(f"{self.title}: rows={self.rows!r} is not one of dataset, label")
+        if self.rows == "label" and (self.columns == "dataset" or isinstance(self.columns, tuple)):
+            raise InputError(f"{self.title}: rows='label' has no effect with columns={self.columns!r}; remove it")
 
     @property
     def layout(self) -> Any:
-        """The columns."""
-        return self.columns
+        """The columns; before them the rows, if they are not the usual ones."""
+        return self.columns if self.rows == "dataset" else (self.rows, self.columns)
 
     def cell(self, run: Run) -> Any:
         """Return row and column."""
         if not isinstance(self.columns, str):
             return run
+        if self.rows == "label":
+            return (run.label, getattr(run, self.columns))  # of several data sets each needs a table of its own
         return (run.label if self.columns == "dataset" else "", run.dataset, getattr(run, self.columns))
 
 

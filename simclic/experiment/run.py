@@ -6,12 +6,14 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from simclic.errors import InputError
+from simclic.experiment.baselines import IMPORTED
 from simclic.experiment.declared import ERRORS, METHODS, PERTURBATIONS, by, with_declared_knobs
 from simclic.experiment.knob import Spec, check_names, combinations, knob, list_knobs
 from simclic.experiment.names import make_slug, start_title
 
 UNTRAINED, PIXELS = {"epochs": (0,)}, {"backbone": ("pixels",)}  # nothing is trained; there is no backbone
 PLOTTABLE = ("encoder_passes", "lr")  # properties that the x axis of a figure may show, besides fields
+TRAINED_HERE = " (trained here)"  # behind the label of a method of which the paper prints a row, trained on other images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +211,8 @@ class Run(Spec):
             return {"untrained": "Untrained backbone", "pixels": "Raw pixels"}.get(self.kind, start_title(self.init))
         start = "" if self.init == "random" else f" from {start_title(self.init)}"
         g = "" if "perturbation" in self.unread else {"none": "no perturbation"}.get(self.perturbation, self.perturbation)
-        return self.title + (f" ({g})" if g else "") + start
+        here = TRAINED_HERE if self.title in IMPORTED.values() else ""
+        return self.title + (f" ({g})" if g else "") + here + start
 
     @property
     def lr(self) -> float:

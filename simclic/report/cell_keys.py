@@ -16,6 +16,11 @@ ASSUMED_SIZES = "the paper does not give the number of images; assumed: the offi
 PRINTED_ROWS = {stored: METHODS[name.removesuffix("-as-stored")] for name, stored in AS_STORED.items()}  # our row -> printed row
 
 
+def printed_row_of(label: str) -> str:
+    """Return the printed row of Table 2 that a row of ours measures again; its own label if there is none."""
+    return PRINTED_ROWS.get(label, label)
+
+
 class Key(NamedTuple):
     """Where a number stands. dataset: as printed. at: the method in Table 2, the printed column in Tables 4-6, x in a figure,
     or (line, x) in a figure whose lines are not data sets."""

@@ -13,6 +13,7 @@ from simclic.report.noise import Difference, Measured, subtract_printed
 from simclic.report.results import Results, keep_comparable
 from simclic.report.search import select_shown
 from simclic.report.sheet import DASH
+from simclic.report.stored_numbers import column_of, read_stored_numbers, row_of
 from simclic.report.tables import Failures
 from simclic.text import format_signed
 
@@ -71,6 +72,8 @@ def compare_with_printed(table: Table, results: Results, baselines: Path, failur
     """Return one comparison per printed number of this table and protocol, and per data set that replaces a printed one."""
     if isinstance(table.columns, tuple):
         return list(_compare_details(table, baselines))
+    if not table.paper:
+        return list(_compare_stored(table, results, baselines, failures))
     rows = [row for row in read_provenance(baselines) if f"table{row['table']}" == table.paper and row["metric"]]
     printed = read_printed_cells(baselines)
     comparisons, shown = [], select_shown(table, results)
@@ -115,20 +118,56 @@ def _compare_number(
     run, protocol = jobs[0].run, jobs[0].protocol
     assert protocol is not None  # an exhibit shows results
     where = (protocol.title, str(key.at) if row["table"] == "2" else row["row"], key.dataset, row["printed"])
-    measured, rows = results.measure_jobs(jobs), keep_comparable(results.rows_of(jobs))
+    departures, rows = [], keep_comparable(results.rows_of(jobs))
+    if rows:
+        departures = explain_not_comparable(run, protocol, row, str(rows[0]["metric"]))
+        if rows[0]["superseded"] and row["row"] in METHODS.values():
+            departures.append("other solver (stopped by another rule than theirs, by version 0.1.0)")
+    return _judge_number(where, stored, jobs, departures, results, failures)
+
+
+def _judge_number(
+    where: tuple[str, str, str, str], stored: Measured, jobs: list[Job], departures: list[str], results: Results,
+    failures: Failures,
+) -> PrintedVsOurs:  # fmt: skip
+    """Return the verdict on a printed number. where: protocol, row, column and the number as text. jobs: those of our cell."""
+    protocol, rows = jobs[0].protocol, keep_comparable(results.rows_of(jobs))
+    assert protocol is not None  # an exhibit shows results
+    measured = results.measure_rows(rows)
     if measured is None:
         why = next((failures[job.run.name] for job in jobs if job.run.name in failures), "there is no result yet")
         return PrintedVsOurs(*where, "not run", why, stage=protocol.stage)
     difference = subtract_printed(measured, stored)
-    departures = explain_not_comparable(run, protocol, row, str(rows[0]["metric"]))
-    if rows[0]["superseded"] and row["row"] in METHODS.values():
-        departures.append("other solver (stopped by another rule than theirs, by version 0.1.0)")
     verdict: Verdict = "not comparable" if departures else "differs" if difference.clear else "reproduced"
     spread = f" ± {measured.deviation:.2f}" if len(measured.seeds) > 1 else ""
     return PrintedVsOurs(
         *where, verdict, "; ".join(departures), f"{measured.value:.2f}{spread}", difference,
         tuple(str(r["name"]) for r in rows), measured.images, protocol.stage,
     )  # fmt: skip
+
+
+def _compare_stored(table: Table, results: Results, baselines: Path, failures: Failures) -> Iterator[PrintedVsOurs]:
+    """Yield the numbers that are stored for a table of one's own, under each protocol, beside what was run for them."""
+    stored, shown = read_stored_numbers(table, baselines), select_shown(table, results)
+    for protocol in table.protocols:
+        for number in (n for n in stored.numbers if n.stage == protocol.stage):
+            place = (protocol, row_of(number.row), number.column)
+            asked = [job for job in table.jobs if (job.protocol, row_of(job.run.label), column_of(table, job.run)) == place]
+            where = (protocol.title, number.row, number.column, number.text)
+            final = [job for job in shown if job in asked]
+            if not final:
+                why = f"the search of {table.search} is not finished" if asked else "this exhibit does not run it"
+                yield PrintedVsOurs(*where, "not run", why, stage=protocol.stage)
+                continue
+            printed = number.measured or Measured(float(number.text), 0)
+            departures = [number.caveat] if number.caveat else []
+            if not number.images:
+                departures.append("other images (of the stored number neither the data set nor the split is known)")
+            elif final[0].run.split != "ericsson":
+                departures.append(f"other split ({final[0].run.split}; the stored number is of the test images)")
+            elif number.dataset != title(final[0].run.dataset):
+                departures.append(f"other data set ({title(final[0].run.dataset)} for {number.dataset})")
+            yield _judge_number(where, printed, final, departures, results, failures)
 
 
 def explain_not_comparable(run: Run, protocol: Protocol, row: Mapping[str, str], metric: str) -> list[str]:
@@ -149,6 +188,8 @@ def _departures_from_simclic(run: Run, protocol: Protocol, row: Mapping[str, str
     """Yield departures from SimCLIC's own rows, which are scored on what the paper calls a validation set."""
     if run.split != "paper":
         yield f"other split (scored on test, {run.split}; the paper scores on its validation set)"
+    if run.method != "simclic":
+        yield f"other method ({run.title})"
     if run.init != "random":
         yield f"other start ({run.init})"
     axis = {"2": "perturbation", "4": "predictor", "5": "stop_gradient", "6": "similarity"}.get(row["table"])
@@ -167,6 +208,8 @@ def list_departures(run: Run, names: Iterable[str] = STATED) -> Iterator[str]:
 
 def _departures_from_cited(run: Run, protocol: Protocol, method: str, dataset: str) -> Iterator[str]:
     """Yield departures from the 13 cited rows, which Ericsson et al. measured."""
+    if run.epochs:
+        yield f"other training ({run.epochs} epochs on {title(run.dataset)}; theirs on ImageNet)"
     if run.split != "ericsson":
         yield f"other split ({run.split})"
     elif dataset == "Caltech101":
@@ -200,7 +243,7 @@ def _compare_details(table: Table, baselines: Path) -> Iterator[PrintedVsOurs]:
     path = baselines / f"{table.paper}.csv"
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
     (stored,) = [row for row in rows if row["method"].startswith("SimCLIC")][:1] or [dict[str, Any]()]
-    for run in table.runs if stored else ():
+    for run in (run for run in table.runs if stored and run.method == "simclic"):
         for name in (c for c in table.columns if c in stored):
             theirs, ours = _format_detail(stored[name]), _format_detail(getattr(run, name))
             verdict: Verdict = "reproduced" if ours == theirs else "differs"

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,11 +13,12 @@ from simclic.data import PAPER, title
 from simclic.experiment import Job, Table
 from simclic.experiment.baselines import IMPORTED
 from simclic.report.added_methods import AddedMethod, read_added_methods
-from simclic.report.cell_keys import PRINTED_ROWS, Cells, Key, read_printed_cells
+from simclic.report.cell_keys import Cells, Key, printed_row_of, read_printed_cells
 from simclic.report.noise import Measured, compute_difference, format_p
 from simclic.report.results import Results, keep_comparable
 from simclic.report.search import choose_value
 from simclic.report.sheet import DASH, Cell, Group, Row, Sheet, mark_best
+from simclic.report.stored_numbers import StoredNumber, StoredNumbers, column_of, read_stored_numbers, row_of
 from simclic.store.run_files import DIVERGED
 from simclic.text import format_signed
 
@@ -28,14 +29,43 @@ NO_FAILURES: Failures = MappingProxyType({})
 def build_sheet(table: Table, results: Results, baselines: Path, failures: Failures = NO_FAILURES) -> Sheet:
     """Return printed numbers and below them our results. failures: name of a Run -> why it failed."""
     path = baselines / f"{table.paper}.csv"
-    stored = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()
+    printed = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()
     if isinstance(table.columns, tuple):
-        return _build_detail_sheet(table, _select_table(stored, ["method", *table.columns]))
+        return _build_detail_sheet(table, _select_table(printed, ["method", *table.columns]))
+    if not table.paper and (table.columns == "dataset" or table.rows == "label"):
+        return _build_method_sheet(table, results, read_stored_numbers(table, baselines), failures)
     if table.columns == "dataset":
-        return _build_dataset_sheet(table, results, _select_table(stored, ["protocol", "method"]), failures, baselines)
+        return _build_dataset_sheet(table, results, _select_table(printed, ["protocol", "method"]), failures, baselines)
     return _build_ablation_sheet(
-        table, results, _select_table(stored, [*stored.columns[:1], "error"]), failures, read_printed_cells(baselines)
+        table, results, _select_table(printed, [*printed.columns[:1], "error"]), failures, read_printed_cells(baselines)
     )
+
+
+def _build_method_sheet(table: Table, results: Results, stored: StoredNumbers, failures: Failures) -> Sheet:
+    """Build a table of one's own with a row per method: per stage the stored rows, ours under each protocol, how ours compare."""
+    values = dict.fromkeys(getattr(run, str(table.columns)) for run in table.runs)
+    header = list(dict.fromkeys((getattr(run, str(table.columns)), column_of(table, run)) for run in table.runs))
+    on_test, blocks = {run.split for run in table.runs} == {"ericsson"}, []
+    for stage in dict.fromkeys(protocol.stage for protocol in table.protocols):
+        stored_rows = [
+            Row(row, [_build_stored_cell(stored.find(stage, row, text)) for _, text in header])
+            for row in stored.rows.get(stage, ())
+        ]
+        mark_best(stored_rows)
+        jobs = [job for job in table.jobs if job.stage == stage]
+        ours = _build_our_groups(jobs, [*values], results, failures, table)
+        groups = [Group("As stored", stored_rows), *ours, *_build_comparison_groups(ours, stored_rows, [], on_test, row_of)]
+        blocks.append((_build_heading(table, stage), [group for group in groups if group.rows]))
+    return Sheet(table, "", [text for _, text in header], blocks, stored.note)
+
+
+def _build_stored_cell(number: StoredNumber | None) -> Cell:
+    return _build_printed_cell(number.text, number.measured) if number else Cell()
+
+
+def _build_heading(table: Table, stage: str) -> str:
+    titles = [protocol.title for protocol in table.protocols if protocol.stage == stage]
+    return titles[0] if len(titles) == 1 else titles[0].partition(", ")[0]
 
 
 def _build_cell(results: Results, jobs: Sequence[Job], failures: Failures, search: str) -> Cell:
@@ -86,31 +116,28 @@ def _build_dataset_sheet(table: Table, results: Results, stored: pd.DataFrame, f
         mark_best(paper_rows)  # the paper's as the paper has them
         jobs = [job for job in table.jobs if job.stage == stage]
         columns = ours + [to_name.get(text, text) for text in theirs]
-        our_groups = _build_our_groups(jobs, columns, results, failures, table.search)
-        comparisons = _build_comparison_groups(
-            our_groups, paper_rows, added_rows, {run.split for run in table.runs} == {"ericsson"}
-        )
+        our_groups = _build_our_groups(jobs, columns, results, failures, table)
+        on_test = {run.split for run in table.runs} == {"ericsson"}
+        comparisons = _build_comparison_groups(our_groups, paper_rows, added_rows, on_test, printed_row_of)
         groups = [Group("As printed in the paper", paper_rows), Group("Added", added_rows, "before"), *our_groups, *comparisons]
-        titles = [protocol.title for protocol in table.protocols if protocol.stage == stage]
-        heading = titles[0] if len(titles) == 1 else titles[0].partition(", ")[0]
-        blocks.append((heading, [group for group in groups if group.rows]))
+        blocks.append((_build_heading(table, stage), [group for group in groups if group.rows]))
     header = [title(name) for name in ours] + theirs
     return Sheet(table, "", header, blocks, (*remarks, *(f"Added: {method.note}." for method in methods)), apart)
 
 
 def _build_our_groups(
-    jobs: Sequence[Job], columns: Sequence[str], results: Results, failures: Failures, search: str
+    jobs: Sequence[Job], columns: Sequence[Hashable], results: Results, failures: Failures, table: Table
 ) -> list[Group]:
-    """Build a group per protocol of one stage, with a row per method and a cell per data set."""
+    """Build a group per protocol of one stage, with a row per method and a cell for each of these values of its columns."""
     groups = []
     protocols = dict.fromkeys(job.protocol for job in jobs if job.protocol)
     for protocol in protocols:
-        cells: dict[str, dict[str, list[Job]]] = {}
+        cells: dict[str, dict[Hashable, list[Job]]] = {}
         for job in jobs:
             if job.protocol == protocol:
-                cells.setdefault(job.run.label, {}).setdefault(job.run.dataset, []).append(job)
+                cells.setdefault(job.run.label, {}).setdefault(getattr(job.run, str(table.columns)), []).append(job)
         rows = [
-            Row(label, [_build_cell(results, row.get(name, []), failures, search) for name in columns])
+            Row(label, [_build_cell(results, row.get(name, []), failures, table.search) for name in columns])
             for label, row in cells.items()
         ]
         mark_best(rows)
@@ -119,10 +146,13 @@ def _build_our_groups(
     return groups
 
 
-def _build_comparison_groups(ours: Sequence[Group], paper: Sequence[Row], added: Sequence[Row], on_test: bool) -> list[Group]:
+def _build_comparison_groups(
+    ours: Sequence[Group], paper: Sequence[Row], added: Sequence[Row], on_test: bool, to_printed: Callable[[str], str]
+) -> list[Group]:
     """Build the ranks of rows that the paper does not print, and our numbers minus the printed ones, for each group of ours.
 
-    on_test: whether ours were scored on the same test images as the printed rows, which ranks need.
+    on_test: whether ours were scored on the same test images as the printed rows, which ranks need. to_printed: row label of
+    ours -> of the printed row that it is compared with, if there is one.
     """
     groups, labels = [], {row.label for row in paper}
     for i, group in enumerate(ours):
@@ -132,7 +162,7 @@ def _build_comparison_groups(ours: Sequence[Group], paper: Sequence[Row], added:
             Group(
                 f"Rank among the printed rows, p against the best of them{variant}", _build_rank_rows(unprinted, paper), "none"
             ),
-            Group(f"Run here less printed{variant}", _build_difference_rows(group.rows, paper), "none"),
+            Group(f"Run here less printed{variant}", _build_difference_rows(group.rows, paper, to_printed), "none"),
         ]
     return groups
 
@@ -164,11 +194,11 @@ def format_rank(cell: Cell, others: Sequence[Cell]) -> str:
     return f"{rank} of {len(known) + 1}" + (f", p {format_p(less.p)}" if less else "")
 
 
-def _build_difference_rows(our_rows: Sequence[Row], paper: Sequence[Row]) -> list[Row]:
+def _build_difference_rows(our_rows: Sequence[Row], paper: Sequence[Row], to_printed: Callable[[str], str]) -> list[Row]:
     """Return ours minus printed for rows of the same name, where both have a number."""
     printed, rows = {row.label: row for row in paper}, []
     for row in our_rows:
-        theirs = printed.get(PRINTED_ROWS.get(row.label, row.label))
+        theirs = printed.get(to_printed(row.label))
         points = [a.value - round(b.value, 2) for a, b in zip(row.cells, theirs.cells, strict=True)] if theirs else []
         if any(map(math.isfinite, points)):
             rows.append(Row(row.label, [Cell(format_signed(v)) if math.isfinite(v) else Cell() for v in points]))
