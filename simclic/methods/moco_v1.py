@@ -11,6 +11,7 @@ from simclic.experiment import Run, method
 from simclic.methods.base import Generator, Method, Step
 from simclic.methods.parts import (
     KeyQueue,
+    compute_exactly,
     copy_as_target,
     group_batch_norms,
     queue_size,
@@ -67,7 +68,8 @@ class MoCoV1(Method):
 
     def compare_keys(self, q: Tensor, k: Tensor) -> Tensor:
         """Return similarities over the temperature: (B, 1 + K), of queries with their own keys, first, and with the queue's."""
-        own, others = (q * k).sum(dim=1, keepdim=True), q @ self.queue.keys.clone().T
+        with compute_exactly(q.device):
+            own, others = (q * k).sum(dim=1, keepdim=True), q @ self.queue.keys.clone().T
         return torch.cat([own, others], dim=1) / self.run.temperature
 
     def after_step(self, share: float) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from simclic.experiment import Run, method
 from simclic.methods.base import Generator, Method, Step
 from simclic.methods.byol import FIRST, SECOND
-from simclic.methods.parts import copy_as_target, scheduled_momentum, update_target
+from simclic.methods.parts import compute_exactly, copy_as_target, scheduled_momentum, update_target
 
 
 @method(
@@ -43,7 +43,8 @@ class MoCoV3(Method):
         with torch.no_grad():
             k1, k2 = (F.normalize(self.target(view).float(), dim=1) for view in x)  # (B, d)
         own = torch.arange(len(q1), device=q1.device)
-        logits12, logits21 = q1 @ k2.T / self.run.temperature, q2 @ k1.T / self.run.temperature  # (B, B)
+        with compute_exactly(q1.device):
+            logits12, logits21 = q1 @ k2.T / self.run.temperature, q2 @ k1.T / self.run.temperature  # (B, B)
         loss = 2 * self.run.temperature * (F.cross_entropy(logits12, own) + F.cross_entropy(logits21, own))
         return Step(loss, z1, features1, {"top-1 of keys": (logits12.argmax(dim=1) == own).float().mean()})
 
