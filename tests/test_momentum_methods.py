@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from conftest import small_backbone, tiny
 
 from simclic import InputError, Run
+from simclic.experiment import METHODS
 from simclic.methods.base import build_method
 from simclic.methods.byol import BYOL
 from simclic.methods.moco_v1 import MoCoV1
@@ -269,3 +270,12 @@ def test_simclic_on_two_views_predicts_the_other_view_perturbed():
     tilde2 = m.perturb(z2, None, generator)[0].detach()
     by_hand = -0.5 * F.cosine_similarity(m.h(z1), tilde2).mean() - 0.5 * F.cosine_similarity(m.h(z2), tilde1).mean()
     assert loss.item() == pytest.approx(by_hand.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_defaults_of_a_method_are_values_that_its_fields_take(method):
+    run = Run(method=method)
+    for name, value in METHODS[method].defaults.items():
+        assert Run.checked(name, value) == getattr(run, name)
+    assert run.passes >= max(1, METHODS[method].views)
+    assert run.data_augmentation == (METHODS[method].views > 0)
