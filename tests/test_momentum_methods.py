@@ -227,7 +227,7 @@ def test_a_field_that_a_method_does_not_have_is_one_line(changes, told):
 
 def test_a_method_has_defaults_of_its_own_and_a_change_of_method_takes_the_new_ones():
     byol = Run(method="byol")
-    assert (byol.optimizer, byol.base_lr, byol.projector_dim, byol.hidden_dim) == ("lars", 1.0, 256, 4096)
+    assert (byol.optimizer, byol.base_lr, byol.projector_dim, byol.hidden_dim) == ("larc", 1.0, 256, 4096)
     assert Run(method="byol", base_lr=0.05).base_lr == 0.05
     assert len({Run(method="byol", base_lr=lr).name for lr in (1.0, 0.05, 0.3)}) == 3
     assert Run(method="byol", base_lr=1.0) == byol

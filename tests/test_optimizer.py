@@ -11,22 +11,22 @@ from simclic.methods.backbones import build_backbone
 from simclic.train import loop
 
 
-def test_lars_scales_each_layer_s_step_to_its_weights_and_leaves_biases_and_norms():
-    """You et al., 2017, Algorithm 1, first step: lr * trust * |w| / (|g| + wd |w|) * (g + wd w)."""
+@pytest.mark.parametrize("optimizer", ["lars", "larc"])
+@pytest.mark.parametrize("scale", [1.0, 1e-4])
+def test_lars_scales_each_layer_s_step_to_its_weights_and_leaves_biases_and_norms(optimizer, scale):
+    """You et al., 2017, Algorithm 1, first step: lr * trust * |w| / (|g| + wd |w|) * (g + wd w). LARC: min(lr, trust ...)."""
     torch.manual_seed(0)
     layers = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
-    run = tiny(optimizer="lars", weight_decay=0.01, base_lr=2.0)
-    optimizer = loop.build_optimizer(run, [{"params": list(layers.parameters()), "fixed_lr": False}])
+    run = tiny(optimizer=optimizer, weight_decay=0.01, base_lr=2.0)
+    updating = loop.build_optimizer(run, [{"params": list(layers.parameters()), "fixed_lr": False}])
     for p in layers.parameters():
-        p.grad = torch.randn_like(p)
-    w, g, others = (
-        layers[0].weight.detach().clone(),
-        layers[0].weight.grad.clone(),
-        [p.detach().clone() for p in layers.parameters()],
-    )
-    optimizer.step()
-    trust = 0.001 * w.norm() / (g.norm() + 0.01 * w.norm() + 1e-8)
-    assert torch.allclose(layers[0].weight, w - run.lr * trust * (g + 0.01 * w), rtol=1e-5)
+        p.grad = scale * torch.randn_like(p)
+    w, g = layers[0].weight.detach().clone(), layers[0].weight.grad.clone()
+    others = [p.detach().clone() for p in layers.parameters()]
+    updating.step()
+    ratio = w.norm() / (g.norm() + 0.01 * w.norm() + 1e-8)
+    length = run.lr * 0.001 * ratio if optimizer == "lars" else min(run.lr, 0.02 * ratio)
+    assert torch.allclose(layers[0].weight, w - length * (g + 0.01 * w), rtol=1e-5)
     for before, p in list(zip(others, layers.parameters(), strict=True))[1:]:
         assert torch.allclose(p, before - run.lr * p.grad)
 

@@ -147,7 +147,8 @@ class Run(Spec):
         0, "epochs in which the learning rate rises from 0, before the cosine", low=0, high=10**6, unread_if=UNTRAINED
     )
     optimizer: str = knob(
-        "sgd", "“lars” scales each layer's step to its weights and decays no bias or norm", choices=("sgd", "lars"),
+        "sgd", "“lars” scales each layer's step to its weights (trust .001) and decays no bias or norm; “larc” likewise, trust "
+        ".02 and never beyond the rate itself, as solo-learn's recipes for small data", choices=("sgd", "lars", "larc"),
         unread_if=UNTRAINED,
     )
     momentum: float = knob(0.9, "of the optimiser", low=0.0, high=1.0, unread_if=UNTRAINED)

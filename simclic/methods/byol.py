@@ -22,9 +22,9 @@ SECOND = replace(FIRST, p_blur=0.1, p_solarise=0.2)
 
 @method(
     "BYOL", passes=2, target_passes=2, views=2, momentum_encoder=True, reads=("hidden_dim", "target_momentum", "target_schedule"),
-    # solo-learn's recipe for CIFAR: LARS, base_lr 1.0, 1e-5, heads 4096 and 256, momentum .99 to 1.
+    # solo-learn's recipe for CIFAR: LARC, base_lr 1.0, 1e-5, heads 4096 and 256, momentum .99 to 1.
     defaults={
-        "optimizer": "lars", "base_lr": 1.0, "weight_decay": 1e-5, "projector_dim": 256, "hidden_dim": 4096,
+        "optimizer": "larc", "base_lr": 1.0, "weight_decay": 1e-5, "projector_dim": 256, "hidden_dim": 4096,
         "target_momentum": 0.99,
     },
 )  # fmt: skip

@@ -36,10 +36,10 @@ WARM = 0.04  # temperature of the teacher at first (the official code's)
         "teacher_temperature": knob(0.04, "of DINO's teacher; 0.04 before it, if it warms up", low=1e-3, high=1.0),
         "teacher_warmup": knob(0.0, "share of the training in which it rises from 0.04 to that", low=0.0, high=1.0),
     },
-    # solo-learn's recipe for CIFAR: LARS, base_lr .3, 1e-6, bottleneck of 256. Temperatures: the paper's. Momentum: lightly's
+    # solo-learn's recipe for CIFAR: LARC, base_lr .3, 1e-6, bottleneck of 256. Temperatures: the paper's. Momentum: lightly's
     # on CIFAR; solo-learn's .9995 averages over 2,000 of its 195,000 steps, which is more than a short training has.
     defaults={
-        "optimizer": "lars", "base_lr": 0.3, "weight_decay": 1e-6, "projector_dim": 256, "temperature": 0.1,
+        "optimizer": "larc", "base_lr": 0.3, "weight_decay": 1e-6, "projector_dim": 256, "temperature": 0.1,
         "target_momentum": 0.99,
     },
 )  # fmt: skip

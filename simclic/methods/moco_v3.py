@@ -14,9 +14,9 @@ from simclic.methods.parts import compute_exactly, copy_as_target, scheduled_mom
 @method(
     "MoCo v3", passes=2, target_passes=2, views=2, momentum_encoder=True,
     reads=("hidden_dim", "temperature", "target_momentum", "target_schedule"),
-    # solo-learn's recipe for CIFAR: LARS, base_lr .3, 1e-6, heads 4096 and 256, temperature .2, momentum .99 to 1.
+    # solo-learn's recipe for CIFAR: LARC, base_lr .3, 1e-6, heads 4096 and 256, temperature .2, momentum .99 to 1.
     defaults={
-        "optimizer": "lars", "base_lr": 0.3, "weight_decay": 1e-6, "projector_dim": 256, "hidden_dim": 4096, "temperature": 0.2,
+        "optimizer": "larc", "base_lr": 0.3, "weight_decay": 1e-6, "projector_dim": 256, "hidden_dim": 4096, "temperature": 0.2,
         "target_momentum": 0.99,
     },
 )  # fmt: skip

@@ -87,6 +87,8 @@ def build_optimizer(run: Run, groups: list[dict[str, Any]]) -> torch.optim.Optim
 
     scaled = [group | {"params": [p for p in group["params"] if p.ndim > 1]} for group in groups]
     plain = [group | {"params": [p for p in group["params"] if p.ndim < 2], "weight_decay": 0.0} for group in groups]
+    if run.optimizer == "larc":
+        settings |= {"trust_coeff": 0.02, "trust_clip": True}
     optimizer: torch.optim.Optimizer = Lars([group for group in (*scaled, *plain) if group["params"]], **settings)
     return optimizer
 
