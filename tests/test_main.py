@@ -51,13 +51,13 @@ def test_an_exhibit_that_is_not_there(here, capsys):
     assert "no such exhibit file; did you mean" in err
 
 
-def test_a_backbone_that_timm_does_not_know(here):
+def test_a_backbone_that_timm_does_not_know(here, capsys):
     (here / "table2.py").write_text(EXHIBIT.replace("test_resnet", "test_resnett"))
-    done = subprocess.run([sys.executable, "-m", "simclic", "run", "table2.py"], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: backbone='test_resnett' is not a timm model; did you mean test_resnet or ")
-    assert done.stderr.endswith("? (3 runs)\n")
-    assert done.stderr.count("\n") == 1
+    code, _, err = told(capsys, "run", "table2.py")
+    assert code == 1
+    assert err.startswith("error: backbone='test_resnett' is not a timm model; did you mean test_resnet or ")
+    assert err.endswith("? (3 runs)\n")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("flag", ["--runs", "--out"])

@@ -194,8 +194,8 @@ def test_submitted_by_one_that_is_killed_and_another_finished_reported_and_equal
 def whole(cluster, tmp_path_factory):
     """A training of seconds that nothing interrupted, and where it lies."""
     runs = tmp_path_factory.mktemp("whole")
-    compute_results(tiny(epochs=24), (LINEAR,), runs)
-    return tiny(epochs=24), runs
+    compute_results(tiny(epochs=12), (LINEAR,), runs)
+    return tiny(epochs=12), runs
 
 
 @contextmanager
@@ -229,7 +229,7 @@ def limit(job):
 
 
 def test_whatever_interrupts_a_training_it_ends_bit_identical(here, whole):
-    """A real time limit, USR2 as ahead of a preemption, scontrol requeue and a node that goes down, one after the other."""
+    """A real time limit, which sends USR2 as a preemption does, scontrol requeue and a node that goes down, one after another."""
     long, runs = whole
     exhibit(here, epochs=long.epochs)
     write_profile(here, slurm_signal_delay_s=60)  # a limit that is a minute away or less is met at once
@@ -251,11 +251,7 @@ def test_whatever_interrupts_a_training_it_ends_bit_identical(here, whole):
         limit(job)
         wait("the time limit", lambda: pending(process, signal.SIGUSR2))
         subprocess.run(["scontrol", "update", f"jobid={job}", "timelimit=20"], check=True)
-    assert (task := records.list_launches(Path("runs"))[0].find_task("pretrain-0", 0)).read_state()["word"] == "requeued"
-    with interrupted() as process:
-        subprocess.run(["scancel", "--signal=USR2", job], check=True)
-        wait("the signal", lambda: pending(process, signal.SIGUSR2))
-    assert task.read_state()["word"] == "requeued"
+    assert records.list_launches(Path("runs"))[0].find_task("pretrain-0", 0).read_state()["word"] == "requeued"
     assert (Path("runs") / long.name / "checkpoint").exists()
     with interrupted() as process:
         subprocess.run(["scontrol", "requeue", job], check=True)
@@ -267,20 +263,20 @@ def test_whatever_interrupts_a_training_it_ends_bit_identical(here, whole):
     finished()
     found = record(long)
     equal(long, here / "runs", runs)
-    assert found["restarts"] == 4
-    assert len(found["resumed"]) >= 3
+    assert found["restarts"] == 3
+    assert len(found["resumed"]) >= 2
     assert all(step > 0 for step in found["resumed"])
 
 
 def test_scancel_stays_cancelled_and_accounting_is_not_needed(here, cluster):
-    run = tiny(epochs=30)
-    exhibit(here, epochs=30)
+    run = tiny(epochs=16)
+    exhibit(here, epochs=16)
     submit()
     epochs(run, 3)
     subprocess.run(["scancel", f"--user={os.getuid()}"], check=True)
     finished()
     kept = len(rows(run))
-    assert kept < 30
+    assert kept < 16
     assert (Path("runs") / run.name / "checkpoint").exists()  # saved on its way out
     assert next(job["why"] for job in jobs()["jobs"] if job["stage"] == "pretrain").startswith("CANCELLED by")
     stop("slurmdbd")
@@ -293,7 +289,7 @@ def test_scancel_stays_cancelled_and_accounting_is_not_needed(here, cluster):
     submit()  # without accounting
     wait("the rest of the training", lambda: record(run))
     cluster()  # accounting is back
-    assert [row["epoch"] for row in rows(run)] == list(range(1, 31))
+    assert [row["epoch"] for row in rows(run)] == list(range(1, 17))
     assert record(run)["resumed"][0] >= kept * 11
 
 
@@ -346,10 +342,10 @@ def test_a_child_whose_parent_slurm_has_forgotten_looks_for_itself(here, cluster
     assert states == {"pretrain": "stopped", "linear": "waiting"}
 
 
-def test_of_three_tasks_of_one_run_one_trains(here):
+def test_of_two_tasks_of_one_run_one_trains(here):
     run = tiny()
     on = profile.read_profile(here / "profile.toml")
-    array = Array("pretrain", [[Job(run)] for _ in range(3)])
+    array = Array("pretrain", [[Job(run)] for _ in range(2)])
     begun = records.write_launch(
         [array], on, snapshot.copy_code(records.launches_folder(Path("runs"))), Path("runs"), Path("data")
     )
@@ -359,13 +355,13 @@ def test_of_three_tasks_of_one_run_one_trains(here):
         return {i: job.state for i, job in slurm.read_history({begun.slurm_number("pretrain-0")}).items()}
 
     with frozen(run):
-        wait("the end of the other two", lambda: len(slurm.read_queue()) == 1)
+        wait("the end of the other", lambda: len(slurm.read_queue()) == 1)
     finished()
 
     wait("what accounting says of the end", lambda: "RUNNING" not in states().values(), 60)  # it hears a little later
     ended = states()
     owners = {record(run)["job"]}
-    assert sorted(ended.values()) == ["COMPLETED", *["FAILED"] * 2], ended
+    assert sorted(ended.values()) == ["COMPLETED", "FAILED"], ended
     assert {i for i, state in ended.items() if state == "COMPLETED"} == owners
     for task in begun.list_tasks():
         if task.slurm_id not in owners:
@@ -411,6 +407,16 @@ def node(state):
         )
 
     wait(state, done)
+
+
+@contextmanager
+def impatient():
+    """Let the commands of Slurm, which know nothing of it, wait a second for a daemon that is not there."""
+    conf = Path(os.environ["SLURM_CONF"])
+    with pytest.MonkeyPatch.context() as patch:
+        (conf.parent / "impatient.conf").write_text(conf.read_text() + "MessageTimeout=1\n")
+        patch.setenv("SLURM_CONF", str(conf.parent / "impatient.conf"))
+        yield
 
 
 def stop(daemon):
@@ -504,10 +510,11 @@ def test_slurm_that_does_not_answer_loses_nothing(here, cluster):
     node("drain")
     submit()
     stop("slurmctld")
-    told = submit(code=2)
-    assert told.startswith("error: squeue: ")
-    assert told.count("\n") == 1
-    states = jobs()
+    with impatient():
+        told = submit(code=2)
+        assert told.startswith("error: squeue: ")
+        assert told.count("\n") == 1
+        states = jobs()
     assert {job["word"] for job in states["jobs"]} == {"unknown"}
     assert "which jobs wait or run is unknown, and no job counts as lost" in states["silent"][0]
     cluster()
