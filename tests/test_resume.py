@@ -290,8 +290,10 @@ def test_every_method_ends_as_if_it_had_not_been_killed(tmp_path, method):
 
 
 def list_parts(state):
-    """The parts of a method's state: its modules, weights and statistics apart, and its other tensors."""
-    return {(name.split(".")[0], "running" in name) for name in state if not name.endswith("num_batches_tracked")}
+    """The parts of a method's state: the weights of its modules, their statistics, and each other tensor, as a queue's."""
+    kinds = {name: name.rpartition(".")[2] for name in state if not name.endswith("num_batches_tracked")}
+    shared = {name: "weights" if kind in ("weight", "bias") else kind[:7] for name, kind in kinds.items()}
+    return {(name.split(".")[0] if kind in ("weights", "running") else name, kind) for name, kind in shared.items()}
 
 
 @pytest.mark.parametrize("method", OTHERS)

@@ -21,6 +21,8 @@ from simclic.methods.parts import (
 )  # fmt: skip
 from simclic.methods.views import ViewRecipe
 
+VIEW = ViewRecipe(area=(0.08, 1.0), p_blur=0.0)  # as the authors' notebook for CIFAR
+
 
 @method(
     "MoCo v1", passes=1, target_passes=1, views=2, momentum_encoder=True,
@@ -35,7 +37,7 @@ class MoCoV1(Method):
     """MoCo v1: query encoder f_q = backbone + linear head, its momentum encoder f_k, a queue of keys."""
 
     watched = ("top-1 of keys",)
-    recipes = (ViewRecipe(p_blur=0.0), ViewRecipe(p_blur=0.0))
+    recipes = (VIEW, VIEW)
 
     def __init__(self, run: Run, images: int = 0, f: nn.Module | None = None, trained: int | None = None):
         super().__init__(run, images, f, trained)
@@ -69,7 +71,7 @@ class MoCoV1(Method):
     def compare_keys(self, q: Tensor, k: Tensor) -> Tensor:
         """Return similarities over the temperature: (B, 1 + K), of queries with their own keys, first, and with the queue's."""
         with compute_exactly(q.device):
-            own, others = (q * k).sum(dim=1, keepdim=True), q @ self.queue.keys.clone().T
+            own, others = (q * k).sum(dim=1, keepdim=True), self.queue.compare_keys(q)
         return torch.cat([own, others], dim=1) / self.run.temperature
 
     def after_step(self, share: float) -> None:

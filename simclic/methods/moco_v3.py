@@ -2,7 +2,6 @@
 
 import torch
 import torch.nn.functional as F
-from lightly.models.modules.heads import BYOLPredictionHead
 from torch import Tensor, nn
 
 from simclic.experiment import Run, method
@@ -28,11 +27,8 @@ class MoCoV3(Method):
 
     def __init__(self, run: Run, images: int = 0, f: nn.Module | None = None, trained: int | None = None):
         super().__init__(run, images, f, trained)
-        self.projector = nn.Sequential(
-            nn.Linear(self.width, run.hidden_dim, bias=False), nn.BatchNorm1d(run.hidden_dim), nn.ReLU(inplace=True),
-            nn.Linear(run.hidden_dim, self.d, bias=False), nn.BatchNorm1d(self.d, affine=False),
-        )  # fmt: skip
-        self.predictor = BYOLPredictionHead(self.d, run.hidden_dim, self.d)
+        self.projector = build_head(self.width, run.hidden_dim, self.d, nn.BatchNorm1d(self.d, affine=False))
+        self.predictor = build_head(self.d, run.hidden_dim, self.d)  # the official code has no last norm here for ResNets
         self.target = copy_as_target(nn.Sequential(self.backbone, self.projector))
 
     def forward(self, x: tuple[Tensor, Tensor], index: Tensor | None = None, generator: Generator = None) -> Step:
@@ -51,3 +47,9 @@ class MoCoV3(Method):
     def after_step(self, share: float) -> None:
         """Move the momentum encoder towards the online one."""
         update_target(self.target, nn.Sequential(self.backbone, self.projector), scheduled_momentum(self.run, share))
+
+
+def build_head(width: int, hidden: int, d: int, *last: nn.Module) -> nn.Sequential:
+    """Return two layers without bias, batch norm on the first, and what follows the second: (B, width) to (B, d)."""
+    layers = nn.Linear(width, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, d, bias=False)
+    return nn.Sequential(*layers, *last)

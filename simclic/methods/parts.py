@@ -35,26 +35,35 @@ def scheduled_momentum(run: Run, share: float) -> float:
 
 
 class KeyQueue(nn.Module):
-    """The newest keys of earlier batches, as negatives (MoCo, Section 3.2).
+    """The newest keys of earlier batches, as negatives (MoCo, Section 3.2). Its two tensors are in the state_dict.
 
-    keys: (K, d) unit vectors, random ones at first. next: () where the next key goes. Both are in the state_dict.
+    keys: (K, d) unit vectors, of which the first min(K, pushed) are filled. pushed: () how many keys there were so far.
     """
 
     keys: Tensor
-    next: Tensor
+    pushed: Tensor
 
     def __init__(self, size: int, d: int):
         super().__init__()
-        self.register_buffer("keys", F.normalize(torch.randn(size, d), dim=1))
-        self.register_buffer("next", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("keys", torch.zeros(size, d))
+        self.register_buffer("pushed", torch.zeros((), dtype=torch.int64))
+
+    def compare_keys(self, q: Tensor) -> Tensor:
+        """Return the similarities of unit vectors, (B, d), with the keys: (B, K); -inf where there is none yet.
+
+        The official code begins with random keys. An encoder separates itself from these by making all its vectors alike, from
+        which a training of few steps does not recover.
+        """
+        empty = torch.arange(len(self.keys), device=q.device) >= self.pushed
+        return (q @ self.keys.clone().T).masked_fill(empty, -torch.inf)
 
     @torch.no_grad()
     def push_keys(self, keys: Tensor) -> None:
         """Put keys, (n, d), in place of the oldest; of more than K keys, the last K."""
-        size = len(self.keys)
-        keys = keys[-size:].to(self.keys.dtype)
-        self.keys[(self.next + torch.arange(len(keys), device=keys.device)) % size] = keys
-        self.next.copy_((self.next + len(keys)) % size)
+        size, skipped = len(self.keys), max(0, len(keys) - len(self.keys))
+        at = (self.pushed + torch.arange(skipped, len(keys), device=keys.device)) % size
+        self.keys[at] = keys[skipped:].to(self.keys.dtype)
+        self.pushed += len(keys)
 
 
 def queue_size(run: Run, trained: int) -> int:
@@ -68,7 +77,8 @@ def queue_size(run: Run, trained: int) -> int:
     size = run.queue_size or 2 ** int(math.log2(max(1, min(beyond / 2, max(4096, trained / 16)))))
     if size > beyond:
         rule = f"must be at most {max(0, beyond):,}, the {trained:,} training images less a batch of {run.batch_size}"
-        raise InputError(f"queue_size={size}: {rule}; use a smaller one, or queue_size=0 for one that fits")
+        remedy = "use a smaller one, or queue_size=0 for one that fits" if run.queue_size else "use a smaller batch_size"
+        raise InputError(f"queue_size={size}: {rule}; {remedy}")
     return size
 
 
