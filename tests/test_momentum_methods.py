@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from conftest import small_backbone, tiny
+from torch.testing import assert_close
 
 from simclic import InputError, Run
 from simclic.experiment import METHODS
@@ -23,10 +23,9 @@ from simclic.methods.parts import (
     scheduled_momentum,
     update_target,
 )  # fmt: skip
-from simclic.methods.simclic import SimCLIC
+from simclic.methods.simclic import cosine, noise
 from simclic.methods.simclic_two_views import SimCLICOnTwoViews
-from simclic.methods.simsiam import SimSiam
-from simclic.methods.simsiam_no_augmentation import SimSiamWithoutAugmentation
+from simclic.train import loop
 
 PLAIN = {"predictor_dim": 512}  # the default, for methods without that predictor
 
@@ -36,7 +35,7 @@ def model(cls, method, **changes):
     torch.manual_seed(0)
     m = cls(tiny(method=method, batch_size=16, **changes), 100, small_backbone(), 100).double()
     if hasattr(m, "queue"):
-        m.queue.float()
+        m.queue.float().push_keys(unit(torch.randn(30, m.d)))  # of 40 places
     if hasattr(m, "target"):
         with torch.no_grad():
             for p in m.target.parameters():
@@ -65,15 +64,20 @@ def info_nce(q, positive, negatives, temperature):
     return -(own / (own + (q @ negatives.T / temperature).exp().sum(dim=1))).log().mean()
 
 
+def held_keys(m):
+    """The keys that a queue holds; at first there are none."""
+    return m.queue.keys[: int(m.queue.pushed)].double().clone()
+
+
 def moco_v1(m, x1, x2):
     q, k = unit(m.head(m.backbone(x1))), unit(m.target(x2)).detach()
-    return info_nce(q, k, m.queue.keys.double(), m.run.temperature)
+    return info_nce(q, k, held_keys(m), m.run.temperature)
 
 
 def moco_v2(m, x1, x2):
     q1, q2 = (unit(m.head(m.backbone(x))) for x in (x1, x2))
     k1, k2 = (unit(m.target(x)).detach() for x in (x1, x2))
-    keys, t = m.queue.keys.double(), m.run.temperature
+    keys, t = held_keys(m), m.run.temperature
     return (info_nce(q1, k2, keys, t) + info_nce(q2, k1, keys, t)) / 2
 
 
@@ -87,6 +91,8 @@ def moco_v3(m, x1, x2):
         loss = loss - 2 * t * (e.diagonal() / e.sum(dim=1)).log().mean()
     return loss
 
+
+TWO = "simclic-two-views"
 
 REFERENCES = [
     (BYOL, "byol", byol, {"hidden_dim": 24, **PLAIN}),
@@ -134,25 +140,38 @@ def test_momentum_rises_to_1_or_stays():
 
 @pytest.mark.parametrize("count", [1, 3, 7, 8, 9, 20])
 def test_a_queue_holds_the_newest_keys_whatever_their_number(count):
+    """Of its eight places those are compared that are filled: none before the first step."""
     queue, pushed = KeyQueue(8, 2), []
     for n in range(5):
-        keys = torch.arange(count * n, count * (n + 1), dtype=torch.float32)[:, None].expand(-1, 2)
+        similarity = queue.compare_keys(torch.ones(1, 2))[0]
+        assert sorted(similarity[similarity.isfinite()].tolist()) == pushed[-8:]
+        keys = torch.arange(count * n, count * (n + 1), dtype=torch.float32)[:, None].expand(-1, 2) / 2
         queue.push_keys(keys)
-        pushed += keys[:, 0].tolist()
-    newest = pushed[-8:]
-    assert sorted(queue.keys[:, 0].tolist())[-len(newest) :] == sorted(newest)
-    assert set(queue.state_dict()) == {"keys", "next"}
+        pushed += keys.sum(dim=1).tolist()
+    assert set(queue.state_dict()) == {"keys", "pushed"}
 
 
-def test_a_step_is_not_among_its_own_negatives():
-    """The queue that a loss sees holds keys of earlier steps alone, and keys go in after it."""
-    m, (x1, x2) = model(MoCoV1, "moco-v1", queue_size=40, norm_groups=1, **PLAIN), views()
-    before = m.queue.keys.clone()
+@pytest.mark.parametrize("method", ["moco-v1", "moco-v2"])
+def test_a_step_is_not_among_its_own_negatives(method):
+    """The queue that a loss sees holds keys of earlier steps alone, and keys go in after it; in the order of their images."""
+    m, (x1, x2) = model(*REFERENCES[1 if method == "moco-v1" else 2][:2], queue_size=70, norm_groups=1, **PLAIN), views()
+    before, similarities, original = m.queue.keys.clone(), [], m.queue.compare_keys
+    m.queue.compare_keys = lambda q: similarities.append(original(q)) or similarities[-1]
     m((x1, x2), None, torch.Generator().manual_seed(3))
-    k = unit(m.target(x2))
-    assert torch.allclose(m.queue.keys[:16], k.float(), atol=1e-6)
-    assert m.queue.keys[16:].equal(before[16:])
-    assert not torch.isclose(before[:, None], k[None].float()).all(dim=2).any()
+    assert all(similarity.isfinite().sum(dim=1).eq(30).all() for similarity in similarities)
+    new = torch.cat([unit(m.target(x)) for x in ([x2] if method == "moco-v1" else [x1, x2])]).float()
+    assert torch.allclose(m.queue.keys[30 : 30 + len(new)], new, atol=1e-6)
+    assert m.queue.keys[:30].equal(before[:30])
+
+
+def test_without_keys_there_is_nothing_to_learn_from_yet():
+    """Random keys, which the official code begins with, would make all queries alike: it is by that that they differ."""
+    torch.manual_seed(0)
+    m = MoCoV2(tiny(method="moco-v2", batch_size=16, norm_groups=1, **PLAIN), 100, small_backbone(), 100)
+    loss = m(tuple(view.float() for view in views()), None, torch.Generator()).loss
+    loss.backward()
+    assert loss.item() == 0
+    assert all(not p.grad.any() for p in m.parameters() if p.requires_grad)
 
 
 def test_parts_of_a_batch_are_normalised_apart():
@@ -194,6 +213,7 @@ def test_prototypes_follow_from_the_number_of_images():
     [
         ({"method": "moco-v2", "queue_size": 893}, "queue_size=893: must be at most 892, the 1,020 training images less a batch"),
         ({"method": "swav", "prototypes": 1021}, "prototypes=1021 is more than the 1,020 training images; use fewer, or 0"),
+        ({"method": "moco-v2", "batch_size": 1020, "norm_groups": 1}, "queue_size=1: must be at most 0, the 1,020 training"),
         ({"method": "moco-v1", "batch_size": 8}, "norm_groups=8: a batch must be so many parts of equal size, of two images"),
         ({"method": "moco-v2", "norm_groups": 3}, "and batch_size=128 is not; change one of the two, or set norm_groups=1"),
         ({"method": "moco-v2", "backbone": "test_byobnet"}, "norm_groups=8 with backbone='test_byobnet': its BatchNormAct2d can"),
@@ -239,37 +259,64 @@ def test_a_method_has_defaults_of_its_own_and_a_change_of_method_takes_the_new_o
     assert Run(method="byol", base_lr=0.7).moved(method="simsiam")[0].base_lr == 0.7  # it was asked for
 
 
-def test_simsiam_without_augmentation_is_simclic_without_perturbation_but_for_h_s_learning_rate():
-    x = views()[0]
-    torch.manual_seed(0)
-    control = SimSiamWithoutAugmentation(tiny(method="simsiam-no-augmentation"), 0, small_backbone()).double()
-    torch.manual_seed(0)
-    simclic = SimCLIC(tiny(perturbation="none"), 0, small_backbone()).double()
-    losses = [m(x).loss for m in (control, simclic)]
-    assert losses[0].item() == pytest.approx(losses[1].item(), abs=1e-9)
-    gradients = [torch.autograd.grad(loss, list(m.parameters())) for loss, m in zip(losses, (control, simclic), strict=True)]
-    assert all(torch.allclose(a, b, atol=1e-9) for a, b in zip(*gradients, strict=True))
-    assert [g["fixed_lr"] for g in control.parameter_groups()] == [False, True]
-    assert [g["fixed_lr"] for g in simclic.parameter_groups()] == [False]
+def train_steps(two_views, **changes):
+    """All weights after ten steps on one batch, with the learning rate falling, and the losses."""
+    training = loop.Training(tiny(**changes), 40, torch.device("cpu"))
+    x = torch.randn(2, 16, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    losses = []
+    for step in range(10):
+        training.step = step
+        losses.append(training.train_step(tuple(x) if two_views else x[0], torch.arange(16), 0.05 * (10 - step)).loss.item())
+    return {n: v for n, v in training.model.state_dict().items() if not n.startswith(("z_before", "seen"))}, losses
 
 
-def test_simclic_on_two_views_without_perturbation_is_simsiam():
-    torch.manual_seed(0)
-    two = SimCLICOnTwoViews(tiny(method="simclic-two-views", perturbation="none"), 0, small_backbone()).double()
-    torch.manual_seed(0)
-    simsiam = SimSiam(tiny(method="simsiam"), 0, small_backbone()).double()
-    assert two(views()).loss.item() == pytest.approx(simsiam(views()).loss.item(), abs=1e-6)
+@pytest.mark.parametrize(
+    ("control", "other", "two_views"),
+    [
+        ({"method": "simsiam-no-augmentation", "fixed_predictor_lr": False}, {"perturbation": "none"}, False),
+        ({"method": TWO, "perturbation": "none"}, {"method": "simsiam", "fixed_predictor_lr": False}, True),
+        ({"method": TWO, "perturbation": "noise", "eps": 0.0}, {"method": TWO, "perturbation": "history", "tau": 0.0}, True),
+    ],
+)
+def test_a_control_differs_in_nothing_but_what_it_says(control, other, two_views):
+    """Bit for bit: without augmentation, SimSiam is SimCLIC without perturbation, but for the predictor's fixed learning rate."""
+    (weights, losses), (expected, expected_losses) = (train_steps(two_views, **changes) for changes in (control, other))
+    assert losses == expected_losses
+    assert all(value.equal(expected[name]) for name, value in weights.items())
+    assert weights.keys() == expected.keys()
+    if control.pop("fixed_predictor_lr", None) is False:
+        assert not all(value.equal(expected[name]) for name, value in train_steps(two_views, **control)[0].items())
 
 
-def test_simclic_on_two_views_predicts_the_other_view_perturbed():
-    m, (x1, x2) = model(SimCLICOnTwoViews, "simclic-two-views", perturbation="noise", eps=2.0), views()
-    loss = m((x1, x2), None, torch.Generator().manual_seed(3)).loss
-    z1, z2 = (m.projector(m.backbone(x)) for x in (x1, x2))
+def on_two_views(**changes):
+    torch.manual_seed(0)
+    m = SimCLICOnTwoViews(tiny(method=TWO, **changes), 40, small_backbone())
+    return m, tuple(torch.randn(2, 4, 3, 2, 2, generator=torch.Generator().manual_seed(1)))
+
+
+def test_p_of_a_view_is_compared_with_g_of_the_other_one():
+    m, (x1, x2) = on_two_views(perturbation="noise", eps=5.0)
+    out = m((x1, x2), generator=torch.Generator().manual_seed(3))
     generator = torch.Generator().manual_seed(3)
-    tilde1 = m.perturb(z1, None, generator)[0].detach()
-    tilde2 = m.perturb(z2, None, generator)[0].detach()
-    by_hand = -0.5 * F.cosine_similarity(m.h(z1), tilde2).mean() - 0.5 * F.cosine_similarity(m.h(z2), tilde1).mean()
-    assert loss.item() == pytest.approx(by_hand.item(), abs=1e-6)
+    z1, z2 = (m.projector(m.backbone(x)) for x in (x1, x2))
+    target1, target2 = noise(z1, 5.0, generator=generator).detach(), noise(z2, 5.0, generator=generator).detach()
+    expected = 0.5 * cosine(m.h(z1), target2).mean() + 0.5 * cosine(m.h(z2), target1).mean()
+    assert_close(out.loss, expected)
+    learned = list(m.parameters())
+    assert_close(torch.autograd.grad(out.loss, learned), torch.autograd.grad(expected, learned))
+
+
+def test_both_views_are_mixed_with_the_past_of_the_first():
+    m, x = on_two_views(perturbation="history", tau=0.5)
+    index = torch.tensor([7, 3, 30, 39])
+    first, targets, original = m(x, index).z.detach(), [], m.g
+    assert m.z_before[index].equal(first)
+    m.g = lambda *a: targets.append((a, original(*a))) or targets[-1][1]
+    m(x, index)
+    assert len(targets) == 2
+    for (z, _, before), mixed in targets:
+        assert before.equal(first)
+        assert_close(mixed, 0.5 * first + 0.5 * z)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -121,24 +121,34 @@ class SimCLIC(Method):
 
     def perturb(self, z: Tensor, index: Tensor | None, generator: Generator = None) -> tuple[Tensor, Tensor]:
         """Return two draws of g (Section 3.2), (B, d) each, and store z in the history. z: (B, d)."""
+        first = self.draw_perturbed(z, index, generator)  # with history nothing is drawn: both are equal
+        second = first if self.run.perturbation == "history" else self.draw_perturbed(z, index, generator)
+        self.store_history(z, index)
+        return first, second
+
+    def draw_perturbed(self, z: Tensor, index: Tensor | None, generator: Generator = None) -> Tensor:
+        """Return one draw of g, (B, d). z: (B, d)."""
         if self.run.perturbation == "history":
-            z_tilde = self.g(z, self.strength, self._recall_history(z, index))
-            return z_tilde, z_tilde  # nothing is drawn: both are equal
+            rows = self._find_rows(z, index)
+            return self.g(z, self.strength, torch.where(self.seen[rows, None], self.z_before[rows], z.detach().float()))
         if self.run.perturbation == "noise" and self.run.normalize_z:
             z = F.normalize(z, dim=1)
-        return self.g(z, self.strength, generator=generator), self.g(z, self.strength, generator=generator)
+        return self.g(z, self.strength, generator=generator)
 
-    def _recall_history(self, z: Tensor, index: Tensor | None) -> Tensor:
-        """Return z^{t-1} for each row of z (B, d), or z itself at its first visit; store z in its place."""
+    def store_history(self, z: Tensor, index: Tensor | None) -> None:
+        """Store z, (B, d), as what the next iteration calls z^{t-1}; at the first visit of an image that is z itself."""
+        if self.run.perturbation == "history" and self.training:
+            rows = self._find_rows(z, index)
+            self.z_before[rows] = z.detach().float()
+            self.seen[rows] = True
+
+    def _find_rows(self, z: Tensor, index: Tensor | None) -> Tensor:
+        """Return the rows of the history that belong to the rows of z."""
         if self.run.history_of == "iteration":
-            index = torch.arange(len(z), device=z.device)
+            return torch.arange(len(z), device=z.device)
         if index is None:
             raise InputError("index=None with perturbation='history': pass the image of each row")
-        before = torch.where(self.seen[index, None], self.z_before[index], z.detach().float())
-        if self.training:
-            self.z_before[index] = z.detach().float()
-            self.seen[index] = True
-        return before
+        return index
 
     def _read_strength(self) -> float:
         """Return tau, p or eps, whichever g takes."""

@@ -19,7 +19,7 @@ from simclic.methods.views import ViewRecipe
 class SimCLICOnTwoViews(SimCLIC):
     """SimCLIC with z_i and z_j of two views: each is predicted from the other one, perturbed. SimSiam where g is the identity.
 
-    Both views of an image share its row of the history; the second one's z is kept.
+    Both views of an image share its row of the history: each is mixed with the first view's z of the iteration before.
     """
 
     watched = ("cos(z, g(z))", "cos(z_i, z_j)")
@@ -31,7 +31,8 @@ class SimCLICOnTwoViews(SimCLIC):
         z_i, z_j = self.projector(features_i), self.projector(features_j)  # (B, d)
         p_i, p_j = self.h(z_i), self.h(z_j)  # (B, d)
         source_i, source_j = (z_i, z_j) if self.run.perturbs == "z" else (p_i, p_j)
-        z_tilde_i, z_tilde_j = (self.perturb(source, index, generator)[0] for source in (source_i, source_j))
+        z_tilde_i, z_tilde_j = (self.draw_perturbed(source, index, generator) for source in (source_i, source_j))
+        self.store_history(source_i, index)
         targets = (z_tilde_i.detach(), z_tilde_j.detach()) if self.run.stop_gradient else (z_tilde_i, z_tilde_j)
         loss = 0.5 * self.sim(p_i.float(), targets[1].float()).mean() + 0.5 * self.sim(p_j.float(), targets[0].float()).mean()
         with torch.no_grad():

@@ -25,4 +25,6 @@ class SimSiamWithoutAugmentation(SimSiam):
         features = self.backbone(x)  # (B, width)
         z = self.projector(features)  # (B, d)
         target = z.detach() if self.run.stop_gradient else z
-        return Step(self.D(self.h(z).float(), target.float()).mean(), z, features)
+        p = self.h(z)  # (B, d)
+        loss1, loss2 = (self.D(p.float(), target.float()).mean() / 2 for _ in range(2))  # SimCLIC's terms, hence its very bits
+        return Step(loss1 + loss2, z, features)
