@@ -56,7 +56,7 @@ def test_a_method_is_told_of_each_epoch_and_step_once(digits, tmp_path, monkeypa
         def after_step(self, share):
             told.append(("step", round(22 * share) - 1, next(self.h.parameters()).detach().clone()))
 
-    monkeypatch.setattr("simclic.methods.base.build_method", lambda run, images, trained: Telling(run, images))
+    monkeypatch.setattr("simclic.methods.base.build_method", lambda run, images, *_: Telling(run, images))
     pretrain.pretrain(tiny(), digits, tmp_path, CPU)
     expected = [call for e in range(2) for call in (("epoch", e), *(("step", 11 * e + s) for s in range(11)))]
     assert [(what, n) for what, n, _ in told] == expected

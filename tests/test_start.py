@@ -23,7 +23,7 @@ from simclic.report.tables import build_sheet
 from simclic.schedule.plan import plan
 from simclic.store import results as store
 from simclic.store.run_folder import RunFolder, runs_started_from
-from simclic.train import pretrain
+from simclic.train import loop, pretrain
 from simclic.weights import card
 from simclic.weights import init_weights as start
 from simclic.weights import load as weights
@@ -217,3 +217,21 @@ def test_what_is_exported_says_what_it_needs(digits, tmp_path, monkeypatch, caps
         captured = capsys.readouterr()
         assert why in captured.err
         assert captured.err.count("\n") == 1
+
+
+def test_a_momentum_encoder_starts_from_the_same_weights(digits, tmp_path, monkeypatch):
+    torch.save(state(1), tmp_path / "mine.pth")
+    run = tiny(method="byol", hidden_dim=8, predictor_dim=512, init=str(tmp_path / "mine.pth"))
+    seen = []
+
+    def stop(training, *_):
+        seen.append(training)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.Training, "train_step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.pretrain(run, digits, tmp_path, CPU)
+    (training,) = seen
+    for encoder in (training.model.backbone, training.model.target[0]):
+        assert all(v.equal(state(1)[name]) for name, v in encoder.state_dict().items())
+    assert len(training.init["init_sha256"]) == 64

@@ -80,13 +80,15 @@ class Method(nn.Module):
         """Update after the optimiser's step, as a momentum encoder does. share: of the training that is done, in (0, 1]."""
 
 
-def build_method(run: Run, images: int = 0, trained: int | None = None) -> Method:
+def build_method(run: Run, images: int = 0, trained: int | None = None, f: nn.Module | None = None) -> Method:
     """Return the Run's method with random weights. images: how many the data set has. trained: how many are trained on.
+
+    f: the backbone, with random weights if None.
 
     Raise InputError if its file cannot be imported, or if these images do not suffice for it.
     """
     facts = METHODS[run.method]
-    method: Method = getattr(_import_method(facts), facts.class_name)(run, images, trained=trained)
+    method: Method = getattr(_import_method(facts), facts.class_name)(run, images, f, trained)
     return method
 
 

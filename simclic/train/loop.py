@@ -5,6 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from simclic.data.images import Images, seed_of, seeded_generator
 from simclic.errors import Diverged, InputError
 from simclic.experiment import DEFAULT_COMPUTE, ComputeOptions, Run
 from simclic.methods import base
+from simclic.methods.backbones import build_backbone
 from simclic.progress import Tell
 from simclic.store.run_folder import RunFolder
 from simclic.train import checkpoint, numerics
@@ -33,12 +35,17 @@ class Training:
     Learning rate, order of the images and random draws are not part of it: they depend on the seed and the step alone.
     """
 
-    def __init__(self, run: Run, images: int, device: torch.device, trained: int | None = None):
+    def __init__(
+        self, run: Run, images: int, device: torch.device, trained: int | None = None,
+        load_backbone: Callable[[nn.Module], dict[str, Any]] = lambda f: {},
+    ):  # fmt: skip
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed)
-            model = base.build_method(run, images, trained)
+            f = build_backbone(run)
+            with torch.random.fork_rng(devices=[]):
+                self.init = load_backbone(f)  # what is recorded of the weights it starts from, as does a momentum encoder
+            model = base.build_method(run, images, trained, f)
         self.run, self.device = run, device
-        self.init: dict[str, Any] = {}  # what is recorded of the weights it started from
         self.model = model.to(device).to(memory_format=torch.channels_last).train()
         self.optimizer = build_optimizer(run, self.model.parameter_groups())
         self.watch = Watch(self.model.width, self.model.d, device, self.model.watched)
@@ -116,15 +123,13 @@ def train(
     per_epoch = len(fit) // size  # the last incomplete batch of an epoch is left out, as SimSiam does
     if per_epoch == 0:
         raise InputError(f"batch_size={size} is more than the {len(fit)} training images; use batch_size={len(fit)} or less")
-    training, steps = Training(run, len(images), device, len(fit)), run.epochs * per_epoch
+    content, steps = checkpoint.load(folder.checkpoint_path(), run.name), run.epochs * per_epoch
+    load_backbone = partial(_load_backbone, run, folder, content["init"] if content else None)
+    training = Training(run, len(images), device, len(fit), load_backbone)
     numerics.check_gradients_supported(training.model.backbone, device, run.precision, run.image_size)
-    if content := checkpoint.load(folder.checkpoint_path(), run.name):
+    if content:
         training.load_state_dict(content)
-        del content  # as large as the model and its history
-        init_weights.check_init_unchanged(run.init, training.init, folder.path)
-        card.pad(training.model.backbone, training.init.get("padding", "symmetric"))
-    elif run.init != "random":
-        training.init = weights.load_init(run.init, run.backbone, training.model.backbone, folder.runs)
+    del content  # as large as the model and its history
     compiled = numerics.try_compile(training.model.backbone, images(fit[:size]), run.precision) if options.compile else "no"
     log, neighbours = EpochLog(folder, before=training.step // per_epoch), NeighbourLog(run, dataset, per_epoch * size)
     started, last_save, first_bad_step = time.monotonic() - training.seconds, time.monotonic(), torch.tensor(-1, device=device)
@@ -172,6 +177,15 @@ def train(
         "resumed": training.resumed,
     }
     return training.model.backbone, {**record, **training.init, "compiled": compiled, "seconds": seconds}
+
+
+def _load_backbone(run: Run, folder: RunFolder, resumed: dict[str, Any] | None, f: nn.Module) -> dict[str, Any]:
+    """Load the Run's first weights into a new backbone, or give it their padding if it is resumed; return their record."""
+    if resumed is None:
+        return {} if run.init == "random" else weights.load_init(run.init, run.backbone, f, folder.runs)
+    init_weights.check_init_unchanged(run.init, resumed, folder.path)
+    card.pad(f, resumed.get("padding", "symmetric"))
+    return resumed
 
 
 def shuffled_batches(index: Tensor, size: int, steps: range, seed: int, purpose: str) -> Iterator[Tensor]:
