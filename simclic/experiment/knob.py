@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import product
-from typing import Any, Self, get_args
+from typing import Any, ClassVar, Self, get_args
 
 from simclic.errors import InputError
 
@@ -68,6 +68,13 @@ class Spec:
 
     A field whose default is None takes the default of its knob where it has an effect.
     """
+
+    no_fields: ClassVar[Mapping[str, str]] = {}  # names that are not fields but may be tried, and what to do
+
+    def __new__(cls, **values: Any) -> Self:
+        """Raise InputError for a name that is not a field."""
+        check_names(cls, values)
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         """Raise InputError for a value that is not allowed, and for a field that has no effect."""
@@ -161,16 +168,14 @@ class Spec:
         return cls(**values)
 
 
-def check_names(spec: type, names: Mapping[str, Any]) -> None:
+def check_names(spec: type[Spec], names: Mapping[str, Any]) -> None:
     """Raise InputError if a name is not a field of `spec`."""
-    known = [f.name for f in fields(spec)]
+    known = [f.name for f in fields(spec)]  # type: ignore[arg-type]
     for name in names:
         if name not in known:
             near: list[str] = get_close_matches(name, known, 1)
-            raise InputError(
-                f"{name!r} is not a field of {spec.__name__}; "
-                + (f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}")
-            )
+            remedy = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
+            raise InputError(f"{name!r} is not a field of {spec.__name__}; {spec.no_fields.get(name, remedy)}")
 
 
 def combinations(options: Mapping[str, tuple[Any, ...]]) -> list[dict[str, Any]]:

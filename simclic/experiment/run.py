@@ -27,6 +27,7 @@ class Run(Spec):
     """
 
     # fmt: off
+    no_fields = dict.fromkeys(("views", "augment", "augmentation"), "SimCLIC on two augmented views: method='simclic-two-views'")
     method: str = knob("simclic", "how the encoder is trained", choices=tuple(METHODS))
     # Data
     dataset: str = knob("cifar10", "a name of simclic.data.FACTS, or the path of a folder of images")
