@@ -15,7 +15,7 @@ from simclic.methods.views import ViewRecipe
     "MoCo v2", passes=2, target_passes=2, views=2, momentum_encoder=True,
     reads=("hidden_dim", "temperature", "target_momentum", "target_schedule", "queue_size", "norm_groups"),
     # Temperature .2, 1e-4, both directions, momentum rising from .99: solo-learn's recipe for CIFAR. base_lr, and norm_groups in
-    # place of shuffled batch norm: MoCo's authors' notebook for CIFAR. (solo-learn's base_lr .3 needs its warm-up.)
+    # place of shuffled batch norm: MoCo's authors' notebook for CIFAR. (solo-learn's base_lr is .3.)
     defaults={
         "base_lr": 0.03, "weight_decay": 1e-4, "projector_dim": 128, "temperature": 0.2, "target_momentum": 0.99,
         "norm_groups": 8,
