@@ -12,7 +12,7 @@ from simclic.errors import Diverged, InputError
 from simclic.experiment import METHODS, Suite
 from simclic.report import render
 from simclic.report.cell_keys import measure_cells
-from simclic.report.figures import compute_points
+from simclic.report.figures import compute_points, draw_panels
 from simclic.report.findings import list_findings
 from simclic.report.printed_vs_ours import compare_with_printed, explain_not_comparable
 from simclic.report.results import Results
@@ -111,9 +111,9 @@ def test_below_stand_the_values_those_at_an_end_and_what_the_search_cost(tmp_pat
         measure(tmp_path, run, Linear(), 10.0, images=1000, val_error=5.0 + (run.base_lr != best), seconds=100.0)
     notes = list(list_search_notes(table, Results(tmp_path)))
     assert notes[0] == (
-        "Linear evaluation: base_lr chosen by the error on val, never on test: SimCLIC (noise) 0.3; SimCLIC (dropout) 1"
+        "Linear evaluation: base_lr chosen by the error on val, never on test: SimCLIC (noise) 0.3; SimCLIC (dropout) 1*"
     )
-    assert notes[1].endswith("may lie outside: SimCLIC (dropout) 1")
+    assert notes[1] == "*: at an end of the values of base_lr that were tried; a better one may lie outside"
     assert notes[2] == "measured time of all values of base_lr: 10 min; of the chosen values alone: 3.33 min"
     suite = Suite("", "Searched", (table,), "searched.py")
     render([suite], tmp_path, tmp_path / "out")
@@ -135,7 +135,7 @@ def test_several_data_sets_are_named_where_they_choose_differently(tmp_path):
     for run in table.runs:
         best = {"cifar10": 0.3, "dtd": 0.1}[run.dataset]
         measure(tmp_path, run, Linear(), 10.0, images=1000, val_error=5.0 + (run.base_lr != best))
-    assert next(list_search_notes(table, Results(tmp_path))).endswith("SimCLIC (noise) 0.3 (CIFAR10), 0.1 (DTD)")
+    assert next(list_search_notes(table, Results(tmp_path))).endswith("SimCLIC (noise) 0.3 (CIFAR10), 0.1* (DTD)")
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_figure_has_points_over_encoder_passes_of_finished_searches(tmp_path):
         ("SimCLIC (noise)", 2, 1.0), ("SimCLIC (noise)", 4, 1.0), ("SimSiam", 2 * METHODS["simsiam"].passes, 1.0)
     ]  # fmt: skip
     notes = list(list_search_notes(figure, Results(tmp_path)))
-    assert "SimCLIC (noise) 0.1; SimSiam 0.1" in notes[0]
+    assert "SimCLIC (noise) 0.1*; SimSiam 0.1*" in notes[0]
     assert "not finished for 1 of 4 numbers; such a number has no point" in " ".join(notes)
     render([Suite("", "Passes", (figure,), "passes.py")], tmp_path, tmp_path / "out")
     assert "SimSiam" in (tmp_path / "out/passes.svg").read_text()
@@ -317,3 +317,29 @@ def test_no_method_passes_for_a_row_that_simclic_or_others_print(tmp_path, monke
         columns=("epochs", "batch_size", "momentum_encoder", "memory_bank", "projection_head", "data_augmentation"),
     )  # fmt: skip
     assert compare_with_printed(facts, Results(tmp_path), ROOT / "baselines", {}) == []
+
+
+def test_many_lines_differ_in_colour_marker_or_dashes_and_their_legend_hides_none():
+    from matplotlib.figure import Figure as Canvas
+
+    lines = [(f"method {i}" + " with a very long name" * 3, [1.0, 2.0], [30.0, 20.0], [1.0, 1.0]) for i in range(18)]
+    canvas = Canvas(layout="constrained")
+    draw_panels(canvas, [("kNN", lines)], "Epochs", logx=True)
+    canvas.draw_without_rendering()
+    (ax,) = canvas.axes
+    drawn = [bars.lines[0] for bars in ax.containers]
+    assert len({(line.get_color(), line.get_marker(), str(line._unscaled_dash_pattern)) for line in drawn}) == 18
+    (legend,) = canvas.legends
+    assert not legend.get_window_extent().overlaps(ax.get_window_extent())
+    assert ax.get_window_extent().width > 200
+
+
+def test_findings_say_which_other_methods_learn_and_which_do_not(tmp_path):
+    untrained = Run(dataset="cifar10", perturbation="none", epochs=0)
+    methods = {"simclic": 20.0, "simsiam": 20.0, "moco-v3": 20.5, "dino": 50.0}
+    runs = (untrained, *(Run(dataset="cifar10", method=name) for name in methods))
+    for run in runs:
+        measure(tmp_path, run, Linear(), methods[run.method] if run.epochs else 50.0)
+    (finding,) = list_findings(Table(name="all", caption="", runs=runs), Results(tmp_path))
+    assert "Of the other methods, SimSiam and MoCo v3 clearly learn something." in finding.sentences
+    assert "That DINO learns anything is not shown." in finding.sentences

@@ -1,7 +1,6 @@
 """Draw a Figure from results: PDF, SVG, PNG, and a CSV of its points."""
 
 from collections.abc import Sequence
-from itertools import cycle
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -18,6 +17,7 @@ from simclic.report.search import select_shown
 BARS_NOTE = "Bars: one standard deviation over seeds; with one seed, one standard error over the test images."
 # Lines also differ in marker and dashes, for grey print and colour-blind readers.
 LINE_STYLES = (("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"), ("v", (0, (5, 1))), ("<", (0, (3, 1, 1, 1))), (">", (0, (1, 1))))
+LONGEST_NAME = 40  # characters of a line's name in a legend beside the panels
 Line = tuple[str, list[float], list[float], list[float]]  # label, x, errors, bars
 POINT_COLUMNS = ["protocol", "line", "x", "error", "bar", "seeds", "runs"]
 
@@ -32,7 +32,10 @@ def compute_points(figure: Figure, results: Results) -> pd.DataFrame:
         assert job.protocol is not None  # an exhibit shows results
         cells.setdefault((figure.protocols.index(job.protocol), figure.cell(job.run)), []).append(job)
     points: list[tuple[Any, ...]] = []
-    for (panel, (line, x)), jobs in sorted(cells.items(), key=lambda cell: cell[0]):
+    labels = list(dict.fromkeys(run.label for run in figure.runs))  # as declared; values of a field are sorted
+    places = {(panel, labels.index(line) if figure.lines == "label" else line, x): (panel, line, x) for panel, (line, x) in cells}
+    for panel, line, x in (place for _, place in sorted(places.items())):
+        jobs = cells[panel, (line, x)]
         if rows := keep_comparable(results.rows_of(jobs)):
             errors, tests = [row["error"] for row in rows], rows[0]["sizes"]["test"]
             error = fmean(errors)
@@ -55,7 +58,7 @@ def draw_figure(figure: Figure, drawn: pd.DataFrame, folder: Path) -> list[str]:
 def _list_lines(figure: Figure, drawn: pd.DataFrame) -> list[Line]:
     return [
         (format_line_label(figure, line), rows["x"].tolist(), rows["error"].tolist(), rows["bar"].tolist())
-        for line, rows in drawn.groupby("line")
+        for line, rows in drawn.groupby("line", sort=False)
     ]
 
 
@@ -70,21 +73,32 @@ def draw_panels(canvas: Any, panels: Sequence[tuple[str, list[Line]]], xlabel: s
     """Draw the lines of each protocol, given with its title, into a panel of their own."""
     from matplotlib import rc_context
 
-    canvas.set_size_inches(4.2 * len(panels), 3.4)
+    most = max((lines for _, lines in panels), key=len)
+    beside = len(most) > len(LINE_STYLES)  # a legend of so many lines would hide them
+    canvas.set_size_inches(4.2 * len(panels) + 2.8 * beside, max(3.4, 0.2 * len(most) * beside))
     with rc_context({"text.parse_math": False}):  # a name may hold anything
         axes = canvas.subplots(1, len(panels), squeeze=False)[0]
         for ax, (title, lines) in zip(axes, panels, strict=True):
             ax.set_title(title)
             ax.set_xlabel(xlabel)
             _draw_lines(ax, lines, logx)
+            if lines and not beside:
+                ax.legend().set_in_layout(False)  # a long name would leave no room for the axes
         axes[0].set_ylabel("Test error (%)")
+        if beside:
+            ax = axes[[lines for _, lines in panels].index(most)]
+            handles, names = ax.get_legend_handles_labels()
+            shown = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names]
+            canvas.legend(handles, shown, loc="outside right upper", fontsize=9)
 
 
 def _draw_lines(ax: Any, lines: list[Line], logx: bool) -> None:
     if not lines:
         ax.text(0.5, 0.5, "nothing run yet", ha="center", va="center", transform=ax.transAxes)
         return
-    for (marker, dashes), (label, xs, errors, bars) in zip(cycle(LINE_STYLES), lines, strict=False):
+    for i, (label, xs, errors, bars) in enumerate(lines):
+        turn, n = i // len(LINE_STYLES), len(LINE_STYLES)  # colours begin again: other dashes and markers with each
+        marker, dashes = LINE_STYLES[(i + 3 * turn) % n][0], LINE_STYLES[(i + turn) % n][1]
         ax.errorbar(xs, errors, yerr=bars, marker=marker, linestyle=dashes, label=label)
     if logx:
         ax.set_xscale("log")
@@ -92,4 +106,3 @@ def _draw_lines(ax: Any, lines: list[Line], logx: bool) -> None:
     ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
     ax.xaxis.minorticks_off()
     ax.set_ylim(0, 1.1 * max(error + bar for _, _, errors, bars in lines for error, bar in zip(errors, bars, strict=True)))
-    ax.legend().set_in_layout(False)  # a long name would leave no room for the axes

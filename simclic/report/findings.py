@@ -47,16 +47,17 @@ def list_findings(table: Table, results: Results) -> list[Finding]:
         if ours and UNTRAINED not in errors:
             without_control.append(data.title(dataset))
         elif ours:
+            rivals = [job.run.label for job in jobs if job.run.method != "simclic" and job.run.label in errors]
             others = [method for method, m in every.items() if m and m.data != most]
             apart = f" Left out, since measured on other data: {', '.join(others)}." if others else ""
-            stated.append(_describe_dataset(data.title(dataset), ours, errors, apart))
+            stated.append(_describe_dataset(data.title(dataset), ours, list(dict.fromkeys(rivals)), errors, apart))
     if without_control:
         unknown = "the untrained backbone has not been run, so nothing can be said of what SimCLIC learns."
         stated.append(Finding(f"{', '.join(without_control)}: {unknown}", "", [], []))
     return stated
 
 
-def _describe_dataset(title: str, ours: list[str], errors: Cells, apart: str) -> Finding:
+def _describe_dataset(title: str, ours: list[str], rivals: list[str], errors: Cells, apart: str) -> Finding:
     """Return what was learned, then the numbers that show it, best first."""
     first = next(iter(errors.values()))
     controls = [c for c in CONTROLS if c in errors]
@@ -67,7 +68,8 @@ def _describe_dataset(title: str, ours: list[str], errors: Cells, apart: str) ->
     seeds = max(len(m.seeds) for m in errors.values())
     over = f"{seeds} seed{'s' * (seeds > 1)} and {first.images:,} images"
     basis = f"{title}, linear evaluation: mean error in percent over {over}. {RULE}{apart}"
-    return Finding(" ".join(_describe_learning(title, ours, errors)), basis, controls, rows)
+    sentences = [*_describe_learning(title, ours, errors), *_describe_rivals(rivals, errors)]
+    return Finding(" ".join(sentences), basis, controls, rows)
 
 
 def _describe_learning(title: str, ours: list[str], errors: Cells) -> list[str]:
@@ -92,6 +94,14 @@ def _describe_learning(title: str, ours: list[str], errors: Cells) -> list[str]:
     if PIXELS in errors and len(_select_clear("worse", ours, errors, PIXELS)) == len(ours):
         sentences.append("Raw pixels are clearly better than SimCLIC with any of them.")
     return sentences
+
+
+def _describe_rivals(rivals: list[str], errors: Cells) -> list[str]:
+    """Return which other methods, trained on the same images, are clearly better than the untrained backbone, and which not."""
+    better = _select_clear("better", rivals, errors, UNTRAINED)
+    shown = [f"Of the other methods, {_join_methods(better)} clearly learn something."] if better else []
+    rest = [m for m in rivals if m not in better]
+    return shown + ([f"That {_join_methods(rest)} learn{'s' * (len(rest) == 1)} anything is not shown."] if rest else [])
 
 
 def _select_clear(what: str, ours: list[str], errors: Cells, control: str) -> list[str]:

@@ -6,16 +6,13 @@ from simclic.data import title
 from simclic.experiment import Exhibit, Linear, Run
 from simclic.files import Broken
 from simclic.report.results import Results
-from simclic.report.search import list_search_notes
 from simclic.report.tables import Failures
 from simclic.store.run_folder import RunFolder
 
 
 def list_notes(exhibit: Exhibit, results: Results, failures: Failures, command: str) -> list[str]:
-    """Return all notes: searches, missing results and how to get them, mixed data, collapsed encoders, unsolved and superseded
-    probes."""
+    """Return all notes: missing results and how to get them, mixed data, collapsed encoders, unsolved and superseded probes."""
     return [
-        *list_search_notes(exhibit, results),
         *list_missing(exhibit, results, failures, command), *list_mixed_data(exhibit, results), *list_collapsed(exhibit, results),
         *list_unconverged(exhibit, results), *list_superseded(exhibit, results),
     ]  # fmt: skip

@@ -29,6 +29,7 @@ from simclic.report.printed_vs_ours import (
 )
 from simclic.report.results import Results
 from simclic.report.run_pages import write_run_pages
+from simclic.report.search import list_search_notes
 from simclic.report.tables import Failures, build_sheet
 from simclic.report.time_spent import summarise_time_spent
 
@@ -41,12 +42,14 @@ SUPPORTED_NOTE = (
 
 @dataclass
 class ExhibitPage:
-    """What the page of an exhibit shows. available: how many of the requested results there are. table, supported: HTML."""
+    """What the page of an exhibit shows. searched: what a search chose and cost. available: how many of the requested results
+    there are. table, supported: HTML."""
 
     exhibit: Exhibit
     reasons: list[str]
     available: int = 0
     requested: int = 0
+    searched: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     table: str = ""
     supported: str = ""
@@ -133,7 +136,11 @@ def _write_exhibit(exhibit: Exhibit, command: str, results: Results, site: Site)
     """Write the files and the page of an exhibit. command: what would fill its empty cells."""
     failures = find_failures(exhibit, results.runs)
     item = ExhibitPage(
-        exhibit, list_notes(exhibit, results, failures, command), len(results.rows_of(exhibit.jobs)), len(exhibit.jobs)
+        exhibit,
+        list_notes(exhibit, results, failures, command),
+        len(results.rows_of(exhibit.jobs)),
+        len(exhibit.jobs),
+        list(list_search_notes(exhibit, results)),
     )
     if isinstance(exhibit, Figure):
         points = compute_points(exhibit, results)
@@ -150,11 +157,11 @@ def _write_table(item: ExhibitPage, table: Table, results: Results, failures: Fa
     """Write a table, the same with supported marks, the printed numbers beside ours, and the paper's rows if they are apart."""
     sheet = build_sheet(table, results, site.baselines, failures)
     item.reasons += sheet.remarks
-    item.table, item.files = site.render_sheet(sheet), site.write_sheet(sheet, table.name, item.reasons)
+    item.table, item.files = site.render_sheet(sheet), site.write_sheet(sheet, table.name, [*item.searched, *item.reasons])
     if any(group.rivals != "none" for _, groups in sheet.blocks for group in groups):
         supported, stem = sheet.with_supported_marks(), f"{table.name}-honest"
         item.supported = site.render_sheet(supported, stem)
-        item.files += site.write_sheet(supported, stem, [SUPPORTED_NOTE, *item.reasons])
+        item.files += site.write_sheet(supported, stem, [SUPPORTED_NOTE, *item.searched, *item.reasons])
     item.comparisons = compare_with_printed(table, results, site.baselines, failures)
     if item.comparisons:
         item.files.append(f"{table.name}-beside.csv")

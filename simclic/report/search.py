@@ -98,7 +98,7 @@ def select_shown(exhibit: Exhibit, results: Results, jobs: Iterable[Job] | None 
 
 
 def list_search_notes(exhibit: Exhibit, results: Results) -> Iterator[str]:
-    """Yield what a search chose under each protocol, which choices lie at an end of the range, what is missing, and its cost."""
+    """Yield what a search chose under each protocol, that choices lie at an end of the range, what is missing, and its cost."""
     if not exhibit.search:
         return
     choices = {place: choice for place, choice in choose_values(exhibit, results).items() if choice.values}
@@ -107,9 +107,8 @@ def list_search_notes(exhibit: Exhibit, results: Results) -> Iterator[str]:
         final = [c for (_, p), c in choices.items() if p == protocol and c.is_final and c.jobs]
         if final:
             yield f"{protocol.title}: {name} {_describe_rule(exhibit)}: {_join_places(exhibit, final)}"
-        if at_end := [c for c in final if c.is_at_end]:
-            places = _join_places(exhibit, at_end, len({_format_place(exhibit, run) for run in exhibit.runs}) > 1)
-            yield f"{protocol.title}: {name} chosen at an end of the values tried; a better one may lie outside: {places}"
+    if any(choice.is_at_end and choice.is_final for choice in choices.values()):
+        yield f"*: at an end of the values of {name} that were tried; a better one may lie outside"
     if unfinished := sum(not choice.is_final for choice in choices.values()):
         shown = (
             "has no point"
@@ -120,9 +119,9 @@ def list_search_notes(exhibit: Exhibit, results: Results) -> Iterator[str]:
     chosen = dict.fromkeys(job for choice in choices.values() if choice.is_final for job in choice.jobs)
     searched = [job for job in exhibit.jobs if job.run.values[name] is not None and name not in job.run.unread]
     if spent := sum_seconds(searched, results):
-        done = "the values that are done" if unfinished else "all values"
+        done = f"the values of {name} that are done" if unfinished else f"all values of {name}"
         needed = format_seconds(sum_seconds(chosen, results))
-        yield f"measured time of {done} of {name}: {format_seconds(spent)}; of the chosen values alone: {needed}"
+        yield f"measured time of {done}: {format_seconds(spent)}; of the chosen values alone: {needed}"
 
 
 def _describe_rule(exhibit: Exhibit) -> str:
@@ -130,17 +129,18 @@ def _describe_rule(exhibit: Exhibit) -> str:
     return "chosen by the error on val" + (", on the images that are reported on" if same else ", never on test")
 
 
-def _join_places(exhibit: Exhibit, choices: Sequence[Choice], always: bool = False) -> str:
-    """Return "BYOL 0.3; DINO 0.1 (CIFAR10), 0.3 (DTD)": places are named where one method chose several values, or always."""
+def _join_places(exhibit: Exhibit, choices: Sequence[Choice]) -> str:
+    """Return "BYOL 0.3; DINO 0.1 (CIFAR10), 0.3 (DTD)": places are named where one method chose several values. *: at an end."""
     by_label: dict[str, dict[str, list[str]]] = {}
     for choice in choices:
         run = choice.jobs[0].run
-        by_label.setdefault(run.label, {}).setdefault(_format_value(choice.value), []).append(_format_place(exhibit, run))
+        value = _format_value(choice.value) + "*" * choice.is_at_end
+        by_label.setdefault(run.label, {}).setdefault(value, []).append(_format_place(exhibit, run))
     axis = _axis_of(exhibit)
     name = "" if axis == "dataset" else f"{axis.replace('_', ' ')} "
     parts = []
     for label, values in by_label.items():
-        named = always or len(values) > 1
+        named = len(values) > 1
         parts.append(f"{label} " + ", ".join(v + f" ({name}{', '.join(at)})" * named for v, at in values.items()))
     return "; ".join(parts)
 
