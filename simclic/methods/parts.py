@@ -1,4 +1,4 @@
-"""What methods have beside the encoder: a momentum encoder, a queue of keys, prototypes, and batch norm over parts of a batch."""
+"""What methods have beside the encoder: momentum encoder, queue, memory bank, prototypes, batch norm over parts of a batch."""
 
 import copy
 import math
@@ -64,6 +64,40 @@ class KeyQueue(nn.Module):
         at = (self.pushed + torch.arange(skipped, len(keys), device=keys.device)) % size
         self.keys[at] = keys[skipped:].to(self.keys.dtype)
         self.pushed += len(keys)
+
+
+class MemoryBank(nn.Module):
+    """A vector of each trained image, the moving average of what its visits gave (InsDis, Section 3.2; PIRL, Section 3.2).
+
+    vectors: (N, d) unit vectors, random ones at first. row: (images,) an image's row of them; -1 before its first visit, at
+    which it takes the next one, so that no row is an image's that is not trained on. Both are in the state_dict.
+    """
+
+    vectors: Tensor
+    row: Tensor
+
+    def __init__(self, images: int, trained: int, d: int, momentum: float):
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("vectors", F.normalize(torch.randn(trained, d), dim=1))
+        self.register_buffer("row", torch.full((images,), -1))
+
+    @torch.no_grad()
+    def find_rows(self, index: Tensor) -> Tensor:
+        """Return the rows of the images of a batch, each of which is there once: (B,) to (B,)."""
+        row = self.row[index]
+        following = self.row.max() + (row < 0).cumsum(dim=0)
+        self.row[index] = torch.where(row < 0, following, row)
+        return self.row[index]
+
+    @torch.no_grad()
+    def update_rows(self, rows: Tensor, z: Tensor) -> None:
+        """Move these rows, (B,), towards unit vectors z, (B, d): momentum * old + (1 - momentum) * z, of length 1 again."""
+        self.vectors[rows] = F.normalize(self.vectors[rows].lerp(z.to(self.vectors.dtype), 1 - self.momentum), dim=1)
+
+    def compare_rows(self, z: Tensor, temperature: float) -> Tensor:
+        """Return similarities of z, (B, d), with all vectors over the temperature: (B, N). An update may follow at once."""
+        return z @ self.vectors.clone().T / temperature
 
 
 def queue_size(run: Run, trained: int) -> int:

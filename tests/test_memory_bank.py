@@ -1,0 +1,61 @@
+"""The methods with a memory bank beside their papers: losses and gradients written out, and whose vector each row is."""
+
+import pytest
+import torch
+from conftest import small_backbone, tiny
+
+from simclic.methods.insdis import InsDis
+from simclic.methods.parts import MemoryBank
+
+
+def unit(x):
+    return x / x.norm(dim=1, keepdim=True)
+
+
+def model(cls, method, **changes):
+    """A method in float64 behind a small backbone; 20 of 100 images are trained on, and 16 have been visited."""
+    torch.manual_seed(0)
+    run = tiny(method=method, batch_size=16, predictor_dim=512, **changes)
+    m = cls(run, 100, small_backbone(), 20).double()
+    m.bank.float().find_rows(torch.arange(40, 56))
+    return m
+
+
+def view(*shape, seed=1):
+    return torch.randn(*shape, 3, 2, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def same_loss_and_gradients(m, loss, expected):
+    learned = [p for p in m.parameters() if p.requires_grad]
+    assert loss.item() == pytest.approx(expected.item(), abs=2e-5)  # methods compare in float32
+    gradients = zip(torch.autograd.grad(loss, learned), torch.autograd.grad(expected, learned), strict=True)
+    assert all(torch.allclose(got, want, atol=2e-5) for got, want in gradients)
+
+
+def non_parametric_softmax(v, bank, rows, t):
+    """InsDis, Eq. 2 and 3, in words of exponentials."""
+    e = (v @ bank.T / t).exp()
+    return -(e[torch.arange(len(v)), rows] / e.sum(dim=1)).log().mean()
+
+
+def test_insdis_loss_gradients_and_bank_are_the_paper_s():
+    m, x = model(InsDis, "insdis", bank_momentum=0.3), view(16)
+    bank, index = m.bank.vectors.double(), torch.arange(54, 38, -1)  # 14 images of before, one new, in another order
+    rows = torch.tensor([*range(14, -1, -1), 16])
+    v = unit(m.head(m.backbone(x)))
+    out = m((x,), index)
+    same_loss_and_gradients(m, out.loss, non_parametric_softmax(v, bank, rows, 0.1))
+    assert torch.allclose(m.bank.vectors[rows], unit(0.3 * bank[rows] + 0.7 * v).float(), atol=1e-6)
+    assert m.bank.vectors[15].double().equal(bank[15])
+    assert m.bank.vectors[17:].double().equal(bank[17:])
+
+
+def test_each_trained_image_has_a_row_of_its_own_and_no_other_image_has_one():
+    bank = MemoryBank(50, 12, 4, 0.5)
+    assert torch.allclose(bank.vectors.norm(dim=1), torch.ones(12))
+    first, second = torch.tensor([40, 3, 17, 9, 22, 1]), torch.tensor([3, 8, 40, 49, 0, 1, 30, 31, 32])
+    assert bank.find_rows(first).tolist() == [0, 1, 2, 3, 4, 5]
+    assert bank.find_rows(second).tolist() == [1, 6, 0, 7, 8, 5, 9, 10, 11]
+    assert bank.find_rows(first).tolist() == [0, 1, 2, 3, 4, 5]
+    assert (bank.row >= 0).sum() == 12
+    assert set(bank.state_dict()) == {"vectors", "row"}
