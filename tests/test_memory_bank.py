@@ -6,6 +6,7 @@ from conftest import small_backbone, tiny
 
 from simclic.methods.insdis import InsDis
 from simclic.methods.parts import MemoryBank
+from simclic.methods.pirl import PIRL, cut_patches
 
 
 def unit(x):
@@ -59,3 +60,30 @@ def test_each_trained_image_has_a_row_of_its_own_and_no_other_image_has_one():
     assert bank.find_rows(first).tolist() == [0, 1, 2, 3, 4, 5]
     assert (bank.row >= 0).sum() == 12
     assert set(bank.state_dict()) == {"vectors", "row"}
+
+
+def test_pirl_s_loss_gradients_and_bank_are_the_paper_s():
+    """Eq. 5 with lambda = .5: the memory is to match the vector of the image, and that of the nine patches."""
+    m, x, patches = model(PIRL, "pirl"), view(16), view(16, 9, seed=2)
+    bank, rows = m.bank.vectors.double(), torch.arange(16)
+    v = unit(m.head(m.backbone(x)))
+    joined = torch.cat([m.jigsaw.patch(m.backbone(patches[:, n])) for n in range(9)], dim=1)
+    terms = [non_parametric_softmax(u, bank, rows, 0.07) for u in (v, unit(m.jigsaw.join(joined)))]
+    same_loss_and_gradients(m, m((x, patches), torch.arange(40, 56)).loss, 0.5 * terms[0] + 0.5 * terms[1])
+    assert torch.allclose(m.bank.vectors[:16], unit(0.5 * bank[:16] + 0.5 * v).float(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "side"), [(224, 56), (32, 8), (16, 4), (3, 1)])
+def test_patches_are_one_of_each_cell_in_an_order_of_each_image_s_own(size, side):
+    at = torch.arange(size * size).reshape(1, 1, size, size).expand(6, 3, -1, -1).float()
+    patches = cut_patches(at, torch.Generator().manual_seed(0))
+    assert patches.shape == (6, 9, 3, side, side)
+    row, column = patches[:, :, 0].long() // size, patches[:, :, 0].long() % size
+    assert (row - row[..., :1, :1]).equal(torch.arange(side)[:, None].expand_as(row))
+    assert (column - column[..., :1, :1]).equal(torch.arange(side).expand_as(row))
+    cell = size // 3
+    cells = 3 * (row // cell) + column // cell
+    assert (cells == cells[..., :1, :1]).all()  # no patch crosses a border
+    assert cells[..., 0, 0].sort(dim=1).values.equal(torch.arange(9).expand(6, -1))
+    assert len(cells[..., 0, 0].unique(dim=0)) > 1
+    assert patches.equal(cut_patches(at, torch.Generator().manual_seed(0)))
