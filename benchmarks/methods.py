@@ -6,6 +6,9 @@ says what was chosen and what the search cost. A method of your own in methods/ 
 Equal epochs are not equal work: two views are two passes through the encoder, a momentum encoder adds two without a gradient.
 So the figures show the error against epochs and against passes, each point a training of its own, with its own cosine.
 
+ResNet-18 at 128 pixels and a small grid of fine-tuning: about 540 GPU-hours by guess, where ResNet-50 at 224 and the paper's grid
+would take 18,000. Edit SIZE and GRID for these.
+
     simclic run benchmarks/methods.py --data DIR
 """
 
@@ -14,6 +17,8 @@ from simclic.data import PAPER
 from simclic.experiment import METHODS
 
 SEARCHED = (1 / 3, 1, 3)  # factors of a method's own learning rate
+SIZE = {"backbone": "resnet18", "image_size": 128}
+GRID = Finetune(steps=2500, lr_low=1e-3, lr_count=3, decay_count=1)
 
 
 def list_runs(factors=SEARCHED, **axes):
@@ -39,8 +44,8 @@ EXHIBITS = [
     Table(
         name="methods",
         caption="Every method on equal terms, 200 epochs (%)",
-        runs=list_runs(dataset=PAPER, epochs=200),
-        protocols=(Linear(), Finetune(), Knn()),
+        runs=list_runs(dataset=PAPER, epochs=200, **SIZE) + grid(dataset=PAPER, perturbation="none", epochs=0, **SIZE),
+        protocols=(Linear(), GRID, Knn()),
         search="base_lr",
         notes=NOTES,
     ),
@@ -48,7 +53,7 @@ EXHIBITS = [
         Figure(
             name=f"methods-{name}-{dataset}",
             caption=f"Every method on equal terms on {title}: error against {name}",
-            runs=list_runs(dataset=dataset, epochs=(100, 200, 400, 800)),
+            runs=list_runs(dataset=dataset, epochs=(50, 100, 200), **SIZE),
             protocols=(Linear(),),
             search="base_lr",
             x=x,

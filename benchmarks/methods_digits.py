@@ -11,10 +11,11 @@ The learning rates are a method's own, 3 and 9 times it: so few steps want large
 import runpy
 from pathlib import Path
 
-from simclic import Figure, Finetune, Knn, Linear, Table
+from simclic import Figure, Finetune, Knn, Linear, Table, grid
 
 FULL = runpy.run_path(str(Path(__file__).parent / "methods.py"))
 SMALL = {"dataset": "digits", "image_size": 16, "backbone": "test_resnet", "precision": "float32"}
+UNTRAINED = {name: value for name, value in SMALL.items() if name != "precision"}  # of a training
 HEADS = {"projector_dim": 128, "predictor_dim": 64, "hidden_dim": 128, "norm_groups": 4}
 GRID = Finetune(steps=48, lr_low=0.03, lr_count=2, decay_count=1, augment="none", precision="float32")
 
@@ -33,7 +34,7 @@ EXHIBITS = [
     Table(
         name="methods-digits",
         caption="Every method in miniature, on digits (%)",
-        runs=list_small_runs(epochs=12),
+        runs=list_small_runs(epochs=12) + grid(**UNTRAINED, perturbation="none", epochs=0),
         protocols=(Linear(), GRID, Knn(k=20)),
         search="base_lr",
         notes=FULL["NOTES"],

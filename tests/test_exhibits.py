@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT, tiny
 from stored import measure
 
-from simclic import Figure, Finetune, Linear, Run, Table, grid
+from simclic import Figure, Finetune, Linear, Run, Table, grid, load
 from simclic.errors import Diverged, InputError
 from simclic.experiment import METHODS, Suite
 from simclic.report import render
@@ -17,6 +17,7 @@ from simclic.report.findings import list_findings
 from simclic.report.printed_vs_ours import compare_with_printed, explain_not_comparable
 from simclic.report.results import Results
 from simclic.report.search import choose_values, list_search_notes
+from simclic.report.stored_numbers import read_stored_numbers
 from simclic.report.tables import build_sheet
 from simclic.schedule.cell_lookup import find_cells
 from simclic.schedule.plan import plan
@@ -242,7 +243,7 @@ def test_stored_numbers_stand_beside_an_exhibit_of_ones_own_with_a_verdict_each(
     sheet = build_sheet(table, Results(tmp_path), tmp_path)
     ((_, groups),) = sheet.blocks
     assert sheet.header == ["batch 128", "512"]
-    assert [group.title for group in groups][:2] == ["As stored", "Run here"]
+    assert [group.title for group in groups] == ["As stored", "Run here", "Run here less stored"]
     assert [[cell.text for cell in row.cells] for row in groups[0].rows] == [["10.00", "12.00"], ["5.00", "–"], ["7.00", "–"]]
     assert "As stored, SimCLIC (noise): the best of all epochs, chosen on test." in sheet.remarks
 
@@ -336,10 +337,33 @@ def test_many_lines_differ_in_colour_marker_or_dashes_and_their_legend_hides_non
 
 def test_findings_say_which_other_methods_learn_and_which_do_not(tmp_path):
     untrained = Run(dataset="cifar10", perturbation="none", epochs=0)
-    methods = {"simclic": 20.0, "simsiam": 20.0, "moco-v3": 20.5, "dino": 50.0}
+    methods = {"simclic": 20.0, "simsiam": 20.0, "byol": 20.5, "dino": 50.0}
     runs = (untrained, *(Run(dataset="cifar10", method=name) for name in methods))
     for run in runs:
         measure(tmp_path, run, Linear(), methods[run.method] if run.epochs else 50.0)
     (finding,) = list_findings(Table(name="all", caption="", runs=runs), Results(tmp_path))
-    assert "Of the other methods, SimSiam and MoCo v3 clearly learn something." in finding.sentences
+    assert "Of the other methods, SimSiam and BYOL (trained here) clearly learn something." in finding.sentences
     assert "That DINO learns anything is not shown." in finding.sentences
+
+
+@pytest.mark.parametrize("stem", ["methods", "methods_digits"])
+def test_every_method_has_a_row_and_a_line_and_the_same_search(stem):
+    for exhibit in load(ROOT / f"benchmarks/{stem}.py").exhibits:
+        searched: dict[object, set[float]] = {}
+        for run in exhibit.runs:
+            if run.epochs:
+                searched.setdefault((run.method, run.perturbation, run.dataset, run.epochs), set()).add(run.base_lr)
+        assert {method for method, *_ in searched} == set(METHODS)
+        assert {len(values) for values in searched.values()} == {3}
+
+
+def test_every_number_of_the_yardstick_is_run_and_has_a_source(tmp_path):
+    (table,) = load(ROOT / "benchmarks/yardstick.py").exhibits
+    beside = compare_with_printed(table, Results(tmp_path), ROOT / "baselines", {})
+    assert {(c.verdict, c.why) for c in beside} == {("not run", "there is no result yet")}
+    assert len(beside) == 20
+    numbers = read_stored_numbers(table, ROOT / "baselines").numbers
+    assert {number.source.split(",")[0] for number in numbers} == {"lightly", "MoCo's notebook", "solo-learn"}
+    assert {number.images for number in numbers} == {10_000}
+    byol = {n.column: n.text for n in numbers if n.row == "BYOL"}  # accuracies 86.9 and 86.8, and linear 92.58
+    assert byol == {"batch 128 (200 epochs)": "13.1", "batch 512 (200 epochs)": "13.2", "batch 256 (1000 epochs)": "7.42"}

@@ -10,6 +10,8 @@ from simclic.report.search import select_shown
 
 UNTRAINED, IDENTITY, PIXELS = CONTROLS = ("Untrained backbone", "SimCLIC (no perturbation)", "Raw pixels")
 
+OURS = "SimCLIC ("  # before a perturbation
+
 Cells = dict[str, Measured]  # by method
 
 RULE = (
@@ -115,4 +117,4 @@ def _join_methods(methods: list[str]) -> str:
 
 
 def _short(method: str) -> str:
-    return method.removeprefix("SimCLIC (").removesuffix(")")
+    return method[len(OURS) : -1] if method.startswith(OURS) else method

@@ -45,7 +45,7 @@ def _build_method_sheet(table: Table, results: Results, stored: StoredNumbers, f
     """Build a table of one's own with a row per method: per stage the stored rows, ours under each protocol, how ours compare."""
     values = dict.fromkeys(getattr(run, str(table.columns)) for run in table.runs)
     header = list(dict.fromkeys((getattr(run, str(table.columns)), column_of(table, run)) for run in table.runs))
-    on_test, blocks = {run.split for run in table.runs} == {"ericsson"}, []
+    blocks = []
     for stage in dict.fromkeys(protocol.stage for protocol in table.protocols):
         stored_rows = [
             Row(row, [_build_stored_cell(stored.find(stage, row, text)) for _, text in header])
@@ -54,7 +54,15 @@ def _build_method_sheet(table: Table, results: Results, stored: StoredNumbers, f
         mark_best(stored_rows)
         jobs = [job for job in table.jobs if job.stage == stage]
         ours = _build_our_groups(jobs, [*values], results, failures, table)
-        groups = [Group("As stored", stored_rows), *ours, *_build_comparison_groups(ours, stored_rows, [], on_test, row_of)]
+        less = [
+            Group(
+                group.title.replace("Run here", "Run here less stored"),
+                _build_difference_rows(group.rows, stored_rows, row_of),
+                "none",
+            )
+            for group in ours
+        ]
+        groups = [Group("As stored", stored_rows), *ours, *less]
         blocks.append((_build_heading(table, stage), [group for group in groups if group.rows]))
     return Sheet(table, "", [text for _, text in header], blocks, stored.note)
 
@@ -118,7 +126,7 @@ def _build_dataset_sheet(table: Table, results: Results, stored: pd.DataFrame, f
         columns = ours + [to_name.get(text, text) for text in theirs]
         our_groups = _build_our_groups(jobs, columns, results, failures, table)
         on_test = {run.split for run in table.runs} == {"ericsson"}
-        comparisons = _build_comparison_groups(our_groups, paper_rows, added_rows, on_test, printed_row_of)
+        comparisons = _build_comparison_groups(our_groups, paper_rows, added_rows, on_test)
         groups = [Group("As printed in the paper", paper_rows), Group("Added", added_rows, "before"), *our_groups, *comparisons]
         blocks.append((_build_heading(table, stage), [group for group in groups if group.rows]))
     header = [title(name) for name in ours] + theirs
@@ -146,13 +154,10 @@ def _build_our_groups(
     return groups
 
 
-def _build_comparison_groups(
-    ours: Sequence[Group], paper: Sequence[Row], added: Sequence[Row], on_test: bool, to_printed: Callable[[str], str]
-) -> list[Group]:
+def _build_comparison_groups(ours: Sequence[Group], paper: Sequence[Row], added: Sequence[Row], on_test: bool) -> list[Group]:
     """Build the ranks of rows that the paper does not print, and our numbers minus the printed ones, for each group of ours.
 
-    on_test: whether ours were scored on the same test images as the printed rows, which ranks need. to_printed: row label of
-    ours -> of the printed row that it is compared with, if there is one.
+    on_test: whether ours were scored on the same test images as the printed rows, which ranks need.
     """
     groups, labels = [], {row.label for row in paper}
     for i, group in enumerate(ours):
@@ -162,7 +167,7 @@ def _build_comparison_groups(
             Group(
                 f"Rank among the printed rows, p against the best of them{variant}", _build_rank_rows(unprinted, paper), "none"
             ),
-            Group(f"Run here less printed{variant}", _build_difference_rows(group.rows, paper, to_printed), "none"),
+            Group(f"Run here less printed{variant}", _build_difference_rows(group.rows, paper, printed_row_of), "none"),
         ]
     return groups
 
@@ -195,7 +200,7 @@ def format_rank(cell: Cell, others: Sequence[Cell]) -> str:
 
 
 def _build_difference_rows(our_rows: Sequence[Row], paper: Sequence[Row], to_printed: Callable[[str], str]) -> list[Row]:
-    """Return ours minus printed for rows of the same name, where both have a number."""
+    """Return ours minus printed, where both are numbers. to_printed: row label of ours -> of the printed row that it meets."""
     printed, rows = {row.label: row for row in paper}, []
     for row in our_rows:
         theirs = printed.get(to_printed(row.label))
