@@ -220,6 +220,7 @@ def test_train_and_val_without_test_report_the_error_on_val(tmp_path, capsys):
     assert (code, err) == (0, "")
     assert remark in out
     assert "under the split ericsson" not in out
+    assert "test image:" not in out  # a line for each class would say it again
 
 
 def test_every_suffix_that_pillow_decodes_is_read(tmp_path):

@@ -78,7 +78,7 @@ def _count_images(checked: Checked, known: Facts, listing: Listing) -> None:
     judged = errors.get(known.metric, never)
     for kind, count in checked.classes.items():
         for part, what in (("train", never), ("val", judged), ("test", judged)):
-            if not count[part]:
+            if not count[part] and checked.sizes[part]:  # a part that is empty as a whole is one remark of its own
                 checked.remarks.append(f"class {kind!r} has no {part} image: {what}")
 
 
