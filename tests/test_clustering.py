@@ -62,18 +62,18 @@ def test_swav_s_loss_and_gradients_are_the_paper_s(epoch):
     m.before_epoch(epoch)
     reference = copy.deepcopy(m).double()
     with torch.no_grad():
-        kept = [queue.keys.clone() for queue in (reference.queue1, reference.queue2)]
+        earlier_keys = [queue.keys.clone() for queue in (reference.queue1, reference.queue2)]
     z = [unit(reference.head(reference.backbone(view.double()))) for view in x]
     c = reference.prototypes if epoch else reference.prototypes.detach()
     loss = 0.0
     for s, t in ((0, 1), (1, 0)):
-        of_codes = torch.cat([z[s], kept[s]]) if epoch == 2 else z[s]
+        of_codes = torch.cat([z[s], earlier_keys[s]]) if epoch == 2 else z[s]
         q = sinkhorn((of_codes @ c.T).detach(), 0.05)[:16]
         loss = loss - (q * (z[t] @ c.T / 0.1).log_softmax(dim=1)).sum(dim=1).mean() / 2
     out = m(x)
     same_loss_and_gradients(m, out.loss, reference, loss)
     assert_close(out.z.double(), z[0], rtol=1e-4, atol=1e-5)
-    for queue, new, old in zip((m.queue1, m.queue2), z, kept, strict=True):
+    for queue, new, old in zip((m.queue1, m.queue2), z, earlier_keys, strict=True):
         assert_close(queue.keys[:16].double(), new, rtol=1e-4, atol=1e-5)
         assert_close(queue.keys[16:].double(), old[16:])
 

@@ -294,11 +294,11 @@ def test_what_is_trained_here_is_neither_the_imported_nor_the_printed_one(tmp_pa
     table = Table(paper="table2", caption="", runs=(trained, imported))
     assert [run.label for run in table.runs] == ["BYOL (trained here)", "BYOL"]
     measure(tmp_path, trained, Linear(), 30.0)
-    found = {(c.row, c.column): c for c in compare_with_printed(table, Results(tmp_path), ROOT / "baselines", {})}
-    assert found["BYOL", "CIFAR10"].verdict == "not run"
+    compared = {(c.row, c.column): c for c in compare_with_printed(table, Results(tmp_path), ROOT / "baselines", {})}
+    assert compared["BYOL", "CIFAR10"].verdict == "not run"
     measure(tmp_path, imported, Linear(), 20.0)
-    found = {(c.row, c.column): c for c in compare_with_printed(table, Results(tmp_path), ROOT / "baselines", {})}
-    assert found["BYOL", "CIFAR10"].ours == "20.00"
+    compared = {(c.row, c.column): c for c in compare_with_printed(table, Results(tmp_path), ROOT / "baselines", {})}
+    assert compared["BYOL", "CIFAR10"].ours == "20.00"
     groups = build_sheet(table, Results(tmp_path), ROOT / "baselines").blocks[0][1]
     (less,) = [group for group in groups if group.title == "Run here less printed"]
     assert [row.label for row in less.rows] == ["BYOL"]

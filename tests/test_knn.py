@@ -156,8 +156,7 @@ def test_it_reads_the_features_that_the_probe_stored(stored, monkeypatch):
 
 def test_results_stand_in_a_block_of_their_own_without_rank_or_verdict(stored, tmp_path):
     runs, table, errors = stored
-    found = Results(runs)
-    sheet = build_sheet(table, found, tmp_path)
+    sheet = build_sheet(table, Results(runs), tmp_path)
     blocks = {heading: {group.title: group.rows for group in groups} for heading, groups in sheet.blocks}
     assert list(blocks) == ["Linear evaluation", "k-nearest neighbours"]
     assert list(blocks["k-nearest neighbours"]) == ["Run here", "Run here, k 20"]

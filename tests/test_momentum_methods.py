@@ -209,7 +209,7 @@ def test_prototypes_follow_from_the_number_of_images():
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"method": "moco-v2", "queue_size": 893}, "queue_size=893: must be at most 892, the 1,020 training images less a batch"),
         ({"method": "swav", "prototypes": 1021}, "prototypes=1021 is more than the 1,020 training images; use fewer, or 0"),
@@ -220,15 +220,15 @@ def test_prototypes_follow_from_the_number_of_images():
         ({"stem": "small", "backbone": "test_vit"}, "stem='small' with backbone='test_vit': only ResNets have such a stem"),
     ],
 )
-def test_what_cannot_be_is_one_line(changes, told):
+def test_what_cannot_be_is_one_line(changes, message):
     with pytest.raises(InputError) as e:
         build_method(Run(**{"backbone": "test_resnet", **changes}), 2000, 1020)
-    assert told in str(e.value)
+    assert message in str(e.value)
     assert "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"method": "moco-v4"}, "method='moco-v4' is not one of simclic, "),
         ({"method": "mocov3"}, "; did you mean 'moco-v3'?"),
@@ -239,10 +239,10 @@ def test_what_cannot_be_is_one_line(changes, told):
         ({"warmup_epochs": 10, "epochs": 10}, "warmup_epochs=10 with epochs=10: must be fewer; set warmup_epochs=0"),
     ],
 )
-def test_a_field_that_a_method_does_not_have_is_one_line(changes, told):
+def test_a_field_that_a_method_does_not_have_is_one_line(changes, message):
     with pytest.raises(InputError) as e:
         Run(**changes)
-    assert told in str(e.value)
+    assert message in str(e.value)
 
 
 def test_a_method_has_defaults_of_its_own_and_a_change_of_method_takes_the_new_ones():

@@ -77,7 +77,7 @@ def test_a_submitted_copy_holds_it_and_reads_it_there(mine, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "told"),
+    ("name", "change", "message"),
     [
         (
             "barlow_twins",
@@ -90,10 +90,10 @@ def test_a_submitted_copy_holds_it_and_reads_it_there(mine, tmp_path):
         ("barlow_twins", ('"off_diagonal"', '"eps"'), "'eps' is declared twice; rename one of the two"),
     ],
 )
-def test_a_declaration_that_is_wrong_is_one_line(tmp_path, name, change, told):
+def test_a_declaration_that_is_wrong_is_one_line(tmp_path, name, change, message):
     text = guide().replace(*change) if change[0] else guide()
     (tmp_path / f"{name}.py").write_text(text)
-    with pytest.raises(InputError, match=re.escape(told)) as e:
+    with pytest.raises(InputError, match=re.escape(message)) as e:
         declared.declared_knobs(declared.read_methods(declared.FOLDER, tmp_path))
     assert "\n" not in str(e.value)
 
@@ -105,15 +105,15 @@ def test_other_files_in_a_folder_of_that_name_are_left_alone(mine):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (("from torch import nn", "import nowhere"), "barlow_twins.py: ModuleNotFoundError: No module named 'nowhere'"),
         (('"base_lr"', '"bace_lr"'), "'bace_lr' is not a field of Run; declare it in knobs"),
         (("passes=2", "passes=two"), "name 'two' is not defined; a declaration may contain only literals and knob()"),
     ],
 )
-def test_a_mistake_in_the_file_is_one_line(mine, change, told):
+def test_a_mistake_in_the_file_is_one_line(mine, change, message):
     mine.write_text(mine.read_text().replace(*change))
     Path("mine.py").write_text(EXHIBIT)
     code, _, error = run_here("-m", "simclic", "run", "mine.py")
-    assert (code != 0, told in error, "Traceback" in error) == (True, True, False), error
+    assert (code != 0, message in error, "Traceback" in error) == (True, True, False), error

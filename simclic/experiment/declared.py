@@ -134,12 +134,12 @@ def declared_knobs(methods: Mapping[str, MethodFacts]) -> dict[str, Knob]:
     strengths = [(g.strength, g.knob, "perturbation", g.name) for g in PERTURBATIONS.values() if g.strength]
     own = [(name, k, "method", m.name) for m in methods.values() for name, k in m.knobs.items()]
     added_knobs = dict[str, Knob]()
-    for name, declared, by, value in (*strengths, *own):
+    for name, declared, axis, value in (*strengths, *own):
         if name in added_knobs:
-            raise InputError(f"{by} {value}: {name!r} is declared twice; rename one of the two, or list it in reads")
+            raise InputError(f"{axis} {value}: {name!r} is declared twice; rename one of the two, or list it in reads")
         assert isinstance(declared, Field)
-        also = (m.name for m in methods.values() if by == "method" and name in m.reads)
-        added_knobs[name] = replace(declared.metadata["knob"], read_if={by: (value, *also)})
+        also = (m.name for m in methods.values() if axis == "method" and name in m.reads)
+        added_knobs[name] = replace(declared.metadata["knob"], read_if={axis: (value, *also)})
     return added_knobs
 
 

@@ -82,11 +82,12 @@ class Spec:
             value = getattr(self, f.name)
             if value is not None or f.default is not None:
                 object.__setattr__(self, f.name, self.checked(f.name, value))
-        for name in sorted(list_knobs(self)):
+        knobs = list_knobs(self)
+        for name in sorted(knobs):
             value = getattr(self, name)
             if value not in (None, self.stored_default(name)) and (why := self.why_unread(name)):
                 raise InputError(f"{name}={value!r} has no effect with {why}; remove it")
-        for name, knob in list_knobs(self).items():
+        for name, knob in knobs.items():
             if getattr(self, name) is None and (knob.by_method or not self.why_unread(name)):
                 object.__setattr__(self, name, self.default_of(name))
 

@@ -7,10 +7,9 @@ ImageNet estimate it.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simclic.errors import InputError
 from simclic.experiment import Run, knob, method
 from simclic.methods.base import Generator, Method, Step
-from simclic.methods.parts import MemoryBank, compute_exactly
+from simclic.methods.parts import MemoryBank, compute_exactly, rank_positives
 from simclic.methods.views import ViewRecipe
 
 
@@ -33,8 +32,6 @@ class InsDis(Method):
 
     def forward(self, x: tuple[Tensor, ...], index: Tensor | None = None, generator: Generator = None) -> Step:
         """Loss of a batch (Eq. 2 and 3). x: one view, (B, 3, S, S). index: (B,) which image each one is."""
-        if index is None:
-            raise InputError(f"index=None with method={self.run.method!r}: pass the image of each row")
         features = self.backbone(x[0])  # (B, width)
         z = F.normalize(self.head(features).float(), dim=1)  # v, (B, d)
         rows = self.bank.find_rows(index)
@@ -42,4 +39,4 @@ class InsDis(Method):
             logits = self.bank.compare_rows(z, self.run.temperature)  # (B, N)
             loss = F.cross_entropy(logits, rows)
         self.bank.update_rows(rows, z)
-        return Step(loss, z, features, {"top-1 of images": (logits.argmax(dim=1) == rows).float().mean()})
+        return Step(loss, z, features, {"top-1 of images": rank_positives(logits, rows)})

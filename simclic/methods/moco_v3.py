@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from simclic.experiment import Run, method
 from simclic.methods.base import Generator, Method, Step
 from simclic.methods.byol import FIRST, SECOND
-from simclic.methods.parts import compute_exactly, copy_as_target, scheduled_momentum, update_target
+from simclic.methods.parts import compute_exactly, copy_as_target, rank_positives, scheduled_momentum, update_target
 
 
 @method(
@@ -42,7 +42,7 @@ class MoCoV3(Method):
         with compute_exactly(q1.device):
             logits12, logits21 = q1 @ k2.T / self.run.temperature, q2 @ k1.T / self.run.temperature  # (B, B)
         loss = 2 * self.run.temperature * (F.cross_entropy(logits12, own) + F.cross_entropy(logits21, own))
-        return Step(loss, z1, features1, {"top-1 of keys": (logits12.argmax(dim=1) == own).float().mean()})
+        return Step(loss, z1, features1, {"top-1 of keys": rank_positives(logits12, own)})
 
     def after_step(self, share: float) -> None:
         """Move the momentum encoder towards the online one."""

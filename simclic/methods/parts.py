@@ -83,8 +83,10 @@ class MemoryBank(nn.Module):
         self.register_buffer("row", torch.full((images,), -1))
 
     @torch.no_grad()
-    def find_rows(self, index: Tensor) -> Tensor:
-        """Return the rows of the images of a batch, each of which is there once: (B,) to (B,)."""
+    def find_rows(self, index: Tensor | None) -> Tensor:
+        """Return the rows of the images of a batch, each of which is there once: (B,) to (B,). Raise InputError for None."""
+        if index is None:
+            raise InputError("index=None: a memory bank has a row for each image; pass the image of each row of the batch")
         row = self.row[index]
         following = self.row.max() + (row < 0).cumsum(dim=0)
         self.row[index] = torch.where(row < 0, following, row)
@@ -183,6 +185,6 @@ def group_batch_norms(f: nn.Module, run: Run) -> None:
             )
 
 
-def rank_positives(logits: Tensor) -> Tensor:
-    """Return the share of rows of logits, (B, 1 + negatives), in which the first, the positive pair, is the largest: ()."""
-    return (logits.argmax(dim=1) == 0).float().mean()
+def rank_positives(logits: Tensor, positive: Tensor | int = 0) -> Tensor:
+    """Return the share of rows of logits, (B, C), whose largest is the positive pair: (). positive: its column, (B,) or one."""
+    return (logits.argmax(dim=1) == positive).float().mean()

@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simclic.data.images import Images
-from simclic.errors import InputError
 from simclic.experiment import Run, method
 from simclic.methods.base import Generator, Method, Step
-from simclic.methods.parts import MemoryBank, compute_exactly
+from simclic.methods.parts import MemoryBank, compute_exactly, rank_positives
 from simclic.methods.views import ViewRecipe
 
 SIDE = 3  # patches along a side of the jigsaw
@@ -43,8 +42,6 @@ class PIRL(Method):
 
     def forward(self, x: tuple[Tensor, Tensor], index: Tensor | None = None, generator: Generator = None) -> Step:
         """Loss of a batch (Eq. 5, lambda = .5). x: images, (B, 3, S, S), and patches, (B, 9, 3, P, P). index: (B,)."""
-        if index is None:
-            raise InputError(f"index=None with method={self.run.method!r}: pass the image of each row")
         features = self.backbone(x[0])  # (B, width)
         z = F.normalize(self.head(features).float(), dim=1)  # (B, d)
         z_jigsaw = F.normalize(self.jigsaw(self.backbone(x[1].flatten(0, 1))).float(), dim=1)  # (B, d)
@@ -53,7 +50,7 @@ class PIRL(Method):
             logits, of_jigsaw = (self.bank.compare_rows(v, self.run.temperature) for v in (z, z_jigsaw))  # (B, N)
             loss = (F.cross_entropy(logits, rows) + F.cross_entropy(of_jigsaw, rows)) / 2
         self.bank.update_rows(rows, z)
-        return Step(loss, z, features, {"top-1 of images": (logits.argmax(dim=1) == rows).float().mean()})
+        return Step(loss, z, features, {"top-1 of images": rank_positives(logits, rows)})
 
 
 class JigsawHead(nn.Module):
