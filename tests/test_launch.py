@@ -49,7 +49,7 @@ def test_run_reports_and_a_second_run_trains_nothing(finished, tmp_path, monkeyp
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(exhibit, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     process = subprocess.Popen([*SIMCLIC, "run", exhibit], stderr=subprocess.PIPE, text=True, start_new_session=True)
-    wait(lambda: list(tmp_path.glob("runs/*/finetune-*.json")))
+    wait(lambda: list(tmp_path.glob("runs/*/linear-*.json")))
     os.killpg(process.pid, signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
