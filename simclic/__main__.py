@@ -15,6 +15,7 @@ from simclic.cli import (  # fmt: skip
     imports,
     plan,
     print_errors,
+    record,
     report_stopped,
     run,
     status,
@@ -40,6 +41,7 @@ VERBS = {
     "export": (exports.add, "a trained backbone, under timm's and torchvision's key names"),
     "data": (data.add, "the data sets: list, check, prepare"),
     "compare": (compare.add, "which cells changed beyond noise between two folders of results, or two commits"),
+    "record": (record.add, "keep results as a folder that is small enough to commit"),
     "watch": (watch.add, "the curves of a pre-training"),
 }
 

@@ -72,8 +72,12 @@ def report_unreadable() -> Iterator[None]:
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write values as JSON, atomically, with the SHA-256 of the content. Raise ValueError for NaN and infinity."""
-    text = json.dumps({**values, "sha256": _hash_values(values)}, indent=1, allow_nan=False)
-    write_bytes(path, (text + "\n").encode())
+    write_bytes(path, pack_json(values))
+
+
+def pack_json(values: dict[str, Any]) -> bytes:
+    """Return values as JSON with the SHA-256 of the content. Raise ValueError for NaN and infinity."""
+    return (json.dumps({**values, "sha256": _hash_values(values)}, indent=1, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path, verify: bool = True) -> dict[str, Any] | None:

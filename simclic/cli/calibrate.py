@@ -23,13 +23,13 @@ def calibrate(arguments: argparse.Namespace) -> int:
     """Measure the work that the exhibits ask for, and store the rates for simclic plan."""
     from rich.console import Console
 
-    from simclic import files
     from simclic.progress import show_progress
     from simclic.schedule import calibrate, cost, measure, profile
     from simclic.schedule import plan as planning
+    from simclic.store.record import check_writable_store
 
     suites, console = [load(path) for path in arguments.exhibits], Console()
-    files.check_writable(arguments.runs, "--runs")
+    check_writable_store(arguments.runs)
     wanted = measure.list_workloads(planning.plan(suites, arguments.runs, arguments.data, verify=False).jobs.values())
     on = profile.read_profile(arguments.on) if arguments.on else None
     target = profile.price_target(on) if on else cost.this_machine()

@@ -38,14 +38,14 @@ def run_exhibits(arguments: argparse.Namespace) -> int:
     """Compute the missing results, then write the report. One failure does not stop the rest."""
     from rich.console import Console
 
-    from simclic import files
     from simclic.schedule.plan import list_runnable_results
     from simclic.schedule.processes import Outcome, run_locally
     from simclic.schedule.work import WorkerOptions
+    from simclic.store.record import check_writable_store
 
     suites, plan = _load_plan(arguments, verify=True)
     ready = list_runnable_results(plan)
-    files.check_writable(arguments.runs, "--runs")
+    check_writable_store(arguments.runs)
     _check_out(suites, arguments)
     console = Console()
     print_errors([*plan.absent.values(), *plan.broken_jobs.values()])
@@ -95,9 +95,11 @@ def _render_report(suites: list[Suite], arguments: argparse.Namespace, printed: 
     from rich.console import Console
 
     from simclic.report import render
+    from simclic.store.record import read_record
 
     pages, problems = render(suites, arguments.runs, arguments.out)
     print_errors([problem for problem in problems if problem not in printed])
+    recorded = " (recorded results)" if read_record(arguments.runs) else ""
     for page in pages:
-        print_line(Console(), f"report: {page}")
+        print_line(Console(), f"report: {page}{recorded}")
     return int(bool(problems))

@@ -24,15 +24,16 @@ def submit_exhibits(arguments: argparse.Namespace, retry: bool = False) -> int:
     """Submit the missing jobs and print what was submitted. Return 1 if a part of it could not be submitted."""
     from rich.console import Console
 
-    from simclic import data, files, slurm
+    from simclic import data, slurm
     from simclic.schedule import plan
     from simclic.schedule.submit import submit_jobs
+    from simclic.store.record import check_writable_store
 
     suites = [load(path) for path in arguments.exhibits]
     profile = _find_profile(arguments)
     run_plan = plan.plan(suites, arguments.runs, arguments.data)
     ready = plan.list_runnable_results(run_plan)
-    files.check_writable(arguments.runs, "--runs")
+    check_writable_store(arguments.runs)
     problems = list(dict.fromkeys((*run_plan.absent.values(), *run_plan.broken_jobs.values())))
     print_errors(problems)
     for remark in (line for name in dict.fromkeys(job.run.dataset for job in ready) for line in data.list_remarks(name)):

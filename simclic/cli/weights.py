@@ -89,12 +89,13 @@ def _show_result(arguments: argparse.Namespace, protocol: Protocol, fill: Any, o
     from simclic import data, files, report
     from simclic.schedule.processes import run_locally
     from simclic.schedule.work import WorkerOptions
+    from simclic.store.record import check_writable_store
     from simclic.store.run_folder import RunFolder
 
     run = _declare_run(arguments)
     if problem := data.explain_missing(run.dataset, arguments.data):
         raise InputError(problem)
-    files.check_writable(arguments.runs, "--runs")
+    check_writable_store(arguments.runs)
     picture_folder = arguments.out / protocol.stage.replace("linear", "probe")
     files.check_writable(picture_folder, "--out")
     console: Console = Console(stderr=arguments.json)

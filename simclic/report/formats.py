@@ -25,9 +25,10 @@ COMPARISON_HEADER = (
 class Site:
     """Writes the pages and tables of one folder. Raises InputError if the source tree with baselines/ and reports/ is missing."""
 
-    def __init__(self, title: str, exhibits: Sequence[Exhibit], folder: Path) -> None:
+    def __init__(self, title: str, exhibits: Sequence[Exhibit], folder: Path, recorded: str = "") -> None:
+        """recorded: a line below the title of every page, for results that are a record."""
         check_source()
-        self.title, self.folder, self.baselines = title, folder, SOURCE / "baselines"
+        self.title, self.folder, self.baselines, self.recorded = title, folder, SOURCE / "baselines", recorded
         loader = FileSystemLoader(SOURCE / "reports" / "templates")
         rules: dict[str, Any] = {"loader": loader, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
         self.html, self.text = Environment(autoescape=True, **rules), Environment(**rules)
@@ -38,6 +39,7 @@ class Site:
     def write_page(self, name: str, template: str, **values: Any) -> Path:
         """Write one page and return its path. name: its path in the folder."""
         site = {"site": self.title, "menu": self.menu, "current": name, "up": "../" * name.count("/")}
+        site["recorded"] = self.recorded
         page = self.html.get_template(template).render(site | values).encode(errors="backslashreplace")
         return self.write_file(name, page)
 

@@ -94,12 +94,13 @@ class Difference:
 def compute_contributions(truth: np.ndarray, scores: np.ndarray, metric: str) -> np.ndarray:
     """Return what each image contributes to an error: (n,) whose mean is the error in percent; under mAP each class, (K,).
 
-    truth: (N,) int, or (N, K) with several classes per image. scores: (N, K). metric: a key of simclic.metrics.METRICS.
+    truth: (N,) int, or (N, K) with several classes per image. scores: (N, K), or (N,) predicted classes. metric: a key of
+    simclic.data.metrics.METRICS.
     """
     if metric == "11-point mAP":
         shown_classes = np.flatnonzero((truth == 1).any(axis=0))
         return np.array([METRICS[metric](truth[:, [k]], scores[:, [k]]) for k in shown_classes])
-    wrong = 100.0 * (scores.argmax(axis=1) != truth)
+    wrong = 100.0 * ((scores if scores.ndim == 1 else scores.argmax(axis=1)) != truth)
     if metric == "mean per class":
         counts = np.bincount(truth)
         wrong *= len(truth) / np.count_nonzero(counts) / counts[truth]

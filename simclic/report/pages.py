@@ -32,6 +32,7 @@ from simclic.report.run_pages import write_run_pages
 from simclic.report.search import list_search_notes
 from simclic.report.tables import Failures, build_sheet
 from simclic.report.time_spent import summarise_time_spent
+from simclic.store.record import read_record
 
 SUPPORTED_NOTE = (
     "Marked: the best entry of each column and every entry that is not distinguishable from it (p < .05). Printed numbers are "
@@ -75,7 +76,7 @@ def write_pages(suites: Sequence[Suite], results: Results, folder: Path, others:
     """
     order = sorted(((e, s) for s in suites for e in s.exhibits), key=lambda pair: _sort_key(pair[0]))
     exhibits = [exhibit for exhibit, _ in order]
-    site = Site(format_headline(suites), exhibits, folder)
+    site = Site(format_headline(suites), exhibits, folder, _describe_record(results.runs))
     items = [_write_exhibit(exhibit, f"simclic run {suite.path}", results, site) for exhibit, suite in order]
     tables = [item.exhibit for item in items if item.table]
     document = site.text.get_template("document.tex.j2").render(title=site.title, tables=tables)
@@ -105,6 +106,14 @@ def write_pages(suites: Sequence[Suite], results: Results, folder: Path, others:
         problems=problems, provenance=summarise_provenance(good), others=others,
     )  # fmt: skip
     return path, problems
+
+
+def _describe_record(runs: Path) -> str:
+    """Return where recorded results were measured; empty if `runs` is no record."""
+    if (record := read_record(runs)) is None:
+        return ""
+    device, commit = (", ".join(record[name]) for name in ("device", "commit"))
+    return f"Recorded results: measured on {device} at commit {commit}, not here."
 
 
 def describe_departures(exhibits: Sequence[Exhibit]) -> str:

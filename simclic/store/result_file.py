@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 SCHEMA = 1
+REDUCED = "reduced_sha256"  # the field of a recorded result with the SHA-256 of its reduced predictions
 
 Scored = tuple[dict[str, Any], "np.ndarray", "np.ndarray"]  # the record of a result; truth and scores of the test images
 
@@ -52,7 +53,8 @@ def check_result(
     predictions = path.with_suffix(".npz")
     is_whole = predictions.is_file()
     if is_whole and verify:
-        is_whole = hashlib.sha256(predictions.read_bytes()).hexdigest() == result["predictions_sha256"]
+        stated = result.get(REDUCED, result["predictions_sha256"])
+        is_whole = hashlib.sha256(predictions.read_bytes()).hexdigest() == stated
     if result["predictions"] != predictions.name or not is_whole:
         raise Broken(f"{path}: its predictions {result['predictions']} are missing or altered")
     return run, protocol
@@ -68,9 +70,25 @@ def is_superseded(protocol: Protocol, result: dict[str, Any]) -> bool:
 
 def pack_predictions(scored: Scored) -> bytes:
     """Return truth and scores of a result as one .npz file."""
+    _, truth, scores = scored
+    return _pack_arrays(truth, scores.astype("float32"))
+
+
+def reduce_predictions(truth: "np.ndarray", scores: "np.ndarray", metric: str) -> bytes:
+    """Return truth and what the metric reads of the scores as one .npz file: the predicted classes (N,), or under mAP, which
+    needs the order of the images, their ranks by each class (N, K); equal scores have one rank.
+    """
+    import numpy as np
+    from scipy.stats import rankdata
+
+    read = rankdata(scores, "dense", axis=0) if metric == "11-point mAP" else scores.argmax(axis=1)
+    truth, read = (x.astype(np.promote_types(np.min_scalar_type(x.min()), np.min_scalar_type(x.max()))) for x in (truth, read))
+    return _pack_arrays(truth, read)
+
+
+def _pack_arrays(truth: "np.ndarray", scores: "np.ndarray") -> bytes:
     import numpy as np
 
-    _, truth, scores = scored
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, truth=truth, scores=scores.astype(np.float32))
+    np.savez_compressed(buffer, truth=truth, scores=scores)
     return buffer.getvalue()

@@ -132,7 +132,7 @@ class RunFiles:
 
     def failure_text(self, stage: str = "") -> str:
         """Return "stage: reason" of the recorded failure of a stage, or of the first failed stage; "" if there is none."""
-        for record in map(self.failure_record, [stage] if stage else self._failed_stages()):
+        for record in map(self.failure_record, [stage] if stage else self.failed_stages()):
             if record:
                 return f"{record.get('stage')}: {record.get('reason')}"
         return ""
@@ -148,9 +148,10 @@ class RunFiles:
 
     def failure_logs(self) -> list[str]:
         """Return the paths of the logs that recorded failures name."""
-        return [log for record in map(self.failure_record, self._failed_stages()) if (log := record.get("log"))]
+        return [log for record in map(self.failure_record, self.failed_stages()) if (log := record.get("log"))]
 
-    def _failed_stages(self) -> list[str]:
+    def failed_stages(self) -> list[str]:
+        """Return the stages that have a recorded failure."""
         return [path.stem.split("-", 1)[1] for path in sorted(self.path.glob("failed-*.json"))]
 
 

@@ -217,7 +217,10 @@ class RunFolder(RunFiles):
         self.partial_path(protocol).unlink(missing_ok=True)
 
     def read_predictions(self, protocol: str) -> "tuple[np.ndarray, np.ndarray]":
-        """Return (truth, scores) of the result under a protocol's name: (N,) or (N, K) int labels, (N, K) scores."""
+        """Return (truth, scores) of the result under a protocol's name: (N,) or (N, K) int labels, (N, K) scores.
+
+        Of a recorded result the scores are what `reduce_predictions` leaves: (N,) predicted classes, or (N, K) ranks.
+        """
         import numpy as np
 
         with np.load(self.path / f"{protocol}.npz") as arrays:
