@@ -10,9 +10,10 @@ from commands import simclic, told
 from conftest import ROOT, tiny
 from stored import measure
 
-from simclic import Linear
+from simclic import Linear, load
 from simclic.data.metrics import METRICS
-from simclic.report.noise import compute_contributions
+from simclic.report.noise import compute_contributions, compute_difference
+from simclic.report.results import Results
 from simclic.store.record import read_record
 from simclic.store.result_file import reduce_predictions
 from simclic.store.results import results
@@ -54,6 +55,18 @@ def test_every_record_is_whole_and_renders_marked_as_recorded(folder, tmp_path):
     pages = list(tmp_path.rglob("*.html"))
     assert len(pages) > stored["name"].nunique()
     assert all(MARK in page.read_text() for page in pages)
+
+
+@pytest.mark.parametrize("guide", ["README.md", "benchmarks/README.md"])
+def test_the_guides_give_the_numbers_of_the_record_of_digits(guide):
+    table, stored = load(ROOT / "benchmarks/digits.py").exhibits[0], Results(ROOT / "reports/records/digits")
+    jobs = [job for job in table.jobs if job.protocol == Linear()]
+    measured = {job.run.label: stored.measure_jobs([j for j in jobs if j.run.label == job.run.label]) for job in jobs}
+    assert len(measured) == 6
+    for label, m in measured.items():
+        error = f"{m.value:.2f} ± {m.deviation:.2f}" if m.deviation else f"{m.value:.2f}"
+        less = compute_difference(m, measured["Untrained backbone"]) if label != "Untrained backbone" else ""
+        assert f"\n| {label} | {error} | {less}" in (ROOT / guide).read_text()
 
 
 def test_the_report_of_a_record_is_that_of_its_store_but_for_the_mark(golden):
