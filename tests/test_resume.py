@@ -156,7 +156,7 @@ def nothing():
 def run_child(path, act, *arguments, run=RUNS["simclic"], device=CPU):
     """The exit code of a training in a process of its own."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["simclic.train.pretrain", "timm", "sklearn.datasets", "test_resume"])
+    context.set_forkserver_preload(["simclic.train.pretrain", "timm", "test_resume"])
     process = context.Process(target=child, args=(path, run, device, act, *arguments))
     process.start()
     process.join()

@@ -154,7 +154,7 @@ def start_server(compute: ComputeOptions) -> tuple[Any, list[str], int]:
         "simclic.evaluate.knn",
         "simclic.evaluate.finetune",
     )
-    context.set_forkserver_preload([*preload, "timm", "sklearn.datasets"])
+    context.set_forkserver_preload([*preload, "timm"])
     # A terminal or Slurm sends signals to all processes; the server inherits SIG_IGN and survives them.
     numbers = (signal.SIGINT, *stop.SIGNALS)
     before = [signal.signal(n, signal.SIG_IGN) for n in numbers]
