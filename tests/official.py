@@ -48,9 +48,16 @@ def trained(seed=0):
 
 
 @cache
+def narrow():
+    """An untrained ResNet-50 with a sixteenth of the channels inside its blocks; no classifier. Not to be written to."""
+    model = torchvision.models.resnet50(width_per_group=4)
+    model.fc = nn.Identity()
+    return model
+
+
 def fresh():
-    """The state of torchvision's ResNet-50 before any training; no classifier. Not to be written to."""
-    return {k: v for k, v in torchvision.models.resnet50().state_dict().items() if not k.startswith("fc.")}
+    """Its state: a ResNet-50's keys, in a fifth of the bytes."""
+    return narrow().state_dict()
 
 
 def light(seed=0):

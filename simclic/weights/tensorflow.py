@@ -6,6 +6,7 @@ PREFIX.index is a LevelDB table: names, each with a BundleEntryProto (tensorflow
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -165,13 +166,19 @@ def _masked_crc32c(raw: NDArray[np.uint8]) -> int:
     word = np.array([0x641F6454], np.uint32)  # times x^32 it is the register's first value, 0xFFFFFFFF
     for piece in (raw[at : at + 2**22] for at in range(0, len(raw), 2**22)):
         word = np.concatenate([np.zeros(-len(piece) % 4, np.uint8), word.view(np.uint8), piece]).view(np.uint32)
-        step = TIMES_X32
+        doublings = 0
         while len(word) > 1:
             word = np.concatenate([np.zeros(len(word) % 2, np.uint32), word])
-            word = _multiply_gf2(word[::2], step) ^ word[1::2]
-            step = _multiply_gf2(step, step)
+            word = _multiply_gf2(word[::2], _power_table(doublings)) ^ word[1::2]
+            doublings += 1
     crc = int(_multiply_gf2(word, TIMES_X32)[0]) ^ 0xFFFFFFFF
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) % 2**32
+
+
+@cache
+def _power_table(doublings: int) -> NDArray[np.uint32]:
+    """Return the table by which a word is multiplied by x^32, squared so many times."""
+    return _multiply_gf2(*[_power_table(doublings - 1)] * 2) if doublings else TIMES_X32
 
 
 def _multiply_gf2(words: NDArray[np.uint32], t: NDArray[np.uint32]) -> NDArray[np.uint32]:
