@@ -1,4 +1,4 @@
-"""What can go wrong: a user's mistake, and a training that diverged."""
+"""What can go wrong: a user's mistake, a training that diverged, a process of it that is lost."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class Diverged(ArithmeticError):
     """A training whose loss is not finite any more: a result of sorts, and no mistake of the user's."""
+
+
+class RankLost(RuntimeError):
+    """A process that computes a pre-training with others ended or does not answer; the message names it."""

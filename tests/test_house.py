@@ -13,7 +13,7 @@ from simclic.experiment.exhibit import PAPER_EXHIBITS
 
 # A module imports only from rooms above its own in this list, which is also the order in which the package reads.
 ROOMS = (
-    "errors", "text", "files", "provenance", "slurm", "stop", "progress",
+    "errors", "text", "files", "provenance", "slurm", "stop", "progress", "ranks",
     "experiment", "data", "methods", "weights", "store", "train", "evaluate", "schedule", "report", "cli", "__main__",
 )  # fmt: skip
 FLOORS = {room: i for i, room in enumerate(ROOMS)}

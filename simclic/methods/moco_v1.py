@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from simclic import ranks
 from simclic.experiment import Run, method
 from simclic.methods.base import Generator, Method, Step
 from simclic.methods.parts import (
@@ -65,8 +66,10 @@ class MoCoV1(Method):
     @torch.no_grad()
     def compute_keys(self, view: Tensor, generator: Generator) -> Tensor:
         """Return the unit keys of a view, (B, d), computed in another order: the parts of a batch are not the queries'."""
-        order = torch.randperm(len(view), generator=generator, device=view.device)
-        return F.normalize(self.target(view[order]).float(), dim=1)[order.argsort()]
+        whole = ranks.gather_rows(view)
+        order = torch.randperm(len(whole), generator=generator, device=view.device)
+        shuffled = whole[order][ranks.own_rows(len(whole))]
+        return F.normalize(self.target(shuffled).float(), dim=1)[order.argsort()]
 
     def compare_keys(self, q: Tensor, k: Tensor) -> Tensor:
         """Return similarities over the temperature: (B, 1 + K), of queries with their own keys, first, and with the queue's."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from simclic import ranks
+
 CROP_TRIES = 10  # to find a crop that fits into the image, as in torchvision's RandomResizedCrop
 NO_BLUR_UP_TO = 64  # pixels along each side of images up to which nothing is blurred (SimSiam, appendix D, does not on CIFAR)
 
@@ -41,25 +43,28 @@ def augment_images(pixels: Tensor, size: int, recipe: ViewRecipe, generator: tor
     """Return one view of each image: (B, 3, size, size) float32 in [0, 255].
 
     pixels: (B, 3, H, H) uint8. generator: of the CPU, so that views are the same on every device. In the order of the official
-    code: crop, jitter, grey, blur, solarise, flip (which goes with the crop here: it commutes with the rest).
+    code: crop, jitter, grey, blur, solarise, flip (which goes with the crop here: it commutes with the rest). Every rank draws
+    for the whole batch, whose rows these are in part.
     """
-    count, device = len(pixels), pixels.device
-    top, left, height, width = draw_crops(count, recipe, generator).to(device)
-    flips = draw_subset(count, recipe.p_flip, generator).to(device)
+    device, count = pixels.device, len(pixels) * ranks.count_ranks()
+    part = ranks.own_rows(count)
+    top, left, height, width = draw_crops(count, recipe, generator)[:, part].to(device)
+    flips = choose_own(draw_subset(count, recipe.p_flip, generator), part)[0].to(device)
     rows, columns = window_weights(top, height, size, pixels.shape[2]), window_weights(left, width, size, pixels.shape[3])
     columns[flips] = columns[flips].flip(1)
     x = resample_pixels(pixels.float().div_(255), rows, columns)
-    jittered = draw_subset(count, recipe.p_jitter, generator).to(device)
-    x[jittered] = jitter_colours(x[jittered], recipe, generator)
-    grey = draw_subset(count, recipe.p_grey, generator).to(device)
+    own, which = choose_own(draw_subset(count, recipe.p_jitter, generator), part)
+    jittered = own.to(device)
+    x[jittered] = jitter_colours(x[jittered], recipe, generator, which)
+    grey = choose_own(draw_subset(count, recipe.p_grey, generator), part)[0].to(device)
     x[grey] = luminance(x[grey]).expand(-1, 3, -1, -1)
     if size > NO_BLUR_UP_TO:
-        blurred = draw_subset(count, recipe.p_blur, generator).to(device)
-        sigma = draw_uniform(recipe.sigma, len(blurred), generator).to(device)
+        own, which = choose_own(draw_subset(count, recipe.p_blur, generator), part)
+        blurred, sigma = own.to(device), draw_uniform(recipe.sigma, len(which), generator)[which].to(device)
         weights = gaussian_weights(sigma, size)
         x[blurred] = resample_pixels(x[blurred], weights, weights)
     if recipe.p_solarise:
-        solarised = draw_subset(count, recipe.p_solarise, generator).to(device)
+        solarised = choose_own(draw_subset(count, recipe.p_solarise, generator), part)[0].to(device)
         x[solarised] = solarise(x[solarised])
     return x.mul_(255)
 
@@ -89,6 +94,12 @@ def draw_subset(count: int, p: float, generator: torch.Generator) -> Tensor:
     return (torch.rand(count, generator=generator) < p).nonzero()[:, 0]
 
 
+def choose_own(subset: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+    """Return those of a subset of a batch that are in this part, counted from its first row, and which of the subset: a mask."""
+    which = (subset >= part.start) & (subset < part.stop)
+    return subset[which] - part.start, which
+
+
 def resample_pixels(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Return weighted means of pixels. x: (B, 3, H, W). rows: (B, S, H). columns: (B, T, W). Returns (B, 3, S, T)."""
     return rows[:, None] @ (x.flatten(1, 2) @ columns.mT).unflatten(1, (3, -1))
@@ -113,11 +124,13 @@ def gaussian_weights(sigma: Tensor, size: int) -> Tensor:
     return weights / weights.sum(dim=2, keepdim=True)
 
 
-def jitter_colours(x: Tensor, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
+def jitter_colours(x: Tensor, recipe: ViewRecipe, generator: torch.Generator, which: Tensor | None = None) -> Tensor:
     """Return images with other brightness, contrast, saturation and hue, in an order that is drawn once for the batch.
 
-    x: (B, 3, S, S) in [0, 1]. Every image has factors of its own.
+    x: (n, 3, S, S) in [0, 1]. Every image has factors of its own. which: (N,), n of them true, if factors are drawn
+    for others, too.
     """
+    which = torch.ones(len(x), dtype=torch.bool) if which is None else which
     steps: list[tuple[Callable[[Tensor, Tensor], Tensor], tuple[float, float]]] = [
         (blend_black, (1 - recipe.brightness, 1 + recipe.brightness)),
         (blend_mean, (1 - recipe.contrast, 1 + recipe.contrast)),
@@ -126,7 +139,7 @@ def jitter_colours(x: Tensor, recipe: ViewRecipe, generator: torch.Generator) ->
     ]
     for n in torch.randperm(len(steps), generator=generator).tolist():
         change, bounds = steps[n]
-        x = change(x, draw_uniform(bounds, (len(x), 1, 1, 1), generator).to(x.device))
+        x = change(x, draw_uniform(bounds, (len(which), 1, 1, 1), generator)[which].to(x.device))
     return x
 
 

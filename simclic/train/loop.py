@@ -4,16 +4,17 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib.util import find_spec
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from simclic import files, stop
+from simclic import files, ranks, stop
 from simclic.data import Dataset
 from simclic.data.images import Images, seed_of, seeded_generator
 from simclic.errors import Diverged, InputError
@@ -42,19 +43,25 @@ class Training:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed)
             f = build_backbone(run)
+            if ranks.count_ranks() > 1:
+                f.register_forward_hook(ranks.gather_output)
             with torch.random.fork_rng(devices=[]):
                 self.init = load_backbone(f)  # what is recorded of the weights it starts from, as does a momentum encoder
             model = base.build_method(run, images, trained, f)
         self.run, self.device = run, device
         self.model = model.to(device).to(memory_format=torch.channels_last).train()
+        self.spread = ranks.Spread(self.model, run.batch_size)
+        self.draws_whole = ranks.count_ranks() > 1 and type(model).views is not base.Method.views  # views of its own
         self.optimizer = build_optimizer(run, self.model.parameter_groups())
         self.watch = Watch(self.model.width, self.model.d, device, self.model.watched)
         self.step, self.seconds = 0, 0.0  # done so far
         self.resumed: list[int] = []  # steps at which it was resumed
+        self.ranks = [ranks.count_ranks()]  # processes that computed it together, at first and after each of these
 
     def state_dict(self) -> dict[str, Any]:
         """Return the content of a checkpoint."""
         counts = {"step": self.step, "seconds": self.seconds, "resumed": self.resumed, "init": self.init}
+        counts["ranks"] = self.ranks
         parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "watch": self.watch.state_dict()}
         return {"run": self.run.name, **counts, **parts}
 
@@ -65,21 +72,43 @@ class Training:
         self.watch.load_state_dict(state["watch"])
         self.step, self.seconds, self.init = state["step"], state["seconds"], state["init"]
         self.resumed = [*state["resumed"], self.step]
+        self.ranks = [*state.get("ranks", [1] * len(self.resumed)), *self.ranks]
 
     def prepare_views(self, pixels: Tensor, images: Images) -> Any:
-        """Return the method's views of a batch at this step. pixels: (B, 3, H, W) uint8."""
-        return self.model.views(pixels, images, seeded_generator("cpu", self.run.seed, "views", self.step))
+        """Return the method's views of the own rows of a batch at this step. pixels: as `stream_batches` yields them."""
+        generator = seeded_generator("cpu", self.run.seed, "views", self.step)
+        if not self.draws_whole:
+            return self.model.views(pixels, images, generator)
+        with ranks.alone():
+            views = self.model.views(pixels, images, generator)
+        rows = ranks.own_rows(len(pixels))
+        return tuple(view[rows] for view in views) if isinstance(views, tuple) else views[rows]
+
+    def stream_batches(self, images: Images, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (pixels, index) of each batch of indices, (B,): the whole index, and stored pixels of the own rows.
+
+        pixels: (B / ranks, 3, H, W) uint8; (B, ...) for a method with views of its own, which draws these for all rows.
+        """
+        if ranks.count_ranks() == 1 or self.draws_whole:
+            yield from images.stream_pixels(batches)
+            return
+        whole, parts = tee(batches)
+        own = images.stream_pixels(index[ranks.own_rows(len(index))] for index in parts)
+        for (pixels, _), index in zip(own, whole, strict=True):
+            yield pixels, index.to(self.device, non_blocking=True)
 
     def train_step(self, x: Any, index: Tensor, lr: float, share: float = 1.0) -> base.Step:
         """Take one step on a batch. x: what `prepare_views` returned. index: (B,) which images. share: done after this step."""
-        seed = seed_of(self.run.seed, "model", self.step)
-        numerics.seed_device(self.device, seed)  # for backbones that draw, as in stochastic depth
+        # For backbones that draw, as in stochastic depth: of each rank for its own rows.
+        seed = seed_of(self.run.seed, "model", self.step, *[ranks.own_rank()][: ranks.own_rank()])
+        numerics.seed_device(self.device, seed)
         for group in self.optimizer.param_groups:
             group["lr"] = self.run.lr if group.get("fixed_lr") else lr
         with numerics.autocast(self.device, self.run.precision):
             out: base.Step = self.model(x, index, seeded_generator(self.device, self.run.seed, "g", self.step))
         self.optimizer.zero_grad()
         out.loss.backward()
+        self.spread.finish_gradients()
         self.optimizer.step()
         self.model.after_step(share)
         return out
@@ -123,18 +152,26 @@ def train(
     per_epoch = len(fit) // size  # the last incomplete batch of an epoch is left out, as SimSiam does
     if per_epoch == 0:
         raise InputError(f"batch_size={size} is more than the {len(fit)} training images; use batch_size={len(fit)} or less")
-    content, steps = checkpoint.load(folder.checkpoint_path(), run.name), run.epochs * per_epoch
+    with ranks.first_alone() as is_first:  # a damaged checkpoint is renamed once
+        content = checkpoint.load(folder.checkpoint_path(), run.name) if is_first else None
+    if not is_first:
+        content = checkpoint.load(folder.checkpoint_path(), run.name)
+    steps = run.epochs * per_epoch
     load_backbone = partial(_load_backbone, run, folder, content["init"] if content else None)
     training = Training(run, len(images), device, len(fit), load_backbone)
     numerics.check_gradients_supported(training.model.backbone, device, run.precision, run.image_size)
     if content:
         training.load_state_dict(content)
+    ranks.check_same(training.step, "the step of the checkpoint")
     del content  # as large as the model and its history
     compiled = numerics.try_compile(training.model.backbone, images(fit[:size]), run.precision) if options.compile else "no"
-    log, neighbours = EpochLog(folder, before=training.step // per_epoch), NeighbourLog(run, dataset, per_epoch * size)
+    log, neighbours = (
+        EpochLog(folder, training.step // per_epoch, ranks.own_rank() == 0),
+        NeighbourLog(run, dataset, per_epoch * size),
+    )
     started, last_save, first_bad_step = time.monotonic() - training.seconds, time.monotonic(), torch.tensor(-1, device=device)
 
-    batches = images.stream_pixels(shuffled_batches(fit, size, range(training.step, steps), run.seed, "order"))
+    batches = training.stream_batches(images, shuffled_batches(fit, size, range(training.step, steps), run.seed, "order"))
     with stop.delay_stop() as stop_requested:
         for step, (pixels, index) in enumerate(batches, training.step):
             epoch, position = divmod(step, per_epoch)
@@ -145,25 +182,30 @@ def train(
             training.watch.add_step(out, index, (per_epoch - 1 - position) * size)
             first_bad_step = numerics.first_nonfinite(out.loss, step, first_bad_step)
             training.step = step + 1
-            stopping, epoch_ends = stop_requested(), position == per_epoch - 1
-            save_due = stopping or time.monotonic() - last_save > 60 * options.minutes
+            save_due, epoch_ends = time.monotonic() - last_save > 60 * options.minutes, position == per_epoch - 1
+            stopping, save_due = ranks.agree(stop_requested(), save_due)
+            save_due |= stopping
             if save_due or epoch_ends or numerics.should_check_loss(device, step):
                 _raise_if_diverged(int(first_bad_step), run, per_epoch, steps)
             if epoch_ends:
                 training.seconds = time.monotonic() - started
-                check_claim()
-                speed = (epoch + 1) * per_epoch * size / training.seconds
-                row = training.watch.finish_epoch(dataset)
-                row |= neighbours.measure_epoch(epoch + 1, training.model.backbone, images)
-                log.write_epoch({"epoch": epoch + 1, **row, "lr": lr, "images/s": speed})
+                with ranks.first_alone() as is_first:
+                    if is_first:
+                        check_claim()
+                        speed = (epoch + 1) * per_epoch * size / training.seconds
+                        row = training.watch.finish_epoch(dataset)
+                        row |= neighbours.measure_epoch(epoch + 1, training.model.backbone, images)
+                        log.write_epoch({"epoch": epoch + 1, **row, "lr": lr, "images/s": speed})
             if epoch_ends or training.step % numerics.CHECK_EVERY == 0:
                 on_progress(training.step / steps, f"epoch {epoch + 1}/{run.epochs}")
             if save_due and training.step < steps:
                 if not numerics.is_finite(training.model):
                     _raise_if_diverged(step, run, per_epoch, steps, "a weight")
                 training.seconds = time.monotonic() - started
-                check_claim()
-                checkpoint.save(folder.checkpoint_path(), training.state_dict())
+                with ranks.first_alone() as is_first:
+                    if is_first:
+                        check_claim()
+                        checkpoint.save(folder.checkpoint_path(), training.state_dict())
                 last_save = time.monotonic()
                 if stopping:
                     raise stop.Stopped
@@ -175,6 +217,7 @@ def train(
         "last": log.last_row,
         "collapsed": explain_collapse(log.last_row),
         "resumed": training.resumed,
+        "ranks": training.ranks,
     }
     return training.model.backbone, {**record, **training.init, "compiled": compiled, "seconds": seconds}
 
@@ -212,11 +255,14 @@ def _raise_if_diverged(bad_step: int, run: Run, per_epoch: int, steps: int, what
 class EpochLog:
     """The log of a training: log.jsonl with one row per epoch, and TensorBoard's if that is installed.
 
-    before: epochs done; later rows, which a training that was killed wrote, are removed.
+    before: epochs done; later rows, which a training that was killed wrote, are removed. writes: false for ranks that never do.
     """
 
-    def __init__(self, folder: RunFolder, before: int):
-        self.path, self.last_row, self.tensorboard = folder.log_path, dict[str, Any](), _open_tensorboard(folder.path, before)
+    def __init__(self, folder: RunFolder, before: int, writes: bool = True):
+        self.path, self.last_row = folder.log_path, dict[str, Any]()
+        if not writes:
+            return
+        self.tensorboard = _open_tensorboard(folder.path, before)
         lines = self.path.read_text().splitlines()[:before] if self.path.is_file() else []
         files.write_bytes(self.path, "".join(line + "\n" for line in lines).encode())
         if lines:

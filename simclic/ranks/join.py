@@ -1,0 +1,95 @@
+"""Become one of some ranks, and name those that are lost."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, Store, TCPStore  # torch.distributed has them, unknown to mypy
+
+from simclic.errors import InputError, RankLost
+from simclic.ranks.group import Group
+
+SILENCE = timedelta(seconds=45)  # after which a rank that takes no part in a step counts as lost
+JOINING = timedelta(minutes=10)  # for all ranks to start, and to read their data
+
+
+def serve_store() -> TCPStore:
+    """Return the store of a new group of ranks, of which this process is the first; its port is free."""
+    return TCPStore("0.0.0.0", 0, is_master=True, wait_for_workers=False)
+
+
+@contextmanager
+def join(store: Store, rank: int, count: int, device: torch.device, is_local: bool) -> Iterator[None]:
+    """Be one of `count` ranks for a while. is_local: whether all are on this machine.
+
+    Raise InputError if the ranks have different devices, and RankLost, on the first rank, if another ends or does not answer.
+    """
+    where = {"host": os.uname().nodename, "device": str(device), "kind": _name_device(device)}
+    Group.waits = 0
+    try:
+        store.set(f"rank {rank}", json.dumps(where))
+        if rank == 0:
+            _wait_for_ranks(store, count)
+        store.wait(["start"], JOINING)
+        if is_local:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the name of this machine may lead nowhere
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        dist.init_process_group(backend, store=PrefixStore("group", store), rank=rank, world_size=count, timeout=SILENCE)
+        Group.store = store
+        yield
+    except Exception as e:
+        lost = isinstance(e, dist.DistError) or any(word in str(e) for word in ("gloo", "NCCL", "Timed out", "Connection"))
+        if rank:
+            with suppress(Exception):  # the first rank has ended
+                store.set(f"why {rank}", "" if lost else f"{type(e).__name__}: {e}".splitlines()[0])
+            raise
+        if lost and not isinstance(e, InputError):
+            raise RankLost(_explain_loss(store, count)) from e
+        raise
+    finally:
+        Group.store = None
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _name_device(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _wait_for_ranks(store: Store, count: int) -> None:
+    """Wait for all ranks, on the first one, and let them start. Raise InputError if they are on different kinds of device."""
+    with suppress(dist.DistStoreError):
+        store.wait([f"rank {rank}" for rank in range(count)], JOINING)
+    if late := [str(rank) for rank in range(count) if not store.check([f"rank {rank}"])]:
+        raise RankLost(f"rank {', '.join(late)} of {count} did not start within {JOINING.seconds // 60} minutes; run it again")
+    kinds = {json.loads(store.get(f"rank {rank}"))["kind"]: rank for rank in range(count)}
+    if len(kinds) > 1:
+        raise InputError(f"ranks={count} are on different devices ({', '.join(kinds)}); ask for one kind, or set ranks=1")
+    store.set("start", "")
+
+
+def _explain_loss(store: Store, count: int) -> str:
+    """Return which ranks were lost and where they were, or why one of them failed. Those that live say so within seconds."""
+    if dist.is_initialized():
+        with suppress(Exception):
+            dist.destroy_process_group()  # so that the others notice it, too
+    others, until = set(range(1, count)), time.monotonic() + 5
+    while others and time.monotonic() < until:
+        for rank in [rank for rank in others if store.check([f"why {rank}"])]:
+            others.remove(rank)
+            if why := store.get(f"why {rank}").decode():
+                return f"rank {rank} of {count} failed: {why}"
+        time.sleep(0.1)
+    places = []
+    for rank in sorted(others) if store.check([f"rank {rank}" for rank in sorted(others)]) else ():
+        where = json.loads(store.get(f"rank {rank}"))
+        places.append(f"rank {rank} of {count} ({where['device']} of {where['host']})")
+    what = " and ".join(places) or f"one of {count} ranks"
+    return f"{what} ended or did not answer for {SILENCE.seconds} s; run it again, and it goes on from the last checkpoint"
