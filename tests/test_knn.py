@@ -107,7 +107,7 @@ def test_more_neighbours_than_images_is_one_line_before_features_are_computed(im
         compute_results(run, [Knn()], tmp_path)
     assert str(caught.value) == f"k=200 is more than the {images} training images that can vote; {way}"
     assert RunFolder(tmp_path, run).failure_record("knn")["reason"] == str(caught.value)
-    assert not RunFolder(tmp_path, run).features_path("float32").exists()
+    assert not RunFolder(tmp_path, run).features_path(Knn()).exists()
 
 
 @pytest.mark.parametrize(

@@ -175,9 +175,10 @@ def _name_cell(cell: "Cell", shared: Fields) -> str:
     """Return data set, method and the fields that are not defaults, without those that are shown above."""
     from simclic.data import FACTS
 
-    name = cell.run.dataset
+    name = cell.protocol.on or cell.run.dataset
     differ = _format_fields({k: v for k, v in _differing_fields(cell).items() if k not in shared})
-    return ", ".join(filter(None, (FACTS[name].title if name in FACTS else name, cell.run.label, differ)))
+    trained = f"pre-trained on {cell.run.dataset}" if cell.protocol.on else ""
+    return ", ".join(filter(None, (FACTS[name].title if name in FACTS else name, cell.run.label, trained, differ)))
 
 
 def _differing_fields(cell: "Cell") -> Fields:
@@ -189,7 +190,9 @@ def _differing_fields(cell: "Cell") -> Fields:
 
 
 def _name_protocol(cell: "Cell") -> str:
-    differ = _format_fields({k: v for k, v in cell.protocol.differing.items() if k != "solver"})  # the title says that
+    differ = _format_fields(
+        {k: v for k, v in cell.protocol.differing.items() if k not in ("solver", "on")}
+    )  # title and cell say that
     return ", ".join(filter(None, (cell.protocol.title, differ)))
 
 

@@ -23,7 +23,9 @@ def run_doctor(arguments: argparse.Namespace) -> int:
     from simclic.schedule import doctor as look
     from simclic.schedule import profile
 
-    datasets = list(dict.fromkeys(job.run.dataset for path in arguments.exhibits for job in load(path).jobs))
+    datasets = list(
+        dict.fromkeys(name for path in arguments.exhibits for job in load(path).jobs for name in (job.run.dataset, job.dataset))
+    )
     console = Console()
     on = profile.read_profile(arguments.on) if arguments.on else None
     if on and on.cluster == "slurm":

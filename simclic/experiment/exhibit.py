@@ -3,7 +3,7 @@
 import re
 import runpy
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
@@ -54,21 +54,35 @@ class Exhibit:
         for values, kind, example in kinds:
             if not isinstance(values, tuple) or not all(isinstance(v, kind) for v in values):
                 raise InputError(f"{self.title}: {values!r} is not a tuple such as ({example})")
-        if len({p.title for p in self.protocols}) < len(self.protocols):
+        if len({p.title for p in self.plain_protocols}) < len(self.plain_protocols):
             raise InputError(f"{self.title}: two protocols of one kind; give each a table of its own")
         self._check_search()
-        cells: dict[Any, Run] = {}
-        for run in self.runs:
-            first = cells.setdefault(self.cell(run), run)
+        cells: dict[Any, Job] = {}
+        for job in self.jobs:
+            first = cells.setdefault(self.place(job), job)
             free = ("seed", self.search)
-            differ = [f.name for f in fields(Run) if f.name not in free and getattr(first, f.name) != getattr(run, f.name)]
-            if differ:
-                differences = ", ".join(f"{n} {getattr(first, n)!r} and {getattr(run, n)!r}" for n in differ)
+            a, b = ({**each.run.values, "on": each.dataset} for each in (first, job))
+            if differences := ", ".join(f"{n} {a[n]!r} and {b[n]!r}" for n in a if n not in free and a[n] != b[n]):
                 raise InputError(f"{self.title}: runs with {differences} meet in one cell; only seeds are averaged")
 
     def cell(self, run: Run) -> Any:
-        """Return the key of the cell or point in which a Run's error is shown."""
+        """Return the key of the cell or point in which an error is shown. run: Job.evaluated."""
         return run
+
+    def place(self, job: Job) -> tuple[Any, Protocol]:
+        """Return the cell of a job's error, and the protocol of the block or panel that this cell is in."""
+        assert job.protocol  # an exhibit shows results
+        return self.cell(job.evaluated), job.protocol.plain
+
+    @property
+    def plain_protocols(self) -> tuple[Protocol, ...]:
+        """The protocols without the data sets that they evaluate on: one for each block of a table, each panel of a figure."""
+        return tuple(dict.fromkeys(protocol.plain for protocol in self.protocols))
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The data sets that are evaluated on, in the order of their declaration."""
+        return tuple(dict.fromkeys(job.dataset for job in self.jobs))
 
     def _check_search(self) -> None:
         """Raise InputError if `search` is not a field whose values can be chosen between on val."""
@@ -115,13 +129,13 @@ class Exhibit:
     def jobs(self) -> tuple[Job, ...]:
         """Every result that the exhibit shows."""
         pairs = product(self.runs, self.protocols)
-        return tuple(job for run, protocol in pairs if (job := Job(run, protocol)).is_possible)
+        return tuple(dict.fromkeys(job for run, protocol in pairs if (job := Job(run, protocol)).is_possible))
 
     @property
     def judged(self) -> tuple[Job, ...]:
         """The results that claims are judged on: of several protocols of one stage, the first."""
-        first = {protocol.stage: protocol for protocol in reversed(self.protocols)}
-        return tuple(job for job in self.jobs if job.protocol == first[job.stage])
+        first = {protocol.stage: protocol for protocol in reversed(self.plain_protocols)}
+        return tuple(job for job in self.jobs if job.protocol and job.protocol.plain == first[job.stage])
 
     def moved(self, **changes: Any) -> Self:
         """Return the exhibit with changed Runs (see Run.moved) and protocols (knn={"k": 20}); equal Runs become one."""

@@ -1,8 +1,10 @@
 """Job: one encoder, or one result of it; and the states that a job can be in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 
+from simclic.errors import InputError
 from simclic.experiment.protocol import Finetune, Protocol
 from simclic.experiment.run import Run
 
@@ -21,12 +23,30 @@ class JobState(StrEnum):
     UNKNOWN = "unknown"  # Slurm does not answer
 
 
+@cache
+def evaluated_run(run: Run, protocol: Protocol | None) -> Run:
+    """Return the Run with the data set that the protocol evaluates on: what its images, their number and its cell depend on."""
+    return replace(run, dataset=protocol.on, difficult=protocol.difficult) if protocol and protocol.on else run
+
+
 @dataclass(frozen=True)
 class Job:
-    """One result: a Run under a protocol. Without a protocol: the Run's encoder."""
+    """One result: a Run under a protocol. Without a protocol: the Run's encoder.
+
+    A protocol on the Run's own data set becomes the one without `on`, so that equal jobs have one name. Raise InputError if the
+    two say different things of this data set.
+    """
 
     run: Run
     protocol: Protocol | None = None
+
+    def __post_init__(self) -> None:
+        protocol = self.protocol
+        if protocol and protocol.on == self.run.dataset:
+            if protocol.difficult not in ("negative", self.run.difficult):
+                way_out = f"say it in the Run, as Run(dataset={protocol.on!r}, difficult={protocol.difficult!r})"
+                raise InputError(f"difficult={protocol.difficult!r} with on={protocol.on!r}, the Run's own data set; {way_out}")
+            object.__setattr__(self, "protocol", protocol.plain)
 
     @property
     def stage(self) -> str:
@@ -42,6 +62,21 @@ class Job:
     def name(self) -> str:
         """The Run's folder, and in it the result or what makes the encoder."""
         return f"{self.run.name}/{self.protocol.name if self.protocol else self.stage}"
+
+    @property
+    def dataset(self) -> str:
+        """The data set that this job sees: the one that is evaluated on, or the encoder's own."""
+        return (self.protocol and self.protocol.on) or self.run.dataset
+
+    @property
+    def evaluated(self) -> Run:
+        """See `evaluated_run`."""
+        return evaluated_run(self.run, self.protocol)
+
+    @property
+    def failure_name(self) -> str:
+        """What the recorded failure of this job is called: its stage, or the result's own name if it is on another data set."""
+        return "pretrain" if not self.protocol else self.protocol.name if self.protocol.on else self.stage
 
     @property
     def encoder(self) -> "Job":

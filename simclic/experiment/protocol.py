@@ -1,8 +1,9 @@
 """The evaluation protocols: how the error of a pre-trained encoder is measured (Section 4.2)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from simclic.experiment.knob import Spec, knob, list_knobs
 
@@ -11,6 +12,7 @@ CONVERGED = {"solver": ("converged",)}
 CHECKPOINT_BYTES = 4e9  # at most in a checkpoint of fine-tuning, so that it takes seconds
 
 
+@dataclass(frozen=True, kw_only=True)
 class Evaluation(Spec):
     """Base class of the protocols.
 
@@ -21,10 +23,23 @@ class Evaluation(Spec):
     word: ClassVar[str]
     section: ClassVar[str]
 
+    # fmt: off
+    on: str = knob("", "the data set that is evaluated on, as in Run.dataset, by the Run's split rule; empty: the Run's own")
+    difficult: str = knob(
+        "negative", "as in Run.difficult, of the data set that is evaluated on", choices=("negative", "ignore"),
+        read_if={"on": ("voc2007",)},
+    )
+    # fmt: on
+
     @property
     def name(self) -> str:
         """The stem of the result file."""
         return f"{self.stage}-{self.digest}"
+
+    @cached_property
+    def plain(self) -> Self:
+        """This protocol on the Run's own data set."""
+        return replace(self, on="", difficult="negative") if self.on else self
 
 
 @dataclass(frozen=True, kw_only=True)

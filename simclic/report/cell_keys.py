@@ -74,7 +74,7 @@ def group_by_key(exhibit: Exhibit, jobs: Jobs) -> dict[Key, list[Job]]:
 
 def job_key(exhibit: Exhibit, job: Job) -> Key:
     """Return the key of a job's error in an exhibit."""
-    run = job.run
+    run = job.evaluated
     at: Hashable = run.label
     if isinstance(exhibit, Figure):
         x = getattr(run, exhibit.x)

@@ -175,7 +175,7 @@ def _describe_change(cell: _Cell, other: _Cell) -> Change | None:
     said = [", ".join(f"{k.rpartition('.')[2]} {c.fields[k]}" for k in differ) for c in (cell, other)]
     row = cell.rows[0]
     return Change(
-        f"{title(row['dataset'])}, {row['label']}, {PROTOCOLS[row['stage']].word}",
+        f"{title(row['on'])}, {row['label']}, {PROTOCOLS[row['stage']].word}",
         said[0], f"{cell.measured.value:.2f}", said[1], f"{other.measured.value:.2f}",
         f"{change.format_points()}, p {format_p(change.p)}",
     )  # fmt: skip

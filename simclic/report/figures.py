@@ -30,7 +30,7 @@ def compute_points(figure: Figure, results: Results) -> pd.DataFrame:
     cells: dict[tuple[int, Any], list[Job]] = {}
     for job in select_shown(figure, results):
         assert job.protocol is not None  # an exhibit shows results
-        cells.setdefault((figure.protocols.index(job.protocol), figure.cell(job.run)), []).append(job)
+        cells.setdefault((figure.plain_protocols.index(job.protocol.plain), figure.cell(job.evaluated)), []).append(job)
     points: list[tuple[Any, ...]] = []
     labels = list(dict.fromkeys(run.label for run in figure.runs))  # as declared; values of a field are sorted
     places = {(panel, labels.index(line) if figure.lines == "label" else line, x): (panel, line, x) for panel, (line, x) in cells}
@@ -41,13 +41,15 @@ def compute_points(figure: Figure, results: Results) -> pd.DataFrame:
             error = fmean(errors)
             bar = stdev(errors) if len(errors) > 1 else (error * (100 - error) / tests) ** 0.5
             names = " ".join(row["name"] for row in rows)
-            points.append((figure.protocols[panel].title, line, x, error, bar, len(errors), names))
+            points.append((figure.plain_protocols[panel].title, line, x, error, bar, len(errors), names))
     return pd.DataFrame(points, columns=POINT_COLUMNS)
 
 
 def draw_figure(figure: Figure, drawn: pd.DataFrame, folder: Path) -> list[str]:
     """Write NAME.pdf, .svg, .png and .csv of these points. Return their names."""
-    panels = [(protocol.title, _list_lines(figure, drawn[drawn["protocol"] == protocol.title])) for protocol in figure.protocols]
+    panels = [
+        (protocol.title, _list_lines(figure, drawn[drawn["protocol"] == protocol.title])) for protocol in figure.plain_protocols
+    ]
     pictures = write_pictures(folder / figure.name, tuple(METADATA), draw_panels, panels, figure.xlabel or figure.x, figure.logx)
     words = drawn.select_dtypes(exclude="number").columns
     drawn = drawn.assign(**{name: drawn[name].map(escape_csv) for name in words})

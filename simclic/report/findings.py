@@ -36,9 +36,13 @@ class Finding:
 def list_findings(table: Table, results: Results) -> list[Finding]:
     """Return a finding for each data set of Table 2 with linear results of SimCLIC, and one for all that lack the control."""
     stated, without_control = [], list[str]()
-    linear = [p for p in table.protocols if isinstance(p, Linear)][:1]
-    for dataset in dict.fromkeys(run.dataset for run in table.runs):
-        jobs = [job for job in select_shown(table, results) if job.protocol in linear and job.run.dataset == dataset]
+    linear = [p for p in table.plain_protocols if isinstance(p, Linear)][:1]
+    for dataset in table.datasets:
+        jobs = [
+            job
+            for job in select_shown(table, results)
+            if job.protocol and job.protocol.plain in linear and job.dataset == dataset
+        ]
         labels = dict.fromkeys(job.run.label for job in jobs)
         every = {label: results.measure_jobs([job for job in jobs if job.run.label == label]) for label in labels}
         digests = [m.data for m in every.values() if m]

@@ -11,11 +11,22 @@ from simclic.store.run_folder import RunFolder
 
 
 def list_notes(exhibit: Exhibit, results: Results, failures: Failures, command: str) -> list[str]:
-    """Return all notes: missing results and how to get them, mixed data, collapsed encoders, unsolved and superseded probes."""
+    """Return all notes: other data in pre-training, missing results and how to get them, mixed data, collapsed encoders,
+    unsolved and superseded probes."""
     return [
-        *list_missing(exhibit, results, failures, command), *list_mixed_data(exhibit, results), *list_collapsed(exhibit, results),
+        *list_pretraining_data(exhibit), *list_missing(exhibit, results, failures, command), *list_mixed_data(exhibit, results),
+        *list_collapsed(exhibit, results),
         *list_unconverged(exhibit, results), *list_superseded(exhibit, results),
     ]  # fmt: skip
+
+
+def list_pretraining_data(exhibit: Exhibit) -> list[str]:
+    """Return on what encoders were pre-trained that are evaluated on other data sets."""
+    pairs: dict[str, dict[str, None]] = {}
+    for job in exhibit.jobs:
+        if job.dataset != job.run.dataset:
+            pairs.setdefault(title(job.run.dataset), {})[title(job.dataset)] = None
+    return [f"evaluated on {', '.join(on)}: encoders whose data set is {trained}" for trained, on in pairs.items()]
 
 
 def find_failures(exhibit: Exhibit, runs: Path) -> dict[str, str]:
@@ -39,7 +50,7 @@ def list_mixed_data(exhibit: Exhibit, results: Results) -> list[str]:
     """Return where one exhibit holds results from different data: data set, digests, and whose they are."""
     stored = results.frame_of(exhibit.jobs)
     notes = []
-    for (dataset, split, _), rows in stored[stored["error"].notna()].groupby(["dataset", "split", "difficult"], sort=False):
+    for (dataset, split, _), rows in stored[stored["error"].notna()].groupby(["on", "split", "difficult"], sort=False):
         digests = rows.groupby("data", sort=False)["label"].agg(lambda m: ", ".join(dict.fromkeys(m)))
         if len(digests) > 1:
             parts = "; ".join(f"{digest}: {methods}" for digest, methods in digests.items())

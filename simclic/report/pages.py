@@ -28,7 +28,7 @@ from simclic.report.printed_vs_ours import (
     list_departures,
 )
 from simclic.report.results import Results
-from simclic.report.run_pages import write_run_pages
+from simclic.report.run_pages import title_result, write_run_pages
 from simclic.report.search import list_search_notes
 from simclic.report.tables import Failures, build_sheet
 from simclic.report.time_spent import summarise_time_spent
@@ -97,7 +97,7 @@ def write_pages(suites: Sequence[Suite], results: Results, folder: Path, others:
     )  # fmt: skip
     site.write_page(
         "encoders.html", "encoders.html.j2", title="Encoders", encoders=write_run_pages(good, exhibits, results, site),
-        protocols=list(dict.fromkeys(job.protocol.title for job in jobs if job.protocol)),
+        protocols=list(dict.fromkeys(title_result(job.protocol.title, job.protocol.on) for job in jobs if job.protocol)),
         spent=summarise_time_spent(suites, results),
     )  # fmt: skip
     path = site.write_page(

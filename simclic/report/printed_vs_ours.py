@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from simclic.data import PAPER, title
-from simclic.experiment import Finetune, Job, Linear, Protocol, Run, Table
+from simclic.data import FACTS, title
+from simclic.experiment import Finetune, Job, Linear, Protocol, Run, Table, evaluated_run
 from simclic.experiment.baselines import METHODS, OWN_INPUT
 from simclic.report.cell_keys import ASSUMED_SIZES, PRINTED_ROWS, Key, group_by_key, read_printed_cells, read_provenance
 from simclic.report.noise import Difference, Measured, subtract_printed
@@ -77,8 +77,8 @@ def compare_with_printed(table: Table, results: Results, baselines: Path, failur
     rows = [row for row in read_provenance(baselines) if f"table{row['table']}" == table.paper and row["metric"]]
     printed = read_printed_cells(baselines)
     comparisons, shown = [], select_shown(table, results)
-    for protocol in table.protocols:
-        jobs = group_by_key(table, [job for job in shown if job.protocol == protocol])
+    for protocol in table.plain_protocols:
+        jobs = group_by_key(table, [job for job in shown if job.protocol and job.protocol.plain == protocol])
         for row in (row for row in rows if row["protocol"] == protocol.stage):
             key = Key(f"table{row['table']}", row["protocol"], _printed_dataset(row), row["row"])
             # Tables 4-6 may have been moved to another data set than CIFAR10; Table 2 has a column for each.
@@ -149,10 +149,13 @@ def _judge_number(
 def _compare_stored(table: Table, results: Results, baselines: Path, failures: Failures) -> Iterator[PrintedVsOurs]:
     """Yield the numbers that are stored for a table of one's own, under each protocol, beside what was run for them."""
     stored, shown = read_stored_numbers(table, baselines), select_shown(table, results)
-    for protocol in table.protocols:
+    for protocol in table.plain_protocols:
         for number in (n for n in stored.numbers if n.stage == protocol.stage):
             place = (protocol, row_of(number.row), number.column)
-            asked = [job for job in table.jobs if (job.protocol, row_of(job.run.label), column_of(table, job.run)) == place]
+            asked = [
+                job for job in table.jobs
+                if (job.protocol and job.protocol.plain, row_of(job.run.label), column_of(table, job.evaluated)) == place
+            ]  # fmt: skip
             where = (protocol.title, number.row, number.column, number.text)
             final = [job for job in shown if job in asked]
             if not final:
@@ -165,16 +168,15 @@ def _compare_stored(table: Table, results: Results, baselines: Path, failures: F
                 departures.append("other images (of the stored number neither the data set nor the split is known)")
             elif final[0].run.split != "ericsson":
                 departures.append(f"other split ({final[0].run.split}; the stored number is of the test images)")
-            elif number.dataset != title(final[0].run.dataset):
-                departures.append(f"other data set ({title(final[0].run.dataset)} for {number.dataset})")
+            elif number.dataset != title(final[0].dataset):
+                departures.append(f"other data set ({title(final[0].dataset)} for {number.dataset})")
             yield _judge_number(where, printed, final, departures, results, failures)
 
 
 def explain_not_comparable(run: Run, protocol: Protocol, row: Mapping[str, str], metric: str) -> list[str]:
     """Return why an error of ours cannot be compared with a printed number; empty if it can."""
-    dataset = _printed_dataset(row)
-    same = run.dataset in PAPER and title(run.dataset) == dataset
-    departures = [] if same else [f"other data set ({title(run.dataset)} for {dataset})"]
+    dataset, name = _printed_dataset(row), protocol.on or run.dataset
+    departures = [] if name in FACTS and title(name) == dataset else [f"other data set ({title(name)} for {dataset})"]
     if not departures and metric != row["metric"]:
         departures.append(f"other metric ({metric}, printed: {row['metric']})")
     own = row["row"] in METHODS.values()
@@ -188,6 +190,8 @@ def _departures_from_simclic(run: Run, protocol: Protocol, row: Mapping[str, str
     """Yield departures from SimCLIC's own rows, which are scored on what the paper calls a validation set."""
     if run.split != "paper":
         yield f"other split (scored on test, {run.split}; the paper scores on its validation set)"
+    if protocol.on:
+        yield f"other training (on {title(run.dataset)}; theirs on the data set itself)"
     if run.method != "simclic":
         yield f"other method ({run.title})"
     if run.init != "random":
@@ -218,7 +222,7 @@ def _departures_from_cited(run: Run, protocol: Protocol, method: str, dataset: s
         yield "other start (padded as its authors do; the stored row is not)"
     if method in OWN_INPUT:
         yield "other input (its red divided by 0.228 as its authors do; the stored row's by 0.229)"
-    yield from list_departures(run, ("backbone", "image_size", "difficult"))
+    yield from list_departures(evaluated_run(run, protocol), ("backbone", "image_size", "difficult"))
     if isinstance(protocol, Finetune):
         yield "other protocol (theirs: batch 64, 20 settings, with or without augmentation)"
     elif isinstance(protocol, Linear):
@@ -229,7 +233,7 @@ def _departures_from_cited(run: Run, protocol: Protocol, method: str, dataset: s
 
 def _protocol_departures(protocol: Protocol, free: tuple[str, ...]) -> Iterator[str]:
     """Yield the fields of a protocol that are not as the paper says. free: those on which it is silent."""
-    silent = (*free, "decay_over_lr", "augment", "eval_resize", "batch_norm", "precision")
+    silent = (*free, "on", "decay_over_lr", "augment", "eval_resize", "batch_norm", "precision")
     usual: Protocol = type(protocol)()
     differ = {k: v for k, v in protocol.values.items() if k not in silent and v != getattr(usual, k)}
     if differ:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from simclic import files
+from simclic.data import title as data_title
 from simclic.experiment import Exhibit, Run
 from simclic.report.finetune_grid import build_grid_table
 from simclic.report.formats import Site
@@ -41,6 +42,7 @@ def write_run_pages(frame: pd.DataFrame, exhibits: Sequence[Exhibit], results: R
         except files.Broken as e:
             record, run, broken = {}, {}, str(e)
         measured = group.sort_values(["stage", "title"], ascending=[False, True]).to_dict("records")
+        measured = [r | {"title": title_result(r["title"], r["how"].get("on", ""))} for r in measured]
         row = {
             "name": name, "last": record.get("last", {}), "seconds": record.get("seconds"),
             "collapsed": record.get("collapsed", ""), "errors": {r["title"]: r["error"] for r in measured},
@@ -58,6 +60,11 @@ def write_run_pages(frame: pd.DataFrame, exhibits: Sequence[Exhibit], results: R
         )  # fmt: skip
         rows.append(row)
     return rows
+
+
+def title_result(title: str, on: str) -> str:
+    """Return the title of a protocol, with the data set that it evaluates on if that is not the Run's own."""
+    return f"{title}, on {data_title(on)}" if on else title
 
 
 def _find_other_seeds(frame: pd.DataFrame) -> dict[str, list[tuple[int, str]]]:

@@ -73,15 +73,14 @@ def _val_error(row: dict[str, Any]) -> float | None:
 def has_diverged(results: Results, job: Job) -> bool:
     """Return whether the training of a job's encoder, or the job itself, diverged."""
     folder = RunFolder(results.runs, job.run)
-    return any(DIVERGED in folder.failure_text(stage) for stage in ("pretrain", job.stage))
+    return any(DIVERGED in folder.failure_text(name) for name in ("pretrain", job.failure_name))
 
 
 def choose_values(exhibit: Exhibit, results: Results) -> dict[tuple[Any, Protocol], Choice]:
     """Return the choice in each cell under each protocol of an exhibit that searches."""
     cells: dict[tuple[Any, Protocol], list[Job]] = {}
     for job in exhibit.jobs:
-        assert job.protocol is not None  # an exhibit shows results
-        cells.setdefault((exhibit.cell(job.run), job.protocol), []).append(job)
+        cells.setdefault(exhibit.place(job), []).append(job)
     return {place: choose_value(results, jobs, exhibit.search) for place, jobs in cells.items()}
 
 
@@ -103,7 +102,7 @@ def list_search_notes(exhibit: Exhibit, results: Results) -> Iterator[str]:
         return
     choices = {place: choice for place, choice in choose_values(exhibit, results).items() if choice.values}
     name = exhibit.search
-    for protocol in exhibit.protocols:
+    for protocol in exhibit.plain_protocols:
         final = [c for (_, p), c in choices.items() if p == protocol and c.is_final and c.jobs]
         if final:
             yield f"{protocol.title}: {name} {_describe_rule(exhibit)}: {_join_places(exhibit, final)}"
@@ -133,7 +132,7 @@ def _join_places(exhibit: Exhibit, choices: Sequence[Choice]) -> str:
     """Return "BYOL 0.3; DINO 0.1 (CIFAR10), 0.3 (DTD)": places are named where one method chose several values. *: at an end."""
     by_label: dict[str, dict[str, list[str]]] = {}
     for choice in choices:
-        run = choice.jobs[0].run
+        run = choice.jobs[0].evaluated
         value = _format_value(choice.value) + "*" * choice.is_at_end
         by_label.setdefault(run.label, {}).setdefault(value, []).append(_format_place(exhibit, run))
     axis = _axis_of(exhibit)

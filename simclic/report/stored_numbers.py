@@ -56,7 +56,7 @@ def read_stored_numbers(table: Table, baselines: Path) -> StoredNumbers:
     path = baselines / f"{table.name}.csv"
     if table.paper or not isinstance(table.columns, str) or not path.is_file():
         return StoredNumbers()
-    columns = tuple(dict.fromkeys(column_of(table, run) for run in table.runs))
+    columns = tuple(dict.fromkeys(column_of(table, job.evaluated) for job in table.jobs))
     required = REQUIRED_KEYS if table.columns == "dataset" else (*REQUIRED_KEYS, "dataset")
     content = read_number_file(path, Layout(required, columns, table.title, ("protocol", "method"), ROW_TEXTS))
     numbers = tuple(_list_numbers(content, columns))

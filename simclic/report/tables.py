@@ -43,8 +43,9 @@ def build_sheet(table: Table, results: Results, baselines: Path, failures: Failu
 
 def _build_method_sheet(table: Table, results: Results, stored: StoredNumbers, failures: Failures) -> Sheet:
     """Build a table of one's own with a row per method: per stage the stored rows, ours under each protocol, how ours compare."""
-    values = dict.fromkeys(getattr(run, str(table.columns)) for run in table.runs)
-    header = list(dict.fromkeys((getattr(run, str(table.columns)), column_of(table, run)) for run in table.runs))
+    runs = [job.evaluated for job in table.jobs]
+    values = dict.fromkeys(getattr(run, str(table.columns)) for run in runs)
+    header = list(dict.fromkeys((getattr(run, str(table.columns)), column_of(table, run)) for run in runs))
     blocks = []
     for stage in dict.fromkeys(protocol.stage for protocol in table.protocols):
         stored_rows = [
@@ -72,7 +73,7 @@ def _build_stored_cell(number: StoredNumber | None) -> Cell:
 
 
 def _build_heading(table: Table, stage: str) -> str:
-    titles = [protocol.title for protocol in table.protocols if protocol.stage == stage]
+    titles = [protocol.title for protocol in table.plain_protocols if protocol.stage == stage]
     return titles[0] if len(titles) == 1 else titles[0].partition(", ")[0]
 
 
@@ -99,10 +100,10 @@ def _build_dataset_sheet(table: Table, results: Results, stored: pd.DataFrame, f
 
     Columns: our data sets that the paper does not print, then the paper's. If none is common, only ours are shown.
     """
-    datasets = list(dict.fromkeys(run.dataset for run in table.runs))
+    datasets = table.datasets
     ours = [name for name in datasets if name not in PAPER or title(name) not in stored]
     theirs = [column for column in stored.columns if column not in ("protocol", "method", "value")]
-    apart = bool(theirs and datasets and ours == datasets)
+    apart = bool(theirs and datasets and len(ours) == len(datasets))
     names = ", ".join(map(title, datasets))
     remarks = []
     if apart:
@@ -138,12 +139,12 @@ def _build_our_groups(
 ) -> list[Group]:
     """Build a group per protocol of one stage, with a row per method and a cell for each of these values of its columns."""
     groups = []
-    protocols = dict.fromkeys(job.protocol for job in jobs if job.protocol)
+    protocols = dict.fromkeys(job.protocol.plain for job in jobs if job.protocol)
     for protocol in protocols:
         cells: dict[str, dict[Hashable, list[Job]]] = {}
         for job in jobs:
-            if job.protocol == protocol:
-                cells.setdefault(job.run.label, {}).setdefault(getattr(job.run, str(table.columns)), []).append(job)
+            if job.protocol and job.protocol.plain == protocol:
+                cells.setdefault(job.run.label, {}).setdefault(getattr(job.evaluated, str(table.columns)), []).append(job)
         rows = [
             Row(label, [_build_cell(results, row.get(name, []), failures, table.search) for name in columns])
             for label, row in cells.items()
@@ -221,10 +222,10 @@ def _build_ablation_sheet(table: Table, results: Results, stored: pd.DataFrame, 
     ]
     paper = [Row("CIFAR10", cells)] if texts else []
     blocks = []
-    for protocol in table.protocols:
+    for protocol in table.plain_protocols:
         our_rows = []
-        for dataset in dict.fromkeys(run.dataset for run in table.runs):
-            jobs = [job for job in table.jobs if job.protocol == protocol and job.run.dataset == dataset]
+        for dataset in table.datasets:
+            jobs = [job for job in table.jobs if job.protocol and job.protocol.plain == protocol and job.dataset == dataset]
             by_value = [[job for job in jobs if getattr(job.run, str(table.columns)) == v] for v in values]
             row = [_build_cell(results, jobs_of_cell, failures, table.search) for jobs_of_cell in by_value]
             our_rows.append(Row(title(dataset), row))

@@ -57,13 +57,13 @@ def _list_cells(suites: Iterable[Suite]) -> Iterator[Cell]:
         for exhibit in suite.exhibits:
             places: dict[object, list[Job]] = {}
             for job in exhibit.jobs:
-                places.setdefault((exhibit.cell(job.run), job.protocol), []).append(job)
+                places.setdefault(exhibit.place(job), []).append(job)
             for jobs in places.values():
                 yield _make_cell(suite, exhibit, tuple(jobs))
 
 
 def _make_cell(suite: Suite, exhibit: Exhibit, jobs: tuple[Job, ...]) -> Cell:
-    run, protocol = jobs[0].run, jobs[0].protocol
+    run, protocol = jobs[0].evaluated, jobs[0].protocol
     axes = {name: getattr(run, name) for name in _axis_fields(exhibit)}
     published = isinstance(protocol, Linear) and protocol.solver == "as-published"
     address = [suite.name, exhibit.name, run.kind, run.dataset, *(f"{name}={value}" for name, value in axes.items())]

@@ -153,19 +153,23 @@ class _Inventory:
         """Return the kind under which a file may be deleted while its Run stays; None if it may not."""
         if file.kind is FileKind.LEFTOVER:
             return Kind.LEFTOVERS if is_old(file.path) or not files.intended_name(file.path) else None
-        if file.kind is FileKind.RECOMPUTABLE and self._are_features_read(folder, file.precision):
-            garbage.feature_images += sum(data.facts(self.jobs_by_run[folder.name][0].run.dataset).sizes)
+        if file.kind is FileKind.RECOMPUTABLE and self._are_features_read(folder, file.path):
+            garbage.feature_images += sum(data.facts(self._find_readers(folder, file.path)[0].dataset).sizes)
             return Kind.FEATURES
         return Kind.DAMAGED if file.kind is FileKind.DAMAGED else None
 
-    def _are_features_read(self, folder: RunFolder, precision: str) -> bool:
+    def _are_features_read(self, folder: RunFolder, path: Path) -> bool:
         """Return whether all results that read these features are done, and the images are here to compute them again."""
-        jobs = self.jobs_by_run.get(folder.name, [])
-        readers = [job for job in jobs if isinstance(job.protocol, OnFeatures) and job.protocol.features == precision]
+        readers = self._find_readers(folder, path)
         with suppress(InputError, OSError):
-            done = jobs and all(job_state(job, self.runs).state == JobState.DONE for job in readers)
-            return bool(done) and not data.explain_missing(jobs[0].run.dataset, self.root)
+            done = readers and all(job_state(job, self.runs).state == JobState.DONE for job in readers)
+            return bool(done) and not data.explain_missing(readers[0].dataset, self.root)
         return False
+
+    def _find_readers(self, folder: RunFolder, path: Path) -> list[Job]:
+        """Return the results that read a file of features."""
+        jobs = self.jobs_by_run.get(folder.name, [])
+        return [job for job in jobs if isinstance(job.protocol, OnFeatures) and folder.features_path(job.protocol) == path]
 
     def _list_imported_weights(self, folder: Path, garbage: Garbage) -> Iterator[Item]:
         """Yield imported weights from which no needed Run starts, and unfinished ones."""
@@ -192,12 +196,13 @@ class _Inventory:
 
     def _list_image_sizes(self, run: Run) -> Iterator[tuple[str, str]]:
         """Yield the data set and size of the images that a Run sees, as decoded files name them; "" stands for every size."""
-        stem, stored = manifest.file_stem(run.dataset), None if is_path(run.dataset) else data.facts(run.dataset).stored
-        if run.name in self.runs_at_work:
-            yield (stem, "")
-        protocols = [job.protocol for job in self.jobs_by_run.get(run.name, ())]
-        sides = [p.resize_side(run.image_size) for p in protocols if isinstance(p, Finetune)]
-        yield from ((stem, str(side)) for side in ([stored] if stored else [run.image_size, *sides]))
+        for job in (Job(run), *self.jobs_by_run.get(run.name, ())):
+            name, protocol = job.dataset, job.protocol
+            stem, stored = manifest.file_stem(name), None if is_path(name) else data.facts(name).stored
+            if run.name in self.runs_at_work:
+                yield (stem, "")
+            sides = [protocol.resize_side(run.image_size)] if isinstance(protocol, Finetune) else []
+            yield from ((stem, str(side)) for side in ([stored] if stored else [run.image_size, *sides]))
 
     def _list_launch_items(self, place: Path, garbage: Garbage) -> Iterator[Item]:
         """Yield launches whose jobs are all done, except the newest, and copies of code that nothing will run.

@@ -67,7 +67,8 @@ def plan(suites: Iterable[Suite], runs: Path, root: Path, verify: bool = True) -
         job.name: state for job, state in job_states((j for s in suites for j in s.jobs), runs, verify=verify).items()
     }
     run_fields = dict.fromkeys(state.run for state in job_plan.jobs.values())
-    problems = {run.dataset: data.explain_missing(run.dataset, root) for run in run_fields}
+    used = (state.job.dataset for state in job_plan.jobs.values() if state.protocol or state.state != JobState.DONE)
+    problems = {name: data.explain_missing(name, root) for name in dict.fromkeys(used)}
     problems |= {run.init: not_imported(runs, run.init) for run in run_fields}
     job_plan.absent = {name: problem for name, problem in problems.items() if problem}
     for suite in suites:
@@ -82,9 +83,17 @@ def plan(suites: Iterable[Suite], runs: Path, root: Path, verify: bool = True) -
 
 
 def list_runnable_results(job_plan: Plan) -> list[Job]:
-    """Return the open results whose data set and initial weights exist. Raise InputError if there are only others."""
+    """Return the open results whose data sets and initial weights exist. Raise InputError if there are only others.
+
+    The images of the pre-training are needed only until its encoder is done.
+    """
     jobs = job_plan.open_results
-    ready = [job for job in jobs if job.run.dataset not in job_plan.absent and job.run.init not in job_plan.absent]
+    trained = {state.run for state in job_plan.jobs.values() if not state.protocol and state.state == JobState.DONE}
+
+    def needs(job: Job) -> set[str]:
+        return {job.dataset, job.run.init, *(() if job.run in trained else (job.run.dataset,))}
+
+    ready = [job for job in jobs if not needs(job) & job_plan.absent.keys()]
     if jobs and not ready:
         raise InputError("\n".join(job_plan.absent.values()))
     return ready

@@ -55,25 +55,25 @@ def price_plan(job_plan: Plan, runs: Path, root: Path, target: cost.Target) -> P
     """Return what the open jobs of a plan will cost. Raise InputError if the target's calibration cannot be read."""
     prices, costs, seconds = Prices(runs, target), PlanCost(target), defaultdict[str, float](float)
     jobs = job_plan.jobs.values()
-    known = {name for name in {job.run.dataset for job in jobs} if _is_size_known(name)}
+    known = {name for name in {job.job.dataset for job in jobs} if _is_size_known(name)}
     for job in jobs:
-        if job.state == "done" and job.run.dataset in known:
+        if job.state == "done" and job.job.dataset in known:
             prices.learn_from(job.run, job.protocol, job.record)
-    open_jobs = [job for job in jobs if job.is_open and job.run.dataset in known]
-    costs.unpriced_jobs = [job.name for job in jobs if job.is_open and job.run.dataset not in known]
+    open_jobs = [job for job in jobs if job.is_open and job.job.dataset in known]
+    costs.unpriced_jobs = [job.name for job in jobs if job.is_open and job.job.dataset not in known]
     prices.learn_from_runs(kind_of(job.run, job.protocol) for job in open_jobs)
     priced = set[Path]()  # files of features
     for job in open_jobs:
         price = prices.price_job(job.run, job.protocol)
         seconds[price.source] += price.seconds
         if isinstance(job.protocol, OnFeatures) and job.run.backbone != "pixels":
-            path = RunFolder(runs, job.run).features_path(job.protocol.features)
+            path = RunFolder(runs, job.run).features_path(job.protocol)
             if path not in priced and not path.exists():
                 priced.add(path)
                 extraction = prices.price_features(job.run, job.protocol)
                 seconds[extraction.source] += extraction.seconds
                 price = Price(price.seconds + extraction.seconds, price.source, extraction.seconds)
-                costs.disk_after += cost.feature_bytes(job.run)
+                costs.disk_after += cost.feature_bytes(job.job.evaluated)
         costs.prices[job.name] = price
     costs.seconds_by_source = dict(seconds)
     costs.wall_seconds = estimate_wall_seconds(open_jobs, costs) + (prices.rates.begin if open_jobs else 0.0)
@@ -154,7 +154,8 @@ def _decoded_bytes(open_jobs: Iterable[State], root: Path) -> float:
             [job.protocol.resize_side(job.run.image_size)] if isinstance(job.protocol, Finetune) else []
         )
         for size in sizes:
-            runs.setdefault((job.run.dataset, job.run.split, data.facts(job.run.dataset).stored or size), job.run)
+            run = job.job.evaluated
+            runs.setdefault((run.dataset, run.split, data.facts(run.dataset).stored or size), run)
     folder = manifest.prepared_folder(root)
     missing = ((run, key[2]) for key, run in runs.items() if not any(folder.glob(f"{manifest.file_stem(key[0])}-{key[2]}-*.npy")))
     return sum(cost.decoded_bytes(run, size) for run, size in missing)

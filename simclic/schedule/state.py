@@ -95,7 +95,7 @@ def job_state(job: Job, runs: Path, queue: "Queue | None" = None, needed: bool =
         return State(job, JobState.BROKEN, str(e))
     if record is not None or not (job.protocol or needed):
         return State(job, JobState.DONE, record=record or {})
-    if failure := folder.failure_record(job.stage if job.protocol else "pretrain"):
+    if failure := folder.failure_record(job.failure_name):
         job_id, log = str(failure.get("job", "")), str(failure.get("log", ""))
         return State(job, JobState.FAILED, str(failure.get("reason")), job_id=job_id, log=log)
     return queue.find_state(job) if queue else State(job, JobState.MISSING)
@@ -141,8 +141,8 @@ def read_states(suites: Iterable[Suite], runs: Path, root: Path) -> States:
     queue = Queue(runs, jobs)
     states = job_states((job for job in jobs if job.protocol), runs, queue, verify=False)  # the report verifies; this is quick
     missing = [job for job, state in states.items() if state.state == JobState.MISSING]
-    absent = {name: data.explain_missing(name, root) for name in dict.fromkeys(job.run.dataset for job in missing)}
-    states |= {job: replace(states[job], reason=absent[job.run.dataset]) for job in missing}
+    absent = {name: data.explain_missing(name, root) for name in dict.fromkeys(job.dataset for job in missing)}
+    states |= {job: replace(states[job], reason=absent[job.dataset]) for job in missing}
     return States({place: list(line) for place, line in lines.items()}, states, queue.silent)
 
 

@@ -111,7 +111,7 @@ def choose_jobs(jobs: list[Job], queue: Queue, retry: bool, submitted: Submitted
 
 def forget_failures(jobs: list[Job], runs: Path) -> dict[Path, bytes]:
     """Delete the recorded failures of jobs that are submitted again. Return their content."""
-    paths = [RunFolder(runs, job.run).failure_path(job.stage if job.protocol else "pretrain") for job in jobs]
+    paths = [RunFolder(runs, job.run).failure_path(job.failure_name) for job in jobs]
     failures = {path: path.read_bytes() for path in paths if path.is_file()}
     for path in failures:
         path.unlink(missing_ok=True)

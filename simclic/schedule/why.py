@@ -27,7 +27,7 @@ REASONS = {
     "waiting": "its encoder is missing",
     "missing": "it has not been run",
 }
-WEIGHTS = {"seed": 0.5, "dataset": 5.0}  # of a difference in a field; 1 for every other field
+WEIGHTS = {"seed": 0.5, "dataset": 5.0, "on": 5.0}  # of a difference in a field; 1 for every other field
 MAX_DISTANCE = 6.0  # of a neighbour that is shown
 MAX_NEIGHBOURS = 3  # that are equally near
 
@@ -166,20 +166,21 @@ class _StoredRuns:
             result = _read_mapping(folder.result_path(protocol))
             answer.changed = _list_differences(run, result.get("run")) + _list_differences(protocol, result.get("protocol"))
         elif answer.state != "changed":
-            answer.needs = self._list_needs(run, answer)
+            answer.needs = self._list_needs(job, answer)
         if folder.recorded_fields and answer.state != "changed":
-            recorded = (folder.run_record() or {}).get("data")
-            answer.digests = Digests(str(recorded), str(record.get("data", "")), *self.current_digest(run.dataset, run.split))
+            recorded = "" if protocol.on else str((folder.run_record() or {}).get("data"))
+            answer.digests = Digests(recorded, str(record.get("data", "")), *self.current_digest(job.dataset, run.split))
         if answer.digests.disagree and answer.state in ("done", "missing", "waiting"):
             answer.state = "stale" if answer.state == "done" else "changed"
         if answer.error is None:
             answer.runs, answer.protocols = self._nearest_runs(run, protocol), _nearest_results(folder, protocol)
         return answer
 
-    def _list_needs(self, run: Run, answer: Answer) -> list[str]:
+    def _list_needs(self, job: Job, answer: Answer) -> list[str]:
         """Return what is missing first: data, initial weights, encoder. A missing job without encoder becomes waiting."""
-        needs = [data.explain_missing(run.dataset, self.root), not_imported(self.runs, run.init)]
-        encoder = job_state(Job(run), self.runs, self.queue)
+        run, encoder = job.run, job_state(job.encoder, self.runs, self.queue)
+        datasets = dict.fromkeys((job.dataset, *(() if encoder.state == JobState.DONE else (run.dataset,))))
+        needs = [*(data.explain_missing(name, self.root) for name in datasets), not_imported(self.runs, run.init)]
         if encoder.state != JobState.DONE:
             answer.state = "waiting" if answer.state == "missing" else answer.state
             needs.append(f"its encoder {encoder.state}: {encoder.full_reason}" if encoder.reason else "")
@@ -246,7 +247,7 @@ def _format_details(answer: Answer) -> list[str]:
         pairs = ((digests.run, "in run.json"), (digests.result, "in the result"), (digests.now, "in the data now"))
         lines.append("data: " + ", ".join(f"{digest} {where}" for digest, where in pairs if digest))
     if digests.unknown and digests.unknown not in answer.needs:
-        lines.append(f"data: {digests.run} in run.json; {digests.unknown}")
+        lines.append(f"data: {f'{digests.run} in run.json; ' if digests.run else ''}{digests.unknown}")
     if answer.state in ("changed", "stale"):
         lines.append(f"it will not be run again: move {Path(answer.path).parent} away, or use another --runs DIR")
     lines += [f"nearest result of this run: {other}" for other in answer.protocols]

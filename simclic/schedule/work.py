@@ -60,43 +60,53 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
     import torch
 
     from simclic.evaluate.finetune import FinetuneTask, GridProgress, finetune
-    from simclic.train.pretrain import describe_device, prepare_images, pretrain
+    from simclic.train.pretrain import describe_device, pretrain, read_encoder
 
     run, results = jobs[0].run, [job for job in jobs if job.protocol]
     prices = dict(prices) if options.trains else {**prices, jobs[0].encoder: 0.0}
     folder, device = RunFolder(options.runs, run), torch.device(options.device)
-    with _record_failures(folder, "pretrain" if options.trains else jobs[0].stage):
-        dataset = _load_data(run, run.image_size, options)
-        folder.create_folder(dataset.digest)
-        if not options.trains and folder.encoder_record() is None:  # Slurm does not remember dependencies for ever
-            raise Waits(
-                f"{run.name}: waits for its pre-training ({folder.why_no_encoder()}); run: simclic status --retry-failed EXHIBIT"
-            )
-        f = pretrain(run, dataset, options.runs, device, _share_of_job(tell, jobs[0].encoder, prices), options.compute)
-    images, errors = prepare_images(run, dataset, options.runs, device), {}
+    with _record_failures(folder, "pretrain" if options.trains else jobs[0].failure_name):
+        if folder.encoder_record() is None or any(job.dataset == run.dataset for job in results):
+            dataset = _load_data(run, run.image_size, options)
+            folder.create_folder(dataset.digest)
+            if not options.trains and folder.encoder_record() is None:  # Slurm does not remember dependencies for ever
+                why = folder.why_no_encoder()
+                raise Waits(f"{run.name}: waits for its pre-training ({why}); run: simclic status --retry-failed EXHIBIT")
+            f = pretrain(run, dataset, options.runs, device, _share_of_job(tell, jobs[0].encoder, prices), options.compute)
+            del dataset
+        else:  # its own images need not be here any more
+            folder.check_run_json()
+            f = read_encoder(folder, run, device)
+    errors, evaluated = dict[str, float](), _EvaluatedImages(options, device)
     encoder = folder.encoder_record() or {}
-    collapsed, source = encoder.get("collapsed", ""), f"{dataset.digest} {encoder.get('backbone_sha256')}"
     for job in results:
         protocol = job.protocol
         assert protocol
         stop.raise_if_stopped()
-        with _record_failures(folder, job.stage), folder.claim_work(protocol) as still_ours:
+        with _record_failures(folder, job.failure_name), folder.claim_work(protocol) as still_ours:
             record = folder.read_result(protocol)  # another process may have been faster
             if record is None:
                 part = _share_of_job(tell, job, prices)
+                dataset, images = evaluated.load(job)
                 if isinstance(protocol, Finetune):
-                    whole = _load_whole_images(protocol, run, dataset, images, options)
+                    whole = _load_whole_images(job, protocol, dataset, images, options)
+                    source = f"{dataset.digest} {encoder.get('backbone_sha256')}"
                     unfinished = GridProgress(options.runs, run, protocol, source, still_ours)
                     scored = finetune(FinetuneTask(protocol, f, dataset, whole, run.seed, options.compute), unfinished, part)
                 else:
                     unfinished, scored = None, _evaluate_features(protocol, run, f, dataset, images, options.runs, part)
-                measured = {"data": dataset.digest, "seed": run.seed, "collapsed": collapsed, **describe_device(device)}
+                measured = {
+                    "data": dataset.digest,
+                    "seed": run.seed,
+                    "collapsed": encoder.get("collapsed", ""),
+                    **describe_device(device),
+                }
                 still_ours()
                 folder.write_result(protocol, scored, **measured)
                 if unfinished:
                     unfinished.delete_bundle()  # after a kill before this line, `simclic gc` deletes it
                 record = scored[0]
-            errors[protocol.title.lower()] = record["error"]
+            errors[f"{protocol.title.lower()}{protocol.on and f', on {data.title(protocol.on)}'}"] = record["error"]
     return errors
 
 
@@ -108,7 +118,7 @@ def _evaluate_features(
 
     if isinstance(protocol, Knn):
         check_bank(protocol, len(dataset.splits.train))
-    x = frozen_features(protocol, run, f, images, runs, lambda share, note: tell(share / 2, note))
+    x = frozen_features(protocol, run, f, images, runs, lambda share, note: tell(share / 2, note), dataset.digest)
 
     def tell_second(share: float, note: str) -> None:
         tell((1 + share) / 2, note)
@@ -118,9 +128,27 @@ def _evaluate_features(
     return linear_probe(protocol, x, dataset, tell_second)
 
 
-def _load_data(run: Run, size: int, options: WorkerOptions) -> data.Dataset:
-    interpolation = _read_interpolation(run, options.runs)
-    return data.load(run.dataset, run.split, options.data, size, run.difficult, interpolation=interpolation)
+class _EvaluatedImages:
+    """The images that were evaluated on last, which the next result probably needs too."""
+
+    def __init__(self, options: WorkerOptions, device: Any):
+        self.options, self.device, self.loaded = options, device, dict[Run, tuple[data.Dataset, Any]]()
+
+    def load(self, job: Job) -> tuple[data.Dataset, Any]:
+        """Return the data set that a job evaluates on, and its images as the encoder takes them."""
+        from simclic.train.pretrain import prepare_images
+
+        if job.evaluated not in self.loaded:
+            self.loaded.clear()  # before the next ones fill the memory, too
+            dataset = _load_data(job.run, job.run.image_size, self.options, job)
+            self.loaded[job.evaluated] = dataset, prepare_images(job.run, dataset, self.options.runs, self.device)
+        return self.loaded[job.evaluated]
+
+
+def _load_data(run: Run, size: int, options: WorkerOptions, job: Job | None = None) -> data.Dataset:
+    """Return the Run's data set, or the one that a job of this Run evaluates on. size: pixels along each side."""
+    interpolation, see = _read_interpolation(run, options.runs), job.evaluated if job else run
+    return data.load(see.dataset, see.split, options.data, size, see.difficult, interpolation=interpolation)
 
 
 def _read_interpolation(run: Run, runs: Path) -> str:
@@ -133,15 +161,15 @@ def _read_interpolation(run: Run, runs: Path) -> str:
     return expected.interpolation if expected else BICUBIC
 
 
-def _load_whole_images(protocol: Finetune, run: Run, dataset: data.Dataset, images: Any, options: WorkerOptions) -> Any:
+def _load_whole_images(job: Job, protocol: Finetune, dataset: data.Dataset, images: Any, options: WorkerOptions) -> Any:
     """Return the images for fine-tuning: `images`, or others if the protocol resizes to a larger side first."""
     from simclic.train.pretrain import prepare_images
 
-    side = protocol.resize_side(run.image_size)
+    run, side = job.run, protocol.resize_side(job.run.image_size)
     if side == run.image_size:
         return images
     if dataset.files:
-        dataset = _load_data(run, side, options)
+        dataset = _load_data(run, side, options, job)
     return prepare_images(run, dataset, options.runs, images.device, side)
 
 
@@ -159,15 +187,15 @@ def _record_failures(folder: RunFolder, stage: str) -> Iterator[None]:
 
 
 def open_stage(jobs: Sequence[Job], runs: Path) -> str:
-    """Return the first unfinished stage of jobs of one Run."""
+    """Return the failure_name of the first unfinished job of one Run."""
     folder = RunFolder(runs, jobs[0].run)
     if not folder.has_encoder():
         return "pretrain"
-    return next((job.stage for job in jobs if job.protocol and not folder.has_result(job.protocol)), "pretrain")
+    return next((job.failure_name for job in jobs if job.protocol and not folder.has_result(job.protocol)), "pretrain")
 
 
 def fail_jobs(jobs: Sequence[Job], runs: Path, why: str) -> None:
-    """Record why jobs of one Run were not finished, as a failure of their first unfinished stage."""
+    """Record why jobs of one Run were not finished, as a failure of the first of them."""
     RunFolder(runs, jobs[0].run).record_failure(open_stage(jobs, runs), why)
 
 
@@ -179,35 +207,45 @@ def decode_data(
     Raise Stopped when `is_stopped` returns true.
     """
 
-    def tell(share: float, note: str) -> None:
-        if is_stopped():
-            raise stop.Stopped
-        show(share, note)
-
     problems: dict[tuple[str, str, int, str], str] = {}
     remarks: dict[str, None] = {}
-    whole = []
-    for jobs in groups:
-        run, protocols = jobs[0].run, [job.protocol for job in jobs if isinstance(job.protocol, Finetune)]
-        sizes = [run.image_size, *(protocol.resize_side(run.image_size) for protocol in protocols)]
-        interpolation = BICUBIC
-        with contextlib.suppress(InputError):  # whoever reads the weights says what is wrong with them
-            interpolation = _read_interpolation(run, options.runs)
-        images = [(run.dataset, run.split, size, interpolation) for size in dict.fromkeys(sizes)]
-        for each in (each for each in images if each not in problems):
-            (name, split, size, _), problems[each] = each, ""
+
+    def load_once(name: str, split: str, size: int, interpolation: str) -> str:
+        """Return what is wrong with the images of a data set; "" if nothing is."""
+        key = name, split, size, interpolation
+        if key not in problems:
+            problems[key] = ""
             try:
                 with show_progress(console) as show:
+
+                    def tell(share: float, note: str) -> None:
+                        if is_stopped():
+                            raise stop.Stopped
+                        show(share, note)
+
                     dataset = data.load(name, split, options.data, size, tell=tell, interpolation=interpolation)
-                remarks |= dict.fromkeys(dataset.remarks)
+                remarks.update(dict.fromkeys(dataset.remarks))
             except InputError as e:
                 first, *more = str(e).splitlines()
-                problems[each] = first + (f" (and {len(more):,} more: simclic data check {name})" if more else "")
-        if why := next(filter(None, map(problems.get, images)), ""):
+                problems[key] = first + (f" (and {len(more):,} more: simclic data check {name})" if more else "")
+        return problems[key]
+
+    whole = []
+    for jobs in groups:
+        run, interpolation = jobs[0].run, BICUBIC
+        with contextlib.suppress(InputError):  # whoever reads the weights says what is wrong with them
+            interpolation = _read_interpolation(run, options.runs)
+        is_trained = RunFolder(options.runs, run).has_encoder()
+        wrong = {}
+        for job in (job for job in (jobs[0].encoder, *jobs) if job.protocol or not is_trained):
+            sizes = [run.image_size, *([job.protocol.resize_side(run.image_size)] if isinstance(job.protocol, Finetune) else [])]
+            if why := next(filter(None, (load_once(job.dataset, run.split, size, interpolation) for size in sizes)), ""):
+                wrong[job] = why
+        for job, why in wrong.items():
+            fail_jobs([job], options.runs, why)
             failures[run.name] = why
-            fail_jobs(jobs, options.runs, why)
-        else:
-            whole.append(jobs)
+        if jobs[0].encoder not in wrong and (good := [job for job in jobs if job not in wrong]):
+            whole.append(good)
     for remark in remarks:
         console.print(terminal_safe(f"note: {remark}"), highlight=False, markup=False, soft_wrap=True)
     return whole

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # The columns of a result, after the columns that name it.
-NAMES = ("name", "label", "stage", "protocol", "title")
+NAMES = ("name", "label", "stage", "protocol", "title", "on")
 RECORDED = ("error", "metric", "chosen", "sizes", "data", "seconds", "device", "threads", "versions", "commit")
 OPTIONAL = ("job", "node", "collapsed")  # fields that old results do not have
 
 
 def results(runs: Path = files.RUNS, rows: list[dict[str, Any]] | None = None) -> "pd.DataFrame":
-    """Return every result as one row: the fields of its Run, `name`, `label`, `stage`, `protocol` with its `title` and fields
-    (`how`), `error`, `chosen`, the number of l2 values that did not converge, whether its solver is superseded, and its origin.
+    """Return every result as one row: the fields of its Run, `name`, `label`, `stage`, `protocol` with its `title`, the data set
+    that it is measured `on` and its fields (`how`), `error`, `chosen`, the number of l2 values that did not converge, whether its
+    solver is superseded, and its origin.
 
     A broken file becomes a row with `problem` set and no error. known: the rows, if they were read before.
     """
@@ -42,10 +43,13 @@ def _result_row(folder: RunFolder, path: Path) -> dict[str, Any]:
         run, protocol, result = folder.read_any_result(path)
     except InputError as e:
         return {
-            "name": folder.name, "stage": path.stem.split("-")[0], "protocol": path.stem, "title": "", "error": math.nan,
-            **dict.fromkeys(OPTIONAL, ""), "how": {}, "unconverged": 0, "superseded": False, "problem": str(e), "path": str(path),
+            "name": folder.name, "stage": path.stem.split("-")[0], "protocol": path.stem, "title": "", "on": "",
+            "error": math.nan, **dict.fromkeys(OPTIONAL, ""), "how": {}, "unconverged": 0, "superseded": False, "problem": str(e),
+            "path": str(path),
         }  # fmt: skip
-    row = dict(zip(NAMES, (run.name, run.label, protocol.stage, protocol.name, protocol.title), strict=True))
+    row = dict(
+        zip(NAMES, (run.name, run.label, protocol.stage, protocol.name, protocol.title, protocol.on or run.dataset), strict=True)
+    )
     more = {k: result.get(k, "") for k in OPTIONAL} | {"how": protocol.values, "unconverged": result.get("unconverged", 0)}
     more["superseded"] = is_superseded(protocol, result)
     return {**row, **run.values, **{k: result[k] for k in RECORDED}, **more, "problem": "", "path": str(path)}

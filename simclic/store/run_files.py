@@ -1,5 +1,6 @@
 """The files of a Run by name: their paths, who works on them, and recorded failures."""
 
+import hashlib
 import json
 import os
 import re
@@ -12,7 +13,8 @@ from typing import Any
 
 from simclic import slurm
 from simclic.errors import Diverged
-from simclic.experiment import PROTOCOLS, Protocol
+from simclic.experiment import PROTOCOLS, OnFeatures, Protocol
+from simclic.experiment.names import make_slug
 from simclic.files import Broken, read_json, write_json
 from simclic.store import claim
 from simclic.store.result_file import SCHEMA
@@ -22,11 +24,11 @@ DIVERGED = "diverged:"  # the first word of a failure that is a finding, not a m
 
 RUN, ENCODER, WEIGHTS, EPOCHS, CHECKPOINT = "run.json", "pretrain.json", "backbone.safetensors", "log.jsonl", "checkpoint"
 RESULT = rf"(?:{'|'.join(PROTOCOLS)})-[0-9a-f]{{10}}"
-FEATURES = re.compile(r"features-(float32|bf16)\.safetensors")
+FEATURES = re.compile(r"features-(?:float32|bf16)(?:-[a-z0-9_.-]+)?\.safetensors")
 CLAIM = re.compile(rf"owner(?:-{RESULT})?\.json")
 UNFINISHED = re.compile(rf"(?:partial-({RESULT})\.json|{CHECKPOINT}-({RESULT})(?:\.previous)?)")  # useless beside that result
 NEEDED = re.compile(
-    rf"(?:run|pretrain|failed-[a-z]+|{RESULT})\.json|{RESULT}\.npz|log\.jsonl|backbone\.safetensors"
+    rf"(?:run|pretrain|failed-(?:[a-z]+|{RESULT})|{RESULT})\.json|{RESULT}\.npz|log\.jsonl|backbone\.safetensors"
     r"|tensorboard/events\.out\.tfevents\..+"
 )
 
@@ -48,11 +50,10 @@ class FileKind(StrEnum):
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file of a Run. precision: of the computation, for a file of features."""
+    """One file of a Run."""
 
     path: Path
     kind: FileKind
-    precision: str = ""
 
 
 class RunFiles:
@@ -65,9 +66,10 @@ class RunFiles:
         """Return the path of the checkpoint of the pre-training, or of the fine-tuning under a protocol."""
         return self.path / (f"{CHECKPOINT}-{protocol.name}" if protocol else CHECKPOINT)
 
-    def features_path(self, precision: str) -> Path:
-        """Return the path of the frozen features of all images, computed in a precision."""
-        return self.path / f"features-{precision}.safetensors"
+    def features_path(self, protocol: OnFeatures) -> Path:
+        """Return the path of the frozen features of all images that a protocol evaluates on, computed in its precision."""
+        where = f"-{make_slug(protocol.on)}-{hashlib.sha256(protocol.on.encode()).hexdigest()[:6]}" if protocol.on else ""
+        return self.path / f"features-{protocol.features}{where}.safetensors"
 
     def result_path(self, protocol: Protocol) -> Path:
         """Return the path of one result. Its predictions have the same name with the suffix .npz."""

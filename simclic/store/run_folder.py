@@ -189,7 +189,7 @@ class RunFolder(RunFiles):
         if (result := read_json(path, verify)) is None:
             return None
         check_result(path, result, self.run, protocol, verify)
-        if result["data"] != record.get("data"):
+        if not protocol.on and result["data"] != record.get("data"):
             raise Broken(f"{path}: was measured on data {result['data']}, run.json beside it says {record.get('data')}")
         return result
 
@@ -198,7 +198,7 @@ class RunFolder(RunFiles):
         if (result := read_json(path)) is None:
             raise Broken(f"{path}: was moved or deleted while it was read")
         run, protocol = check_result(path, result)
-        if not RunFolder(self.runs, run).check_run_json(result["data"]):
+        if not RunFolder(self.runs, run).check_run_json("" if protocol.on else result["data"]):
             raise Broken(f"{path}: there is no run.json in its folder")
         return run, protocol, result
 
@@ -266,8 +266,7 @@ class RunFolder(RunFiles):
         paths = [path for path in sorted(self.path.rglob("*")) if path.is_symlink() or not path.is_dir()]
         for path in sorted(paths, key=lambda path: path.name != ENCODER):
             name = path.relative_to(self.path).as_posix()
-            features = FEATURES.fullmatch(name)
-            yield StoredFile(path, self._classify_file(name), features[1] if features else "")
+            yield StoredFile(path, self._classify_file(name))
 
     def _classify_file(self, name: str) -> FileKind:
         whole, _, ending = name.rpartition(".")

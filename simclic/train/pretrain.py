@@ -22,7 +22,7 @@ from simclic.train.loop import train
 from simclic.weights import card, init_weights
 from simclic.weights import load as weights
 
-__all__ = ["build_untrained", "describe_device", "prepare_images", "pretrain", "read_backbone", "train"]
+__all__ = ["build_untrained", "describe_device", "prepare_images", "pretrain", "read_backbone", "read_encoder", "train"]
 
 
 def pretrain(
@@ -45,8 +45,12 @@ def pretrain(
             if record is None:
                 folder.delete_unfinished()
                 record = _make_encoder(run, dataset, folder, device, on_progress, check_claim, options)
-    init_weights.check_init_unchanged(run.init, record, folder.path)
-    # Read from the file even if it was just trained, so that results cannot depend on that.
+    return read_encoder(folder, run, device)  # even if it was just trained, so that results cannot depend on that
+
+
+def read_encoder(folder: RunFolder, run: Run, device: torch.device) -> nn.Module:
+    """Return the trained backbone of a Run, frozen, in eval mode. Raise InputError if it or what it started from has changed."""
+    init_weights.check_init_unchanged(run.init, folder.encoder_record() or {}, folder.path)
     return read_backbone(folder, run).to(device).eval().requires_grad_(False)
 
 

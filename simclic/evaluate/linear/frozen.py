@@ -20,17 +20,18 @@ BATCH = 256  # the last bits of features depend on it
 
 
 def frozen_features(
-    protocol: OnFeatures, run: Run, f: nn.Module, images: Images, runs: Path, on_progress: Tell = lambda share, note: None
-) -> Tensor:
+    protocol: OnFeatures, run: Run, f: nn.Module, images: Images, runs: Path, on_progress: Tell = lambda share, note: None,
+    data: str = "",
+) -> Tensor:  # fmt: skip
     """Return the frozen backbone's output for every image: (N, d) float32 on the device.
 
-    f: in eval mode. Features are computed once for an encoder, its data and a precision, and then read from a file. Raises
-    InputError if they are not finite, Broken if the file is damaged.
+    f: in eval mode. data: digest of the images, by default of the Run's own. Features are computed once for an encoder, data
+    and a precision, and then read from a file. Raises InputError if they are not finite, Broken if the file is damaged.
     """
     folder = RunFolder(runs, run)
     encoder, record = folder.encoder_record() or {}, folder.run_record() or {}
-    source = {"data": str(record.get("data")), "backbone_sha256": str(encoder.get("backbone_sha256"))}
-    path = folder.features_path(protocol.features)
+    source = {"data": data or str(record.get("data")), "backbone_sha256": str(encoder.get("backbone_sha256"))}
+    path = folder.features_path(protocol)
     x = read_features(path, source)
     if x is None:
         x = extract_features(protocol, f, images, on_progress).cpu()

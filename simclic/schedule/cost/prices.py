@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from simclic.errors import InputError
-from simclic.experiment import PROTOCOLS, Finetune, Linear, OnFeatures, Protocol, Run
+from simclic.experiment import PROTOCOLS, Finetune, Linear, OnFeatures, Protocol, Run, evaluated_run
 from simclic.files import read_json
 from simclic.schedule.cost import work_amounts
 from simclic.schedule.cost.rates import FOLDER, Price, Rates, Target, gpu_kind, read_rates
@@ -72,7 +72,7 @@ class Prices:
 
     def price_features(self, run: Run, protocol: OnFeatures) -> Price:
         """Return the price of computing the features of all images, once for an encoder."""
-        return self.rates.price_amounts(run, protocol.features, work_amounts.feature_amounts(run))
+        return self.rates.price_amounts(run, protocol.features, work_amounts.feature_amounts(evaluated_run(run, protocol)))
 
 
 def guess_seconds(run: Run, protocol: Protocol | None) -> float:

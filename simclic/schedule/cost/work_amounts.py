@@ -1,7 +1,7 @@
 """The amount of work in a job: how often it does each thing that takes time, and the bytes that it leaves on disk."""
 
 from simclic import data
-from simclic.experiment import METHODS, Finetune, Knn, Protocol, Run
+from simclic.experiment import METHODS, Finetune, Knn, Protocol, Run, evaluated_run
 from simclic.experiment.knn_log import count_sample, list_logged_epochs
 from simclic.experiment.protocol import CHECKPOINT_BYTES
 
@@ -54,6 +54,7 @@ def feature_amounts(run: Run) -> Amounts:
 
 def result_amounts(run: Run, protocol: Protocol) -> Amounts:
     """Return the work of one result, without its features."""
+    run = evaluated_run(run, protocol)
     if isinstance(protocol, Finetune):
         _, val, test = split_sizes(run)
         members = len(protocol.settings) + 1
@@ -70,9 +71,10 @@ def result_amounts(run: Run, protocol: Protocol) -> Amounts:
 
 def job_bytes(run: Run, protocol: Protocol | None = None) -> float:
     """Return the bytes of the encoder of a Run, or of one result with its predictions; features are extra."""
-    facts, (_, _, test) = data.facts(run.dataset), split_sizes(run)
     if protocol is None:
         return WEIGHTS.get(run.backbone, 94e6) * (run.backbone != "pixels") + ROW * run.epochs + 2e3
+    run = evaluated_run(run, protocol)
+    facts, (_, _, test) = data.facts(run.dataset), split_sizes(run)
     return 0.93 * 4 * test * facts.classes + 1e4
 
 

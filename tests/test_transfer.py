@@ -1,0 +1,169 @@
+"""Pre-train on one data set, evaluate on another: one encoder, several results, each judged on the data that it is of."""
+
+from dataclasses import replace
+
+import pytest
+from commands import told
+from conftest import compute_results, tiny
+from layouts import fill
+
+from simclic import Figure, Finetune, InputError, Knn, Linear, Run, Table, grid
+from simclic.experiment import Job, Suite
+from simclic.report.cell_keys import job_key
+from simclic.report.printed_vs_ours import compare_with_printed
+from simclic.report.results import Results
+from simclic.report.tables import build_sheet
+from simclic.schedule.plan import plan
+from simclic.schedule.state import JobState, job_state
+from simclic.schedule.why import explain_cells
+from simclic.store.run_folder import RunFolder
+
+FAST = Linear(l2_count=2, tolerance=1e-2)
+EXHIBIT = '''"""Transfer."""
+from simclic import Knn, Linear, Table, grid
+
+TABLE = Table(
+    name="transfer", caption="From digits",
+    runs=grid(dataset="digits", backbone="test_resnet", image_size=16, projector_dim=32, predictor_dim=8, epochs=1,
+              precision="float32", perturbation=("noise", "none")),
+    protocols=(Linear(l2_count=2, tolerance=1e-2), Linear(on="{birds}", l2_count=2, tolerance=1e-2), Knn(on="{birds}", k=3)),
+)
+'''
+
+
+@pytest.fixture
+def birds(tmp_path):
+    """A folder of 40 images of two classes."""
+    fill(tmp_path / "birds", 20)
+    return str(tmp_path / "birds")
+
+
+def test_the_own_data_set_has_one_spelling_and_old_names_stay():
+    assert Job(tiny(), Linear(on="digits")) == Job(tiny(), Linear())
+    assert Job(tiny(), Linear(on="pets")).name != Job(tiny(), Linear()).name
+    assert Linear().name == "linear-44136fa355"  # the digest of no difference from the defaults
+    assert len(Table(name="x", caption="", runs=(tiny(),), protocols=(Linear(), Linear(on="digits"))).jobs) == 1
+    voc = Run(dataset="voc2007", difficult="ignore")
+    assert Job(voc, Linear(on="voc2007", difficult="ignore")) == Job(voc, Linear())
+    with pytest.raises(InputError, match=r"say it in the Run, as Run\(dataset='voc2007', difficult='ignore'\)"):
+        Job(Run(dataset="voc2007"), Linear(on="voc2007", difficult="ignore"))
+    assert Job(tiny(), Linear(on="voc2007", difficult="ignore")).evaluated.difficult == "ignore"
+    with pytest.raises(InputError, match="difficult='ignore' has no effect with on='pets'"):
+        Linear(on="pets", difficult="ignore")
+
+
+def test_one_pretraining_and_eleven_evaluations(tmp_path):
+    from simclic.data import PAPER
+
+    run = Run(dataset="food")
+    table = Table(name="x", caption="", runs=(run,), protocols=tuple(Linear(on=name) for name in PAPER))
+    counted = plan([Suite("", "", (table,), "x.py")], tmp_path, tmp_path)
+    assert [(line.stage, line.asked) for line in counted.lines] == [("pretrain", 1), ("linear", 11)]
+    assert len({job.run.name for job in table.jobs}) == 1
+    assert set(counted.absent) == set(PAPER)
+    assert [job_key(table, job).dataset for job in table.jobs][:2] == ["Aircraft", "Caltech101"]
+
+
+def test_two_encoders_or_two_data_sets_never_meet_in_one_cell():
+    both = grid(dataset=("cifar10", "cifar100"))
+    with pytest.raises(InputError, match="runs with dataset 'cifar10' and 'cifar100' meet in one cell"):
+        Table(name="x", caption="", runs=both, protocols=(Linear(on="pets"),))
+    with pytest.raises(InputError, match="runs with on 'pets' and 'dtd' meet in one cell"):
+        Table(
+            name="x",
+            caption="",
+            runs=both[:1],
+            columns="predictor",
+            rows="label",
+            protocols=(Linear(on="pets"), Linear(on="dtd")),
+        )
+    with pytest.raises(InputError, match="two protocols of one kind"):
+        Table(name="x", caption="", runs=both[:1], protocols=(Linear(on="pets"), Linear(on="dtd", l2_count=3)))
+    lines = Figure(name="y", caption="", x="epochs", runs=both[:1], protocols=(Linear(on="pets"), Linear(on="dtd")))
+    assert [lines.place(job) for job in lines.jobs] == [(("pets", 1000), Linear()), (("dtd", 1000), Linear())]
+
+
+def test_results_of_one_encoder_on_two_data_sets(tmp_path, birds, small, monkeypatch):
+    from simclic import data
+    from simclic.schedule.plan import list_runnable_results
+
+    runs, run = tmp_path / "runs", tiny(epochs=1)
+    on = [replace(FAST, on=birds), Knn(on=birds, k=3), replace(small, on=birds)]
+    errors = compute_results(run, [FAST, *on], runs, tmp_path)
+    assert list(errors) == [
+        "linear evaluation", "linear evaluation, on birds", "k-nearest neighbours, k 3, on birds", "fine-tuned, on birds"
+    ]  # fmt: skip
+    folder = RunFolder(runs, run)
+    own, theirs = (folder.read_result(protocol) for protocol in (FAST, on[0]))
+    known = {name: data.load(name, "ericsson", tmp_path, 16) for name in ("digits", birds)}
+    assert (own["data"], theirs["data"]) == (known["digits"].digest, known[birds].digest)
+    assert theirs["sizes"] == known[birds].splits.sizes
+    assert folder.read_predictions(on[0].name)[1].shape == (8, 2)
+    assert len(list(folder.path.glob("features-*"))) == 2  # linear and kNN share those of a data set
+
+    # Once it is trained, the images of the pre-training need not be there.
+    load, loaded = data.load, []
+    monkeypatch.setattr(data, "load", lambda name, *rest, **options: loaded.append(name) or load(name, *rest, **options))
+    compute_results(run, [replace(FAST, on=birds, l2_count=3)], runs, tmp_path)
+    assert loaded == [birds]
+
+    table = Table(name="x", caption="", runs=(run,), protocols=(FAST, *on))
+    sheet = build_sheet(table, Results(runs), tmp_path)
+    assert sheet.header == ["Digits", "birds"]
+    shown = [group.rows[0].cells[1].value for _, groups in sheet.blocks for group in groups if group.title == "Run here"]
+    assert shown == [errors[name] for name in list(errors)[1:]]
+    suites = [Suite("", "", (table,), "x.py")]
+    assert not list_runnable_results(plan(suites, runs, tmp_path))
+    ((cell, (answer,)),) = explain_cells(suites, runs, tmp_path, "birds knn").cells
+    assert (answer.state, answer.digests.now, cell.places) == (
+        "done", known[birds].digest, ["X · SimCLIC (noise) · birds · k-nearest neighbours, k 3"]
+    )  # fmt: skip
+
+
+def test_a_failure_on_one_data_set_is_no_failure_on_another(tmp_path, birds):
+    runs, run = tmp_path / "runs", tiny(epochs=1)
+    fill(tmp_path / "odd", 5)
+    odd = str(tmp_path / "odd")
+    with pytest.raises(InputError, match="k=9 is more than the 6 training images"):
+        compute_results(run, [Knn(on=odd, k=9)], runs, tmp_path)
+    states = [job_state(Job(run, Knn(on=name, k=9)), runs).state for name in (odd, birds)]
+    assert states == [JobState.FAILED, JobState.MISSING]
+    compute_results(run, [Knn(on=birds, k=9)], runs, tmp_path)
+    assert job_state(Job(run, Knn(on=birds, k=9)), runs).state == JobState.DONE
+
+
+def test_an_exhibit_is_run_reported_compared_and_cleaned_up(tmp_path, birds, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "transfer.py").write_text(EXHIBIT.format(birds=birds))
+    code, out, err = told(capsys, "run", "transfer.py")
+    assert (code, err) == (0, "")
+    page = (tmp_path / "reports/out/transfer.html").read_text()
+    assert "evaluated on birds: encoders whose data set is Digits" in page
+    encoder = next((tmp_path / "reports/out/runs").glob("*.html")).read_text()
+    assert "Linear evaluation, on birds" in encoder
+    assert told(capsys, "compare", "runs", "runs")[0] == 0
+    assert "every result is there" in told(capsys, "run", "transfer.py")[1]
+    _, out, _ = told(capsys, "gc", "transfer.py")
+    assert "features" in out
+    (tmp_path / "transfer.py").write_text(EXHIBIT.format(birds=f"{birds}x"))
+    code, out, err = told(capsys, "run", "transfer.py")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "birdsx: no such folder" in err
+
+
+def test_a_number_on_another_data_set_is_beside_the_number_printed_for_that(tmp_path):
+    from conftest import ROOT
+    from stored import measure
+
+    runs = tmp_path / "runs"
+    table = Table(paper="table2", caption="", runs=grid(dataset="food"), protocols=(Linear(on="pets"),))
+    (job,) = table.jobs
+    measure(runs, job.run, job.protocol, 12.5, images=3669, metric="mean per class", data="d2")
+    rows = [row for row in compare_with_printed(table, Results(runs), ROOT / "baselines", {}) if row.ours != "–"]
+    assert [(row.column, row.verdict) for row in rows] == [("Pets", "not comparable")]
+    assert "other training (on Food; theirs on the data set itself)" in rows[0].why
+
+
+def test_fine_tuning_and_its_checkpoint_belong_to_one_data_set(tmp_path):
+    names = {RunFolder(tmp_path, tiny()).checkpoint_path(p).name for p in (Finetune(), Finetune(on="pets"), Finetune(on="dtd"))}
+    assert len(names) == 3
