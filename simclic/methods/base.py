@@ -48,6 +48,7 @@ class Method(nn.Module):
 
     watched: ClassVar[tuple[str, ...]] = ()  # names of Step.watched, in the order of the log
     recipes: ClassVar[Sequence[ViewRecipe]] = ()  # of the augmented views of each image, one each
+    visits_first: ClassVar[bool] = False  # whether `forward` sees all images once, untrained, before the first epoch
 
     def __init__(self, run: Run, images: int = 0, f: nn.Module | None = None, trained: int | None = None):
         super().__init__()

@@ -3,6 +3,9 @@
 Equations are that paper's.
 """
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,7 +41,7 @@ class MoCoV1(Method):
     """MoCo v1: query encoder f_q = backbone + linear head, its momentum encoder f_k, a queue of keys."""
 
     watched = ("top-1 of keys",)
-    recipes = (VIEW, VIEW)
+    recipes: ClassVar[Sequence[ViewRecipe]] = (VIEW, VIEW)
 
     def __init__(self, run: Run, images: int = 0, f: nn.Module | None = None, trained: int | None = None):
         super().__init__(run, images, f, trained)

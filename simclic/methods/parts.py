@@ -92,6 +92,10 @@ class MemoryBank(nn.Module):
         self.row[index] = torch.where(row < 0, following, row)
         return self.row[index]
 
+    def count_visited(self) -> int:
+        """Return how many images have a row: the first ones, in the order of their first visits."""
+        return int(self.row.max()) + 1 if len(self.row) else 0
+
     @torch.no_grad()
     def update_rows(self, rows: Tensor, z: Tensor) -> None:
         """Move these rows, (B,), towards unit vectors z, (B, d): momentum * old + (1 - momentum) * z, of length 1 again."""

@@ -97,6 +97,13 @@ class Training:
         for (pixels, _), index in zip(own, whole, strict=True):
             yield pixels, index.to(self.device, non_blocking=True)
 
+    @torch.no_grad()
+    def visit_images(self, images: Images, batches: Iterator[Tensor]) -> None:
+        """Show the method all batches, without a step, for what it keeps of each image. batches: (B,) which images."""
+        for pixels, index in self.stream_batches(images, batches):
+            with numerics.autocast(self.device, self.run.precision):
+                self.model(self.prepare_views(pixels, images), index, seeded_generator(self.device, self.run.seed, "visit"))
+
     def train_step(self, x: Any, index: Tensor, lr: float, share: float = 1.0) -> base.Step:
         """Take one step on a batch. x: what `prepare_views` returned. index: (B,) which images. share: done after this step."""
         # For backbones that draw, as in stochastic depth: of each rank for its own rows.
@@ -171,6 +178,8 @@ def train(
     )
     started, last_save, first_bad_step = time.monotonic() - training.seconds, time.monotonic(), torch.tensor(-1, device=device)
 
+    if training.model.visits_first and training.step == 0:
+        training.visit_images(images, shuffled_batches(fit, size, range(per_epoch), run.seed, "visit"))
     batches = training.stream_batches(images, shuffled_batches(fit, size, range(training.step, steps), run.seed, "order"))
     with stop.delay_stop() as stop_requested:
         for step, (pixels, index) in enumerate(batches, training.step):
