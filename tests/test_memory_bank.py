@@ -4,6 +4,10 @@ import pytest
 import torch
 from conftest import small_backbone, tiny
 
+from simclic import InputError, Run
+from simclic.data import facts
+from simclic.methods.backbones import build_backbone
+from simclic.methods.cmc import CMC
 from simclic.methods.insdis import InsDis
 from simclic.methods.parts import MemoryBank
 from simclic.methods.pirl import PIRL, cut_patches
@@ -87,3 +91,62 @@ def test_patches_are_one_of_each_cell_in_an_order_of_each_image_s_own(size, side
     assert cells[..., 0, 0].sort(dim=1).values.equal(torch.arange(9).expand(6, -1))
     assert len(cells[..., 0, 0].unique(dim=0)) > 1
     assert patches.equal(cut_patches(at, torch.Generator().manual_seed(0)))
+
+
+def test_insdis_s_noise_contrast_is_the_paper_s():
+    """Eq. 6 to 8, with Z of the first batch: h = P / (P + m / n), for the image itself and for m others."""
+    m, x = model(InsDis, "insdis", noise_images=6), view(16)
+    index, rows, log_z = torch.arange(40, 56), torch.arange(16), None
+    for step in (1, 2):
+        bank = m.bank.vectors.double()
+        noise = torch.randint(20, (16, 6), generator=torch.Generator().manual_seed(step))
+        e = (unit(m.head(m.backbone(x))) @ bank.T / 0.1).exp()
+        chosen = torch.cat([e[rows][:, rows].diagonal()[:, None], e.gather(1, noise)], dim=1)
+        log_z = (20 * chosen.detach().mean()).log() if step == 1 else log_z
+        p = chosen / log_z.exp()
+        h = p / (p + 6 / 20)
+        expected = -(h[:, 0].log() + (1 - h[:, 1:]).log().sum(dim=1)).mean()
+        same_loss_and_gradients(m, m((x,), index, torch.Generator().manual_seed(step)).loss, expected)
+    assert m.log_z.item() == pytest.approx(log_z.item(), abs=1e-5)
+
+
+def test_cmc_s_halves_are_each_to_match_the_other_s_memory():
+    """Eq. 3 and 6: luminance against the bank of colours, and colour against that of luminances, added."""
+    torch.manual_seed(0)
+    m = CMC(tiny(method="cmc", batch_size=16, predictor_dim=512), 100, small_backbone(), 20).double()
+    m.bank1.float(), m.bank2.float()
+    x, index, rows = view(16), torch.arange(40, 56), torch.arange(16)
+    light, colour = m.bank1.vectors.double(), m.bank2.vectors.double()
+    features = m.backbone(x).chunk(2, dim=1)
+    z = [unit(m.head1(features[0])), unit(m.head2(features[1]))]
+    expected = non_parametric_softmax(z[0], colour, rows, 0.07) + non_parametric_softmax(z[1], light, rows, 0.07)
+    same_loss_and_gradients(m, m((x,), index).loss, expected)
+    assert torch.allclose(m.bank1.vectors[:16], unit(0.5 * light[:16] + 0.5 * z[0]).float(), atol=1e-6)
+    assert torch.allclose(m.bank2.vectors[:16], unit(0.5 * colour[:16] + 0.5 * z[1]).float(), atol=1e-6)
+
+
+@pytest.mark.parametrize("stem", ["default", "small"])
+def test_one_half_of_cmc_s_backbone_sees_luminance_and_the_other_colour(stem):
+    run = Run(method="cmc", dataset="cifar10", backbone="resnet18", image_size=32, stem=stem)
+    f, known = build_backbone(run).eval(), facts("cifar10")
+    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (known.mean, known.std))
+    pixels = torch.rand(2, 3, 32, 32)
+    grey = pixels.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+    tint = torch.tensor([0.114, 0.0, -0.299]).reshape(1, 3, 1, 1) * 0.3  # of luminance 0
+    base, other_grey, tinted = (f((x - mean) / std) for x in (grey, 1 - grey, grey + tint))
+    assert base.shape == (2, f.num_features) == (2, 512)
+    light, colour = slice(0, 256), slice(256, 512)
+    assert torch.allclose(base[:, colour], other_grey[:, colour], atol=1e-5)
+    assert not torch.allclose(base[:, light], other_grey[:, light], atol=1e-2)
+    assert torch.allclose(base[:, light], tinted[:, light], atol=1e-4)
+    assert not torch.allclose(base[:, colour], tinted[:, colour], atol=1e-2)
+    whole = build_backbone(Run(dataset="cifar10", backbone="resnet18", image_size=32, stem=stem))
+    weights = [sum(p.numel() for p in g.parameters()) for g in (f, whole)]
+    assert 0.45 < weights[0] / weights[1] < 0.55  # two of a quarter
+
+
+def test_what_cannot_be_halved_is_refused():
+    with pytest.raises(InputError, match=r"^method='cmc' with backbone='vit_tiny_patch16_224': only ResNets can be halved"):
+        build_backbone(Run(method="cmc", backbone="vit_tiny_patch16_224"))
+    with pytest.raises(InputError, match=r"^init='resnet50.a1_in1k' with method='cmc': its encoders are half as wide; remove"):
+        Run(method="cmc", init="resnet50.a1_in1k")

@@ -11,6 +11,7 @@ from simclic import InputError, Run
 from simclic.experiment import METHODS
 from simclic.methods.base import build_method
 from simclic.methods.byol import BYOL
+from simclic.methods.infomin import InfoMin
 from simclic.methods.moco_v1 import MoCoV1
 from simclic.methods.moco_v2 import MoCoV2
 from simclic.methods.moco_v3 import MoCoV3
@@ -326,3 +327,21 @@ def test_the_defaults_of_a_method_are_values_that_its_fields_take(method):
         assert Run.checked(name, value) == getattr(run, name)
     assert run.passes >= max(1, METHODS[method].views)
     assert run.data_augmentation == (METHODS[method].views > 0)
+
+
+def test_infomin_s_image_and_jigsaw_are_both_to_match_the_key():
+    """MoCo's loss (Eq. 1) of the image and of its nine patches, half of each, with the same key and queue."""
+    m, (x1, x2) = model(InfoMin, "infomin", queue_size=40, norm_groups=1, **PLAIN), views()
+    patches = torch.randn(16, 9, 3, 2, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    keys, q = m.queue.keys[:30].double(), unit(m.head(m.backbone(x1)))
+    joined = torch.cat([m.jigsaw.patch(m.backbone(patches[:, n])) for n in range(9)], dim=1)
+    k, expected = unit(m.target(x2)).detach(), 0.0
+    for query in (q, unit(m.jigsaw.join(joined))):
+        own, others = ((query * k).sum(dim=1) / 0.15).exp(), (query @ keys.T / 0.15).exp().sum(dim=1)
+        expected = expected - (own / (own + others)).log().mean() / 2
+    loss = m((x1, x2, patches), None, torch.Generator().manual_seed(0)).loss
+    learned = [p for p in m.parameters() if p.requires_grad]
+    assert loss.item() == pytest.approx(expected.item(), abs=2e-5)
+    for got, want in zip(torch.autograd.grad(loss, learned), torch.autograd.grad(expected, learned), strict=True):
+        assert_close(got, want, atol=2e-5, rtol=1e-4)
+    assert_close(m.queue.keys[30:40].double(), k[:10], atol=1e-6, rtol=1e-5)

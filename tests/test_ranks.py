@@ -48,6 +48,8 @@ def train_all(cases):
     for name, settings in cases.items():
         run, images, losses = small_run(settings), Images(digits, 16, CPU), []
         training = loop.Training(run, len(images), CPU, len(fit))
+        if training.model.visits_first:
+            training.visit_images(images, loop.shuffled_batches(fit, BATCH, range(10), 0, "visit"))
         batches = training.stream_batches(images, loop.shuffled_batches(fit, BATCH, range(STEPS), 0, "order"))
         for step, (pixels, index) in enumerate(batches):
             if step % (STEPS // 2) == 0:

@@ -271,7 +271,7 @@ def test_every_part_of_the_state_is_needed(tmp_path, wholes, monkeypatch, method
 def short(method):
     """A Run of any method that takes 12 steps, small in whatever it reads."""
     small = {"hidden_dim": 16, "queue_size": 24, "prototypes": 12, "norm_groups": 4}
-    small |= {"teacher_temperature": 0.07, "teacher_warmup": 1.0}
+    small |= {"teacher_temperature": 0.07, "teacher_warmup": 1.0, "noise_images": 8}
     read = {name: value for name, value in small.items() if name not in Run(method=method).unread}
     predictor = {} if "predictor_dim" not in Run(method=method).unread else {"predictor_dim": Run().predictor_dim}
     return tiny(method=method, epochs=3, batch_size=64, base_lr=0.5, **read, **predictor)

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import v2
 
 from simclic.methods.views import (
     ViewRecipe,
+    apply_operations,
     augment_images,
     draw_crops,
     gaussian_weights,
@@ -127,3 +129,20 @@ def test_factors_of_the_jitter_lie_in_their_bounds():
     grey = jitter_colours(x, ViewRecipe(), seeded(0))
     assert torch.allclose(grey[:, 0], grey[:, 2], atol=1e-5)  # what is grey stays grey
     assert torch.allclose(jitter_colours(x, ViewRecipe(brightness=0.0, contrast=0.0), seeded(0)), x, atol=1e-5)
+
+
+def test_operations_of_randaugment_are_torchvision_s():
+    """Every result of torchvision's own at magnitude 10 of 30, to a grey level, and no other."""
+    image = torch.nn.functional.avg_pool2d(torch.rand(3, 32, 32, generator=seeded(0)), 5, 1, 2)  # smooth, as photographs
+    image = (image * 255).byte()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        theirs = torch.stack([v2.RandAugment(num_ops=1, magnitude=10)(image) for _ in range(300)])
+    drawn = torch.randint(28, (300,), generator=seeded(0))
+    x = (image / 255.0).expand(300, -1, -1, -1).clone()
+    ours = (apply_operations(x, drawn) * 255).round()
+    theirs, ours = (v.float().flatten(1).unique(dim=0) for v in (theirs, ours))
+    nearest = torch.cdist(theirs, ours, p=float("inf"))
+    assert len(theirs) == len(ours) > 20
+    assert (nearest.amin(dim=0) <= 1).all()
+    assert (nearest.amin(dim=1) <= 1).all()

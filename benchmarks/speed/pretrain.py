@@ -3,7 +3,8 @@
 All in one run, each in a process of its own: same backbone, image size, batch and precision, same JPEGs. Ours is the real
 training loop (decoded images on the device, views made there, log, rank and probe included); the ceiling is SimCLIC's bare step
 on one fixed batch; the peers are lightly's heads, losses and transforms with a DataLoader that uses all cores. Images per second
-count images, not views; beside them are the passes through an encoder that a step takes for each image.
+count images, not views; beside them is what a method costs otherwise: passes through an encoder that a step takes for each image,
+parameters that are trained, numbers that are kept besides (momentum encoder, queue, memory bank, prototypes), and peak memory.
 
     pip install 'simclic[methods]'
     python benchmarks/speed/pretrain.py [--quick]
@@ -25,6 +26,7 @@ from simclic import InputError, Run, data
 from simclic.data.images import Images
 from simclic.experiment import METHODS, ComputeOptions, count_cores
 from simclic.methods.backbones import build_backbone, feature_width
+from simclic.methods.base import build_method
 from simclic.store.run_folder import RunFolder
 from simclic.train import loop
 
@@ -58,10 +60,12 @@ def main():
     print_machine(torch)
     print(", ".join(f"{k} {v}" for k, v in size.items()) + f"; {count:,} JPEGs, {steps} steps each")
     mine, bare = measured["SimCLIC"][0]
+    sizes = {METHODS[name].title: count_numbers(name, size, count) for name in METHODS if measured[METHODS[name].title][0][0]}
     passes = {facts.title: facts.passes + facts.target_passes for facts in METHODS.values()}
     for name, (speeds, memory) in measured.items():
         text = f"{speeds[0]:10,.1f} images/s" if speeds[0] else "  not here: pip install 'simclic[methods]'"
-        print(f"{name:34}{text}  {passes[name.split(',')[0]]} passes  {memory:8,.0f} MB at most")
+        numbers = f"  {sizes[name][0]:6.2f} M trained  {sizes[name][1]:6.2f} M besides" if name in sizes else f"{'':30}"
+        print(f"{name:34}{text}  {passes[name.split(',')[0]]} passes{numbers}  {memory:8,.0f} MB at most")
         if name == "SimCLIC":
             print(f"{'  bare step: its ceiling':34}{bare:10,.1f} images/s")
     print(f"ratio ceiling {mine / bare:.2f}")
@@ -70,6 +74,13 @@ def main():
         if ours and other:
             print(f"ratio {name} {ours / other:.2f}")
             print(f"ratio simclic-over-{name} {mine / other:.2f}")
+
+
+def count_numbers(method, size, images):
+    """Return the millions of numbers that a method trains, and that it keeps besides. images: how many the data set has."""
+    model = build_method(Run(method=method, **size), images, images * 4 // 5)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return trained / 1e6, (sum(t.numel() for t in model.state_dict().values()) - trained) / 1e6
 
 
 def measure_with_memory(measure, *arguments):

@@ -28,6 +28,10 @@ def export_weights(arguments: argparse.Namespace) -> int:
     run = Run.parse(values["run"])
     if run.backbone == "pixels":
         raise InputError(f"{run.name}: raw pixels have no weights to export")
+    if run.network.endswith("halves"):
+        raise InputError(
+            f"{run.name}: is two encoders of half width, which timm cannot load; read it with simclic.train.pretrain"
+        )
     out = arguments.out or Path(f"{run.name}.safetensors")
     if out.suffix != ".safetensors":
         raise InputError(f"--out {out}: must end in .safetensors")

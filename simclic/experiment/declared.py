@@ -32,7 +32,8 @@ class MethodFacts:
     title: as tables call it. passes: of an image through the encoder in one step, with a gradient; target_passes: without one,
     as through a momentum encoder; both are what a step costs. views: augmented views of each image, 0 for the image as it is.
     reads: fields of Run that this method reads, of those that not every method does. knobs: fields of Run that are its own.
-    defaults: of fields of Run, where this method's differ. momentum_encoder, memory_bank: whether it has one (Table 3).
+    defaults: of fields of Run, where this method's differ. momentum_encoder, memory_bank: whether it has one (Table 3). halves:
+    whether the backbone is two encoders of half its width, of luminance and of colour. note: what stands below its numbers.
     """
 
     title: str
@@ -43,6 +44,8 @@ class MethodFacts:
     knobs: Mapping[str, Any] = field(default_factory=dict)
     momentum_encoder: bool = False
     memory_bank: bool = False
+    halves: bool = False
+    note: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     path: Path = Path()

@@ -171,6 +171,8 @@ class Run(Spec):
         if self.epochs == 0 and self.method != "simclic":
             raise InputError(f"method={self.method!r} has no effect with epochs=0; remove it")
         super().__post_init__()
+        if METHODS[self.method].halves and self.init != "random":
+            raise InputError(f"init={self.init!r} with method={self.method!r}: its encoders are half as wide; remove init")
         if self.epochs == 0 and self.perturbation != "none":
             raise InputError(f"perturbation={self.perturbation!r} with epochs=0: nothing is trained; set perturbation='none'")
         if self.backbone == "pixels" and self.epochs != 0:
@@ -213,8 +215,7 @@ class Run(Spec):
             return {"untrained": "Untrained backbone", "pixels": "Raw pixels"}.get(self.kind, start_title(self.init))
         start = "" if self.init == "random" else f" from {start_title(self.init)}"
         g = "" if "perturbation" in self.unread else {"none": "no perturbation"}.get(self.perturbation, self.perturbation)
-        here = TRAINED_HERE if self.title in IMPORTED.values() else ""
-        return self.title + (f" ({g})" if g else "") + here + start
+        return self.title + (f" ({g})" if g else "") + (TRAINED_HERE if self.title in IMPORTED.values() else "") + start
 
     @property
     def lr(self) -> float:
@@ -226,7 +227,8 @@ class Run(Spec):
     @property
     def network(self) -> str:
         """The backbone with its stem, which is what a pass through it costs."""
-        return self.backbone + (" with the small stem" if self.stem == "small" else "")
+        stem = " with the small stem" if self.stem == "small" else ""
+        return self.backbone + stem + (" in two halves" if METHODS[self.method].halves else "")
 
     @property
     def passes(self) -> int:

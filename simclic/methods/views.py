@@ -12,6 +12,7 @@ from torch import Tensor
 
 from simclic import ranks
 
+OPERATIONS = 2 * 14  # of RandAugment, each in two directions
 CROP_TRIES = 10  # to find a crop that fits into the image, as in torchvision's RandomResizedCrop
 NO_BLUR_UP_TO = 64  # pixels along each side of images up to which nothing is blurred (SimSiam, appendix D, does not on CIFAR)
 
@@ -22,7 +23,7 @@ class ViewRecipe:
 
     area: of the crop, as a share of the image. aspect: its width over its height. sigma: of the blur, in pixels of the view.
     brightness, contrast, saturation: a factor in [1 - value, 1 + value]. hue: a turn in [-hue, hue] of the colour circle.
-    Names that begin with p_: the probability of a step.
+    Names that begin with p_: the probability of a step. randaugment: operations of RandAugment (Cubuk et al., 2020).
     """
 
     area: tuple[float, float] = (0.2, 1.0)
@@ -37,14 +38,15 @@ class ViewRecipe:
     p_blur: float = 0.5
     sigma: tuple[float, float] = (0.1, 2.0)
     p_solarise: float = 0.0
+    randaugment: int = 0
 
 
 def augment_images(pixels: Tensor, size: int, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
     """Return one view of each image: (B, 3, size, size) float32 in [0, 255].
 
     pixels: (B, 3, H, H) uint8. generator: of the CPU, so that views are the same on every device. In the order of the official
-    code: crop, jitter, grey, blur, solarise, flip (which goes with the crop here: it commutes with the rest). Every rank draws
-    for the whole batch, whose rows these are in part.
+    code: crop, jitter, grey, blur, RandAugment, solarise, flip (which goes with the crop here: it commutes with most). Every rank
+    draws for the whole batch, whose rows these are in part.
     """
     device, count = pixels.device, len(pixels) * ranks.count_ranks()
     part = ranks.own_rows(count)
@@ -63,6 +65,8 @@ def augment_images(pixels: Tensor, size: int, recipe: ViewRecipe, generator: tor
         blurred, sigma = own.to(device), draw_uniform(recipe.sigma, len(which), generator)[which].to(device)
         weights = gaussian_weights(sigma, size)
         x[blurred] = resample_pixels(x[blurred], weights, weights)
+    for _ in range(recipe.randaugment):
+        x = apply_operations(x, torch.randint(OPERATIONS, (count,), generator=generator)[part])
     if recipe.p_solarise:
         solarised = choose_own(draw_subset(count, recipe.p_solarise, generator), part)[0].to(device)
         x[solarised] = solarise(x[solarised])
@@ -141,6 +145,43 @@ def jitter_colours(x: Tensor, recipe: ViewRecipe, generator: torch.Generator, wh
         change, bounds = steps[n]
         x = change(x, draw_uniform(bounds, (len(which), 1, 1, 1), generator)[which].to(x.device))
     return x
+
+
+def apply_operations(x: Tensor, drawn: Tensor) -> Tensor:
+    """Return each image after one of RandAugment's 14 operations, at magnitude 10 of 30, as torchvision has them.
+
+    x: (B, 3, S, S) in [0, 1]. drawn: (B,) twice the operation, plus 1 for the other direction: those that turn or shift do so
+    either way; brightness, colour, contrast and sharpness grow or shrink. Operations see bytes.
+    """
+    # torchvision's transforms take a second to import, and no other method uses them
+    from torchvision.transforms.v2 import functional as tv
+
+    def move(x: Tensor, angle: float = 0, shift: list[int] | None = None, shear: list[float] | None = None) -> Tensor:
+        return tv.affine(x, angle, shift or [0, 0], 1.0, shear or [0.0, 0.0], center=[0, 0] if shear else None)
+
+    size = x.shape[-1]
+    angle, pixels = math.degrees(math.atan(0.1)), int(150 / 331 * size / 3)
+    operations: list[Callable[[Tensor, int], Tensor]] = [
+        lambda x, sign: x,
+        lambda x, sign: move(x, shear=[sign * angle, 0.0]),
+        lambda x, sign: move(x, shear=[0.0, sign * angle]),
+        lambda x, sign: move(x, shift=[sign * pixels, 0]),
+        lambda x, sign: move(x, shift=[0, sign * pixels]),
+        lambda x, sign: move(x, angle=sign * 10.0),
+        lambda x, sign: tv.adjust_brightness(x, 1 + sign * 0.3),
+        lambda x, sign: tv.adjust_saturation(x, 1 + sign * 0.3),
+        lambda x, sign: tv.adjust_contrast(x, 1 + sign * 0.3),
+        lambda x, sign: tv.adjust_sharpness(x, 1 + sign * 0.3),
+        lambda x, sign: tv.posterize(x, 7),
+        lambda x, sign: tv.solarize(x, 170),
+        lambda x, sign: tv.autocontrast(x),
+        lambda x, sign: tv.equalize(x),
+    ]
+    pixels8 = (x * 255).round_().byte()
+    for n in drawn.unique().tolist():
+        at = (drawn == n).nonzero()[:, 0].to(x.device)
+        pixels8[at] = operations[n // 2](pixels8[at], 1 - 2 * (n % 2))
+    return pixels8.float() / 255
 
 
 def luminance(x: Tensor) -> Tensor:

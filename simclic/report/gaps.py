@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from simclic.data import title
-from simclic.experiment import Exhibit, Linear, Run
+from simclic.experiment import METHODS, Exhibit, Linear, Run
 from simclic.files import Broken
 from simclic.report.results import Results
 from simclic.report.tables import Failures
@@ -12,11 +12,11 @@ from simclic.store.run_folder import RunFolder
 
 def list_notes(exhibit: Exhibit, results: Results, failures: Failures, command: str) -> list[str]:
     """Return all notes: other data in pre-training, missing results and how to get them, mixed data, collapsed encoders,
-    unsolved and superseded probes."""
+    unsolved and superseded probes, and what methods need said."""
     return [
         *list_pretraining_data(exhibit), *list_missing(exhibit, results, failures, command), *list_mixed_data(exhibit, results),
-        *list_collapsed(exhibit, results),
-        *list_unconverged(exhibit, results), *list_superseded(exhibit, results),
+        *list_collapsed(exhibit, results), *list_unconverged(exhibit, results), *list_superseded(exhibit, results),
+        *list_method_notes(exhibit, results),
     ]  # fmt: skip
 
 
@@ -27,6 +27,12 @@ def list_pretraining_data(exhibit: Exhibit) -> list[str]:
         if job.dataset != job.run.dataset:
             pairs.setdefault(title(job.run.dataset), {})[title(job.dataset)] = None
     return [f"evaluated on {', '.join(on)}: encoders whose data set is {trained}" for trained, on in pairs.items()]
+
+
+def list_method_notes(exhibit: Exhibit, results: Results) -> list[str]:
+    """Return what a reader must know of the methods that have a number in the exhibit."""
+    trained = [METHODS[name] for name in dict.fromkeys(row["method"] for row in results.rows_of(exhibit.jobs)) if name in METHODS]
+    return [f"{method.title}: {method.note}" for method in trained if method.note]
 
 
 def find_failures(exhibit: Exhibit, runs: Path) -> dict[str, str]:

@@ -31,6 +31,7 @@ from simclic.report.results import Results
 from simclic.report.run_pages import title_result, write_run_pages
 from simclic.report.search import list_search_notes
 from simclic.report.tables import Failures, build_sheet
+from simclic.report.three_numbers import list_three_numbers
 from simclic.report.time_spent import summarise_time_spent
 from simclic.store.record import read_record
 
@@ -99,6 +100,7 @@ def write_pages(suites: Sequence[Suite], results: Results, folder: Path, others:
         "encoders.html", "encoders.html.j2", title="Encoders", encoders=write_run_pages(good, exhibits, results, site),
         protocols=list(dict.fromkeys(title_result(job.protocol.title, job.protocol.on) for job in jobs if job.protocol)),
         spent=summarise_time_spent(suites, results),
+        systems=list_three_numbers(results.rows_of(jobs), read_printed_cells(site.baselines)),
     )  # fmt: skip
     path = site.write_page(
         "index.html", "index.html.j2", title=site.title, exhibits=items, verdicts=VERDICTS, claims=judged, settings=settings,
