@@ -10,6 +10,8 @@ import sys
 import pytest
 from conftest import ROOT
 
+from simclic import Run
+from simclic.experiment import METHODS
 from simclic.files import read_json, write_json
 from simclic.store.results import results
 
@@ -69,6 +71,16 @@ def test_every_stored_error_reads_as_it_was():
 def test_a_new_field_leaves_every_stored_result_valid(package):
     code = package("    # Optimisation", '    warmup_epochs: int = knob(0, "epochs of a rising rate", low=0)\n    # Optimisation')
     assert as_stored(planned(code=code)[1])
+
+
+@pytest.mark.parametrize(("method", "name"), [(m.name, name) for m in METHODS.values() for name in m.knobs])
+def test_a_new_field_of_a_method_leaves_its_stored_runs_valid(method, name):
+    run = Run(method=method)
+    stored = {k: v for k, v in run.values.items() if k != name}
+    assert run.list_differences(stored) == []
+    assert Run.known(stored).name == run.name
+    (difference,) = run.list_differences({**stored, name: run.values[name] + 1})
+    assert difference.startswith(name)
 
 
 def test_a_changed_default_is_refused_by_name(package):

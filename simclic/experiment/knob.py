@@ -144,10 +144,14 @@ class Spec:
         declared.metadata["knob"].check(name, value)
         return value
 
-    @classmethod
-    def with_defaults(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """Return stored fields, with defaults for the fields that were added since they were stored."""
-        return {f.name: cls.stored_default(f.name) for f in fields(cls)} | dict(stored)  # type: ignore[arg-type]
+    def with_defaults(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Return stored fields, with defaults for the fields that were added since they were stored.
+
+        A field that was added to this method has its own default, one of another method None.
+        """
+        added = {f.name: self.stored_default(f.name) for f in fields(self) if f.name not in stored}  # type: ignore[arg-type]
+        own = {name: self.default_of(name) for name, value in added.items() if value is None and not self.why_unread(name)}
+        return added | own | dict(stored)
 
     def list_differences(self, stored: Mapping[str, Any]) -> list[str]:
         """Return a text for each stored field that differs from ours, including fields that this version does not know."""
