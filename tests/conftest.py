@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 from contextlib import chdir
+from functools import cache
 from pathlib import Path
 
 import layouts
@@ -120,12 +121,18 @@ def do_alone(target, given):
     target(*given)
 
 
-def start_process(target, *given):
-    """A process of its own that does `target`, forked as those of the package are from a server that has imported torch."""
+@cache
+def server():
+    """A server of processes that has imported torch, as the package starts it."""
     from simclic.experiment import ComputeOptions
     from simclic.schedule.processes import start_server
 
-    process = start_server(ComputeOptions())[0].Process(target=do_alone, args=(target, given))
+    return start_server(ComputeOptions())[0]
+
+
+def start_process(target, *given):
+    """A process of its own that does `target`, forked as those of the package are."""
+    process = server().Process(target=do_alone, args=(target, given))
     process.start()
     return process
 

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from scipy.io import savemat
-from sklearn.datasets import load_sample_images
 
 from simclic.data import FACTS
 
@@ -27,6 +26,8 @@ PARTS = ("train", "val", "test")
 
 @cache
 def photographs():
+    from sklearn.datasets import load_sample_images  # takes a second, in every process that a test starts
+
     return [Image.fromarray(image) for image in load_sample_images().images]
 
 
