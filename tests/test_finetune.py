@@ -6,6 +6,7 @@ import io
 import math
 import os
 import resource
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -215,15 +216,27 @@ def worked(runs, die_at=-1):
 
 
 @pytest.fixture(scope="module")
-def uncut(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("uncut")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
     assert worked(folder) == 0
-    return RunFolder(folder, tiny()).read_result(KILLED)
+    return folder
 
 
-def test_kill_9_in_a_bundle_and_in_the_refit_resumes_bit_for_bit(tmp_path, uncut):
+@pytest.fixture
+def uncut(whole):
+    """The result of a grid that nothing killed."""
+    return RunFolder(whole, tiny()).read_result(KILLED)
+
+
+@pytest.fixture
+def broken(whole, tmp_path):
+    """A folder with the same encoder, from which a grid begins."""
+    return shutil.copytree(whole, tmp_path / "broken", ignore=shutil.ignore_patterns("finetune-*"))
+
+
+def test_kill_9_in_a_bundle_and_in_the_refit_resumes_bit_for_bit(broken, uncut):
     """4 settings x 12 steps in bundles of 2, then 12 of the refit: 60 in all."""
-    broken, resumed = tmp_path / "broken", []
+    resumed = []
     for die_at in (7, 11, 20, 5, 13):  # counted from wherever it begins again
         assert worked(broken, die_at) == -signal.SIGKILL
         assert RunFolder(broken, tiny()).read_result(KILLED) is None
@@ -541,8 +554,7 @@ SEAMS = {
 
 
 def cut(runs, seam):
-    """Do the work of one Run; die at a seam of its fine-tuning."""
-    compute_results(tiny(), (), runs)
+    """Do the work of one Run that has its encoder; die at a seam of its fine-tuning."""
     where, name, at, done = SEAMS[seam]
     act, count = getattr(where, name), [0]
 
@@ -559,13 +571,13 @@ def cut(runs, seam):
 
 
 @pytest.mark.parametrize("seam", SEAMS)
-def test_killed_at_a_seam_it_ends_with_the_same_bits_and_nothing_left(tmp_path, uncut, seam):
-    process = start_process(cut, tmp_path, seam)
+def test_killed_at_a_seam_it_ends_with_the_same_bits_and_nothing_left(broken, uncut, seam):
+    process = start_process(cut, broken, seam)
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert RunFolder(tmp_path, tiny()).read_result(KILLED) is None
-    assert worked(tmp_path) == 0
-    found = RunFolder(tmp_path, tiny()).read_result(KILLED)
+    assert RunFolder(broken, tiny()).read_result(KILLED) is None
+    assert worked(broken) == 0
+    found = RunFolder(broken, tiny()).read_result(KILLED)
     assert found["curve"] == uncut["curve"]
     assert found["predictions_sha256"] == uncut["predictions_sha256"]
-    assert not [p for p in (tmp_path / tiny().name).iterdir() if p.name.strip(".").startswith(("checkpoint", "partial"))]
+    assert not [p for p in (broken / tiny().name).iterdir() if p.name.strip(".").startswith(("checkpoint", "partial"))]
