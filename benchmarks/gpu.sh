@@ -60,7 +60,7 @@ step() {
         end="not begun"
     else
         echo "\$ $*" >>"$log"
-        timeout --signal=INT --kill-after=30 "$limit" "$@" >>"$log" 2>&1 </dev/null
+        { timeout --signal=INT --kill-after=30 "$limit" "$@" >>"$log" 2>&1 </dev/null; } 2>/dev/null  # it may kill itself, too
         case $? in 0) end='done' ;; 124 | 137) end=stopped ;; *) end="FAILED" ;; esac
     fi
     printf '%-9s %5d s  %s\n' "$end" $((SECONDS - began)) "$*" | tee -a "$out/summary.txt"

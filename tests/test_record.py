@@ -150,6 +150,9 @@ def test_a_record_is_only_read_and_what_was_altered_in_it_is_broken(golden, caps
         code, _, err = told(capsys, *words, "--runs", golden)
         assert (code, err.count("\n")) == (2, 1)
         assert "records/golden: is a record, which is only read; choose another place with --runs DIR" in err
+    code, _, err = told(capsys, "export", "digits-noise-571fd1b713", "--runs", golden)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "backbone.safetensors: is missing, as in every record of results" in err
     assert files_in(golden) == before
     path = next(golden.glob("digits-noise-*/linear-*.npz"))
     path.write_bytes(reduce_predictions(np.zeros(360, int), np.eye(10)[np.ones(360, int)], "top-1"))

@@ -146,9 +146,11 @@ class RunFolder(RunFiles):
         return done
 
     def read_weights(self) -> bytes:
-        """Return the packed weights of the encoder. Raise InputError if they were changed after they were written."""
+        """Return the packed weights of the encoder. Raise InputError if they are missing or were changed since."""
         path, record = self.path / WEIGHTS, self.encoder_record() or {}
-        payload = path.read_bytes() if path.is_file() else b""
+        if not path.is_file():
+            raise InputError(f"{path}: is missing, as in every record of results; elsewhere, delete {self.path} to train again")
+        payload = path.read_bytes()
         if hashlib.sha256(payload).hexdigest() != record["backbone_sha256"]:
             raise InputError(f"{path}: was changed after it was written (SHA-256 differs); delete {self.path} to train again")
         return payload
