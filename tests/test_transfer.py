@@ -1,14 +1,16 @@
 """Pre-train on one data set, evaluate on another: one encoder, several results, each judged on the data that it is of."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import told
 from conftest import compute_results, tiny
-from layouts import fill
+from layouts import fill, write
 
-from simclic import Figure, Finetune, InputError, Knn, Linear, Run, Table, grid
-from simclic.experiment import Job, Suite
+from simclic import Figure, Finetune, InputError, Knn, Linear, Run, Table, data, grid
+from simclic.experiment import ComputeOptions, Job, Suite
 from simclic.report.cell_keys import job_key
 from simclic.report.printed_vs_ours import compare_with_printed
 from simclic.report.results import Results
@@ -84,7 +86,6 @@ def test_two_encoders_or_two_data_sets_never_meet_in_one_cell():
 
 
 def test_results_of_one_encoder_on_two_data_sets(tmp_path, birds, small, monkeypatch):
-    from simclic import data
     from simclic.schedule.plan import list_runnable_results
 
     runs, run = tmp_path / "runs", tiny(epochs=1)
@@ -167,3 +168,72 @@ def test_a_number_on_another_data_set_is_beside_the_number_printed_for_that(tmp_
 def test_fine_tuning_and_its_checkpoint_belong_to_one_data_set(tmp_path):
     names = {RunFolder(tmp_path, tiny()).checkpoint_path(p).name for p in (Finetune(), Finetune(on="pets"), Finetune(on="dtd"))}
     assert len(names) == 3
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """30 images at several depths, without classes."""
+    fill(tmp_path / "photos", 5, ("a", "b/c"))
+    for i in range(20):
+        write(tmp_path / f"photos/p{i}.jpg")
+    (tmp_path / "photos/a/notes.txt").write_text("x")
+    return f"{tmp_path}/photos/**"
+
+
+def test_images_without_labels_are_trained_on_and_evaluated_on_others(tmp_path, photos, birds):
+    run, runs = tiny(dataset=photos, epochs=2, batch_size=8), tmp_path / "runs"
+    assert run.name.startswith("photos-noise-")
+    errors = compute_results(run, [replace(FAST, on=birds)], runs, tmp_path)
+    assert list(errors) == ["linear evaluation, on birds"]
+    rows = RunFolder(runs, run).log_rows()
+    assert [(row["probe"], "knn" in row) for row in rows] == [(None, False)] * 2
+    watched = tmp_path / "watched"
+    compute_results(run, [], watched, tmp_path, compute=ComputeOptions(watch_on="digits"))
+    assert "knn" in RunFolder(watched, run).log_rows()[-1]
+    (first, second) = (RunFolder(place, run).encoder_record()["backbone_sha256"] for place in (runs, watched))
+    assert first == second  # nothing learns from what is watched
+
+
+def test_what_needs_labels_says_so_in_one_line(tmp_path, photos, capsys):
+    with pytest.raises(InputError, match=r"has no labels to evaluate on; name a data set that has, as in Linear\(on='digits'\)"):
+        Table(name="x", caption="", runs=(tiny(dataset=photos),))
+    with pytest.raises(InputError, match=r"watch_on=.* is not a data set with labels"):
+        ComputeOptions(watch_on=photos)
+    code, out, err = told(capsys, "data", "check", photos, "--data", tmp_path)
+    assert (code, err) == (0, "")
+    assert "30 images" in out
+    assert "notes.txt: belongs to no image" in out
+    code, _, err = told(capsys, "data", "check", f"{tmp_path}/nowhere/**", "--data", tmp_path)
+    assert (code, err.count("\n")) == (1, 1)
+    (tmp_path / "empty").mkdir()
+    assert "no images in it, at any depth" in told(capsys, "data", "check", f"{tmp_path}/empty/**", "--data", tmp_path)[2]
+
+
+def test_decoding_as_needed_gives_the_same_pixels_digest_and_weights(tmp_path, birds, photos, small):
+    for name in (birds, photos):
+        once, needed = (data.load(name, "ericsson", tmp_path, 16, decode=how) for how in ("once", "as-needed"))
+        assert (once.digest, once.images.shape) == (needed.digest, needed.images.shape)
+        assert (once.images == needed.images[np.arange(len(once.images))]).all()
+    run = tiny(dataset=birds, method="simsiam", batch_size=8)
+    results = {}
+    for how in ("once", "as-needed"):
+        compute_results(run, [FAST, small], tmp_path / how, tmp_path, compute=ComputeOptions(decode=how))
+        folder = RunFolder(tmp_path / how, run)
+        results[how] = [folder.encoder_record()["backbone_sha256"], *(folder.read_result(p)["error"] for p in (FAST, small))]
+    assert results["once"] == results["as-needed"]
+
+
+def test_decoding_as_needed_writes_no_pixels_and_sees_a_file_that_changes(tmp_path, birds, capsys):
+    code, out, _ = told(capsys, "data", "prepare", birds, "--data", tmp_path, "--size", "16", "--no-decode")
+    assert code == 0
+    assert "40 images decoded at 16 pixels would take 30.7 kB" in out
+    assert "40 images read, to be decoded as they are needed" in out
+    needed = data.load(birds, "ericsson", tmp_path, 16, decode="as-needed")
+    assert not list((tmp_path / "prepared").glob("*.npy"))
+    write(Path(needed.files[0]), key="another")
+    with pytest.raises(InputError, match="was changed while it was used"):
+        needed.images[np.array([0])]
+    broken = Path(needed.files[1])
+    broken.write_bytes(b"no image")
+    with pytest.raises(InputError, match=f"{broken.name}: cannot be decoded"):
+        data.load(birds, "ericsson", tmp_path, 16, decode="as-needed")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simclic.errors import InputError
-from simclic.experiment import DEFAULT_COMPUTE
+from simclic.experiment import DECODE, DEFAULT_COMPUTE
 from simclic.files import CACHE, RUNS
 from simclic.text import terminal_safe
 
@@ -71,6 +71,10 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--per-gpu", type=int, default=DEFAULT_COMPUTE.per_gpu, metavar="N", help=text)
     text = "members of a fine-tuning grid trained together; no number depends on it (as many as fit)"
     parser.add_argument("--members", type=int, default=DEFAULT_COMPUTE.members, metavar="N", help=text)
+    text = "decode images once into a shared file, or from their files in every epoch, to the same pixels (%(default)s)"
+    parser.add_argument("--decode", choices=DECODE, default=DEFAULT_COMPUTE.decode, help=text)
+    text = "a labelled data set on which pre-trainings log the error of kNN; nothing learns from it (the run's own)"
+    parser.add_argument("--watch-on", default=DEFAULT_COMPUTE.watch_on, metavar="NAME", help=text)
 
 
 def print_line(console: "Console", text: str, style: str = "") -> None:

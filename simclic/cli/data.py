@@ -14,6 +14,7 @@ from simclic.text import count_noun
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from simclic.data import Facts
     from simclic.data.check import Checked
 
 
@@ -32,6 +33,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         add_data_arguments(p)
         if verb is prepare:
             p.add_argument("--size", type=int, default=224, help="pixels along each side (%(default)s; CIFAR stays as it is)")
+            text = "read every file, but decode nothing into a file: for runs with --decode as-needed"
+            p.add_argument("--no-decode", action="store_true", help=text)
         else:
             p.add_argument("--json", action="store_true", help="for programs")
 
@@ -87,9 +90,11 @@ def check(arguments: argparse.Namespace) -> int:
 
 def prepare(arguments: argparse.Namespace) -> int:
     """Download, verify, unpack, decode; one data set's mistake does not stop the next."""
-    from simclic.data import FACTS, load
+    from simclic.data import FACTS, facts, is_bundled, load
     from simclic.data.fetch import fetch
+    from simclic.data.splits import PUBLISHED
     from simclic.experiment import Run
+    from simclic.files import report_unreadable
     from simclic.progress import show_progress
 
     Run.checked("image_size", arguments.size)
@@ -99,15 +104,32 @@ def prepare(arguments: argparse.Namespace) -> int:
         try:
             if name in FACTS:
                 fetch(name, arguments.data, lambda text: print_line(console, text))
+            with report_unreadable():
+                known = facts(name)
+            if not is_bundled(name):
+                print_line(console, f"{name}: {_describe_size(known, arguments)}")
+            split = "paper" if known.rule == PUBLISHED and not known.sizes[2] else "ericsson"  # a folder of train and val alone
             with show_progress(console) as tell:
-                dataset = load(name, "ericsson", arguments.data, arguments.size, tell=tell)
+                decode = "as-needed" if arguments.no_decode else "once"
+                dataset = load(name, split, arguments.data, arguments.size, tell=tell, decode=decode)
         except InputError as e:
             print("\n".join(f"error: {line}" for line in str(e).splitlines()), file=sys.stderr)
             failed = True
             continue
         n, _, height, width = dataset.images.shape
-        print_line(console, f"{name}: {n:,} images of {width} x {height}, ready; data {dataset.digest}")
+        what = "read, to be decoded as they are needed" if arguments.no_decode else f"of {width} x {height}, ready"
+        print_line(console, f"{name}: {n:,} images {what}; data {dataset.digest}")
     return int(failed)
+
+
+def _describe_size(known: "Facts", arguments: argparse.Namespace) -> str:
+    """Return what the decoded images of a data set take, or would take, and where."""
+    from simclic.data import manifest
+    from simclic.text import format_bytes
+
+    count, side = sum(known.sizes), known.stored or arguments.size
+    taken, place = format_bytes(3 * count * side**2), manifest.prepared_folder(arguments.data)
+    return f"{count:,} images decoded at {side} pixels {'would ' * arguments.no_decode}take {taken} in {place}"
 
 
 def _check_names(names: list[str]) -> None:

@@ -9,7 +9,7 @@ from simclic.data import folder
 from simclic.data.dataset import BICUBIC, Dataset, Facts
 from simclic.data.facts import FACTS, PAPER, declaration, facts, folder_facts, is_bundled, title
 from simclic.data.listing import Listing
-from simclic.data.splits import Splits, divide
+from simclic.data.splits import UNLABELLED, Splits, divide
 from simclic.errors import InputError
 from simclic.progress import Tell
 
@@ -90,6 +90,8 @@ def list_images(name: str, root: Path) -> tuple[Facts, Listing]:
 
 def compare_with_published(name: str, known: Facts, listing: Listing, root: Path, rules: Sequence[str] = SPLITS) -> list[str]:
     """Return a line for each difference from the published numbers, and for each part of these splits that is empty."""
+    if known.rule == UNLABELLED:
+        return []
     place = listing.base if folder.is_path(name) else root / known.home
     sizes = {rule: divide(listing, rule, known.rule, known.per_class).sizes for rule in SPLITS}
     shown = set(listing.labels.tolist()) if listing.labels.ndim == 1 else set(range(listing.labels.shape[1]))
@@ -116,13 +118,13 @@ def has_test(listing: Listing) -> bool:
 
 def load(
     name: str, split: str, root: Path, size: int = 224, difficult: str = "negative", tell: Tell = lambda share, note: None,
-    interpolation: str = BICUBIC,
+    interpolation: str = BICUBIC, decode: str = "once",
 ) -> Dataset:  # fmt: skip
-    """Return all images of a data set that the split rule ("ericsson" or "paper") uses, decoded once for all.
+    """Return all images of a data set that the split rule ("ericsson" or "paper") uses.
 
     size: pixels along each side, unless the data set keeps its images as they are (CIFAR, digits). difficult: "negative"
     counts a class of which an image shows `difficult` objects alone as not shown, "ignore" leaves it out (VOC2007).
-    interpolation: as in Dataset.
+    interpolation: as in Dataset. decode: "once" into a file, or "as-needed" whenever images are asked for, to the same pixels.
     Raises InputError if the data set is unknown, not there or not whole.
     """
     if is_bundled(name):
@@ -137,7 +139,8 @@ def load(
         raise InputError("\n".join(wrong))
     splits = divide(listing, split, known.rule, known.per_class)
     used = np.unique(np.concatenate([splits.fit, splits.test]))
-    images, sums = decoded.open_images(decoded.Selection(name, listing, used, root, known.stored or size, interpolation), tell)
+    open_images = decoded.open_images if decode == "once" else decoded.open_files
+    images, sums = open_images(decoded.Selection(name, listing, used, root, known.stored or size, interpolation), tell)
     remarks = []
     if folder.is_path(name):
         problem, remark = folder.compare_copies(listing, splits, sums)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from simclic.data import Dataset
-from simclic.data.decoded import keep_in_flight, map_in_order
+from simclic.data.decoded import FileImages, keep_in_flight, map_in_order
 from simclic.data.image_file import count_pixels, decode_whole
 from simclic.data.images import AHEAD, Images, map_images
 from simclic.progress import Tell
@@ -33,7 +33,8 @@ class Crops:
 
     def __init__(self, dataset: Dataset, images: Images, index: np.ndarray, room: float, tell: Tell = lambda share, note: None):
         self.images, self.files, self.kept = images, dataset.files, dict[int, Tensor]()
-        self.stored, self.decode = map_images(dataset.images), partial(decode_whole, upright=dataset.upright)
+        self.decode = partial(decode_whole, upright=dataset.upright)
+        self.stored = None if isinstance(dataset.images, FileImages) else map_images(dataset.images)
         if self.files:
             paths = [self.files[i] for i in index]
             if 3 * sum(map_in_order(count_pixels, paths)) <= room:
@@ -82,7 +83,7 @@ class Crops:
 
     def _read_pixels(self, i: int) -> Tensor:
         """Return a whole image: (3, H, W) uint8."""
-        if not self.files:
+        if self.stored is not None and not self.files:
             return self.stored[i]
         pixels = self.kept[i] if self.kept else torch.from_numpy(self.decode(self.files[i]))
         return pixels.permute(2, 0, 1)

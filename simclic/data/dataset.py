@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simclic.data.splits import PUBLISHED, Splits
+from simclic.data.splits import MAKERS_VAL, PUBLISHED, UNLABELLED, Splits
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from simclic.data.decoded import FileImages
 
 BICUBIC = "bicubic"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -58,7 +60,11 @@ class Facts:
     @property
     def paper(self) -> tuple[int, int, int]:
         """Images in train, val and test under the `paper` rule, where val and test are the same."""
-        train, val = self.sizes[:2] if self.rule == PUBLISHED else (self.images - self.images // 5, self.images // 5)
+        train, val, test = self.sizes
+        if self.rule == MAKERS_VAL:
+            return train + val, test, test
+        if self.rule not in (PUBLISHED, UNLABELLED):
+            train, val = self.images - self.images // 5, self.images // 5
         return train, val, val
 
 
@@ -66,15 +72,16 @@ class Facts:
 class Dataset:
     """Decoded images and what is known of them.
 
-    images: (N, 3, H, W) uint8. labels: (N,) int64 in [0, classes); (N, classes) with several per image, 1 shown, 0 not shown,
-    -1 not to be judged. digest: sixteen hex digits; numbers with different digests are not comparable. files: (N,) where each
-    image lies whole, nothing if `images` are all there is of them. names: (classes,) of the classes, nothing if they are numbers.
+    images: (N, 3, H, W) uint8, in a file or decoded as they are needed. labels: (N,) int64 in [0, classes); (N, classes) with
+    several per image or none (N, 0), 1 shown, 0 not shown, -1 not to be judged. digest: sixteen hex digits; numbers with
+    different digests are not comparable. files: (N,) where each image lies whole, nothing if `images` are all there is of them.
+    names: (classes,) of the classes, nothing if they are numbers.
     remarks: what is worth knowing about a folder of images, a line each. upright: as in Listing. interpolation: "bicubic" or
     "bilinear", by which images are resized, `images` and what is made of them later.
     """
 
     facts: Facts
-    images: "np.ndarray"
+    images: "np.ndarray | FileImages"
     labels: "np.ndarray"
     splits: Splits
     digest: str

@@ -91,6 +91,53 @@ def open_images(chosen: Selection, tell: Tell) -> tuple[np.ndarray, manifest.Sum
     return open_decoded(path), sums
 
 
+class FileImages:
+    """Images that are decoded from their files whenever they are asked for, to the pixels that decoding once would store.
+
+    shape: (n, 3, size, size). Indexed with (B,) integers, returns (B, 3, size, size) uint8, decoded on all cores. Raises
+    InputError for a file that has changed since its digest was taken. sums: SHA-256 of each file, by its path.
+    """
+
+    def __init__(self, chosen: Selection, sums: manifest.Sums):
+        self.chosen, self.sums, self.shape = chosen, sums, (len(chosen.used), 3, chosen.size, chosen.size)
+
+    def __len__(self) -> int:
+        return len(self.chosen.used)
+
+    @cached_property
+    def pool(self) -> ThreadPoolExecutor:
+        """The threads that decode."""
+        return ThreadPoolExecutor(count_cores())
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        pixels = self.pool.map(self._read_pixels, (self.chosen.sources[i] for i in index.tolist()))
+        return np.stack(list(pixels))
+
+    def _read_pixels(self, path: str) -> np.ndarray:
+        file = self.chosen.read(path, size=self.chosen.size, interpolation=self.chosen.interpolation)
+        if file.problem or file.pixels is None:
+            raise InputError(file.problem)
+        if file.sha256 != self.sums[path]:
+            raise InputError(f"{self.chosen.listing.base / path}: was changed while it was used; put it back and run this again")
+        return file.pixels
+
+
+def open_files(chosen: Selection, tell: Tell) -> tuple[np.ndarray | FileImages, manifest.Sums]:
+    """Return the images, decoded whenever they are asked for, and the SHA-256 of each file that they come from.
+
+    Every file that is new or has changed is read and decoded once, so that no broken one is met later. Images that do not lie in
+    files of their own are decoded once. Raises InputError as `open_images`.
+    """
+    if chosen.listing.holders:
+        return open_images(chosen, tell)
+    sums = manifest.known_sums(chosen.name, chosen.root, chosen.listing.base, chosen.sources)
+    unknown, seen = [path for path in chosen.sources if path not in sums], dict[str, ImageFile]()
+    for path, file in zip(unknown, map_in_order(chosen.read, unknown), strict=True):
+        seen[path] = file
+        tell(len(seen) / len(unknown), f"reading {len(seen):,} of {len(unknown):,}")
+    return (images := FileImages(chosen, sums | _remember_digests(chosen, seen))), images.sums
+
+
 def _decode_selection(chosen: Selection, sums: manifest.Sums, tell: Tell) -> manifest.Sums:
     """Decode on all cores, write in order, and give the file its name once it is whole. Return the SHA-256 of the files."""
     place, shape = manifest.prepared_folder(chosen.root), (len(chosen.used), 3, chosen.size, chosen.size)
@@ -203,4 +250,4 @@ def _check_disk_space(place: Path, wanted: int) -> None:
     free = shutil.disk_usage(place).free
     if free < wanted:
         need = f"{format_bytes(wanted)} are needed, {format_bytes(free)} are free"
-        raise InputError(f"{place}: {need}; choose another place with --cache DIR")
+        raise InputError(f"{place}: {need}; choose another place with --cache DIR, or run with --decode as-needed")

@@ -10,7 +10,7 @@ from types import ModuleType
 from simclic.data import folder, sets
 from simclic.data.dataset import Facts
 from simclic.data.listing import Listing
-from simclic.data.splits import OWN, OWN_FIFTH, PUBLISHED, divide
+from simclic.data.splits import OWN, OWN_FIFTH, PUBLISHED, UNLABELLED, divide
 from simclic.errors import InputError
 
 PAPER = (
@@ -51,11 +51,13 @@ def facts(name: str) -> Facts:
 
 def title(name: str) -> str:
     """Return the printed name of a data set, which need not be there. Raise InputError for an unknown name."""
-    return Path(name).expanduser().resolve().name if folder.is_path(name) else facts(name).title
+    return folder.locate(name).resolve().name if folder.is_path(name) else facts(name).title
 
 
 def folder_facts(name: str, listing: Listing) -> Facts:
     """Return the facts of a folder of images."""
+    if not listing.classes:
+        return Facts(title(name), 0, "top-1", (len(listing.paths), 0, 0), len(listing.paths), UNLABELLED)
     rule = PUBLISHED if "val" in listing.parts else OWN_FIFTH if "test" in listing.parts else OWN
     sizes = divide(listing, "ericsson", rule, 0).sizes
     return Facts(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from simclic.data.listing import Listing
 from simclic.errors import InputError
+from simclic.experiment.names import UNLABELLED, is_unlabelled
 from simclic.text import count_noun
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ _WORDS = "|".join([*sum(PARTS.values(), ()), "eval", "evaluation", "holdout", "h
 PART_LIKE = re.compile(f"(?<![a-z])({_WORDS})+(images?|data|sets?|s)?(?![a-z])")
 MASKS = ("mask", "seg", "segmentation", "gt", "groundtruth", "trimap", "annotation", "label", "thumb", "thumbnail")
 BYPRODUCTS = {"@eadir", "@tmp", "@recycle", "#recycle", "$recycle.bin", "__macosx", "lost+found"}  # of disks and archives
-LAYOUT = "a folder of images holds one folder per class, or train, test and perhaps val with one folder per class in each"
+LAYOUT = (
+    "a folder of images holds one folder per class, or train, test and perhaps val with one folder per class in each; PATH/** "
+    "are all images in PATH, without labels"
+)
 
 Names = tuple[str, ...]  # of each folder on the way to a file or folder, and its own
 
@@ -39,9 +43,14 @@ def is_path(name: str) -> bool:
     return "/" in name or os.sep in name or name.startswith(".")
 
 
+def locate(name: str) -> Path:
+    """Return the folder of a data set that is named by its path."""
+    return Path(name.removesuffix(UNLABELLED)).expanduser()
+
+
 def explain_absent(name: str) -> str:
     """Return what is wrong with the folder at first sight, in one line; "" if nothing is."""
-    return "" if Path(name).expanduser().is_dir() else f"{name}: no such folder; {LAYOUT}"
+    return "" if locate(name).is_dir() else f"{name}: no such folder; {LAYOUT}"
 
 
 def list_folder_images(name: str) -> Listing:
@@ -50,8 +59,15 @@ def list_folder_images(name: str) -> Listing:
 
     if problem := explain_absent(name):
         raise InputError(problem)
-    base = Path(name).expanduser()
+    base = locate(name)
     folders, files = _walk(base)
+    if is_unlabelled(name):
+        images = [names for names in files if _is_image(names)]
+        if not images:
+            raise InputError(f"{base}: no images in it, at any depth")
+        paths, rest = (tuple("/".join(names) for names in some) for some in (images, sorted(set(files) - set(images))))
+        labels = np.zeros((len(images), 0), dtype=np.int64)
+        return Listing(base, paths, labels, ("",) * len(images), (), others=rest, upright=True)
     parts = _find_parts(base, folders, [names for names in files if _is_image(names)])
     depth = 2 if parts else 1  # of a class folder
 
@@ -120,7 +136,8 @@ def compare_copies(listing: Listing, splits: "Splits", sums: dict[str, str]) -> 
     across = [group for group in groups if len({where[i] for i in group}) > 1]
 
     def name(group: list[int]) -> str:
-        return " = ".join(f"{listing.paths[i]} ({where[i]}, {listing.classes[listing.labels[i]]})" for i in group[:3])
+        kinds = (f", {listing.classes[listing.labels[i]]}" if listing.classes else "" for i in group)
+        return " = ".join(f"{listing.paths[i]} ({where[i]}{kind})" for i, kind in zip(group[:3], kinds, strict=False))
 
     problem = f"{listing.base}: {count_noun(len(across), 'image')} in more than one of train, val and test, byte for byte: "
     remark = f"{listing.base}: {count_noun(len(groups), 'image')} more than once, byte for byte: "

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from simclic.data import Dataset
-from simclic.data.decoded import keep_in_flight
+from simclic.data.decoded import FileImages, keep_in_flight
 
 AHEAD = 2  # batches that are fetched or cut while one is computed with
 
@@ -20,8 +20,8 @@ class Images:
     """A data set's images, batch by batch as a network wants them.
 
     size: pixels along each side of what comes out. side: pixels of the shorter side before that is cut out of the centre; size
-    if None. They are held on the device if they fill no more than 60 % of what is free there, else they stay in the mapped file
-    and a thread fetches ahead. resident: decides that instead.
+    if None. They are held on the device if they fill no more than 60 % of what is free there, else they stay in the mapped file,
+    or are decoded as they are needed, and a thread fetches ahead. resident: decides that instead.
     normal: mean and deviation per channel, of pixels in [0, 1]; the data set's own if None.
     Called with (B,) indices, returns (B, 3, size, size) float32.
     """
@@ -29,10 +29,12 @@ class Images:
     def __init__(self, dataset: Dataset, size: int, device: torch.device, resident: bool | None = None, side: int | None = None,
         normal: Sequence[Sequence[float]] | None = None,
     ):  # fmt: skip
-        if resident is None:
+        if isinstance(dataset.images, FileImages):
+            resident = False
+        elif resident is None:
             resident = device.type != "cuda" or dataset.images.nbytes <= 0.6 * torch.cuda.mem_get_info(device)[0]
-        self.uint8 = map_images(dataset.images)
-        if resident:
+        self.uint8 = dataset.images if isinstance(dataset.images, FileImages) else map_images(dataset.images)
+        if resident and isinstance(self.uint8, Tensor):
             self.uint8 = self.uint8.to(device)
         self.size, self.side, self.device, self.resident = size, side or size, device, resident
         shape = (1, 3, 1, 1)
@@ -52,7 +54,7 @@ class Images:
 
     def fetch(self, index: Tensor) -> Tensor:
         """Return stored pixels on the device, (B, 3, H, W) uint8. index: (B,) on any device."""
-        if self.resident:
+        if self.resident and isinstance(self.uint8, Tensor):
             return self.uint8[index.to(self.device)]
         return self._staged(index.cpu()).to(self.device, non_blocking=True)
 
@@ -72,8 +74,8 @@ class Images:
                 yield staged.result().to(self.device, non_blocking=True), index.to(self.device, non_blocking=True)
 
     def _staged(self, index: Tensor) -> Tensor:
-        """Return pixels from the mapped file, in pinned memory for a GPU."""
-        x = self.uint8[index]
+        """Return pixels from the mapped file or from image files, in pinned memory for a GPU."""
+        x = torch.as_tensor(self.uint8[index])
         return x.pin_memory() if self.device.type == "cuda" else x
 
     def resize(self, x: Tensor) -> Tensor:

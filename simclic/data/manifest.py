@@ -31,7 +31,7 @@ def prepared_folder(root: Path) -> Path:
 
 def file_stem(name: str) -> str:
     """Return a data set's name in file names; for a folder, the last part of its path."""
-    return re.sub(r"[^a-z0-9_]+", "-", Path(name).expanduser().resolve().name.lower()) if folder.is_path(name) else name
+    return re.sub(r"[^a-z0-9_]+", "-", folder.locate(name).resolve().name.lower()) if folder.is_path(name) else name
 
 
 def file_stamp(path: Path | str) -> Stamp:

@@ -17,11 +17,15 @@ FIFTH = "20 % for val"
 PER_CLASS = "30 a class"
 OWN = "60/20/20"
 OWN_FIFTH = "20 % a class"
+UNLABELLED = "no labels"
+MAKERS_VAL = "makers' val is test"
 RULES = {
     PUBLISHED: "the makers' own train, val and test",
     FIFTH: "a random 20 % of the makers' train is val; test is theirs",
     PER_CLASS: "30 random images a class, none twice, 20 % of them for val; the rest is test",
     OWN: "in each class, at random",
+    UNLABELLED: "all images are trained on, none can be evaluated on",
+    MAKERS_VAL: "a random 20 % of the makers' train is val; test is their val, since their test has no published labels",
     OWN_FIFTH: "your own train and test; a random 20 % of each class of train is val",
 }
 
@@ -58,9 +62,14 @@ def divide(listing: Listing, split: str, rule: str, per_class: int) -> Splits:
     """
     import numpy as np
 
+    if rule == UNLABELLED:
+        nothing = np.zeros(0, dtype=np.int64)
+        return Splits(np.arange(len(listing.paths)), nothing, nothing)
     parts = np.array(listing.parts)
     train, val, test = (np.flatnonzero(parts == part) for part in ("train", "val", "test"))
     if split == "paper":
+        if rule == MAKERS_VAL:
+            return Splits(train, test, test)
         if rule in (OWN, OWN_FIFTH):
             train, val = fifth_of_each_class(listing, range(len(parts)))
         elif not len(val):

@@ -3,7 +3,7 @@
 Standard library only, so that planning and reporting never wait for torch.
 """
 
-from simclic.experiment.compute_options import DEFAULT_COMPUTE, ComputeOptions, count_cores
+from simclic.experiment.compute_options import DECODE, DEFAULT_COMPUTE, ComputeOptions, count_cores
 from simclic.experiment.declared import METHODS, PERTURBATIONS, method, perturbation
 from simclic.experiment.exhibit import Exhibit, Figure, Suite, Table, load
 from simclic.experiment.job import Job, JobState, evaluated_run
@@ -12,7 +12,7 @@ from simclic.experiment.protocol import PROTOCOLS, Finetune, Knn, Linear, OnFeat
 from simclic.experiment.run import Run, grid
 
 __all__ = [
-    "DEFAULT_COMPUTE", "METHODS", "PERTURBATIONS", "PROTOCOLS", "ComputeOptions", "Exhibit", "Figure", "Finetune", "Job",
-    "JobState", "Knn", "Linear", "OnFeatures", "Protocol", "Run", "Suite", "Table", "count_cores", "evaluated_run", "grid",
+    "DECODE", "DEFAULT_COMPUTE", "METHODS", "PERTURBATIONS", "PROTOCOLS", "ComputeOptions", "Exhibit", "Figure", "Finetune",
+    "Job", "JobState", "Knn", "Linear", "OnFeatures", "Protocol", "Run", "Suite", "Table", "count_cores", "evaluated_run", "grid",
     "knob", "list_knobs", "load", "logspace", "method", "perturbation",
 ]  # fmt: skip

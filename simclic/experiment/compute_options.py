@@ -5,19 +5,26 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from simclic.errors import InputError
+from simclic.experiment.names import is_unlabelled
+
+DECODE = ("once", "as-needed")
 
 
 @dataclass(frozen=True)
 class ComputeOptions:
     """compile: use torch.compile for the backbone where it works. deterministic: use only algorithms that give the same bits
     every time on a GPU; benchmarks/speed/pretrain.py measures the cost, and a CPU needs none. minutes: between checkpoints.
-    per_gpu: processes that share a GPU. members: of a fine-tuning grid, trained together; 0 for as many as fit in memory."""
+    per_gpu: processes that share a GPU. members: of a fine-tuning grid, trained together; 0 for as many as fit in memory.
+    decode: "once", into a file that all runs share, or "as-needed", from the image files in every epoch, to the same pixels.
+    watch_on: a labelled data set on which a pre-training logs the error of kNN, in place of its own. Nothing learns from it."""
 
     compile: bool = False
     deterministic: bool = False
     minutes: float = 10.0
     per_gpu: int = 1
     members: int = 0
+    decode: str = "once"
+    watch_on: str = ""
 
     @classmethod
     def from_arguments(cls, arguments: Any) -> Self:
@@ -32,6 +39,10 @@ class ComputeOptions:
         for name in ("compile", "deterministic"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name}={getattr(self, name)!r} is not true or false")
+        if self.decode not in DECODE:
+            raise InputError(f"decode={self.decode!r} is not one of {', '.join(DECODE)}")
+        if not isinstance(self.watch_on, str) or is_unlabelled(self.watch_on):
+            raise InputError(f"watch_on={self.watch_on!r} is not a data set with labels")
 
 
 DEFAULT_COMPUTE = ComputeOptions()

@@ -5,6 +5,7 @@ from enum import StrEnum
 from functools import cache
 
 from simclic.errors import InputError
+from simclic.experiment.names import is_unlabelled
 from simclic.experiment.protocol import Finetune, Protocol
 from simclic.experiment.run import Run
 
@@ -34,7 +35,7 @@ class Job:
     """One result: a Run under a protocol. Without a protocol: the Run's encoder.
 
     A protocol on the Run's own data set becomes the one without `on`, so that equal jobs have one name. Raise InputError if the
-    two say different things of this data set.
+    two say different things of this data set, or if it has no labels.
     """
 
     run: Run
@@ -47,6 +48,9 @@ class Job:
                 way_out = f"say it in the Run, as Run(dataset={protocol.on!r}, difficult={protocol.difficult!r})"
                 raise InputError(f"difficult={protocol.difficult!r} with on={protocol.on!r}, the Run's own data set; {way_out}")
             object.__setattr__(self, "protocol", protocol.plain)
+        if protocol and is_unlabelled(self.dataset):
+            example = f"{type(protocol).__name__}(on='digits')"
+            raise InputError(f"dataset={self.dataset!r} has no labels to evaluate on; name a data set that has, as in {example}")
 
     @property
     def stage(self) -> str:

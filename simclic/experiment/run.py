@@ -30,7 +30,7 @@ class Run(Spec):
     no_fields = dict.fromkeys(("views", "augment", "augmentation"), "SimCLIC on two augmented views: method='simclic-two-views'")
     method: str = knob("simclic", "how the encoder is trained", choices=tuple(METHODS))
     # Data
-    dataset: str = knob("cifar10", "a name of simclic.data.FACTS, or the path of a folder of images")
+    dataset: str = knob("cifar10", "a name of simclic.data.FACTS, a folder of images, or PATH/** for all in it, without labels")
     split: str = knob(
         "ericsson", "which images are trained on, chosen on, and reported on", choices=("ericsson", "paper"),
         question="Split", paper="“validation set”, a random 80 % where undefined",

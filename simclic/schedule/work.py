@@ -72,8 +72,11 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
             if not options.trains and folder.encoder_record() is None:  # Slurm does not remember dependencies for ever
                 why = folder.why_no_encoder()
                 raise Waits(f"{run.name}: waits for its pre-training ({why}); run: simclic status --retry-failed EXHIBIT")
-            f = pretrain(run, dataset, options.runs, device, _share_of_job(tell, jobs[0].encoder, prices), options.compute)
-            del dataset
+            share, watched = _share_of_job(tell, jobs[0].encoder, prices), None
+            if options.compute.watch_on and run.epochs and folder.encoder_record() is None:
+                watched = _load_data(run, run.image_size, options, Job(run, Knn(on=options.compute.watch_on)))
+            f = pretrain(run, dataset, options.runs, device, share, options.compute, watched)
+            del dataset, watched
         else:  # its own images need not be here any more
             folder.check_run_json()
             f = read_encoder(folder, run, device)
@@ -148,7 +151,8 @@ class _EvaluatedImages:
 def _load_data(run: Run, size: int, options: WorkerOptions, job: Job | None = None) -> data.Dataset:
     """Return the Run's data set, or the one that a job of this Run evaluates on. size: pixels along each side."""
     interpolation, see = _read_interpolation(run, options.runs), job.evaluated if job else run
-    return data.load(see.dataset, see.split, options.data, size, see.difficult, interpolation=interpolation)
+    decode = options.compute.decode
+    return data.load(see.dataset, see.split, options.data, size, see.difficult, interpolation=interpolation, decode=decode)
 
 
 def _read_interpolation(run: Run, runs: Path) -> str:
@@ -223,7 +227,9 @@ def decode_data(
                             raise stop.Stopped
                         show(share, note)
 
-                    dataset = data.load(name, split, options.data, size, tell=tell, interpolation=interpolation)
+                    dataset = data.load(
+                        name, split, options.data, size, tell=tell, interpolation=interpolation, decode=options.compute.decode
+                    )
                 remarks.update(dict.fromkeys(dataset.remarks))
             except InputError as e:
                 first, *more = str(e).splitlines()

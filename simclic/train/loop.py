@@ -148,12 +148,13 @@ def scheduled_lr(run: Run, step: int, steps: int, per_epoch: int) -> float:
 def train(
     run: Run, dataset: Dataset, images: Images, folder: RunFolder, on_progress: Tell,
     check_claim: Callable[[], None] = lambda: None, options: ComputeOptions = DEFAULT_COMPUTE,
+    watched: tuple[Dataset, Images] | None = None,
 ) -> tuple[nn.Module, dict[str, Any]]:  # fmt: skip
     """Run Algorithm 1 on the images of splits.fit; return the backbone and the record of the training.
 
     folder: for the log and checkpoints. check_claim: called before each write; raises if another process has taken over.
-    Raises InputError if there are fewer images than a batch or gradients would be wrong, Diverged if the loss or a weight is not
-    finite, Stopped, after saving, if a stop was requested.
+    watched: another labelled data set, for the error of kNN. Raises InputError if there are fewer images than a batch or
+    gradients would be wrong, Diverged if the loss or a weight is not finite, Stopped, after saving, if a stop was requested.
     """
     device, size, fit = images.device, run.batch_size, torch.from_numpy(dataset.splits.fit)
     per_epoch = len(fit) // size  # the last incomplete batch of an epoch is left out, as SimSiam does
@@ -174,7 +175,7 @@ def train(
     compiled = numerics.try_compile(training.model.backbone, images(fit[:size]), run.precision) if options.compile else "no"
     log, neighbours = (
         EpochLog(folder, training.step // per_epoch, ranks.own_rank() == 0),
-        NeighbourLog(run, dataset, per_epoch * size),
+        NeighbourLog(run, watched[0] if watched else dataset, per_epoch * size),
     )
     started, last_save, first_bad_step = time.monotonic() - training.seconds, time.monotonic(), torch.tensor(-1, device=device)
 
@@ -203,7 +204,7 @@ def train(
                         check_claim()
                         speed = (epoch + 1) * per_epoch * size / training.seconds
                         row = training.watch.finish_epoch(dataset)
-                        row |= neighbours.measure_epoch(epoch + 1, training.model.backbone, images)
+                        row |= neighbours.measure_epoch(epoch + 1, training.model.backbone, watched[1] if watched else images)
                         log.write_epoch({"epoch": epoch + 1, **row, "lr": lr, "images/s": speed})
             if epoch_ends or training.step % numerics.CHECK_EVERY == 0:
                 on_progress(training.step / steps, f"epoch {epoch + 1}/{run.epochs}")

@@ -32,10 +32,12 @@ def pretrain(
     device: torch.device,
     on_progress: Tell = lambda share, note: None,
     options: ComputeOptions = DEFAULT_COMPUTE,
+    watched: Dataset | None = None,
 ) -> nn.Module:
     """Return the trained backbone of a Run, frozen, in eval mode. It is trained if it is not there yet, on splits.fit.
 
-    Raises InputError for a backbone that is damaged or that timm does not know, Diverged if the loss is not finite.
+    watched: another labelled data set on which the error of kNN is logged. Raises InputError for a backbone that is damaged or
+    that timm does not know, Diverged if the loss is not finite.
     """
     folder = RunFolder(runs, run).create_folder(dataset.digest)
     record = folder.encoder_record()
@@ -44,7 +46,7 @@ def pretrain(
             record = folder.encoder_record()  # another process may have finished in between
             if record is None:
                 folder.delete_unfinished()
-                record = _make_encoder(run, dataset, folder, device, on_progress, check_claim, options)
+                record = _make_encoder(run, dataset, folder, device, on_progress, check_claim, options, watched)
     return read_encoder(folder, run, device)  # even if it was just trained, so that results cannot depend on that
 
 
@@ -62,16 +64,20 @@ def _make_encoder(
     on_progress: Tell,
     check_claim: Callable[[], None],
     options: ComputeOptions,
+    watched: Dataset | None,
 ) -> dict[str, Any]:
     """Train or build the encoder, write its weights and its record; return the record."""
     images, fit = prepare_images(run, dataset, folder.runs, device), torch.from_numpy(dataset.splits.fit)
     if run.epochs == 0:
         f, record = build_untrained(run, images, fit, folder.runs)
     else:
-        f, record = train(run, dataset, images, folder, on_progress, check_claim, options)
+        beside = (watched, prepare_images(run, watched, folder.runs, device)) if watched else None
+        f, record = train(run, dataset, images, folder, on_progress, check_claim, options, beside)
     payload = weights.serialise_backbone(f)
     check_claim()
-    return folder.write_encoder(payload, record | describe_device(device) | {"deterministic": options.deterministic})
+    return folder.write_encoder(
+        payload, record | describe_device(device) | {"deterministic": options.deterministic, "watch_on": options.watch_on}
+    )
 
 
 def prepare_images(run: Run, dataset: Dataset, runs: Path, device: torch.device, side: int | None = None) -> Images:

@@ -72,11 +72,14 @@ def effective_rank(z: Tensor) -> float:
 
 
 def ridge_probe_error(features: Tensor, index: Tensor, dataset: Dataset) -> float | None:
-    """Return the error of a ridge regression on the labels, by the data set's metric in percent, or None for too few images.
+    """Return the error of a ridge regression on the labels, by the data set's metric in percent, or None for too few images or
+    without labels.
 
     It is fitted in closed form on two thirds of those images that are in the train split, and scored on the others.
     features: (n, width), as they were when the image was trained on. index: (n,) which image.
     """
+    if not dataset.facts.classes:
+        return None
     train = np.isin(index.cpu().numpy(), dataset.splits.train)
     labels = dataset.labels[index.cpu().numpy()[train]]
     x = features[torch.from_numpy(train).to(features.device)].double()
