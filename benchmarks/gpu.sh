@@ -14,7 +14,8 @@
 # is stopped, and trainings are saved. --images: an archive that holds CIFAR10 as
 # train/CLASS/ and test/CLASS/, which is unpacked into data/cifar10-jpeg.
 # --dry prints the commands. --cpu goes on without a GPU, to try this script.
-# It needs neither a network nor an installation: Python is $PYTHON, else .venv's, else python3.
+# It needs neither a network nor an installation: Python is $PYTHON, else .venv's, else python3. PYTHONPATH may name a folder with
+# lightly, which some methods take losses and heads from; without it their trainings fail, and the others go on.
 set -uo pipefail
 caller=$PWD
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." || exit 2
@@ -36,7 +37,7 @@ done
 [ ${#parts[@]} -gt 0 ] || parts=(tests speed calibrate record yardstick)
 [ -x .venv/bin/python ] && python=.venv/bin/python || python=python3
 python=${PYTHON:-$python}
-export PYTHONPATH=$PWD PYTHONUNBUFFERED=1
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 # The last minute is for packing what is done.
 all=$((60 * ${minutes:-100000})) work=$((60 * ${minutes:-100000} - 60))
 

@@ -96,13 +96,19 @@ def test_one_failure_does_not_stop_the_others_and_is_recorded(tmp_path):
     assert RunFolder(tmp_path, tiny(perturbation="dropout")).read_result(jobs[1].protocol) is not None
 
 
-def ended(tmp_path, outcome, code):
-    """What becomes of a process that ended like this."""
+def ended(tmp_path, outcome, code, file=None):
+    """What becomes of a process that ended like this. file: where the line about it goes."""
     told = launch.Outcome()
     process = launch.Process([Job(tiny())], "cpu", 1.0, type("P", (), {"exitcode": code})(), None, outcome=outcome)
     RunFolder(tmp_path, tiny()).create_folder("d1")
-    _record_outcome(process, told, tmp_path, _RunProgress(Console(file=io.StringIO()), 1.0, 1))
+    _record_outcome(process, told, tmp_path, _RunProgress(Console(file=file or io.StringIO()), 1.0, 1))
     return told
+
+
+def test_why_a_run_failed_is_printed_as_it_is(tmp_path):
+    why = "needs lightly: pip install 'simclic[methods]'; [/red] \x1b[31m"
+    ended(tmp_path, ("failed", why), 0, file := io.StringIO())
+    assert file.getvalue().endswith(": failed: needs lightly: pip install 'simclic[methods]'; [/red] \\x1b[31m\n")
 
 
 def test_a_process_that_is_killed_is_a_failure_with_its_exit_code(tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from simclic import stop
 from simclic.errors import InputError
@@ -20,6 +21,7 @@ from simclic.experiment import ComputeOptions, Job, Run, count_cores
 from simclic.progress import make_bar
 from simclic.schedule.child import count_gpus, run_child
 from simclic.schedule.work import WorkerOptions, decode_data, fail_jobs, group_by_run, price_jobs
+from simclic.text import terminal_safe
 
 
 @dataclass
@@ -225,7 +227,7 @@ def _record_outcome(process: Process, outcome: Outcome, runs: Path, progress: "_
         if kind != "failed":  # the child records only its own failures
             fail_jobs(process.jobs, runs, content)
         outcome.failures[name] = content
-        progress.print_ended(process, f"[red]{kind}[/red]: {content}")
+        progress.print_ended(process, f": {content}", kind)
 
 
 class _RunProgress:
@@ -251,8 +253,8 @@ class _RunProgress:
         count = outcome.finished + len(outcome.failures) + len(outcome.postponed)
         self.bar.update(self.task, completed=self.ended + partly, description=f"{count} of {self.jobs} encoders")
 
-    def print_ended(self, process: Process, text: str) -> None:
-        """Print a line about a Run that has ended."""
+    def print_ended(self, process: Process, text: str, kind: str = "") -> None:
+        """Print a line about a Run that has ended. kind: of a failure, in red."""
         self.ended += process.price
         elapsed = time.monotonic() - self.started
         seconds_left = elapsed * (self.total - self.ended) / self.ended
@@ -261,4 +263,5 @@ class _RunProgress:
             if self.console.is_terminal
             else f"[{self.ended / self.total:4.0%}, {elapsed:.0f} s, about {seconds_left:.0f} s left] "
         )
-        self.console.print(f"{times}{process.run.name}: {text}", highlight=False, soft_wrap=True)
+        line = Text(f"{times}{process.run.name}: ").append(kind, "red").append(terminal_safe(text))
+        self.console.print(line, soft_wrap=True)
