@@ -20,7 +20,8 @@ class Archive:
 
     digest: algorithm:hex as published, empty where nobody publishes one. into: the folder that it is unpacked or put in.
     gives: what is there afterwards, and comes from no other archive. inner: the archive inside the archive that holds the
-    images. url: empty if nobody offers it any more. where: what to do then, or if the address does not answer.
+    images; "*.tar" for one of each class. flat: whether its members go into the folder that it gives. url: empty if nobody offers
+    it any more. where: what to do then, or if the address does not answer.
     """
 
     file: str
@@ -29,6 +30,7 @@ class Archive:
     digest: str = ""
     url: str = ""
     inner: str = ""
+    flat: bool = False
     where: str = ""
 
 
@@ -39,7 +41,7 @@ class Facts:
     sizes: images in train, val and test under the `ericsson` rule. images: how many the makers published. metric: a key of
     simclic.data.metrics.METRICS. home, files: the folder that the reader expects, and what must be in it; nothing for a folder
     of one's own, or if the images come with an installed library. stored: pixels along each side if the images are kept as they
-    are, None if they are made as large as a Run wants them.
+    are, None if they are made as large as a Run wants them. further: a key of metrics.FURTHER that is recorded beside, or none.
     mean, std: per channel, of pixels in [0, 1].
     """
 
@@ -53,6 +55,7 @@ class Facts:
     files: tuple[str, ...] = ()
     archives: tuple[Archive, ...] = ()
     stored: int | None = None
+    further: str = ""
     per_class: int = 30  # training images a class, under PER_CLASS
     mean: tuple[float, float, float] = IMAGENET[0]
     std: tuple[float, float, float] = IMAGENET[1]

@@ -20,7 +20,7 @@ from urllib.parse import urlparse
 
 from simclic.data import explain_missing
 from simclic.data.dataset import Archive
-from simclic.data.facts import facts
+from simclic.data.facts import declaration, facts
 from simclic.data.published import has_digest
 from simclic.errors import InputError
 
@@ -50,6 +50,9 @@ def fetch(name: str, root: Path, say: Say) -> None:
                 problems.append(str(e))
     except OSError as e:
         raise InputError(f"{e.filename or root}: {e.strerror or e}; choose another place with --data DIR") from e
+    if not problems and (arrange := getattr(declaration(name), "arrange", None)):
+        say(f"{facts(name).title}: arranging")
+        arrange(root)
     if not problems and explain_missing(name, root):  # a folder is there that was unpacked in part, not by us
         home = Path(facts(name).home)
         gone = [file for file in facts(name).files if not (root / home / file).exists()]
@@ -113,7 +116,13 @@ def _where_else(archive: Archive) -> str:
 def _unpack_archive(archive: Archive, file: Path, aside: Path) -> Path:
     """Return the folder that holds what the archive gives."""
     inside = aside / "out"
-    unpack(file, inside)
+    alone = Path(archive.gives).name if archive.flat else ""  # the folder that its members go into
+    if alone:
+        inside.mkdir()
+    unpack(file, inside / alone)
+    for tar in sorted((inside / alone).glob("*.tar")) if archive.inner == "*.tar" else ():
+        unpack(tar, tar.with_suffix(""))
+        tar.unlink()
     if archive.inner and (inside / archive.inner).is_file():
         unpack(inside / archive.inner, aside / "inner")
         inside = aside / "inner"

@@ -4,12 +4,19 @@ from collections.abc import Callable
 
 import numpy as np
 
+from simclic.data.dataset import Facts
 from simclic.errors import InputError
 
 
 def top_1(truth: np.ndarray, scores: np.ndarray) -> float:
     """Return the percentage of images whose highest score is not their class. truth: (N,) int. scores: (N, K)."""
     return float(100 * np.mean(scores.argmax(axis=1) != truth))
+
+
+def top_5(truth: np.ndarray, scores: np.ndarray) -> float:
+    """Return the percentage of images whose class is not among the five highest scores. truth: (N,) int. scores: (N, K)."""
+    five = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+    return float(100 * np.mean((five != truth[:, None]).all(axis=1)))
 
 
 def mean_per_class(truth: np.ndarray, scores: np.ndarray) -> float:
@@ -45,3 +52,10 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "mean per class": mean_per_class,
     "11-point mAP": mean_average_precision,
 }
+FURTHER = {"top-5": top_5}
+
+
+def score_test(facts: Facts, truth: np.ndarray, scores: np.ndarray) -> dict[str, float | str]:
+    """Return the error on test by the data set's metric, that metric's name, and any further error that the data set has."""
+    further = {facts.further: FURTHER[facts.further](truth, scores)} if facts.further else {}
+    return {"error": METRICS[facts.metric](truth, scores), "metric": facts.metric, **further}

@@ -1,13 +1,14 @@
 """k nearest neighbours (Wu et al., 2018, Section 3.4): the images nearest by cosine vote for their classes."""
 
 import time
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from simclic.data import Dataset, labels
-from simclic.data.metrics import METRICS
+from simclic.data.metrics import METRICS, score_test
 from simclic.errors import InputError
 from simclic.experiment import Knn
 from simclic.progress import Tell
@@ -35,8 +36,8 @@ def evaluate_neighbours(protocol: Knn, x: Tensor, dataset: Dataset, on_progress:
     val_error = metric(dataset.labels[splits.val], score_split(splits.train, splits.val))
     on_progress(0.5, "neighbours of val")
     truth, test = dataset.labels[splits.test], score_split(splits.fit, splits.test)
-    record = {
-        "error": metric(truth, test), "metric": dataset.facts.metric, "curve": [], "sizes": splits.sizes,
+    record: dict[str, Any] = {
+        **score_test(dataset.facts, truth, test), "curve": [], "sizes": splits.sizes,
         "chosen": {"k": protocol.k, "temperature": protocol.temperature, "val_error": val_error},
         "seconds": time.monotonic() - started,
     }  # fmt: skip

@@ -4,14 +4,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from simclic.data import FACTS, PAPER, title
+from simclic.data import FACTS, title
 from simclic.errors import InputError
 from simclic.report.noise import Measured
 from simclic.report.number_file import Layout, read_number_file
 
 REQUIRED_KEYS = ("method", "source", "pretrained_on", "split")
-IMAGENET = 50_000  # its validation images, on which the column of that name is measured
-TEST_IMAGES = {title(name): FACTS[name].sizes[2] for name in PAPER} | {"ImageNet": IMAGENET}
+TEST_IMAGES = {title(name): FACTS[name].sizes[2] for name in FACTS}
 
 
 @dataclass(frozen=True)

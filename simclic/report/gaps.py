@@ -1,6 +1,7 @@
 """Why a cell of an exhibit is empty, and what else a reader must know of the results in it."""
 
 from pathlib import Path
+from statistics import fmean
 
 from simclic.data import title
 from simclic.experiment import METHODS, Exhibit, Linear, Run
@@ -15,8 +16,8 @@ def list_notes(exhibit: Exhibit, results: Results, failures: Failures, command: 
     unsolved and superseded probes, and what methods need said."""
     return [
         *list_pretraining_data(exhibit), *list_missing(exhibit, results, failures, command), *list_mixed_data(exhibit, results),
-        *list_collapsed(exhibit, results), *list_unconverged(exhibit, results), *list_superseded(exhibit, results),
-        *list_method_notes(exhibit, results),
+        *list_further_errors(exhibit, results), *list_collapsed(exhibit, results), *list_unconverged(exhibit, results),
+        *list_superseded(exhibit, results), *list_method_notes(exhibit, results),
     ]  # fmt: skip
 
 
@@ -33,6 +34,15 @@ def list_method_notes(exhibit: Exhibit, results: Results) -> list[str]:
     """Return what a reader must know of the methods that have a number in the exhibit."""
     trained = [METHODS[name] for name in dict.fromkeys(row["method"] for row in results.rows_of(exhibit.jobs)) if name in METHODS]
     return [f"{method.title}: {method.note}" for method in trained if method.note]
+
+
+def list_further_errors(exhibit: Exhibit, results: Results) -> list[str]:
+    """Return the top-5 errors of ImageNet, each the mean over the seeds of a cell."""
+    cells: dict[str, list[float]] = {}
+    for row in results.rows_of(exhibit.jobs):
+        if row["top-5"] != "":
+            cells.setdefault(f"{title(row['on'])}, {row['title'].lower()}, {row['label']}", []).append(row["top-5"])
+    return [f"top-5 error: {name}: {fmean(errors):.2f}" for name, errors in cells.items()]
 
 
 def find_failures(exhibit: Exhibit, runs: Path) -> dict[str, str]:

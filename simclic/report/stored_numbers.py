@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from simclic.data import FACTS, PAPER, title
+from simclic.data import FACTS, title
 from simclic.experiment import Run, Table
 from simclic.experiment.run import TRAINED_HERE
 from simclic.report.noise import Measured
@@ -72,7 +72,7 @@ def read_stored_numbers(table: Table, baselines: Path) -> StoredNumbers:
 
 
 def _list_numbers(content: NumberFile, columns: Iterable[str]) -> Iterable[StoredNumber]:
-    test_images = {title(name): FACTS[name].sizes[2] for name in PAPER}
+    test_images = {title(name): FACTS[name].sizes[2] for name in FACTS}
     for (stage, method), cells in content.rows.items():
         for column in columns:
             if text := cells.get(column, ""):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from simclic.data import PAPER, title
+from simclic.data import FACTS, title
 from simclic.experiment import Job, Table
 from simclic.experiment.baselines import IMPORTED
 from simclic.report.added_methods import AddedMethod, read_added_methods
@@ -101,7 +101,7 @@ def _build_dataset_sheet(table: Table, results: Results, stored: pd.DataFrame, f
     Columns: our data sets that the paper does not print, then the paper's. If none is common, only ours are shown.
     """
     datasets = table.datasets
-    ours = [name for name in datasets if name not in PAPER or title(name) not in stored]
+    ours = [name for name in datasets if name not in FACTS or title(name) not in stored]
     theirs = [column for column in stored.columns if column not in ("protocol", "method", "value")]
     apart = bool(theirs and datasets and len(ours) == len(datasets))
     names = ", ".join(map(title, datasets))
@@ -111,7 +111,7 @@ def _build_dataset_sheet(table: Table, results: Results, stored: pd.DataFrame, f
     elif theirs and datasets:
         remarks = [f"Other dashes: the paper prints no number there, or this exhibit does not run it. It runs {names}."]
     methods = read_added_methods(baselines / "methods", theirs, {*IMPORTED.values(), *stored["method"]}) if theirs else []
-    known, to_name = read_printed_cells(baselines), {title(name): name for name in PAPER}
+    known, to_name = read_printed_cells(baselines), {title(name): name for name in FACTS}
     blocks = []
     for stage in dict.fromkeys(protocol.stage for protocol in table.protocols):
         paper_rows = [

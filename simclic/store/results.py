@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # The columns of a result, after the columns that name it.
 NAMES = ("name", "label", "stage", "protocol", "title", "on")
 RECORDED = ("error", "metric", "chosen", "sizes", "data", "seconds", "device", "threads", "versions", "commit")
-OPTIONAL = ("job", "node", "collapsed")  # fields that old results do not have
+OPTIONAL = ("job", "node", "collapsed", "top-5")  # fields that old results do not have
 
 
 def results(runs: Path = files.RUNS, rows: list[dict[str, Any]] | None = None) -> "pd.DataFrame":

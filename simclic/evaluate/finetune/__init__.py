@@ -5,7 +5,7 @@ batch of an epoch; and of equal errors on val it chooses the smaller weight deca
 """
 
 from simclic.data import labels
-from simclic.data.metrics import METRICS
+from simclic.data.metrics import METRICS, score_test
 from simclic.errors import Diverged
 from simclic.evaluate.finetune.grid import GridSearch, Phase
 from simclic.evaluate.finetune.grid_progress import GridProgress
@@ -53,7 +53,7 @@ def finetune(task: FinetuneTask, progress: GridProgress, on_progress: Tell = lam
         raise Diverged(f"the refit diverged at {where}")
     truth = dataset.labels[splits.test]
     record = {
-        "error": metric(truth, test_logits), "metric": dataset.facts.metric, "curve": progress.rows, "sizes": splits.sizes,
+        **score_test(dataset.facts, truth, test_logits), "curve": progress.rows, "sizes": splits.sizes,
         "chosen": {"lr": best["lr"], "decay": best["decay"], "val_error": best["error"]},
         "members": progress.members, "compiled": grid.compiled, "resumed": progress.resumed, "seconds": progress.seconds,
     }  # fmt: skip

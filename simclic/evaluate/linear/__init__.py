@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from simclic.data import Dataset, labels
-from simclic.data.metrics import METRICS
+from simclic.data.metrics import METRICS, score_test
 from simclic.evaluate.linear import newton, published
 from simclic.evaluate.linear.fit import Fit
 from simclic.evaluate.linear.frozen import frozen_features
@@ -57,7 +57,7 @@ def linear_probe(protocol: Linear, x: Tensor, dataset: Dataset, on_progress: Tel
     x_test, truth = select_split("test")
     test = refit.decision_values(x_test)
     record = {
-        "error": metric(truth, test), "metric": dataset.facts.metric, "curve": curve, "sizes": splits.sizes,
+        **score_test(dataset.facts, truth, test), "curve": curve, "sizes": splits.sizes,
         "chosen": {"l2": chosen.l2, "val_error": lowest, **refit.convergence},
         "unconverged": sum(not row["converged"] for row in curve) + (not refit.converged),
         "seconds": time.monotonic() - started,
