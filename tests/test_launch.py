@@ -99,7 +99,7 @@ def test_one_failure_does_not_stop_the_others_and_is_recorded(tmp_path):
 def ended(tmp_path, outcome, code, file=None):
     """What becomes of a process that ended like this. file: where the line about it goes."""
     told = launch.Outcome()
-    process = launch.Process([Job(tiny())], "cpu", 1.0, type("P", (), {"exitcode": code})(), None, outcome=outcome)
+    process = launch.Process([Job(tiny())], ["cpu"], 1.0, type("P", (), {"exitcode": code})(), None, outcome=outcome)
     RunFolder(tmp_path, tiny()).create_folder("d1")
     _record_outcome(process, told, tmp_path, _RunProgress(Console(file=file or io.StringIO()), 1.0, 1))
     return told

@@ -1,16 +1,28 @@
 """One pre-training on several processes is the same pre-training."""
 
+import io
 import multiprocessing
+import os
+import re
+import signal
+import sys
+import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import start_process
+from conftest import spawned, start_process, tiny
+from rich.console import Console
 from torch import nn
 
 from simclic import InputError, Run, data, ranks
 from simclic.data.images import Images
-from simclic.experiment import METHODS, PERTURBATIONS
+from simclic.errors import RankLost
+from simclic.experiment import METHODS, PERTURBATIONS, ComputeOptions, Job, count_cores
+from simclic.schedule.processes import run_locally
+from simclic.schedule.work import WorkerOptions
+from simclic.store.run_folder import RunFolder
 from simclic.train import loop
 
 CPU = torch.device("cpu")
@@ -124,3 +136,91 @@ def test_what_cannot_be_spread_is_one_line(monkeypatch, batch, norm, line):
     model.register_forward_hook(ranks.gather_output)
     with pytest.raises(InputError, match=line):
         ranks.Spread(model, batch)
+
+
+# Started, stopped and resumed as the command line does it.
+
+RUN = tiny(epochs=4, batch_size=64, perturbation="history")  # of 4 x 22 steps
+
+
+def run_with(path, count, watch=lambda running, outcome: None, run=RUN, minutes=0.0):
+    """The outcome of a Run on `count` ranks, and the record of its encoder."""
+    options = WorkerOptions(path, path, ComputeOptions(ranks=count, minutes=minutes))
+    outcome = run_locally([Job(run)], options, Console(file=io.StringIO()), watch)
+    return outcome, RunFolder(path, run).encoder_record()
+
+
+def signal_rank(number, rank):
+    """A watch that sends a signal to a rank as soon as there is a checkpoint; at most once."""
+    sent = []
+
+    def watch(running, outcome):
+        for process in running:
+            if not sent and process.share > 0.1 and rank in process.ranks.processes:
+                os.kill(process.ranks.processes[rank].pid, number)
+                sent.append(time.monotonic())
+
+    return watch
+
+
+def test_a_rank_that_is_killed_is_named_and_the_run_goes_on_with_any_number(tmp_path):
+    began = time.monotonic()
+    outcome, record = run_with(tmp_path, 2, signal_rank(signal.SIGKILL, 1))
+    assert record is None
+    (why,) = outcome.failures.values()
+    assert re.fullmatch(r"rank 1 of 2 \(cpu of \S+\) ended or did not answer for 45 s; run it again, .* last checkpoint", why)
+    assert time.monotonic() - began < 60
+    outcome, record = run_with(tmp_path, 1)
+    assert not outcome.failures
+    assert record["ranks"] == [2, 1]
+    assert len(record["resumed"]) == 1
+    assert 0 < record["resumed"][0] < 4 * 22
+
+
+def test_a_stop_reaches_all_ranks_and_saves_once_and_the_same_bits_follow(tmp_path):
+    whole = run_with(tmp_path / "whole", 2, minutes=10)[1]
+    outcome, record = run_with(tmp_path / "stopped", 2, signal_rank(signal.SIGTERM, 1), minutes=10)
+    assert record is None
+    assert "its work is saved" in next(iter(outcome.failures.values()))
+    folder = RunFolder(tmp_path / "stopped", RUN).path
+    assert [path.name for path in folder.glob("*checkpoint*")] == ["checkpoint"]
+    resumed = run_with(tmp_path / "stopped", 2)[1]
+    assert resumed["ranks"] == [2, 2]
+    assert resumed["backbone_sha256"] == whole["backbone_sha256"]
+
+
+def test_a_training_that_diverges_ends_all_ranks_with_one_line(tmp_path):
+    outcome, record = run_with(tmp_path, 2, run=tiny(base_lr=1e30, batch_size=64))
+    assert record is None
+    assert "the loss is not finite at step" in next(iter(outcome.failures.values()))
+
+
+def test_more_ranks_than_cores_are_a_line(tmp_path):
+    with pytest.raises(InputError, match=rf"ranks=4096 is more than the {count_cores()} CPU cores here; use {count_cores()}"):
+        run_with(tmp_path, 4096)
+
+
+def hang(rank, port, pipe):
+    """Two ranks, of which the second does not take part in a step."""
+    sys.modules["simclic.ranks.join"].SILENCE = timedelta(seconds=2)
+    if rank == 0:
+        store = ranks.serve_store()
+        port.send(store.port)
+    else:
+        store = ranks.reach_store(ranks.LOOPBACK, port.recv())
+    try:
+        with ranks.join(store, rank, 2, CPU, is_local=True):
+            time.sleep(3600 * rank)
+            ranks.agree(False)
+    except RankLost as e:
+        pipe.send(str(e))
+
+
+def test_a_rank_that_hangs_is_named(tmp_path):
+    theirs, ours = multiprocessing.Pipe(duplex=False)
+    first, answer = spawned(hang, 0, ours)
+    second, _ = spawned(hang, 1, theirs)
+    assert answer.recv().startswith("rank 1 of 2 (cpu of ")
+    second.kill()
+    for process in (first, second):
+        process.join()

@@ -75,6 +75,8 @@ def add_compute_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--decode", choices=DECODE, default=DEFAULT_COMPUTE.decode, help=text)
     text = "a labelled data set on which pre-trainings log the error of kNN; nothing learns from it (the run's own)"
     parser.add_argument("--watch-on", default=DEFAULT_COMPUTE.watch_on, metavar="NAME", help=text)
+    text = "GPUs, or cores without a GPU, that compute one pre-training together (%(default)s)"
+    parser.add_argument("--ranks", type=int, default=DEFAULT_COMPUTE.ranks, metavar="N", help=text)
 
 
 def print_line(console: "Console", text: str, style: str = "") -> None:

@@ -16,7 +16,8 @@ class ComputeOptions:
     every time on a GPU; benchmarks/speed/pretrain.py measures the cost, and a CPU needs none. minutes: between checkpoints.
     per_gpu: processes that share a GPU. members: of a fine-tuning grid, trained together; 0 for as many as fit in memory.
     decode: "once", into a file that all runs share, or "as-needed", from the image files in every epoch, to the same pixels.
-    watch_on: a labelled data set on which a pre-training logs the error of kNN, in place of its own. Nothing learns from it."""
+    watch_on: a labelled data set on which a pre-training logs the error of kNN, in place of its own. Nothing learns from it.
+    ranks: processes that compute one pre-training together, each on a GPU or core of its own."""
 
     compile: bool = False
     deterministic: bool = False
@@ -25,6 +26,7 @@ class ComputeOptions:
     members: int = 0
     decode: str = "once"
     watch_on: str = ""
+    ranks: int = 1
 
     @classmethod
     def from_arguments(cls, arguments: Any) -> Self:
@@ -32,7 +34,7 @@ class ComputeOptions:
         return cls(**{f.name: getattr(arguments, f.name) for f in fields(cls)})
 
     def __post_init__(self) -> None:
-        for name, low in (("minutes", 0.0), ("per_gpu", 1), ("members", 0)):
+        for name, low in (("minutes", 0.0), ("per_gpu", 1), ("members", 0), ("ranks", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float) if name == "minutes" else int) or not value >= low:
                 raise InputError(f"{name}={value!r} is out of range: {low:g} or more")
@@ -43,6 +45,12 @@ class ComputeOptions:
             raise InputError(f"decode={self.decode!r} is not one of {', '.join(DECODE)}")
         if not isinstance(self.watch_on, str) or is_unlabelled(self.watch_on):
             raise InputError(f"watch_on={self.watch_on!r} is not a data set with labels")
+        if self.ranks > 1 and self.compile:
+            raise InputError(f"compile=True with ranks={self.ranks}: what several processes compute together is not compiled")
+        if self.ranks > 1 and self.per_gpu > 1:
+            raise InputError(
+                f"per_gpu={self.per_gpu} with ranks={self.ranks}: each rank has a GPU of its own; set one of them to 1"
+            )
 
 
 DEFAULT_COMPUTE = ComputeOptions()

@@ -15,7 +15,16 @@ from simclic.errors import InputError, RankLost
 from simclic.ranks.group import Group
 
 SILENCE = timedelta(seconds=45)  # after which a rank that takes no part in a step counts as lost
+LOOPBACK = "127.0.0.1"
 JOINING = timedelta(minutes=10)  # for all ranks to start, and to read their data
+
+
+def reach_store(host: str, port: int) -> TCPStore:
+    """Return the store that rank 0 serves. Raise RankLost if it does not answer."""
+    try:
+        return TCPStore(host, port, is_master=False, timeout=SILENCE)
+    except RuntimeError as e:
+        raise RankLost(f"rank 0 does not answer on {host}:{port}") from e
 
 
 def serve_store() -> TCPStore:

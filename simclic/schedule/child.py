@@ -10,30 +10,27 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 
 from simclic import stop
-from simclic.errors import Diverged, InputError
+from simclic.errors import Diverged, InputError, RankLost
 from simclic.experiment import Job, Run
-from simclic.schedule.work import Waits, WorkerOptions, open_stage, run_jobs
+from simclic.schedule.work import Waits, WorkerOptions, open_stage, run_jobs, train_rank
 from simclic.store.claim import Busy
 from simclic.store.run_files import DIVERGED
 
 
 def run_child(pipe: Connection, jobs: Sequence[Job], options: WorkerOptions, prices: Mapping[Job, float]) -> None:
     """Run the jobs of one Run and send the outcome: a line for a user's mistake, a traceback for a programming error."""
-    stop.handle_signals()  # the claims are released on the way out
-    leave_with_parent()
-    os.chdir(options.folder)
-    import torch
-    from threadpoolctl import threadpool_limits
-
+    _prepare_process(options)
     from simclic.train.numerics import is_out_of_memory
 
-    gc.freeze()  # otherwise every garbage collection scans the imported modules for half a second
-    torch.set_num_threads(options.threads)
-    threadpool_limits(options.threads)
-    torch.use_deterministic_algorithms(options.compute.deterministic)
+    def start_ranks(port: int) -> bool:
+        pipe.send(("ranks", port))
+        return options.tasks == 1
+
+    options = replace(options, start_ranks=start_ranks)
 
     def tell(share: float, note: str) -> None:
         pipe.send(("share", (share, note)))
@@ -48,6 +45,8 @@ def run_child(pipe: Connection, jobs: Sequence[Job], options: WorkerOptions, pri
         pipe.send(("failed", str(e)))
     except Diverged as e:
         pipe.send(("failed", f"{DIVERGED} {e}"))
+    except RankLost as e:
+        pipe.send(("stopped", str(e)))
     except BrokenPipeError:
         sys.exit(1)  # the parent is gone
     except OSError as e:
@@ -59,6 +58,31 @@ def run_child(pipe: Connection, jobs: Sequence[Job], options: WorkerOptions, pri
             return
         pipe.send(("crashed", traceback.format_exc()))
         sys.exit(1)
+
+
+def run_rank(run: Run, options: WorkerOptions, place: tuple[int, str, int]) -> None:
+    """Compute a part of a pre-training that rank 0 leads, which is told why if this fails. place: as for `train_rank`."""
+    _prepare_process(options)
+    try:
+        train_rank(run, options, place)
+    except stop.Stopped:
+        return  # the first rank has saved
+    except (InputError, Diverged, RankLost):
+        sys.exit(1)
+
+
+def _prepare_process(options: WorkerOptions) -> None:
+    """Prepare this process for its work: its signals, its folder, its threads."""
+    stop.handle_signals()  # the claims are released on the way out
+    leave_with_parent()
+    os.chdir(options.folder)
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    gc.freeze()  # otherwise every garbage collection scans the imported modules for half a second
+    torch.set_num_threads(options.threads)
+    threadpool_limits(options.threads)
+    torch.use_deterministic_algorithms(options.compute.deterministic)
 
 
 def _explain_memory(device: str, stage: str, run: Run) -> str:

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
@@ -20,19 +21,28 @@ from simclic.errors import InputError
 from simclic.experiment import ComputeOptions, Job, Run, count_cores
 from simclic.progress import make_bar
 from simclic.schedule.child import count_gpus, run_child
+from simclic.schedule.local_ranks import LocalRanks, check_ranks
 from simclic.schedule.work import WorkerOptions, decode_data, fail_jobs, group_by_run, price_jobs
 from simclic.text import terminal_safe
 
 
+STOPPED = "its process was stopped; its work is saved; run the same command to continue"
+PRELOADED = ("schedule.work", "train.pretrain", "evaluate.linear", "evaluate.knn", "evaluate.finetune")
+
+
 @dataclass
 class Process:
-    """A child process, its jobs, and the pipe on which it sends the finished share (0-1) and a note."""
+    """A child process, its jobs, and the pipe on which it sends the finished share (0-1) and a note.
+
+    devices: its own first, then one for each other rank of its pre-training on this machine.
+    """
 
     jobs: Sequence[Job]
-    device: str
+    devices: list[str]
     price: float
     process: ForkServerProcess
     pipe: Connection
+    ranks: LocalRanks = field(default_factory=LocalRanks)
     share: float = 0.0
     note: str = ""
     began: float = field(default_factory=time.monotonic)
@@ -65,16 +75,18 @@ class Outcome:
 
 
 Watch = Callable[[list[Process], Outcome], None]
+ShareWork = Callable[[Run, int], None]  # of a Run, and the port on which its first rank serves the store
 
 
 def run_locally(
     jobs: Iterable[Job], options: WorkerOptions, console: Console, watch: Watch = lambda running, outcome: None,
-    stopped: list[int] | None = None,
+    stopped: list[int] | None = None, share_work: ShareWork = lambda run, port: None,
 ) -> Outcome:  # fmt: skip
     """Run jobs on this machine, with compute.per_gpu processes on each GPU, or one single-threaded process per CPU core.
 
     One failure does not stop the others. On SIGINT, SIGTERM or SIGUSR2 the processes save their work and end, and
     outcome.signal is the signal. watch: called regularly with the running processes. stopped: signals that came earlier.
+    share_work: called when the ranks of other Slurm tasks are to compute a pre-training, too.
     """
     outcome = Outcome()
     # Ctrl-C sets a flag here: as an exception it could be swallowed by a callback.
@@ -84,7 +96,7 @@ def run_locally(
     try:
         ready = decode_data(group_by_run(jobs), options, console, outcome.failures, lambda: bool(stopped))
         if ready and not stopped:
-            _run_all(ready, options, console, outcome, stopped, watch)
+            _run_all(ready, options, console, outcome, stopped, watch, share_work)
     except stop.Stopped:
         pass
     finally:
@@ -95,35 +107,39 @@ def run_locally(
 
 
 def _run_all(
-    groups: list[list[Job]], options: WorkerOptions, console: Console, outcome: Outcome, stopped: list[int], watch: Watch
-) -> None:
+    groups: list[list[Job]], options: WorkerOptions, console: Console, outcome: Outcome, stopped: list[int], watch: Watch,
+    share_work: ShareWork,
+) -> None:  # fmt: skip
     """Run one process after another on each device, until all work is done or `stopped` contains a signal."""
     prices = [price_jobs(jobs) for jobs in groups]
     sums = [1.0 + sum(each.values()) for each in prices]
     order = sorted(range(len(groups)), key=lambda i: -sums[i])  # longest first, so that all cores end together
+    needs = [options.count_local_ranks(jobs) for jobs in groups]
     running: list[Process] = []
     with _RunProgress(console, sum(sums), len(groups)) as progress:
         context, idle, threads = start_server(options.compute)
         options = replace(options, threads=threads, folder=os.getcwd())
-        idle = idle[: len(groups)]
+        check_ranks(max(needs), idle)
+        idle = idle[: sum(needs)]
         console.print(f"computing on {', '.join(dict.fromkeys(idle))}, {len(idle)} at a time", highlight=False)
         try:
             while (order or running) and not stopped:
-                while order and idle:
+                while order and len(idle) >= needs[order[0]]:
                     i = order.pop(0)
-                    running.append(_start_process(context, groups[i], replace(options, device=idle.pop(0)), prices[i], sums[i]))
-                for process in _receive_messages(running):
+                    devices, idle = idle[: needs[i]], idle[needs[i] :]
+                    running.append(_start_process(context, groups[i], devices, options, prices[i], sums[i]))
+                ended = _receive_messages(running, partial(_start_ranks, context, options, share_work))
+                idle += [device for process in running for device in _end_ranks(process)]
+                for process in ended:
                     running.remove(process)
-                    idle.append(process.device)
+                    idle += process.devices
                     _record_outcome(process, outcome, options.runs, progress)
                 progress.update_bar(sum(p.share * p.price for p in running), outcome)
                 watch(running, outcome)
         finally:
             _stop_processes(running, outcome, stopped)
     if outcome.saved and not stopped:  # single processes were stopped from outside
-        outcome.failures |= dict.fromkeys(
-            outcome.saved, "its process was stopped; its work is saved; run the same command to continue"
-        )
+        outcome.failures |= dict.fromkeys(outcome.saved, STOPPED)
 
 
 def _stop_processes(running: list[Process], outcome: Outcome, stopped: list[int]) -> None:
@@ -132,11 +148,12 @@ def _stop_processes(running: list[Process], outcome: Outcome, stopped: list[int]
     while running:
         impatient = len([n for n in stopped if n == signal.SIGINT]) > 1
         for process in running if impatient or time.monotonic() - asked > 5 else ():
-            (process.process.kill if impatient else process.process.terminate)()
+            (process.process.kill if impatient else process.process.terminate)()  # the first rank tells the others
         asked = time.monotonic() if time.monotonic() - asked > 5 else asked
         _receive_messages(running)  # a process with a full pipe could not end
         for process in [p for p in running if not p.process.is_alive()]:
             running.remove(process)
+            process.ranks.kill()
             outcome.saved.append(process.run.name)
 
 
@@ -176,16 +193,40 @@ def start_server(compute: ComputeOptions) -> tuple[Any, list[str], int]:
     return context, devices, max(1, count_cores() // len(devices)) if gpus else 1
 
 
-def _start_process(context: Any, jobs: list[Job], options: WorkerOptions, prices: dict[Job, float], price: float) -> Process:
+def _start_process(
+    context: Any, jobs: list[Job], devices: list[str], options: WorkerOptions, prices: dict[Job, float], price: float
+) -> Process:
     mine, theirs = context.Pipe(duplex=False)
+    options = replace(options, device=devices[0])
     process = context.Process(target=run_child, args=(theirs, jobs, options, prices), daemon=True)
     process.start()
     theirs.close()
-    return Process(jobs, options.device, price, process, mine)
+    return Process(jobs, devices, price, process, mine)
 
 
-def _receive_messages(running: list[Process]) -> list[Process]:
-    """Read messages for up to 0.2 seconds. Return the processes that have ended."""
+def _start_ranks(context: Any, options: WorkerOptions, share_work: ShareWork, process: Process, port: int) -> None:
+    """Start the other ranks of a pre-training: on this machine, on the devices of its process."""
+    share_work(process.run, port)
+    host = "127.0.0.1" if options.tasks == 1 else os.uname().nodename
+    process.ranks.start(context, process.run, options, process.devices[1:], 1, (host, port))
+
+
+def _end_ranks(process: Process) -> list[str]:
+    """Return the devices of the ranks of a process if these or itself have ended. Kill it if it does not notice that one has."""
+    if why := process.ranks.explain_end():
+        process.outcome = process.outcome or ("stopped", why)
+        process.process.kill()
+    devices = process.devices[1:] if process.ranks.are_done or not process.process.is_alive() else []
+    if devices:
+        process.ranks.kill()
+        del process.devices[1:]
+    return devices
+
+
+def _receive_messages(
+    running: list[Process], start: Callable[[Process, int], None] = lambda process, port: None
+) -> list[Process]:
+    """Read messages for up to 0.2 seconds. Return the processes that have ended. start: starts the other ranks of a process."""
     ended = []
     ready = wait([p.pipe for p in running], timeout=0.2)
     for process in running:
@@ -196,6 +237,8 @@ def _receive_messages(running: list[Process]) -> list[Process]:
             if kind == "share":
                 process.share, process.note = content
                 process.first = process.share if process.first is None else process.first
+            elif kind == "ranks":
+                start(process, content)
             else:
                 process.outcome = (kind, content)
         except EOFError:
@@ -207,9 +250,8 @@ def _receive_messages(running: list[Process]) -> list[Process]:
 def _record_outcome(process: Process, outcome: Outcome, runs: Path, progress: "_RunProgress") -> None:
     """Record the outcome of an ended process and print it."""
     code, name = process.process.exitcode, process.run.name
-    silent: tuple[str, Any] = (
-        ("saved", "") if code == stop.CODE else ("killed", f"its process was killed (exit code {code}); out of memory?")
-    )
+    why = f"its process was killed (exit code {code}); out of memory?"
+    silent: tuple[str, Any] = ("saved" if code == stop.CODE else "killed", why)
     kind, content = process.outcome or silent
     if kind == "done":
         outcome.finished += 1
@@ -258,10 +300,6 @@ class _RunProgress:
         self.ended += process.price
         elapsed = time.monotonic() - self.started
         seconds_left = elapsed * (self.total - self.ended) / self.ended
-        times = (
-            ""
-            if self.console.is_terminal
-            else f"[{self.ended / self.total:4.0%}, {elapsed:.0f} s, about {seconds_left:.0f} s left] "
-        )
-        line = Text(f"{times}{process.run.name}: ").append(kind, "red").append(terminal_safe(text))
+        left = f"[{self.ended / self.total:4.0%}, {elapsed:.0f} s, about {seconds_left:.0f} s left] "
+        line = Text(f"{'' if self.console.is_terminal else left}{process.run.name}: ").append(kind, "red").append(terminal_safe(text))
         self.console.print(line, soft_wrap=True)

@@ -27,7 +27,8 @@ class Waits(InputError):
 @dataclass(frozen=True)
 class WorkerOptions:
     """Where and how workers do their jobs. data: folder of the data sets. trains: train missing encoders; otherwise another
-    process does. device, threads: of one worker. folder: the folder that paths of data sets are relative to."""
+    process does. device, threads: of one worker. folder: the folder that paths of data sets are relative to. start_ranks: starts
+    the other ranks of a pre-training (see simclic.train.pretrain). tasks: of a Slurm job, which have equal parts of its ranks."""
 
     runs: Path
     data: Path
@@ -36,6 +37,14 @@ class WorkerOptions:
     device: str = "cpu"
     threads: int = 1
     folder: str = "."
+    start_ranks: Callable[[int], bool] | None = None
+    tasks: int = 1
+
+    def count_local_ranks(self, jobs: Sequence[Job]) -> int:
+        """Return how many processes of this machine the work on one Run begins with."""
+        run = jobs[0].run
+        trains = self.trains and run.epochs and not RunFolder(self.runs, run).has_encoder()
+        return self.compute.ranks // self.tasks if trains else 1
 
 
 def group_by_run(jobs: Iterable[Job]) -> list[list[Job]]:
@@ -75,7 +84,7 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
             share, watched = _share_of_job(tell, jobs[0].encoder, prices), None
             if options.compute.watch_on and run.epochs and folder.encoder_record() is None:
                 watched = _load_data(run, run.image_size, options, Job(run, Knn(on=options.compute.watch_on)))
-            f = pretrain(run, dataset, options.runs, device, share, options.compute, watched)
+            f = pretrain(run, dataset, options.runs, device, share, options.compute, watched, options.start_ranks)
             del dataset, watched
         else:  # its own images need not be here any more
             folder.check_run_json()
@@ -111,6 +120,16 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
                 record = scored[0]
             errors[f"{protocol.title.lower()}{protocol.on and f', on {data.title(protocol.on)}'}"] = record["error"]
     return errors
+
+
+def train_rank(run: Run, options: WorkerOptions, place: tuple[int, str, int]) -> None:
+    """Compute a part of the pre-training of a Run that rank 0 leads. place: the own rank, and host and port of rank 0's store."""
+    import torch
+
+    from simclic.train.pretrain import train_as_rank
+
+    dataset = _load_data(run, run.image_size, options)
+    train_as_rank(run, dataset, options.runs, torch.device(options.device), options.compute, place)
 
 
 def _evaluate_features(

@@ -2,14 +2,15 @@
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from simclic import data, files, slurm
+from simclic import data, files, ranks, slurm
 from simclic.data import Dataset
 from simclic.data.dataset import BICUBIC
 from simclic.data.images import Images, seeded_generator
@@ -22,7 +23,11 @@ from simclic.train.loop import train
 from simclic.weights import card, init_weights
 from simclic.weights import load as weights
 
-__all__ = ["build_untrained", "describe_device", "prepare_images", "pretrain", "read_backbone", "read_encoder", "train"]
+__all__ = [
+    "build_untrained", "describe_device", "prepare_images", "pretrain", "read_backbone", "read_encoder", "train", "train_as_rank",
+]  # fmt: skip
+
+StartRanks = Callable[[int], bool]  # starts the other ranks, given the port of the store; returns whether all are on this machine
 
 
 def pretrain(
@@ -33,11 +38,13 @@ def pretrain(
     on_progress: Tell = lambda share, note: None,
     options: ComputeOptions = DEFAULT_COMPUTE,
     watched: Dataset | None = None,
+    start_ranks: StartRanks | None = None,
 ) -> nn.Module:
     """Return the trained backbone of a Run, frozen, in eval mode. It is trained if it is not there yet, on splits.fit.
 
-    watched: another labelled data set on which the error of kNN is logged. Raises InputError for a backbone that is damaged or
-    that timm does not know, Diverged if the loss is not finite.
+    watched: another labelled data set on which the error of kNN is logged. start_ranks: called if it is to be trained by more
+    ranks than this one. Raises InputError for a backbone that is damaged or that timm does not know, Diverged if the loss is not
+    finite, RankLost if another rank ended.
     """
     folder = RunFolder(runs, run).create_folder(dataset.digest)
     record = folder.encoder_record()
@@ -46,7 +53,7 @@ def pretrain(
             record = folder.encoder_record()  # another process may have finished in between
             if record is None:
                 folder.delete_unfinished()
-                record = _make_encoder(run, dataset, folder, device, on_progress, check_claim, options, watched)
+                record = _make_encoder(run, dataset, folder, device, on_progress, check_claim, options, watched, start_ranks)
     return read_encoder(folder, run, device)  # even if it was just trained, so that results cannot depend on that
 
 
@@ -65,6 +72,7 @@ def _make_encoder(
     check_claim: Callable[[], None],
     options: ComputeOptions,
     watched: Dataset | None,
+    start_ranks: StartRanks | None,
 ) -> dict[str, Any]:
     """Train or build the encoder, write its weights and its record; return the record."""
     images, fit = prepare_images(run, dataset, folder.runs, device), torch.from_numpy(dataset.splits.fit)
@@ -72,12 +80,39 @@ def _make_encoder(
         f, record = build_untrained(run, images, fit, folder.runs)
     else:
         beside = (watched, prepare_images(run, watched, folder.runs, device)) if watched else None
-        f, record = train(run, dataset, images, folder, on_progress, check_claim, options, beside)
+        with _lead_ranks(options.ranks, device, start_ranks):
+            f, record = train(run, dataset, images, folder, on_progress, check_claim, options, beside)
     payload = weights.serialise_backbone(f)
     check_claim()
     return folder.write_encoder(
         payload, record | describe_device(device) | {"deterministic": options.deterministic, "watch_on": options.watch_on}
     )
+
+
+@contextmanager
+def _lead_ranks(count: int, device: torch.device, start_ranks: StartRanks | None) -> Iterator[None]:
+    """Be the first of `count` ranks, once the others are there, or the only one."""
+    if count == 1 or start_ranks is None:
+        yield
+        return
+    store = ranks.serve_store()
+    is_local = start_ranks(store.port)
+    with ranks.join(store, 0, count, device, is_local):
+        yield
+
+
+def train_as_rank(
+    run: Run, dataset: Dataset, runs: Path, device: torch.device, options: ComputeOptions, place: tuple[int, str, int]
+) -> None:
+    """Train together with rank 0, which writes what is to be written. place: the own rank, and host and port of rank 0's store.
+
+    Raise as `pretrain` does.
+    """
+    rank, host, port = place
+    store, folder = ranks.reach_store(host, port), RunFolder(runs, run)
+    images = prepare_images(run, dataset, runs, device)
+    with ranks.join(store, rank, options.ranks, device, host == ranks.LOOPBACK):
+        train(run, dataset, images, folder, lambda share, note: None, options=options)
 
 
 def prepare_images(run: Run, dataset: Dataset, runs: Path, device: torch.device, side: int | None = None) -> Images:

@@ -1,0 +1,59 @@
+"""The processes of this machine that compute a pre-training together with its first one."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.context import ForkServerProcess
+from typing import Any
+
+from simclic.errors import InputError
+from simclic.experiment import Run
+from simclic.schedule.child import run_rank
+from simclic.schedule.work import WorkerOptions
+
+KILL_SECONDS = 30  # after the end of a rank that was not expected, for the first rank to say what happened
+
+
+@dataclass
+class LocalRanks:
+    """The ranks of one pre-training that this process has started, by their numbers."""
+
+    processes: dict[int, ForkServerProcess] = field(default_factory=dict)
+    ended: float | None = None  # when one of them first ended before its time
+
+    def start(
+        self, context: Any, run: Run, options: WorkerOptions, devices: Sequence[str], first: int, store: tuple[str, int]
+    ) -> None:
+        """Start a rank on each device. first: the number of the first of these. store: host and port of its server, rank 0."""
+        for rank, device in enumerate(devices, first):
+            given = (run, replace(options, device=device), (rank, *store))
+            self.processes[rank] = context.Process(target=run_rank, args=given, daemon=True)
+            self.processes[rank].start()
+
+    @property
+    def are_done(self) -> bool:
+        """Whether there were any, and all have ended."""
+        return bool(self.processes) and all(process.exitcode is not None for process in self.processes.values())
+
+    def explain_end(self) -> str:
+        """Return which rank ended before its time, once rank 0 has had time to say so itself; else ""."""
+        failed = {rank: process.exitcode for rank, process in self.processes.items() if process.exitcode}
+        if not failed:
+            return ""
+        self.ended = self.ended or time.monotonic()
+        rank, code = next(iter(failed.items()))
+        return f"rank {rank} ended with exit code {code}" if time.monotonic() > self.ended + KILL_SECONDS else ""
+
+    def kill(self) -> None:
+        """End them."""
+        for process in self.processes.values():
+            process.kill()
+            process.join()
+        self.processes.clear()
+
+
+def check_ranks(count: int, devices: Sequence[str]) -> None:
+    """Raise InputError if there are fewer devices than ranks."""
+    if count > len(devices):
+        what = "CPU cores" if devices[0] == "cpu" else "GPUs"
+        raise InputError(f"ranks={count} is more than the {len(devices)} {what} here; use {len(devices)} or fewer")
