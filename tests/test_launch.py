@@ -21,7 +21,8 @@ from simclic.experiment import Job
 from simclic.schedule import child
 from simclic.schedule import processes as launch
 from simclic.schedule.plan import plan
-from simclic.schedule.processes import _record_outcome, _RunProgress
+from simclic.schedule.processes import _record_outcome
+from simclic.schedule.run_progress import RunProgress
 from simclic.schedule.work import WorkerOptions
 from simclic.store.run_folder import RunFolder
 
@@ -101,7 +102,7 @@ def ended(tmp_path, outcome, code, file=None):
     told = launch.Outcome()
     process = launch.Process([Job(tiny())], ["cpu"], 1.0, type("P", (), {"exitcode": code})(), None, outcome=outcome)
     RunFolder(tmp_path, tiny()).create_folder("d1")
-    _record_outcome(process, told, tmp_path, _RunProgress(Console(file=file or io.StringIO()), 1.0, 1))
+    _record_outcome(process, told, tmp_path, RunProgress(Console(file=file or io.StringIO()), 1.0, 1))
     return told
 
 

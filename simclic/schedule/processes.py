@@ -14,17 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from simclic import stop
 from simclic.errors import InputError
 from simclic.experiment import ComputeOptions, Job, Run, count_cores
-from simclic.progress import make_bar
 from simclic.schedule.child import count_gpus, run_child
 from simclic.schedule.local_ranks import LocalRanks, check_ranks
+from simclic.schedule.run_progress import RunProgress
 from simclic.schedule.work import WorkerOptions, decode_data, fail_jobs, group_by_run, price_jobs
-from simclic.text import terminal_safe
-
 
 STOPPED = "its process was stopped; its work is saved; run the same command to continue"
 PRELOADED = ("schedule.work", "train.pretrain", "evaluate.linear", "evaluate.knn", "evaluate.finetune")
@@ -116,7 +113,7 @@ def _run_all(
     order = sorted(range(len(groups)), key=lambda i: -sums[i])  # longest first, so that all cores end together
     needs = [options.count_local_ranks(jobs) for jobs in groups]
     running: list[Process] = []
-    with _RunProgress(console, sum(sums), len(groups)) as progress:
+    with RunProgress(console, sum(sums), len(groups)) as progress:
         context, idle, threads = start_server(options.compute)
         options = replace(options, threads=threads, folder=os.getcwd())
         check_ranks(max(needs), idle)
@@ -134,7 +131,8 @@ def _run_all(
                     running.remove(process)
                     idle += process.devices
                     _record_outcome(process, outcome, options.runs, progress)
-                progress.update_bar(sum(p.share * p.price for p in running), outcome)
+                count = outcome.finished + len(outcome.failures) + len(outcome.postponed)
+                progress.update_bar(sum(p.share * p.price for p in running), count)
                 watch(running, outcome)
         finally:
             _stop_processes(running, outcome, stopped)
@@ -247,7 +245,7 @@ def _receive_messages(
     return ended
 
 
-def _record_outcome(process: Process, outcome: Outcome, runs: Path, progress: "_RunProgress") -> None:
+def _record_outcome(process: Process, outcome: Outcome, runs: Path, progress: RunProgress) -> None:
     """Record the outcome of an ended process and print it."""
     code, name = process.process.exitcode, process.run.name
     why = f"its process was killed (exit code {code}); out of memory?"
@@ -255,13 +253,15 @@ def _record_outcome(process: Process, outcome: Outcome, runs: Path, progress: "_
     kind, content = process.outcome or silent
     if kind == "done":
         outcome.finished += 1
-        progress.print_ended(process, ", ".join(f"{title} {error:.2f} %" for title, error in content.items()) or "done")
+        progress.print_ended(
+            name, process.price, ", ".join(f"{title} {error:.2f} %" for title, error in content.items()) or "done"
+        )
     elif kind == "saved":
         outcome.saved.append(name)
     elif kind in ("busy", "waits"):
         outcome.postponed[name] = content
         outcome.busy |= kind == "busy"
-        progress.print_ended(process, content)
+        progress.print_ended(name, process.price, content)
     else:
         if kind == "crashed":
             outcome.crashes[name] = content
@@ -269,37 +269,4 @@ def _record_outcome(process: Process, outcome: Outcome, runs: Path, progress: "_
         if kind != "failed":  # the child records only its own failures
             fail_jobs(process.jobs, runs, content)
         outcome.failures[name] = content
-        progress.print_ended(process, f": {content}", kind)
-
-
-class _RunProgress:
-    """A progress bar on a terminal; elsewhere a line whenever a Run ends."""
-
-    def __init__(self, console: Console, total: float, jobs: int):
-        self.console, self.total, self.jobs, self.ended, self.started = console, total, jobs, 0.0, time.monotonic()
-        self.bar = make_bar(console)
-        self.task = self.bar.add_task(f"0 of {jobs} encoders", total=total)
-
-    def __enter__(self) -> "_RunProgress":
-        if self.console.is_terminal:
-            self.bar.start()
-        else:
-            self.console.print(f"{self.jobs} encoders to go; the first lines follow in a moment")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def update_bar(self, partly: float, outcome: Outcome) -> None:
-        """Update the bar. partly: the price of the finished shares of the running processes."""
-        count = outcome.finished + len(outcome.failures) + len(outcome.postponed)
-        self.bar.update(self.task, completed=self.ended + partly, description=f"{count} of {self.jobs} encoders")
-
-    def print_ended(self, process: Process, text: str, kind: str = "") -> None:
-        """Print a line about a Run that has ended. kind: of a failure, in red."""
-        self.ended += process.price
-        elapsed = time.monotonic() - self.started
-        seconds_left = elapsed * (self.total - self.ended) / self.ended
-        left = f"[{self.ended / self.total:4.0%}, {elapsed:.0f} s, about {seconds_left:.0f} s left] "
-        line = Text(f"{'' if self.console.is_terminal else left}{process.run.name}: ").append(kind, "red").append(terminal_safe(text))
-        self.console.print(line, soft_wrap=True)
+        progress.print_ended(name, process.price, f": {content}", kind)
