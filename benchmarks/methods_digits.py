@@ -1,7 +1,7 @@
 """Every method in miniature: scikit-learn's digits
 
 methods.py made small as digits.py makes the paper small: 8 x 8 images, timm's smallest ResNet, and heads of its size; about
-twelve minutes on two cores. What holds here need not hold on photographs: digits have no colours to jitter, and a mirrored 2 is
+twenty minutes on two cores. What holds here need not hold on photographs: digits have no colours to jitter, and a mirrored 2 is
 no digit.
 
 The learning rates are a method's own, 3 and 9 times it: so few steps want larger ones than the recipes' hundreds of epochs.
