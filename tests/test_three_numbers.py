@@ -24,8 +24,15 @@ def test_each_number_is_listed_where_it_is_there():
     runs += [Run(init=init, dataset="pets", epochs=0, perturbation="none") for init in ("byol", "byol-as-stored", "swav")]
     systems = {row["system"]: row for row in list_three_numbers(rows(*runs, Run(), Run(method="simsiam")), PRINTED)}
     assert list(systems) == list(baselines.METHODS.values())
-    assert systems["BYOL"] == {"system": "BYOL", "stored": "12 data sets", "encoder": "Pets", "trained": "Digits, Pets"}
-    assert systems["SwAV"] == {"system": "SwAV", "stored": "12 data sets", "encoder": "Pets", "trained": "–"}
+    assert systems["BYOL"] == {
+        "system": "BYOL",
+        "stored": "12 data sets",
+        "encoder": "Pets",
+        "trained": "Digits, Pets",
+        "note": "",
+    }
+    assert systems["SwAV"] == {"system": "SwAV", "stored": "12 data sets", "encoder": "Pets", "trained": "–", "note": ""}
+    assert systems["SeLa v2"]["note"].startswith("its code was never released")
     assert systems["InsDis"]["trained"] == systems["InsDis"]["encoder"] == "–"
 
 

@@ -15,7 +15,7 @@ from simclic.methods.views import ViewRecipe
 
 @method(
     "CMC", passes=1, views=1, memory_bank=True, halves=True, reads=("temperature", "bank_momentum"),
-    note="one of its two encoders sees colour alone; of images in grey it makes one large vector, which kNN and fine-tuning cannot use",
+    note="one of its encoders sees colour alone; of images in grey it makes one large vector, of no use to kNN and fine-tuning",
     # The official recipe: .03 at a batch of 256, 1e-4, vectors of 128, temperature .07, momentum .5, both losses added.
     defaults={"base_lr": 0.03, "weight_decay": 1e-4, "projector_dim": 128, "temperature": 0.07},
 )  # fmt: skip

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from simclic.data import title
+from simclic.experiment import METHODS as TRAINED
 from simclic.experiment.baselines import METHODS
 from simclic.report.cell_keys import Cells
 
@@ -25,7 +26,7 @@ def list_three_numbers(rows: Sequence[dict[str, Any]], printed: Cells) -> list[d
     return [
         {
             "system": system, "stored": describe_data_sets([dataset for at, dataset in stored if at == system]),
-            **{kind: describe_data_sets(list(there.get((kind, name), ()))) for kind in KINDS},
+            **{kind: describe_data_sets(list(there.get((kind, name), ()))) for kind in KINDS}, "note": TRAINED[name].note,
         }
         for name, system in METHODS.items()
     ]  # fmt: skip
