@@ -48,6 +48,21 @@ def count_restarts() -> int:
     return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
 
 
+def count_tasks() -> int:
+    """Return the number of tasks of this job."""
+    return int(os.environ.get("SLURM_NTASKS") or 1)
+
+
+def task_of_job() -> int:
+    """Return which task of its job this process is, from 0."""
+    return int(os.environ.get("SLURM_PROCID") or 0)
+
+
+def local_task() -> int:
+    """Return which of the tasks on its node this process is, from 0."""
+    return int(os.environ.get("SLURM_LOCALID") or 0)
+
+
 def read_queue() -> dict[str, Job]:
     """Return all unfinished jobs of this user, each array task on its own. Raise NoAnswer."""
     text = _run_command("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i|%T|%r|%N|%j")

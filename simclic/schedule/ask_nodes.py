@@ -105,7 +105,9 @@ def _cancel(title: str, known: Collection[str]) -> None:
 
 
 def _write_answer(path: Path, code: Path, cwd: Path, question: Question) -> None:
-    """Write the answer to a file. This runs on the node."""
+    """Write the answer to a file. This runs on the node, in each task of the job, of which the first answers."""
+    if slurm.task_of_job():
+        return
     try:
         snapshot.check_running_copy(code)
         os.chdir(cwd)

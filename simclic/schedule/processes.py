@@ -117,7 +117,7 @@ def _run_all(
         context, idle, threads = start_server(options.compute)
         options = replace(options, threads=threads, folder=os.getcwd())
         check_ranks(max(needs), idle)
-        idle = idle[: sum(needs)]
+        idle = idle[: sum(needs) if options.tasks == 1 else max(needs)]  # several tasks compute one pre-training at a time
         console.print(f"computing on {', '.join(dict.fromkeys(idle))}, {len(idle)} at a time", highlight=False)
         try:
             while (order or running) and not stopped:

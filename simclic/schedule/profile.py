@@ -1,5 +1,6 @@
 """Profiles of machines, slurm/*.toml: submitit's own keys, for every stage or for one."""
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -17,9 +18,9 @@ SECTIONS = ("pretrain", *dict.fromkeys(kind.section for kind in PROTOCOLS.values
 
 # Keys that simclic sets: one process per job, its folder, its dependencies, and the signal that stops it.
 OURS = {
-    "name", "slurm_time", "nodes", "tasks_per_node", "slurm_dependency", "slurm_job_name", "slurm_use_srun",
-    "slurm_ntasks_per_node", "slurm_cpus_per_task",
+    "name", "slurm_time", "slurm_dependency", "slurm_job_name", "slurm_use_srun", "slurm_ntasks_per_node", "slurm_cpus_per_task",
 }  # fmt: skip
+TASKS = ("nodes", "tasks_per_node")  # of a job of the section pretrain, whose tasks share the ranks of a pre-training
 OUR_FLAGS = {
     "array", "dependency", "chdir", "output", "error", "open-mode", "job-name", "requeue", "time", "signal", "nodes", "ntasks",
     "ntasks-per-node", "ntasks-per-gpu", "cpus-per-task",
@@ -33,7 +34,7 @@ OTHER_WORD = re.compile(rf"(?!{GPU_NAME}(?![\w.-]))[\w.:/-]+", re.I)  # another 
 KINDS: dict[Any, str] = {int: "a whole number", str: "a string", bool: "true or false", list: "a list", dict: "a table"}
 LEAST = {
     "timeout_min": 1, "cpus_per_task": 1, "gpus_per_node": 0, "slurm_array_parallelism": 1, "slurm_max_num_timeout": 0,
-    "slurm_signal_delay_s": 0,
+    "slurm_signal_delay_s": 0, "nodes": 1, "tasks_per_node": 1,
 }  # fmt: skip
 
 
@@ -63,8 +64,15 @@ class Profile:
         return float(self.stages[stage].get("timeout_min", 5))
 
     def task_width(self, stage: str) -> int:
-        """Return the number of jobs that a task does at a time: one per process on a GPU, or one per core."""
-        return self.gpus(stage) * self.compute.per_gpu or int(self.stages[stage].get("cpus_per_task", 1))
+        """Return the number of jobs that a task does at a time: one per process on a GPU, or per core; one if tasks share it."""
+        if stage == "pretrain" and self.tasks(stage) > 1:
+            return 1
+        width = self.gpus(stage) * self.compute.per_gpu or int(self.stages[stage].get("cpus_per_task", 1))
+        return max(1, width // self.compute.ranks) if stage == "pretrain" else width
+
+    def tasks(self, stage: str) -> int:
+        """Return the number of Slurm tasks of a job of a stage."""
+        return math.prod(int(self.stages[stage].get(key, 1)) for key in TASKS)
 
     def gpus(self, stage: str) -> int:
         """Return the number of GPUs that a task of a stage asks for."""
@@ -160,7 +168,27 @@ def parse_profile(name: str, values: Mapping[str, Any]) -> Profile:
     for key, value in pack.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
             raise InputError(f"{key}={value!r} is out of range: must be more than 0")
-    return Profile(name, cluster, stages, ComputeOptions(**compute), Pack(**pack), values)
+    profile = Profile(name, cluster, stages, ComputeOptions(**compute), Pack(**pack), values)
+    if cluster == "slurm":
+        _check_ranks(profile)
+    return profile
+
+
+def _check_ranks(profile: Profile) -> None:
+    """Raise InputError if the tasks of a pre-training cannot have equal parts of its ranks, with a GPU or core for each."""
+    ranks, given = profile.compute.ranks, profile.stages["pretrain"]
+    for stage in SECTIONS[1:]:
+        if profile.tasks(stage) > 1:
+            raise InputError(f"a job of [{stage}] is one task; write nodes and tasks_per_node below [pretrain]")
+    tasks = profile.tasks("pretrain")
+    if ranks % tasks:
+        raise InputError(f"ranks={ranks} cannot be shared by {tasks} tasks (nodes x tasks_per_node); make it a multiple")
+    gpus, key = profile.gpus("pretrain"), "gpus_per_node"
+    if not gpus:
+        gpus, key = int(given.get("cpus_per_task", 1)) * int(given.get("tasks_per_node", 1)), "cpus_per_task x tasks_per_node"
+    nodes = int(given.get("nodes", 1))
+    if ranks > gpus * nodes:
+        raise InputError(f"ranks={ranks} is more than the {gpus * nodes} that nodes={nodes} and {key}={gpus} give; ask for more")
 
 
 @cache

@@ -162,6 +162,8 @@ def executor_for(profile: Profile, stage: str, folder: Path, title: str, code: P
     srun = list(given.pop("slurm_srun_args", []))
     if "cpus_per_task" in given and not any(str(word).startswith("--cpus-per-task") for word in srun):
         srun.append(f"--cpus-per-task={given['cpus_per_task']}")
+    if profile.tasks(stage) > 1:
+        srun.append("--kill-on-bad-exit=1")  # a task that waits for others must not outlive them
     executor.update_parameters(**given, name=title, slurm_additional_parameters=more, slurm_srun_args=srun)
     return executor
 

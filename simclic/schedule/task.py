@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from simclic.schedule import snapshot
 from simclic.schedule.processes import Outcome, Process, run_locally
 from simclic.schedule.records import Launch, Task
 from simclic.schedule.state import job_state
+from simclic.schedule.task_ranks import RankOrders, serve_ranks
 from simclic.schedule.work import WorkerOptions, fail_jobs, group_by_run
 from simclic.store.claim import Busy, hold_claim
 from simclic.store.run_files import LOG
@@ -45,7 +47,7 @@ def run_task(folder: str, array: str, index: int) -> None:
         print(f"error: {e}", file=sys.stderr)
         code = 78
     finally:
-        if code not in (0, UNFINISHED):
+        if code not in (0, UNFINISHED) and slurm.task_of_job() == 0:
             _cancel_dependents(task)
     if code:
         sys.exit(code)
@@ -67,7 +69,10 @@ def _remove_half_written(task: Task) -> None:
 
 def _run_jobs(task: Task, stopped: list[int]) -> int:
     launch = task.launch
-    _remove_half_written(task)
+    tasks = 1 if launch.is_local or task.stage != "pretrain" else slurm.count_tasks()
+    is_first = tasks == 1 or slurm.task_of_job() == 0
+    if is_first:
+        _remove_half_written(task)
     snapshot.check_running_copy(launch.code)
     # For the processes that it starts: the same code, and the log to name in recorded failures.
     os.environ[CACHE] = launch.values.get("cache", "")
@@ -75,7 +80,16 @@ def _run_jobs(task: Task, stopped: list[int]) -> int:
     os.chdir(launch.values["cwd"])
     runs, root = Path(launch.values["runs"]), Path(launch.values["data"])
     jobs, report, options = task.parse_jobs(), TaskReport(task), WorkerOptions(runs, root, launch.compute, task.makes_encoders)
-    outcome = run_locally(jobs, options, Console(width=120), report.write_progress, stopped)
+    options = replace(options, tasks=tasks)
+    if not is_first:
+        serve_ranks(task, options)
+        return 0
+    orders = RankOrders(task)
+    try:
+        outcome = run_locally(jobs, options, Console(width=120), report.write_progress, stopped, orders.share)
+    finally:
+        if tasks > 1:
+            orders.end()
     for name, why in (outcome.failures | outcome.postponed).items():
         print(f"error: {name}: {why}", file=sys.stderr)
     for name, trace in outcome.crashes.items():
