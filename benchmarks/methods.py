@@ -6,8 +6,8 @@ says what was chosen and what the search cost. A method of your own in methods/ 
 Equal epochs are not equal work: two views are two passes through the encoder, a momentum encoder adds two without a gradient.
 So the figures show the error against epochs and against passes, each point a training of its own, with its own cosine.
 
-ResNet-18 at 128 pixels and a small grid of fine-tuning: about 540 GPU-hours by guess, where ResNet-50 at 224 and the paper's grid
-would take 18,000. Edit SIZE and GRID for these.
+ResNet-18 at 128 pixels and a small grid of fine-tuning: about 760 GPU-hours by guess, where ResNet-50 at 224 and the paper's grid
+would take 22,000. Edit SIZE and GRID for these.
 
     simclic run benchmarks/methods.py --data DIR
 """
