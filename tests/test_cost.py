@@ -90,7 +90,7 @@ def test_the_best_source_comes_first(tmp_path):
     done(tmp_path, other, 1234.0)
     measured.learn_from_runs([cost.prices.kind_of(run, None)])
     start = measured.rates.guess_rates(tiny())["start"]
-    assert measured.price_job(run, None) == (pytest.approx(1234 + start), "as one finished", start)
+    assert measured.price_job(run, None) == (pytest.approx(1234 + start), "as one finished", start, 1)
     assert measured.price_job(tiny(epochs=4), None).seconds == pytest.approx(2 * 1234 + start, rel=2e-3)  # but kNN once
 
 
@@ -277,6 +277,20 @@ def test_profiles_say_what_they_ask_for():
         assert price_target(parse_profile("p", words)).kind == "h100"
     cpu = price_target(parse_profile("p", {"cpus_per_task": 8, "slurm_array_parallelism": 4}))
     assert (cpu.kind, cpu.jobs_at_once, cpu.unit) == ("cpu", 32, "core-h")
+
+
+def test_ranks_shorten_a_pretraining_and_cost_devices(tmp_path):
+    run, protocol = Run(dataset="cifar10"), Linear()
+    one, four = (cost.Prices(tmp_path, cost.Target("p", "a100", ranks=n)) for n in (1, 4))
+    alone, together = (prices.price_job(run, None) for prices in (one, four))
+    assert together.seconds < alone.seconds < together.device_seconds
+    assert "4 ranks guessed 3.2 times as fast" in together.source
+    assert four.price_job(run, protocol) == one.price_job(run, protocol)
+    # What four ranks took is what four ranks will take, however good the guess.
+    for prices in (one, four):
+        prices.learn_from(run, None, {"seconds": 100.0, "device": "NVIDIA A100", "ranks": [1, 4]})
+    assert four.price_job(run, None).seconds == pytest.approx(100.0 + together.besides)
+    assert one.price_job(run, None).seconds > 300
 
 
 def test_prices_take_neither_torch_nor_pandas(tmp_path):

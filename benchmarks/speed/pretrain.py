@@ -7,7 +7,7 @@ count images, not views; beside them is what a method costs otherwise: passes th
 parameters that are trained, numbers that are kept besides (momentum encoder, queue, memory bank, prototypes), and peak memory.
 
     pip install 'simclic[methods]'
-    python benchmarks/speed/pretrain.py [--quick]
+    python benchmarks/speed/pretrain.py [--quick] [--processes N]
 """
 
 import copy
@@ -21,12 +21,15 @@ from pathlib import Path
 import torch
 from data import write_photographs
 from measuring import DEVICE, GPU, make_parser, measure_seconds, print_machine, run_apart
+from rich.console import Console
 
 from simclic import InputError, Run, data
 from simclic.data.images import Images
-from simclic.experiment import METHODS, ComputeOptions, count_cores
+from simclic.experiment import METHODS, ComputeOptions, Job, count_cores
 from simclic.methods.backbones import build_backbone, feature_width
 from simclic.methods.base import build_method
+from simclic.schedule.processes import run_locally
+from simclic.schedule.work import WorkerOptions
 from simclic.store.run_folder import RunFolder
 from simclic.train import loop
 
@@ -41,12 +44,19 @@ except ModuleNotFoundError:
 
 def main():
     """Measure each in turn, print a table and the ratios."""
-    quick = make_parser(__doc__).parse_args().quick
+    parser = make_parser(__doc__)
+    text = "measure one pre-training on N GPUs, or cores, against one of these, and nothing else"
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help=text)
+    arguments = parser.parse_args()
+    quick = arguments.quick
     if GPU:
         size, steps = {"backbone": "resnet50", "image_size": 224, "batch_size": 128, "precision": "bf16"}, 16 if quick else 96
     else:
         size = {"backbone": "resnet18", "image_size": 32 if quick else 64, "batch_size": 32, "precision": "float32"}
         steps = 6 if quick else 24
+    if arguments.processes > 1:
+        compare_ranks(size, steps, arguments.processes)
+        return
     count = 2 * steps * size["batch_size"] * 5 // 8  # of which 80 % are trained on: an epoch is as many steps
     contenders = {METHODS[name].title: partial(measure_ours, method=name, rounds=1 if quick else 5) for name in METHODS}
     contenders |= {f"{METHODS[name].title}, lightly": peer for name, peer in PEERS.items()}
@@ -81,6 +91,29 @@ def count_numbers(method, size, images):
     model = build_method(Run(method=method, **size), images, images * 4 // 5)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return trained / 1e6, (sum(t.numel() for t in model.state_dict().values()) - trained) / 1e6
+
+
+def compare_ranks(size, steps, count):
+    """Print images per second of SimCLIC, SimSiam and BYOL on one device and on `count` that compute it together."""
+    print_machine(torch)
+    print(", ".join(f"{k} {v}" for k, v in size.items()) + f"; {2 * steps} steps each, of which half are measured")
+    with tempfile.TemporaryDirectory() as folder:
+        write_photographs(Path(folder) / "photographs", steps * size["batch_size"] * 5 // 4)  # 80 % are trained on
+        for method in ("simclic", "simsiam", "byol"):
+            one, several = (measure_ranks(folder, size, method, ranks) for ranks in (1, count))
+            print(f"{METHODS[method].title:34}{one:10,.1f} images/s on one, {several:10,.1f} on {count}")
+            print(f"ratio {method}-on-{count} {several / one:.2f}")
+
+
+def measure_ranks(folder, size, method, ranks):
+    """Return images per second of the second of two epochs."""
+    run = Run(method=method, dataset=f"{folder}/photographs", split="ericsson", epochs=2, **size)
+    options = WorkerOptions(Path(folder) / f"runs-{ranks}", Path(folder), ComputeOptions(ranks=ranks))
+    outcome = run_locally([Job(run)], options, Console(stderr=True))
+    if outcome.failures:
+        raise SystemExit(f"error: {next(iter(outcome.failures.values()))}")
+    first, second = RunFolder(options.runs, run).log_rows()
+    return 1 / (2 / second["images/s"] - 1 / first["images/s"])  # in the log it is that of all epochs so far
 
 
 def measure_with_memory(measure, *arguments):

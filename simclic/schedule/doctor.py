@@ -70,6 +70,12 @@ def check_cluster(
     ]
     if settings.get("JobRequeue") == "0":
         findings.append(Finding("requeue", None, "JobRequeue=0: off by default; simclic turns it on for each job"))
+    mode = settings.get("PreemptMode", "")
+    if "CANCEL" in mode:
+        way = "submit again after a preemption; finished work and checkpoints are kept"
+        findings.append(
+            Finding("preemption", None, f"PreemptMode={mode}: Slurm cancels a preempted task and does not requeue it", way)
+        )
     try:
         slurm.read_history({"1"})
         findings.append(Finding("accounting", True, "sacct answers"))

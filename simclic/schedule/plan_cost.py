@@ -39,12 +39,12 @@ class PlanCost:
 
     @property
     def seconds(self) -> float:
-        """Return the seconds of one process that all jobs take together."""
-        return sum(price.seconds for price in self.prices.values())
+        """Return the seconds of all devices that all jobs take together."""
+        return sum(price.device_seconds for price in self.prices.values())
 
     def hours_of(self, jobs: Iterable[State]) -> float:
         """Return the device hours that those of these jobs take that are open."""
-        return self.device_hours(sum(self.prices[job.name].seconds for job in jobs if job.name in self.prices))
+        return self.device_hours(sum(self.prices[job.name].device_seconds for job in jobs if job.name in self.prices))
 
     def device_hours(self, seconds: float) -> float:
         """Return the device hours of so many seconds of one process."""
@@ -65,7 +65,7 @@ def price_plan(job_plan: Plan, runs: Path, root: Path, target: cost.Target) -> P
     priced = set[Path]()  # files of features
     for job in open_jobs:
         price = prices.price_job(job.run, job.protocol)
-        seconds[price.source] += price.seconds
+        seconds[price.source] += price.device_seconds
         if isinstance(job.protocol, OnFeatures) and job.run.backbone != "pixels":
             path = RunFolder(runs, job.run).features_path(job.protocol)
             if path not in priced and not path.exists():

@@ -121,14 +121,16 @@ def _parse_gpus(word: str, where: str) -> tuple[str, int]:
 def price_target(profile: Profile) -> cost.Target:
     """Return the kind of device of a profile, and how many jobs run at a time, for the prices."""
     if profile.cluster == "local":
-        return replace(cost.this_machine(profile.compute.per_gpu), name=profile.name)
+        here, ranks = cost.this_machine(profile.compute.per_gpu), profile.compute.ranks
+        return replace(here, name=profile.name, ranks=ranks, jobs_at_once=max(1, here.jobs_at_once // ranks))
     stage = profile.stages["pretrain"]
     constraint = stage.get("slurm_additional_parameters", {}).get("constraint", stage.get("slurm_constraint", ""))
     atonce = int(stage.get("slurm_array_parallelism", 256)) * profile.task_width("pretrain")
     if not profile.gpus("pretrain"):
-        return cost.Target(profile.name, "cpu", atonce, guessed_speed=profile.pack.images_per_second)
+        return cost.Target(profile.name, "cpu", atonce, guessed_speed=profile.pack.images_per_second, ranks=profile.compute.ranks)
     kind = cost.gpu_kind(" ".join((str(constraint), *gpu_kinds(stage))))
-    return cost.Target(profile.name, kind, atonce, profile.compute.per_gpu, profile.pack.images_per_second)
+    share, speed = profile.compute.per_gpu, profile.pack.images_per_second
+    return cost.Target(profile.name, kind, atonce, share, speed, ranks=profile.compute.ranks)
 
 
 def read_profile(path: Path) -> Profile:

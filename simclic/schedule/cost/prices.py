@@ -9,7 +9,7 @@ from simclic.errors import InputError
 from simclic.experiment import PROTOCOLS, Finetune, Linear, OnFeatures, Protocol, Run, evaluated_run
 from simclic.files import read_json
 from simclic.schedule.cost import work_amounts
-from simclic.schedule.cost.rates import FOLDER, Price, Rates, Target, gpu_kind, read_rates
+from simclic.schedule.cost.rates import FOLDER, Price, Rates, Target, gpu_kind, guess_speedup, read_rates
 from simclic.store.run_folder import run_folders
 
 MAX_LEARNED = 20  # finished jobs of one kind; more would change little
@@ -39,7 +39,12 @@ class Prices:
         useful = isinstance(seconds, int | float) and seconds > 0 and kind.stage != "calibrate" and (kind in kinds or not kinds)
         was, would, count = self.learned.get(kind, (0.0, 0.0, 0))
         if useful and count < MAX_LEARNED and self.target.is_same_kind(str(record.get("device"))):
-            self.learned[kind] = (was + seconds, would + self.base_price(run, protocol).seconds, count + 1)
+            ranks = record.get("ranks") or [1]
+            self.learned[kind] = (
+                was + seconds * guess_speedup(int(ranks[-1])),
+                would + self.base_price(run, protocol).seconds,
+                count + 1,
+            )
 
     def learn_from_runs(self, kinds: Iterable[JobKind]) -> None:
         """Learn from finished jobs of these kinds in all run folders. Files of another version are skipped."""
@@ -66,9 +71,16 @@ class Prices:
         base, kind = self.base_price(run, protocol), kind_of(run, protocol)
         start = self.rates.price_amounts(run, kind.precision, {"start": 1}).seconds if protocol is None else 0.0
         was, would, count = self.learned.get(kind, (0.0, 0.0, 0))
-        if not would:
-            return Price(base.seconds + start, base.source, start)
-        return Price(base.seconds * was / would + start, f"as {count} finished" if count > 1 else "as one finished", start)
+        ranks = self.target.ranks if protocol is None and run.epochs else 1
+        seconds, source = base.seconds, base.source
+        if would:
+            seconds, source = base.seconds * was / would, f"as {count} finished" if count > 1 else "as one finished"
+        if ranks > 1:
+            seconds, source = (
+                seconds / guess_speedup(ranks),
+                f"{source}; {ranks} ranks guessed {guess_speedup(ranks):.2g} times as fast",
+            )
+        return Price(seconds + start, source, start, ranks)
 
     def price_features(self, run: Run, protocol: OnFeatures) -> Price:
         """Return the price of computing the features of all images, once for an encoder."""

@@ -39,6 +39,7 @@ class Target:
 
     gpus: whether it has any. atonce: how many jobs run at a time. share: processes that share a device. speed: images per
     second as the profile guesses them; 0 for PRIORS. together: one process does all that is left of a Run.
+    ranks: devices that compute one pre-training together.
     """
 
     name: str = "here"
@@ -47,6 +48,7 @@ class Target:
     processes_per_device: int = 1
     guessed_speed: float = 0.0
     one_process_per_run: bool = False
+    ranks: int = 1
 
     @property
     def has_gpus(self) -> bool:
@@ -68,6 +70,11 @@ class Target:
         if not self.has_gpus or device == "cpu":
             return self.has_gpus == (device != "cpu")
         return self.kind in ("gpu", gpu_kind(device))
+
+
+def guess_speedup(ranks: int) -> float:
+    """Return how many times as fast `ranks` devices train as one: a guess, by which each doubling loses a tenth."""
+    return float(ranks * 0.9 ** math.log2(ranks))
 
 
 def gpu_kind(device: str) -> str:
@@ -92,11 +99,18 @@ def this_machine(share: int = 1) -> Target:
 
 
 class Price(NamedTuple):
-    """Seconds of one process and their source. besides: the part that records leave out, for the start and for features."""
+    """Seconds of one process and their source. besides: the part that records leave out, for the start and for features. ranks:
+    devices that are in use all that time."""
 
     seconds: float
     source: str
     besides: float = 0.0
+    ranks: int = 1
+
+    @property
+    def device_seconds(self) -> float:
+        """Return the seconds of all its devices."""
+        return self.seconds * self.ranks
 
 
 @dataclass(frozen=True)
