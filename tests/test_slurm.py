@@ -104,14 +104,14 @@ def jobs():
     return json.loads(told.getvalue())
 
 
-def wait(what, happened, seconds=180.0):
-    """Wait for something; what it returns."""
+def wait(what, happened, seconds=180.0, every=0.1):
+    """Wait for something, asking every so many seconds; what it returns."""
     ends = time.monotonic() + seconds
     while not (found := happened()):
         assert time.monotonic() < ends, (
             f"waited for {what} in vain: {subprocess.run(['squeue'], capture_output=True, text=True).stdout}"
         )
-        time.sleep(0.1)
+        time.sleep(every)
     return found
 
 
@@ -131,7 +131,7 @@ def record(run, runs=Path("runs")):
 
 
 def finished():
-    wait("the end of all jobs", lambda: not slurm.read_queue(), 400)
+    wait("the end of all jobs", lambda: not slurm.read_queue(), 400, every=0.5)  # squeue costs as much as a step of training
 
 
 def equal(run, runs, others):
@@ -402,9 +402,8 @@ def many(place, count):
 
 def test_many_short_jobs_at_once(here):
     many(here, 4)
-    write_profile(here, least_min=3, cpus_per_task=2)
-    assert (tasks := re.search(r"pretrain  4 jobs in (\d+) task", submit()))
-    assert int(tasks[1]) < 3  # packed
+    write_profile(here, least_min=30, cpus_per_task=2)
+    assert "pretrain  4 jobs in 1 task" in submit()  # two at a time
     finished()
     total = jobs()["total"]
     assert (total["done"], sum(total.values())) == (8, 8)
