@@ -78,7 +78,7 @@ def digits():
 
 @pytest.fixture
 def linear():
-    return Linear(l2_count=3, tolerance=1e-3)
+    return Linear(l2_low=0.1, l2_count=3, tolerance=1e-3)
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ TABLE = Table(
     caption="Small",
     runs=grid(dataset="digits", backbone="test_resnet", image_size=16, projector_dim=32, predictor_dim=8, epochs=2,
               precision="float32", perturbation=("noise", "dropout", "history")),
-    protocols=(Linear(l2_count=3, tolerance=1e-3),
+    protocols=(Linear(l2_low=0.1, l2_count=3, tolerance=1e-3),
                Finetune(steps=3, lr_count=1, decay_count=0, augment="none", precision="float32")),
 )
 '''

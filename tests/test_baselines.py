@@ -21,7 +21,7 @@ from simclic.store.run_folder import RunFolder
 from simclic.train import checkpoint, pretrain
 from simclic.weights.card import Card, pad
 
-PROBE = Linear(l2_count=3, tolerance=1e-2)
+PROBE = Linear(l2_low=0.1, l2_count=3, tolerance=1e-2)
 TUNE = Finetune(steps=1, batch_size=4, lr_high=1e-4, lr_count=1, decay_count=0, augment="none", precision="float32")
 CPU = torch.device("cpu")
 

@@ -24,7 +24,7 @@ TABLE = Table(
     paper="table2", caption="All eleven",
     runs=grid(dataset=PAPER, backbone="test_resnet", image_size=16, projector_dim=16, predictor_dim=8, epochs=2, batch_size=4,
               precision="float32"),
-    protocols=(Linear(l2_count=3, tolerance=1e-3),
+    protocols=(Linear(l2_low=0.1, l2_count=3, tolerance=1e-3),
                Finetune(steps=2, batch_size=4, lr_count=1, decay_count=1, precision="float32")),
 )
 '''

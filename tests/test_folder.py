@@ -266,7 +266,7 @@ EXHIBIT = '''"""My birds."""
 from simclic import Linear, Table, grid
 
 TABLE = Table(
-    paper="table2", caption="Birds", protocols=(Linear(l2_count=2, tolerance=1e-2),),
+    paper="table2", caption="Birds", protocols=(Linear(l2_low=0.1, l2_count=2, tolerance=1e-2),),
     runs=grid(dataset=("./birds", "./more/birds"), backbone="test_resnet", image_size=16, projector_dim=32, predictor_dim=8,
               epochs=1, batch_size=8, precision="float32"),
 )

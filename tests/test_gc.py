@@ -732,7 +732,9 @@ def test_features_of_another_precision_than_is_missing_go(tmp_path, monkeypatch)
     write_json(folder / "pretrain.json", {"backbone_sha256": ""})
     for name in ("backbone", "features-float32", "features-bf16"):
         (folder / f"{name}.safetensors").write_bytes(b"x")
-    text = ONE.replace("Linear(l2_count=3, tolerance=1e-3)", 'Linear(), Linear(features="bf16", solver="as-published")')
+    text = ONE.replace(
+        "Linear(l2_low=0.1, l2_count=3, tolerance=1e-3)", 'Linear(), Linear(features="bf16", solver="as-published")'
+    )
     Path("table2.py").write_text(text.replace("epochs=2", "epochs=2"))
     assert found("table2.py") == {"features": [f"{folder}/features-float32.safetensors"]}
 
@@ -748,7 +750,9 @@ def test_features_stay_where_the_images_are_not_there_to_make_them_again(tmp_pat
     write_json(folder / "pretrain.json", {"backbone_sha256": ""})
     for name in ("backbone", "features-float32"):
         (folder / f"{name}.safetensors").write_bytes(b"x")
-    Path("table2.py").write_text(ONE.replace('"digits"', '"dtd"').replace("Linear(l2_count=3, tolerance=1e-3)", "Linear()"))
+    Path("table2.py").write_text(
+        ONE.replace('"digits"', '"dtd"').replace("Linear(l2_low=0.1, l2_count=3, tolerance=1e-3)", "Linear()")
+    )
     assert not found("table2.py")
     for name in ("images", "labels/train1.txt", "labels/val1.txt", "labels/test1.txt"):
         (tmp_path / "data/dtd/dtd" / name).mkdir(parents=True)

@@ -128,7 +128,7 @@ def test_a_wrong_field_is_one_line(fields, message):
 def stored(tmp_path_factory):
     """Results of a trained, an untrained and a pixel encoder, under Linear and two Knn."""
     runs = tmp_path_factory.mktemp("runs")
-    protocols = (Linear(l2_count=2, tolerance=1e-2), Knn(), Knn(k=20))
+    protocols = (Linear(l2_low=0.1, l2_count=2, tolerance=1e-2), Knn(), Knn(k=20))
     small = {"dataset": "digits", "backbone": "test_resnet", "image_size": 16}
     trained = {**small, "projector_dim": 32, "predictor_dim": 8, "epochs": 2, "precision": "float32"}
     table = Table(

@@ -86,8 +86,8 @@ def test_numbers_do_not_depend_on_how_many_processes_there_are(finished, tmp_pat
 
 def test_one_failure_does_not_stop_the_others_and_is_recorded(tmp_path):
     jobs = [
-        Job(tiny(base_lr=1e30), Linear(l2_count=2, tolerance=1e-2)),
-        Job(tiny(perturbation="dropout"), Linear(l2_count=2, tolerance=1e-2)),
+        Job(tiny(base_lr=1e30), Linear(l2_low=0.1, l2_count=2, tolerance=1e-2)),
+        Job(tiny(perturbation="dropout"), Linear(l2_low=0.1, l2_count=2, tolerance=1e-2)),
     ]
     outcome = launch.run_locally(jobs, WorkerOptions(tmp_path, tmp_path), Console(file=io.StringIO()))
     assert outcome.finished == 1
@@ -163,7 +163,7 @@ def test_a_programming_error_keeps_its_traceback_and_stops_nobody(tmp_path):
 
 def test_a_folder_that_cannot_be_written_fails_that_run_alone(tmp_path):
     (tmp_path / tiny().name).write_text("a file where the folder should be")
-    jobs = [Job(run, Linear(l2_count=2, tolerance=1e-2)) for run in (tiny(), tiny(epochs=1))]
+    jobs = [Job(run, Linear(l2_low=0.1, l2_count=2, tolerance=1e-2)) for run in (tiny(), tiny(epochs=1))]
     outcome = launch.run_locally(jobs, WorkerOptions(tmp_path, tmp_path), Console(file=io.StringIO()))
     assert outcome.finished == 1
     assert not outcome.crashes
@@ -173,7 +173,7 @@ def test_a_folder_that_cannot_be_written_fails_that_run_alone(tmp_path):
 def test_work_tells_how_far_it_is(tmp_path):
     told = []
     protocols = (
-        Linear(l2_count=3, tolerance=1e-2),
+        Linear(l2_low=0.1, l2_count=3, tolerance=1e-2),
         Finetune(steps=2, lr_count=1, decay_count=0, augment="none", precision="float32"),
     )
     errors = compute_results(tiny(), protocols, tmp_path, tell=lambda share, note: told.append(share))
@@ -186,7 +186,7 @@ def test_work_tells_how_far_it_is(tmp_path):
 
 
 def test_a_worker_reads_the_record_of_its_encoder_once(tmp_path, monkeypatch):
-    protocols, read, read_bytes = [Linear(l2_count=count, tolerance=1e-2) for count in (2, 3)], [], Path.read_bytes
+    protocols, read, read_bytes = [Linear(l2_low=0.1, l2_count=count, tolerance=1e-2) for count in (2, 3)], [], Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or read_bytes(path))
     compute_results(tiny(epochs=1), protocols, tmp_path)
     assert read.count("pretrain.json") == 1

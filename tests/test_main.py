@@ -84,7 +84,7 @@ def test_a_corrupt_result_is_listed_under_its_table_and_never_a_number(here, cap
         '\n               Finetune(steps=3, lr_count=1, decay_count=0, augment="none", precision="float32")),', "),"
     )
     (here / "table2.py").write_text(text)
-    protocol = Linear(l2_count=3, tolerance=1e-3)
+    protocol = Linear(l2_low=0.1, l2_count=3, tolerance=1e-3)
     path = publish(here / "runs", tiny(), protocol, error=12.34)
     assert told(capsys, "report", "table2.py")[0] == 0
     assert "12.34" in (here / "reports/out/table2.md").read_text()

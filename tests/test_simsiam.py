@@ -91,7 +91,7 @@ def test_it_is_trained_probed_and_fine_tuned_like_any_other(digits, tmp_path, sm
     """Six epochs on digits teach it something: a linear probe makes clearly fewer errors than on the untrained backbone."""
     run = tiny(method="simsiam", epochs=6, projector_dim=256, predictor_dim=64, base_lr=0.4)
     untrained = tiny(epochs=0, perturbation="none", projector_dim=2048, predictor_dim=512, precision="bf16")
-    probe = Linear(l2_count=3, tolerance=1e-3)
+    probe = Linear(l2_low=0.1, l2_count=3, tolerance=1e-3)
     learned, not_learned = compute_results(run, (probe, small), tmp_path), compute_results(untrained, (probe,), tmp_path)
     assert learned["linear evaluation"] < not_learned["linear evaluation"] - 5
     assert set(learned) == {"linear evaluation", "fine-tuned"}

@@ -32,12 +32,13 @@ from simclic.store.claim import find_owner as store_owner
 from simclic.store.run_folder import RunFolder
 
 UP, DOWN = ROOT / "slurm/testcluster/up", ROOT / "slurm/testcluster/down"
-LINEAR = Linear(l2_count=2, tolerance=1e-2)
+LINEAR = Linear(l2_low=0.1, l2_count=2, tolerance=1e-2)
 
 EXHIBIT = '''"""A small exhibit."""
 from simclic import Figure, Linear, grid
 
-FIGURE = Figure(name="rates", caption="Small", x="base_lr", protocols=(Linear(l2_count=2, tolerance=1e-2),), runs=grid(
+FIGURE = Figure(name="rates", caption="Small", x="base_lr", protocols=(
+    Linear(l2_low=0.1, l2_count=2, tolerance=1e-2),), runs=grid(
     dataset="digits", backbone="test_resnet", image_size=16, projector_dim=32, predictor_dim=8, epochs={epochs},
     precision="float32", perturbation="noise", {more}))
 '''

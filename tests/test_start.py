@@ -30,7 +30,7 @@ from simclic.weights import load as weights
 from simclic.weights.card import Card
 
 CPU = torch.device("cpu")
-PROBE = Linear(l2_count=2, tolerance=1e-2)
+PROBE = Linear(l2_low=0.1, l2_count=2, tolerance=1e-2)
 MINE = {"dataset": "digits", "backbone": "test_resnet", "image_size": 16, "perturbation": "none", "epochs": 0}
 
 

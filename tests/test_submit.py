@@ -32,7 +32,7 @@ from simclic.store.run_folder import RunFolder
 
 pytest.importorskip("submitit", reason="no submitit here, which knows the keys of a profile")
 
-LINEAR = Linear(l2_count=2, tolerance=1e-2)
+LINEAR = Linear(l2_low=0.1, l2_count=2, tolerance=1e-2)
 LONG = tiny(epochs=3000)
 
 

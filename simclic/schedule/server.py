@@ -1,14 +1,6 @@
-"""What the server imports, once, for all the processes that are forked from it."""
+"""What the server of processes imports last, and nothing else does: it lets the server end at once."""
 
 import atexit
 import os
-
-import timm  # noqa: F401
-
-import simclic.evaluate.finetune
-import simclic.evaluate.knn
-import simclic.evaluate.linear
-import simclic.schedule.work
-import simclic.train.pretrain  # noqa: F401
 
 atexit.register(os._exit, 0)  # it has nothing to tidy up, and taking torch down takes a second of CPU time
