@@ -244,7 +244,7 @@ def train_digits(path, digits, run, options=DEFAULT_COMPUTE, tell=lambda share, 
         patch.setattr(loop, "Training", lambda *given: made.append(original(*given)) or made[-1])
         loop.train(run, digits, Images(digits, run.image_size, CPU), folder, tell, options=options)
     buffer = io.BytesIO()
-    torch.save({k: v for k, v in made[0].state_dict().items() if k not in ("seconds", "resumed")}, buffer)
+    torch.save({k: v for k, v in made[0].state_dict().items() if k not in ("seconds", "resumed", "ranks")}, buffer)
     return buffer.getvalue(), rows_of(folder)
 
 
