@@ -237,3 +237,34 @@ def test_decoding_as_needed_writes_no_pixels_and_sees_a_file_that_changes(tmp_pa
     broken.write_bytes(b"no image")
     with pytest.raises(InputError, match=f"{broken.name}: cannot be decoded"):
         data.load(birds, "ericsson", tmp_path, 16, decode="as-needed")
+
+
+def test_table_2_as_it_should_have_been_stands_beside_what_was_pretrained_likewise(tmp_path):
+    from conftest import ROOT
+    from stored import measure
+
+    from simclic import load
+    from simclic.experiment.baselines import METHODS
+
+    short, long = load(ROOT / "benchmarks/transfer.py").exhibits
+    trained = [{job.run for job in table.jobs if job.run.epochs} for table in (short, long)]
+    assert [len(runs) for runs in trained] == [6, 6]
+    assert all(run.dataset == "imagenet" for run in trained[0] | trained[1])
+    assert short.datasets == ("imagenet", *data.PAPER)
+
+    runs = tmp_path / "runs"
+    jobs = [job for job in long.jobs if job.protocol == Linear(on="cifar10", solver="as-published") and job.run.epochs]
+    for n, job in enumerate(jobs):
+        measure(runs, job.run, job.protocol, 5.0 + n, data="d2")
+    sheet = build_sheet(long, Results(runs), ROOT / "baselines")
+    assert sheet.header[:2] == ["ImageNet", "Aircraft"]
+    (groups,) = (groups for heading, groups in sheet.blocks if heading == "Linear evaluation")
+    assert [row.label for row in groups[0].rows] == list(METHODS.values())  # none that saw other images
+    at = sheet.header.index("CIFAR10")
+    ranks = [row for group in groups if group.title.startswith("Rank") for row in group.rows if row.cells[at].text[:1].isdigit()]
+    assert {row.label for row in ranks} == {job.run.label for job in jobs}
+    compared = {row.row: row for row in compare_with_printed(long, Results(runs), ROOT / "baselines", {}) if row.ours != "–"}
+    assert compared.keys() == {"MoCo v2 (trained here)"}
+    assert compared["MoCo v2 (trained here)"].why == "other training (200 epochs in batches of 256; theirs 800 in 256)"
+    with pytest.raises(InputError, match="beside='table2': only 'table2', without paper="):
+        Table(paper="table2", beside="table2", caption="", runs=())

@@ -1,8 +1,9 @@
 """Images per second of a decoded data set against decoding its JPEGs in every epoch, as torchvision's usual pipeline does.
 
-Both give the same images in the same random order, 224 x 224, normalised, in batches of 128 on the device. The peer: a
-DataLoader with one worker per core over Resize(224, bicubic), CenterCrop, ToTensor, Normalize. Ours: the memory-mapped file,
-normalised on the device. The cost of decoding once is printed beside it. The photographs are those that come with scikit-learn,
+All give the same images in the same random order, 224 x 224, normalised, in batches of 128 on the device. The peer: a
+DataLoader with one worker per core over Resize(224, bicubic), CenterCrop, ToTensor, Normalize. Ours: the memory-mapped file, or
+the files themselves as --decode as-needed reads them, on as many threads; either is normalised on the device. The cost of
+decoding once is printed beside it. The photographs are those that come with scikit-learn,
 cropped and saved as JPEGs of the sizes that Aircraft, Pets or Food have.
 
     python benchmarks/speed/data.py [--quick]
@@ -37,15 +38,19 @@ def main():
         write_photographs(root / "photographs", count)
         decoding_seconds, dataset = measure_seconds(lambda: data.load(str(root / "photographs"), "ericsson", root))
         ours = measure_speed(epochs, count, iterate_decoded(dataset))
+        files = data.load(str(root / "photographs"), "ericsson", root, decode="as-needed")
+        needed = measure_speed(epochs, count, iterate_files(files))
         theirs = measure_speed(epochs, count, iterate_jpegs(root / "photographs"))
-        check_same_pixels(dataset, root / "photographs")
+        check_same_pixels(dataset, files, root / "photographs")
     print_machine(torch, torchvision)
     sides = ", ".join(f"{width} x {height}" for width, height in SIZES)
     print(f"{count:,} JPEGs of {sides}; batches of 128 at 224 x 224; median of {epochs} epochs")
     once = f"after {decoding_seconds:.1f} s of decoding ({count / decoding_seconds:,.0f} images/s)"
     print(f"{'decoded once, memory-mapped':28}{ours:10,.0f} images/s, {once}")
+    print(f"{'decoded as needed':28}{needed:10,.0f} images/s, every file hashed")
     print(f"{'DataLoader over JPEGs':28}{theirs:10,.0f} images/s")
     print(f"ratio decoded {ours / theirs:.2f}")
+    print(f"ratio as-needed {needed / theirs:.2f}")
 
 
 def write_photographs(folder, count):
@@ -69,6 +74,16 @@ def iterate_decoded(dataset):
     def iterate_epoch():
         for index in torch.randperm(len(images)).to(DEVICE).split(128):
             yield images(index)
+
+    return iterate_epoch
+
+
+def iterate_files(dataset):
+    """Return a function that yields the batches of an epoch, decoded from their files some batches ahead."""
+    images = Images(dataset, 224, DEVICE)
+
+    def iterate_epoch():
+        return (x for x, _ in images.stream(torch.randperm(len(images)).split(128)))
 
     return iterate_epoch
 
@@ -100,11 +115,12 @@ def measure_speed(epochs, count, iterate_epoch):
     return float(np.median(speeds[1:]))
 
 
-def check_same_pixels(dataset, folder):
-    """Check that both see the same pixels."""
+def check_same_pixels(dataset, files, folder):
+    """Check that all see the same pixels."""
     usual = Compose([Resize(224, InterpolationMode.BICUBIC), CenterCrop(224)])
     theirs = np.stack([np.asarray(usual(image)).transpose(2, 0, 1) for image, _ in (ImageFolder(folder)[i] for i in range(8))])
     assert (dataset.images[:8] == theirs).all()
+    assert (files.images[np.arange(8)] == theirs).all()
 
 
 if __name__ == "__main__":

@@ -157,11 +157,13 @@ class Table(Exhibit):
 
     columns: "dataset" gives a row per method and a column per data set (Table 2), another field a row per data set and a
     column per value of that field (Tables 4-6); with several names the cells are those properties of the Runs (Table 3).
-    rows: "label" gives a row per method in place of a data set, where columns is another field.
+    rows: "label" gives a row per method in place of a data set, where columns is another field. beside: "table2" for a table of
+    your own with a column per data set that stands beside the 13 rows of Table 2 whose methods were pre-trained on ImageNet.
     """
 
     columns: str | tuple[str, ...] = "dataset"
     rows: str = "dataset"
+    beside: str = ""
     labels: Mapping[Any, str] = field(default_factory=dict, hash=False)  # value or name of a column -> what is printed
 
     def __post_init__(self) -> None:
@@ -171,6 +173,8 @@ class Table(Exhibit):
             raise InputError(f"{self.title}: rows={self.rows!r} is not one of dataset, label")
         if self.rows == "label" and (self.columns == "dataset" or isinstance(self.columns, tuple)):
             raise InputError(f"{self.title}: rows='label' has no effect with columns={self.columns!r}; remove it")
+        if self.beside and (self.beside != "table2" or self.paper or self.columns != "dataset"):
+            raise InputError(f"{self.title}: beside={self.beside!r}: only 'table2', without paper=, with a column per data set")
 
     @property
     def layout(self) -> Any:

@@ -12,6 +12,7 @@ from simclic.report.noise import Measured
 from simclic.report.results import Jobs, Results
 from simclic.report.search import select_shown
 
+SOURCE = Path(__file__).parents[2]  # where baselines/ and reports/ lie beside the package
 ASSUMED_SIZES = "the paper does not give the number of images; assumed: the official val set if there is one, else a fifth of all"
 PRINTED_ROWS = {stored: METHODS[name.removesuffix("-as-stored")] for name, stored in AS_STORED.items()}  # our row -> printed row
 

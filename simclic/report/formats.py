@@ -12,11 +12,11 @@ from markupsafe import Markup
 from simclic import files
 from simclic.errors import InputError
 from simclic.experiment import Exhibit
+from simclic.report.cell_keys import SOURCE as SOURCE
 from simclic.report.escape import escape_csv, escape_markdown, escape_tex
 from simclic.report.printed_vs_ours import PrintedVsOurs
 from simclic.report.sheet import Sheet
 
-SOURCE = Path(__file__).parents[2]  # where baselines/ and reports/ lie beside the package
 COMPARISON_HEADER = (
     "protocol", "row", "column", "stored", "here", "difference", "tolerance", "verdict", "why", "images", "runs"
 )  # fmt: skip

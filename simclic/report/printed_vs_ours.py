@@ -1,14 +1,25 @@
 """Every printed number beside what was run for it: stored, ours, difference, a verdict and its rule."""
 
+import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from simclic.data import FACTS, title
 from simclic.experiment import Finetune, Job, Linear, Protocol, Run, Table, evaluated_run
 from simclic.experiment.baselines import METHODS, OWN_INPUT
-from simclic.report.cell_keys import ASSUMED_SIZES, PRINTED_ROWS, Key, group_by_key, read_printed_cells, read_provenance
+from simclic.report.cell_keys import (
+    ASSUMED_SIZES,
+    PRINTED_ROWS,
+    SOURCE,
+    Key,
+    group_by_key,
+    printed_row_of,
+    read_printed_cells,
+    read_provenance,
+)
 from simclic.report.noise import Difference, Measured, subtract_printed
 from simclic.report.results import Results, keep_comparable
 from simclic.report.search import select_shown
@@ -72,9 +83,13 @@ def compare_with_printed(table: Table, results: Results, baselines: Path, failur
     """Return one comparison per printed number of this table and protocol, and per data set that replaces a printed one."""
     if isinstance(table.columns, tuple):
         return list(_compare_details(table, baselines))
-    if not table.paper:
+    if not (table.paper or table.beside):
         return list(_compare_stored(table, results, baselines, failures))
-    rows = [row for row in read_provenance(baselines) if f"table{row['table']}" == table.paper and row["metric"]]
+    exhibit = table.paper or table.beside
+    rows = [row for row in read_provenance(baselines) if f"table{row['table']}" == exhibit and row["metric"]]
+    if table.beside:
+        rows = [row for row in rows if row["row"] in METHODS.values()]
+    to_printed = row_of if table.beside else printed_row_of
     printed = read_printed_cells(baselines)
     comparisons, shown = [], select_shown(table, results)
     for protocol in table.plain_protocols:
@@ -82,7 +97,7 @@ def compare_with_printed(table: Table, results: Results, baselines: Path, failur
         for row in (row for row in rows if row["protocol"] == protocol.stage):
             key = Key(f"table{row['table']}", row["protocol"], _printed_dataset(row), row["row"])
             # Tables 4-6 may have been moved to another data set than CIFAR10; Table 2 has a column for each.
-            ours = [k for k in jobs if PRINTED_ROWS.get(str(k.at), k.at) == key.at
+            ours = [k for k in jobs if to_printed(str(k.at)) == str(key.at)
                     and (k.dataset == key.dataset or table.columns != "dataset")]  # fmt: skip
             comparisons += [_compare_number(row, printed[key], k, jobs[k], results, failures) for k in ours]
             if not ours:
@@ -208,10 +223,19 @@ def list_departures(run: Run, names: Iterable[str] = STATED) -> Iterator[str]:
             yield f"other {FIELD_WORDS.get(name, name.replace('_', ' '))} ({value} for {theirs})"
 
 
+@cache
+def _read_recipes() -> dict[str, tuple[int, int]]:
+    """Return epochs and batch size of the cited methods' pre-training, as Table 3 prints them. *: of a re-implementation."""
+    rows = csv.DictReader((SOURCE / "baselines/table3.csv").read_text(encoding="utf-8").splitlines())
+    return {row["method"].rstrip("*"): (int(row["epochs"]), int(row["batch_size"])) for row in rows}
+
+
 def _departures_from_cited(run: Run, protocol: Protocol, method: str, dataset: str) -> Iterator[str]:
     """Yield departures from the 13 cited rows, which Ericsson et al. measured."""
-    if run.epochs:
+    if run.epochs and title(run.dataset) != "ImageNet":
         yield f"other training ({run.epochs} epochs on {title(run.dataset)}; theirs on ImageNet)"
+    elif run.epochs and (run.epochs, run.batch_size) != (theirs := _read_recipes()[method]):
+        yield f"other training ({run.epochs} epochs in batches of {run.batch_size}; theirs {theirs[0]} in {theirs[1]})"
     if run.split != "ericsson":
         yield f"other split ({run.split})"
     elif dataset == "Caltech101":
@@ -240,8 +264,6 @@ def _protocol_departures(protocol: Protocol, free: tuple[str, ...]) -> Iterator[
 
 def _compare_details(table: Table, baselines: Path) -> Iterator[PrintedVsOurs]:
     """Yield the cells of Table 3's row of SimCLIC: their words are equal or not."""
-    import csv
-
     path = baselines / f"{table.paper}.csv"
     rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
     (stored,) = [row for row in rows if row["method"].startswith("SimCLIC")][:1] or [dict[str, Any]()]

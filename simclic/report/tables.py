@@ -11,7 +11,7 @@ import pandas as pd
 
 from simclic.data import FACTS, title
 from simclic.experiment import Job, Table
-from simclic.experiment.baselines import IMPORTED
+from simclic.experiment.baselines import IMPORTED, METHODS
 from simclic.report.added_methods import AddedMethod, read_added_methods
 from simclic.report.cell_keys import Cells, Key, printed_row_of, read_printed_cells
 from simclic.report.noise import Measured, compute_difference, format_p
@@ -28,11 +28,11 @@ NO_FAILURES: Failures = MappingProxyType({})
 
 def build_sheet(table: Table, results: Results, baselines: Path, failures: Failures = NO_FAILURES) -> Sheet:
     """Return printed numbers and below them our results. failures: name of a Run -> why it failed."""
-    path = baselines / f"{table.paper}.csv"
+    path = baselines / f"{table.paper or table.beside}.csv"
     printed = pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else pd.DataFrame()
     if isinstance(table.columns, tuple):
         return _build_detail_sheet(table, _select_table(printed, ["method", *table.columns]))
-    if not table.paper and (table.columns == "dataset" or table.rows == "label"):
+    if not (table.paper or table.beside) and (table.columns == "dataset" or table.rows == "label"):
         return _build_method_sheet(table, results, read_stored_numbers(table, baselines), failures)
     if table.columns == "dataset":
         return _build_dataset_sheet(table, results, _select_table(printed, ["protocol", "method"]), failures, baselines)
@@ -101,6 +101,8 @@ def _build_dataset_sheet(table: Table, results: Results, stored: pd.DataFrame, f
     Columns: our data sets that the paper does not print, then the paper's. If none is common, only ours are shown.
     """
     datasets = table.datasets
+    if table.beside:  # SimCLIC's printed rows were pre-trained on each data set itself
+        stored = stored[stored["method"].isin(METHODS.values())]
     ours = [name for name in datasets if name not in FACTS or title(name) not in stored]
     theirs = [column for column in stored.columns if column not in ("protocol", "method", "value")]
     apart = bool(theirs and datasets and len(ours) == len(datasets))
@@ -127,7 +129,8 @@ def _build_dataset_sheet(table: Table, results: Results, stored: pd.DataFrame, f
         columns = ours + [to_name.get(text, text) for text in theirs]
         our_groups = _build_our_groups(jobs, columns, results, failures, table)
         on_test = {run.split for run in table.runs} == {"ericsson"}
-        comparisons = _build_comparison_groups(our_groups, paper_rows, added_rows, on_test)
+        to_printed = row_of if table.beside else printed_row_of
+        comparisons = _build_comparison_groups(our_groups, paper_rows, added_rows, on_test, to_printed)
         groups = [Group("As printed in the paper", paper_rows), Group("Added", added_rows, "before"), *our_groups, *comparisons]
         blocks.append((_build_heading(table, stage), [group for group in groups if group.rows]))
     header = [title(name) for name in ours] + theirs
@@ -155,10 +158,13 @@ def _build_our_groups(
     return groups
 
 
-def _build_comparison_groups(ours: Sequence[Group], paper: Sequence[Row], added: Sequence[Row], on_test: bool) -> list[Group]:
+def _build_comparison_groups(
+    ours: Sequence[Group], paper: Sequence[Row], added: Sequence[Row], on_test: bool, to_printed: Callable[[str], str]
+) -> list[Group]:
     """Build the ranks of rows that the paper does not print, and our numbers minus the printed ones, for each group of ours.
 
-    on_test: whether ours were scored on the same test images as the printed rows, which ranks need.
+    to_printed: row label of ours -> of the printed row that it meets. on_test: whether ours were scored on the same test images
+    as the printed rows, which ranks need.
     """
     groups, labels = [], {row.label for row in paper}
     for i, group in enumerate(ours):
@@ -168,7 +174,7 @@ def _build_comparison_groups(ours: Sequence[Group], paper: Sequence[Row], added:
             Group(
                 f"Rank among the printed rows, p against the best of them{variant}", _build_rank_rows(unprinted, paper), "none"
             ),
-            Group(f"Run here less printed{variant}", _build_difference_rows(group.rows, paper, printed_row_of), "none"),
+            Group(f"Run here less printed{variant}", _build_difference_rows(group.rows, paper, to_printed), "none"),
         ]
     return groups
 
