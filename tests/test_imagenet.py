@@ -127,6 +127,7 @@ def test_prepare_unpacks_the_makers_archives_and_sorts_val_by_the_kit(tmp_path, 
 def test_without_archives_or_kit_one_line_says_what_to_do(tmp_path, small, capsys):
     code, _, err = told(capsys, "data", "prepare", "imagenet", "--data", tmp_path)
     assert code == 1
+    assert "with ILSVRC2012_devkit_t12.tar.gz, at image-net.org" in err
     assert "put ILSVRC2012_img_train.tar into" in err
     fill_synsets(tmp_path / "imagenet")
     write(tmp_path / "imagenet/val/ILSVRC2012_val_00000001.JPEG")

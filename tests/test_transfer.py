@@ -268,3 +268,25 @@ def test_table_2_as_it_should_have_been_stands_beside_what_was_pretrained_likewi
     assert compared["MoCo v2 (trained here)"].why == "other training (200 epochs in batches of 256; theirs 800 in 256)"
     with pytest.raises(InputError, match="beside='table2': only 'table2', without paper="):
         Table(paper="table2", beside="table2", caption="", runs=())
+
+
+def test_a_training_that_was_stopped_goes_on_with_the_same_bits_whichever_way_images_are_decoded(tmp_path, birds):
+    run, digests = tiny(dataset=birds, epochs=4, batch_size=8), {}
+
+    class Killed(Exception):
+        """In place of a kill."""
+
+    def die(share, note):
+        if note.startswith("epoch 3"):
+            raise Killed
+
+    for first, then in (("once", "once"), ("as-needed", "once"), ("once", "as-needed")):
+        runs = tmp_path / f"{first}-{then}"
+        if first != then:
+            with pytest.raises(Killed):
+                compute_results(run, [], runs, tmp_path, tell=die, compute=ComputeOptions(minutes=0, decode=first))
+        compute_results(run, [], runs, tmp_path, compute=ComputeOptions(decode=then))
+        record = RunFolder(runs, run).encoder_record()
+        digests[runs.name] = record["backbone_sha256"]
+        assert bool(record["resumed"]) == (first != then)
+    assert len(set(digests.values())) == 1

@@ -51,7 +51,6 @@ def fetch(name: str, root: Path, say: Say) -> None:
     except OSError as e:
         raise InputError(f"{e.filename or root}: {e.strerror or e}; choose another place with --data DIR") from e
     if not problems and (arrange := getattr(declaration(name), "arrange", None)):
-        say(f"{facts(name).title}: arranging")
         arrange(root)
     if not problems and explain_missing(name, root):  # a folder is there that was unpacked in part, not by us
         home = Path(facts(name).home)

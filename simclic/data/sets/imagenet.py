@@ -14,7 +14,8 @@ from simclic.errors import InputError
 
 IMAGE = re.compile(r"[^.].*\.(jpe?g|png)", re.IGNORECASE)
 SYNSET = re.compile(r"n\d{8}")
-REGISTER = "its makers give it out at image-net.org to whoever registers there"
+KIT = "ILSVRC2012_devkit_t12.tar.gz"  # says of which synset each val image is
+REGISTER = f"its makers give it out, with {KIT}, at image-net.org to whoever registers there"
 
 FACTS = Facts(
     title="ImageNet", classes=1000, metric="top-1", sizes=(1_024_934, 256_233, 50_000), images=1_331_167, rule=MAKERS_VAL,
@@ -27,7 +28,7 @@ FACTS = Facts(
     ),
 )  # fmt: skip
 DEVKIT = Archive(
-    "ILSVRC2012_devkit_t12.tar.gz", into="", gives="", digest="md5:fa75699e90414af021442c21a62c3abf", where=REGISTER
+    KIT, into="", gives="", digest="md5:fa75699e90414af021442c21a62c3abf", where="its makers give it out at image-net.org"
 )  # only read, for the classes of val
 
 
