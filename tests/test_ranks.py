@@ -20,7 +20,10 @@ from simclic import InputError, Run, data, ranks
 from simclic.data.images import Images
 from simclic.errors import RankLost
 from simclic.experiment import METHODS, PERTURBATIONS, ComputeOptions, Job, count_cores
+from simclic.schedule import doctor
+from simclic.schedule.doctor import check_machine
 from simclic.schedule.processes import run_locally
+from simclic.schedule.profile import parse_profile
 from simclic.schedule.work import WorkerOptions
 from simclic.store.run_folder import RunFolder
 from simclic.train import loop
@@ -60,6 +63,8 @@ def train_all(cases):
     for name, settings in cases.items():
         run, images, losses = small_run(settings), Images(digits, 16, CPU), []
         training = loop.Training(run, len(images), CPU, len(fit))
+        if training.model.visits_first:
+            training.visit_images(images, loop.shuffled_batches(fit, BATCH, range(4), 0, "visit"))
         if training.model.visits_first:
             training.visit_images(images, loop.shuffled_batches(fit, BATCH, range(10), 0, "visit"))
         batches = training.stream_batches(images, loop.shuffled_batches(fit, BATCH, range(STEPS), 0, "order"))
@@ -224,3 +229,22 @@ def test_a_rank_that_hangs_is_named(tmp_path):
     second.kill()
     for process in (first, second):
         process.join()
+
+
+def test_the_doctor_lets_ranks_reach_each_other(tmp_path):
+    (two,) = (each for each in check_machine(tmp_path, tmp_path, (), ranks=2) if each.what == "ranks")
+    assert (two.passed, two.text) == (True, "2 reached each other on cpu")
+    (many,) = (each for each in check_machine(tmp_path, tmp_path, (), ranks=4096) if each.what == "ranks")
+    assert not many.passed
+    assert many.text.startswith(f"ranks=4096 is more than the {count_cores()} CPU cores here")
+
+
+@pytest.mark.parametrize(("mode", "warns"), [("CANCEL", True), ("GANG,CANCEL", True), ("REQUEUE", False), ("OFF", False)])
+def test_the_doctor_says_where_a_preempted_task_is_cancelled(tmp_path, monkeypatch, mode, warns):
+    monkeypatch.setattr(doctor.slurm, "read_settings", lambda: {"PreemptMode": mode})
+    monkeypatch.setattr(doctor.slurm, "read_history", lambda ids: {})
+    monkeypatch.setattr(doctor, "ask_nodes", lambda *given: {})
+    findings = doctor.check_cluster(parse_profile("p", {}), tmp_path, tmp_path, [], 1.0, print)
+    told = [each for each in findings if each.what == "preemption"]
+    assert len(told) == warns
+    assert all(each.passed is None and each.way.startswith("submit again after a preemption") for each in told)

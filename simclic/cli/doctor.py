@@ -32,7 +32,7 @@ def run_doctor(arguments: argparse.Namespace) -> int:
         with console.status("asking Slurm") as status:
             findings = look.check_cluster(on, arguments.runs, arguments.data, datasets, arguments.wait, status.update)
     else:
-        findings = look.check_machine(arguments.runs, arguments.data, datasets)
+        findings = look.check_machine(arguments.runs, arguments.data, datasets, ranks=on.compute.ranks if on else 1)
     marks = {True: ("  ok      ", "green"), False: ("  failed  ", "red"), None: ("  warning ", "yellow")}
     for finding in findings:
         way = f"; {finding.way}" if finding.way and finding.passed is not True else ""

@@ -68,6 +68,17 @@ def join(store: Store, rank: int, count: int, device: torch.device, is_local: bo
             dist.destroy_process_group()
 
 
+def try_all_reduce(store: Store, rank: int, count: int, device: str) -> str:
+    """Sum a number over ranks of this machine. Return what went wrong, or ""."""
+    try:
+        with join(store, rank, count, torch.device(device), is_local=True):
+            total = torch.ones((), device=device)
+            dist.all_reduce(total)
+            return "" if total == count else f"the sum of {count} ones is {float(total):g}"
+    except (RuntimeError, InputError) as e:
+        return str(e).splitlines()[0]
+
+
 def _name_device(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 

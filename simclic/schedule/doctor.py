@@ -12,8 +12,10 @@ from typing import Any
 
 from simclic import data, files, slurm
 from simclic.errors import InputError
-from simclic.experiment import count_cores
+from simclic.experiment import DEFAULT_COMPUTE, count_cores
 from simclic.schedule.ask_nodes import ask_nodes
+from simclic.schedule.local_ranks import check_ranks, try_all_reduce
+from simclic.schedule.processes import start_server
 from simclic.schedule.profile import SECTIONS, Profile
 from simclic.text import format_bytes
 
@@ -28,8 +30,9 @@ class Finding:
     way: str = ""
 
 
-def check_machine(runs: Path, root: Path, datasets: Iterable[str], gpus: int = 0) -> list[Finding]:
-    """Check that a process here can import torch, see GPUs, write runs and find data. gpus: the least number of GPUs."""
+def check_machine(runs: Path, root: Path, datasets: Iterable[str], gpus: int = 0, ranks: int = 1) -> list[Finding]:
+    """Check that a process here can import torch, see GPUs, write runs and find data. gpus: the least number of GPUs. ranks: of
+    a pre-training, on this machine; they have to reach each other."""
     findings = [Finding("Python", True, f"{platform.python_version()} on {platform.node()}, {count_cores()} CPU cores")]
     try:
         import torch
@@ -42,6 +45,8 @@ def check_machine(runs: Path, root: Path, datasets: Iterable[str], gpus: int = 0
         findings.append(Finding("GPU", len(names) >= gpus, text, way))
     except (ImportError, OSError) as e:
         findings.append(Finding("torch", False, f"cannot be imported: {e}", "pip install -c constraints.txt -e ."))
+    if ranks > 1:
+        findings.append(_check_ranks(ranks))
     try:
         files.check_writable(runs, "--runs")
         free = format_bytes(shutil.disk_usage(runs).free)
@@ -52,6 +57,16 @@ def check_machine(runs: Path, root: Path, datasets: Iterable[str], gpus: int = 0
         problem = data.explain_missing(name, root)
         findings.append(Finding(f"data {name}", not problem, problem or "is there"))
     return findings
+
+
+def _check_ranks(ranks: int) -> Finding:
+    context, devices, _ = start_server(DEFAULT_COMPUTE)
+    try:
+        check_ranks(ranks, devices)
+        problem = try_all_reduce(context, devices[:ranks])
+    except InputError as e:
+        problem = str(e)
+    return Finding("ranks", not problem, problem or f"{ranks} reached each other on {', '.join(dict.fromkeys(devices[:ranks]))}")
 
 
 def check_cluster(
@@ -87,7 +102,9 @@ def check_cluster(
     for stage in SECTIONS:
         kinds.setdefault(json.dumps(profile.stages[stage], sort_keys=True, default=str), []).append(stage)
     titles = {stages[0]: ", ".join(stages) if len(kinds) > 1 else "every stage" for stages in kinds.values()}
-    questions = {s: partial(_machine_json, runs.absolute(), root.absolute(), datasets, profile.gpus(s)) for s in titles}
+    ranks = {"pretrain": profile.compute.ranks // profile.tasks("pretrain")}
+    place = runs.absolute(), root.absolute(), datasets
+    questions = {s: partial(_machine_json, *place, profile.gpus(s), ranks.get(s, 1)) for s in titles}
     for stage, answer in ask_nodes(profile, runs, "doctor", questions, wait, say).items():
         findings += [
             replace(f, what=f"{titles[stage]}: {f.what}") for f in (Finding(**f) for f in answer.content.get("findings", ()))
@@ -98,5 +115,5 @@ def check_cluster(
     return findings
 
 
-def _machine_json(runs: Path, root: Path, datasets: list[str], gpus: int) -> dict[str, Any]:
-    return {"findings": [vars(finding) for finding in check_machine(runs, root, datasets, gpus)]}
+def _machine_json(runs: Path, root: Path, datasets: list[str], gpus: int, ranks: int) -> dict[str, Any]:
+    return {"findings": [vars(finding) for finding in check_machine(runs, root, datasets, gpus, ranks)]}

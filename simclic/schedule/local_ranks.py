@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
@@ -57,3 +58,36 @@ def check_ranks(count: int, devices: Sequence[str]) -> None:
     if count > len(devices):
         what = "CPU cores" if devices[0] == "cpu" else "GPUs"
         raise InputError(f"ranks={count} is more than the {len(devices)} {what} here; use {len(devices)} or fewer")
+
+
+def try_all_reduce(context: Any, devices: Sequence[str]) -> str:
+    """Let a rank on each device take part in one all-reduce. Return what went wrong, or ""."""
+    (mine, theirs), count = context.Pipe(duplex=False), len(devices)
+    processes = [context.Process(target=_reduce_first, args=(devices[0], count, theirs), daemon=True)]
+    processes[0].start()
+    theirs.close()
+    try:
+        port = mine.recv()
+        for rank, device in enumerate(devices[1:], 1):
+            processes.append(context.Process(target=_reduce, args=(device, rank, count, port), daemon=True))
+            processes[rank].start()
+        return str(mine.recv()) if mine.poll(120) else "no answer in two minutes"
+    except EOFError:
+        return f"rank 0 ended with exit code {processes[0].exitcode}"
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def _reduce_first(device: str, count: int, pipe: Connection) -> None:
+    from simclic import ranks
+
+    store = ranks.serve_store()
+    pipe.send(store.port)
+    pipe.send(ranks.try_all_reduce(store, 0, count, device))
+
+
+def _reduce(device: str, rank: int, count: int, port: int) -> None:
+    from simclic import ranks
+
+    ranks.try_all_reduce(ranks.reach_store(ranks.LOOPBACK, port), rank, count, device)
