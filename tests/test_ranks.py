@@ -161,8 +161,8 @@ def signal_rank(number, rank):
 
     def watch(running, outcome):
         for process in running:
-            if not sent and process.share > 0.1 and rank in process.ranks.processes:
-                os.kill(process.ranks.processes[rank].pid, number)
+            if not sent and process.share > 0.1 and process.ranks.processes:
+                os.kill((process.ranks.processes[rank] if rank else process.process).pid, number)
                 sent.append(time.monotonic())
 
     return watch
@@ -180,6 +180,21 @@ def test_a_rank_that_is_killed_is_named_and_the_run_goes_on_with_any_number(tmp_
     assert record["ranks"] == [2, 1]
     assert len(record["resumed"]) == 1
     assert 0 < record["resumed"][0] < 4 * 22
+
+
+def test_a_first_rank_that_is_killed_takes_the_others_along(tmp_path):
+    ranks = []
+
+    def watch(running, outcome):
+        ranks.extend(process for each in running for process in each.ranks.processes.values() if process not in ranks)
+        kill(running, outcome)
+
+    kill = signal_rank(signal.SIGKILL, 0)
+    outcome, record = run_with(tmp_path, 2, watch)
+    assert record is None
+    assert list(outcome.failures.values()) == ["rank 0 of 2 here was killed (exit code -9); out of memory?"]
+    assert len(ranks) == 1
+    assert not ranks[0].is_alive()
 
 
 def test_a_stop_reaches_all_ranks_and_saves_once_and_the_same_bits_follow(tmp_path):

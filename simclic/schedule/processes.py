@@ -214,6 +214,10 @@ def _end_ranks(process: Process) -> list[str]:
     if why := process.ranks.explain_end():
         process.outcome = process.outcome or ("stopped", why)
         process.process.kill()
+    code = process.process.exitcode
+    if process.ranks.processes and code not in (None, 0, stop.CODE):
+        why = f"rank 0 of {len(process.devices)} here was killed (exit code {code}); out of memory?"
+        process.outcome = process.outcome or ("killed", why)
     devices = process.devices[1:] if process.ranks.are_done or not process.process.is_alive() else []
     if devices:
         process.ranks.kill()
