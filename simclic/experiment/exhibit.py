@@ -60,6 +60,8 @@ class Exhibit:
         cells: dict[Any, Job] = {}
         for job in self.jobs:
             first = cells.setdefault(self.place(job), job)
+            if first == job:
+                continue
             free = ("seed", self.search)
             a, b = ({**each.run.values, "on": each.dataset} for each in (first, job))
             if differences := ", ".join(f"{n} {a[n]!r} and {b[n]!r}" for n in a if n not in free and a[n] != b[n]):

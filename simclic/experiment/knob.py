@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from typing import Any, ClassVar, Self, get_args
 
@@ -59,7 +59,12 @@ def knob(default: Any, what: str, **more: Any) -> Any:
 
 
 def list_knobs(spec: Any) -> dict[str, Knob]:
-    """Return the declaration of each field."""
+    """Return the declaration of each field of a Spec or of its class. Do not modify it."""
+    return _list_knobs_of_class(spec if isinstance(spec, type) else type(spec))
+
+
+@cache
+def _list_knobs_of_class(spec: Any) -> dict[str, Knob]:
     return {f.name: f.metadata["knob"] for f in fields(spec)}
 
 

@@ -192,7 +192,7 @@ class Run(Spec):
     def kind(self) -> str:
         """The short kind of this encoder: its perturbation, its method, or which control it is."""
         if self.epochs:
-            g = "" if "perturbation" in self.unread else "identity" if self.perturbation == "none" else self.perturbation
+            g = "" if self.why_unread("perturbation") else "identity" if self.perturbation == "none" else self.perturbation
             return "-".join(filter(None, ("" if self.method == "simclic" else self.method, g)))
         if self.backbone == "pixels":
             return "pixels"
@@ -214,7 +214,7 @@ class Run(Spec):
         if not self.epochs:
             return {"untrained": "Untrained backbone", "pixels": "Raw pixels"}.get(self.kind, start_title(self.init))
         start = "" if self.init == "random" else f" from {start_title(self.init)}"
-        g = "" if "perturbation" in self.unread else {"none": "no perturbation"}.get(self.perturbation, self.perturbation)
+        g = "" if self.why_unread("perturbation") else {"none": "no perturbation"}.get(self.perturbation, self.perturbation)
         return self.title + (f" ({g})" if g else "") + (TRAINED_HERE if self.title in IMPORTED.values() else "") + start
 
     @property
