@@ -60,12 +60,15 @@ def join(store: Store, rank: int, count: int, device: torch.device, is_local: bo
                 store.set(f"why {rank}", "" if lost else f"{type(e).__name__}: {e}".splitlines()[0])
             raise
         if lost and not isinstance(e, InputError):
+            if device.type == "cpu":  # so that the others notice it, too; on a GPU, it may wait for the lost rank
+                with suppress(Exception):  # perhaps it never began
+                    dist.destroy_process_group()
             raise RankLost(_explain_loss(store, count)) from e
         raise
+    else:
+        dist.destroy_process_group()
     finally:
         Group.store = None
-        if dist.is_initialized():
-            dist.destroy_process_group()
 
 
 def try_all_reduce(store: Store, rank: int, count: int, device: str) -> str:
@@ -97,9 +100,6 @@ def _wait_for_ranks(store: Store, count: int) -> None:
 
 def _explain_loss(store: Store, count: int) -> str:
     """Return which ranks were lost and where they were, or why one of them failed. Those that live say so within seconds."""
-    if dist.is_initialized():
-        with suppress(Exception):
-            dist.destroy_process_group()  # so that the others notice it, too
     others, until = set(range(1, count)), time.monotonic() + 5
     while others and time.monotonic() < until:
         for rank in [rank for rank in others if store.check([f"why {rank}"])]:

@@ -47,6 +47,7 @@ def run_child(pipe: Connection, jobs: Sequence[Job], options: WorkerOptions, pri
         pipe.send(("failed", f"{DIVERGED} {e}"))
     except RankLost as e:
         pipe.send(("stopped", str(e)))
+        os._exit(1)  # what a GPU waits for from the lost rank never comes
     except BrokenPipeError:
         sys.exit(1)  # the parent is gone
     except OSError as e:
