@@ -353,7 +353,8 @@ def test_every_method_has_a_row_and_a_line_and_the_same_search(stem):
         for run in exhibit.runs:
             if run.epochs:
                 searched.setdefault((run.method, run.perturbation, run.dataset, run.epochs), set()).add(run.base_lr)
-        assert {method for method, *_ in searched} == set(METHODS)
+        without_colour = {"cmc"} if stem == "methods_digits" and isinstance(exhibit, Figure) else set()
+        assert {method for method, *_ in searched} == set(METHODS) - without_colour
         assert {len(values) for values in searched.values()} == {3}
 
 
