@@ -16,7 +16,7 @@ from commands import simclic, wait
 from conftest import ROOT, compute_results, spawned, tiny
 from rich.console import Console
 
-from simclic import Finetune, InputError, Linear, load
+from simclic import Finetune, InputError, Linear, data, load
 from simclic.experiment import Job
 from simclic.schedule import child
 from simclic.schedule import processes as launch
@@ -190,6 +190,13 @@ def test_a_worker_reads_the_record_of_its_encoder_once(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or read_bytes(path))
     compute_results(tiny(epochs=1), protocols, tmp_path)
     assert read.count("pretrain.json") == 1
+
+
+def test_a_worker_loads_the_images_of_its_run_once(tmp_path, monkeypatch):
+    protocols, loaded, load_data = [Linear(l2_low=0.1, l2_count=count, tolerance=1e-2) for count in (2, 3)], [], data.load
+    monkeypatch.setattr(data, "load", lambda name, *given, **more: loaded.append(name) or load_data(name, *given, **more))
+    assert len(compute_results(tiny(epochs=1), protocols, tmp_path)) == 1  # of the last of one title
+    assert loaded == ["digits"]
 
 
 def test_an_absent_data_set_is_an_input_error(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from simclic.cli import add_runs_argument, expand_path, find_run_folder
 from simclic.errors import InputError
-from simclic.experiment import Run
+from simclic.experiment import METHODS, Run
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def export_weights(arguments: argparse.Namespace) -> int:
     run = Run.parse(values["run"])
     if run.backbone == "pixels":
         raise InputError(f"{run.name}: raw pixels have no weights to export")
-    if run.network.endswith("halves"):
+    if METHODS[run.method].halves:
         raise InputError(
             f"{run.name}: is two encoders of half width, which timm cannot load; read it with simclic.train.pretrain"
         )

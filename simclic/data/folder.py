@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from simclic.data.listing import Listing
 from simclic.errors import InputError
-from simclic.experiment.names import UNLABELLED, is_unlabelled
+from simclic.experiment.names import ALL_INSIDE, is_unlabelled
 from simclic.text import count_noun
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def is_path(name: str) -> bool:
 
 def locate(name: str) -> Path:
     """Return the folder of a data set that is named by its path."""
-    return Path(name.removesuffix(UNLABELLED)).expanduser()
+    return Path(name.removesuffix(ALL_INSIDE)).expanduser()
 
 
 def explain_absent(name: str) -> str:

@@ -4,7 +4,7 @@ import re
 
 from simclic.experiment.baselines import IMPORTED
 
-UNLABELLED = "/**"  # behind the path of a folder: all images in it, at any depth, without labels
+ALL_INSIDE = "/**"  # behind the path of a folder: all images in it, at any depth, without labels
 FILES = (".safetensors", ".pth", ".pt", ".bin")
 
 
@@ -26,7 +26,7 @@ def _last_part(name: str) -> str:
 
 def is_unlabelled(dataset: str) -> bool:
     """Return whether a data set is a folder of images without labels, which can only be pre-trained on."""
-    return dataset.endswith(UNLABELLED)
+    return dataset.endswith(ALL_INSIDE)
 
 
 def start_title(init: str) -> str:
@@ -39,4 +39,4 @@ def start_title(init: str) -> str:
 
 def make_slug(name: str) -> str:
     """Return a name, or the last part of a path, in at most 100 characters that are safe in a file name of at most 255."""
-    return re.sub("[^a-z0-9_.]+", "-", _last_part(name.removesuffix(UNLABELLED)).lower()).strip("-.")[:100] or "folder"
+    return re.sub("[^a-z0-9_.]+", "-", _last_part(name.removesuffix(ALL_INSIDE)).lower()).strip("-.")[:100] or "folder"

@@ -24,7 +24,6 @@ from simclic.schedule.run_progress import RunProgress
 from simclic.schedule.work import WorkerOptions, decode_data, fail_jobs, group_by_run, price_jobs
 
 STOPPED = "its process was stopped; its work is saved; run the same command to continue"
-PRELOADED = ("schedule.work", "train.pretrain", "evaluate.linear", "evaluate.knn", "evaluate.finetune")
 
 
 @dataclass

@@ -74,9 +74,10 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
     run, results = jobs[0].run, [job for job in jobs if job.protocol]
     prices = dict(prices) if options.trains else {**prices, jobs[0].encoder: 0.0}
     folder, device = RunFolder(options.runs, run), torch.device(options.device)
+    errors, seen = dict[str, float](), _SeenImages(options, device)
     with _record_failures(folder, "pretrain" if options.trains else jobs[0].failure_name):
         if folder.encoder_record() is None or any(job.dataset == run.dataset for job in results):
-            dataset = _load_data(run, run.image_size, options)
+            dataset = seen.load_dataset(jobs[0].encoder)
             folder.create_folder(dataset.digest)
             if not options.trains and folder.encoder_record() is None:  # Slurm does not remember dependencies for ever
                 why = folder.why_no_encoder()
@@ -89,7 +90,6 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
         else:  # its own images need not be here any more
             folder.check_run_json()
             f = read_encoder(folder, run, device)
-    errors, evaluated = dict[str, float](), _EvaluatedImages(options, device)
     encoder = folder.encoder_record() or {}
     for job in results:
         protocol = job.protocol
@@ -99,7 +99,7 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
             record = folder.read_result(protocol)  # another process may have been faster
             if record is None:
                 part = _share_of_job(tell, job, prices)
-                dataset, images = evaluated.load(job)
+                dataset, images = seen.load_dataset(job), seen.prepare_images(job)
                 if isinstance(protocol, Finetune):
                     whole = _load_whole_images(job, protocol, dataset, images, options)
                     source = f"{dataset.digest} {encoder.get('backbone_sha256')}"
@@ -150,21 +150,29 @@ def _evaluate_features(
     return linear_probe(protocol, x, dataset, tell_second)
 
 
-class _EvaluatedImages:
-    """The images that were evaluated on last, which the next result probably needs too."""
+class _SeenImages:
+    """The images that a job saw last, which the next one probably needs too."""
 
     def __init__(self, options: WorkerOptions, device: Any):
-        self.options, self.device, self.loaded = options, device, dict[Run, tuple[data.Dataset, Any]]()
+        self.options, self.device = options, device
+        self.datasets, self.prepared = dict[Run, data.Dataset](), dict[Run, Any]()
 
-    def load(self, job: Job) -> tuple[data.Dataset, Any]:
-        """Return the data set that a job evaluates on, and its images as the encoder takes them."""
+    def load_dataset(self, job: Job) -> data.Dataset:
+        """Return the data set that a job sees."""
+        if job.evaluated not in self.datasets:
+            self.datasets.clear()  # before the next one fills the memory, too
+            self.prepared.clear()
+            self.datasets[job.evaluated] = _load_data(job.run, job.run.image_size, self.options, job)
+        return self.datasets[job.evaluated]
+
+    def prepare_images(self, job: Job) -> Any:
+        """Return the images of that data set as the encoder takes them."""
         from simclic.train.pretrain import prepare_images
 
-        if job.evaluated not in self.loaded:
-            self.loaded.clear()  # before the next ones fill the memory, too
-            dataset = _load_data(job.run, job.run.image_size, self.options, job)
-            self.loaded[job.evaluated] = dataset, prepare_images(job.run, dataset, self.options.runs, self.device)
-        return self.loaded[job.evaluated]
+        dataset = self.load_dataset(job)
+        if job.evaluated not in self.prepared:
+            self.prepared[job.evaluated] = prepare_images(job.run, dataset, self.options.runs, self.device)
+        return self.prepared[job.evaluated]
 
 
 def _load_data(run: Run, size: int, options: WorkerOptions, job: Job | None = None) -> data.Dataset:

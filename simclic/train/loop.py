@@ -106,9 +106,9 @@ class Training:
 
     def train_step(self, x: Any, index: Tensor, lr: float, share: float = 1.0) -> base.Step:
         """Take one step on a batch. x: what `prepare_views` returned. index: (B,) which images. share: done after this step."""
-        # For backbones that draw, as in stochastic depth: of each rank for its own rows.
-        seed = seed_of(self.run.seed, "model", self.step, *[ranks.own_rank()][: ranks.own_rank()])
-        numerics.seed_device(self.device, seed)
+        # For backbones that draw, as in stochastic depth: further ranks draw others for their own rows.
+        further = (ranks.own_rank(),) if ranks.own_rank() else ()
+        numerics.seed_device(self.device, seed_of(self.run.seed, "model", self.step, *further))
         for group in self.optimizer.param_groups:
             group["lr"] = self.run.lr if group.get("fixed_lr") else lr
         with numerics.autocast(self.device, self.run.precision):
