@@ -3,6 +3,9 @@ PYTHON ?= python3
 WORKERS ?= auto
 BIN := .venv/bin
 
+# Each process that the tests start would compile the package anew, which takes a second.
+test: export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: digits test check
 digits: .venv/installed
 	$(BIN)/simclic run benchmarks/digits.py

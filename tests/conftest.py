@@ -15,6 +15,7 @@ from filelock import FileLock
 from reaper import Reaper
 
 from simclic import Finetune, Linear, Run, data
+from simclic.experiment import count_cores
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,13 +37,22 @@ def tiny(**changes):
 
 
 # These begin first, the longest first, so that no worker waits for another at the end.
-LONGEST = ("test_slurm", "test_import", "test_finetune", "test_submit", "test_launch", "test_gc", "test_linear")
+LONGEST = (
+    "test_slurm", "test_resume", "test_ranks", "test_finetune", "test_submit", "test_launch", "test_import", "test_linear",
+    "test_clustering", "test_gc", "test_baselines",
+)  # fmt: skip
 
 
 def pytest_configure(config):
     """Let nothing outlive the tests; workers belong to the session that started them."""
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reaper(config))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """One more than cores: the worker that tests on Slurm mostly waits."""
+    return count_cores() + 1
 
 
 def pytest_collection_modifyitems(items):
