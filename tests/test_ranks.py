@@ -27,6 +27,7 @@ from simclic.schedule.profile import parse_profile
 from simclic.schedule.work import WorkerOptions
 from simclic.store.run_folder import RunFolder
 from simclic.train import loop
+from simclic.train.pretrain import train_as_rank
 
 CPU = torch.device("cpu")
 STEPS, BATCH = 50, 16
@@ -180,6 +181,32 @@ def test_a_rank_that_is_killed_is_named_and_the_run_goes_on_with_any_number(tmp_
     assert record["ranks"] == [2, 1]
     assert len(record["resumed"]) == 1
     assert 0 < record["resumed"][0] < 4 * 22
+
+
+def test_a_rank_that_is_killed_before_it_joins_is_named_at_once(tmp_path):
+    def kill(running, outcome):
+        for rank in (rank for process in running for rank in process.ranks.processes.values()):
+            rank.kill()
+
+    began = time.monotonic()
+    outcome, record = run_with(tmp_path, 2, kill)
+    assert record is None
+    why = "rank 1 of 2 failed before it could take part: its process ended with exit code -9; run it again"
+    assert list(outcome.failures.values()) == [why]
+    assert time.monotonic() - began < 30  # where a slow start may take ten minutes
+
+
+def test_a_rank_that_cannot_read_its_data_says_why(tmp_path):
+    store = ranks.serve_store()
+
+    def load_dataset():
+        raise InputError("digits: gone")
+
+    with pytest.raises(InputError, match="digits: gone"):
+        train_as_rank(RUN, load_dataset, tmp_path, CPU, ComputeOptions(ranks=2), (1, ranks.LOOPBACK, store.port))
+    why = "rank 1 of 2 failed before it could take part: InputError: digits: gone; run it again"
+    with pytest.raises(RankLost, match=re.escape(why)), ranks.join(store, 0, 2, CPU, is_local=True):
+        pass
 
 
 def test_a_first_rank_that_is_killed_takes_the_others_along(tmp_path):

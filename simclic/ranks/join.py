@@ -27,6 +27,24 @@ def reach_store(host: str, port: int) -> TCPStore:
         raise RankLost(f"rank 0 does not answer on {host}:{port}") from e
 
 
+@contextmanager
+def tell_failure(store: Store, rank: int) -> Iterator[None]:
+    """Let rank 0 know why this rank fails before it has joined, as while it reads its data."""
+    try:
+        yield
+    except Exception as e:
+        with suppress(Exception):  # the first rank has ended
+            if not store.check([f"why {rank}"]):
+                store.set(f"why {rank}", _describe_error(e))
+        raise
+
+
+def tell_end(rank: int, host: str, port: int, why: str) -> None:
+    """Let rank 0 know why a rank cannot join, for one that can no longer say so itself, in one line."""
+    with suppress(Exception):  # the first rank has ended
+        TCPStore(host, port, is_master=False, timeout=SILENCE).set(f"end {rank}", why)
+
+
 def serve_store() -> TCPStore:
     """Return the store of a new group of ranks, of which this process is the first; its port is free."""
     return TCPStore("0.0.0.0", 0, is_master=True, wait_for_workers=False)
@@ -57,7 +75,7 @@ def join(store: Store, rank: int, count: int, device: torch.device, is_local: bo
         lost = isinstance(e, dist.DistError) or any(word in str(e) for word in ("gloo", "NCCL", "Timed out", "Connection"))
         if rank:
             with suppress(Exception):  # the first rank has ended
-                store.set(f"why {rank}", "" if lost else f"{type(e).__name__}: {e}".splitlines()[0])
+                store.set(f"why {rank}", "" if lost else _describe_error(e))
             raise
         if lost and not isinstance(e, InputError):
             if device.type == "cpu":  # so that the others notice it, too; on a GPU, it may wait for the lost rank
@@ -86,12 +104,24 @@ def _name_device(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
+def _describe_error(e: Exception) -> str:
+    return (f"{type(e).__name__}: {e}".splitlines())[0]
+
+
 def _wait_for_ranks(store: Store, count: int) -> None:
-    """Wait for all ranks, on the first one, and let them start. Raise InputError if they are on different kinds of device."""
-    with suppress(dist.DistStoreError):
-        store.wait([f"rank {rank}" for rank in range(count)], JOINING)
-    if late := [str(rank) for rank in range(count) if not store.check([f"rank {rank}"])]:
-        raise RankLost(f"rank {', '.join(late)} of {count} did not start within {JOINING.seconds // 60} minutes; run it again")
+    """Wait for all ranks, on the first one, and let them start. A rank that is slow is waited for, as on a shared disk.
+
+    Raise RankLost if one ends instead, and InputError if they are on different kinds of device.
+    """
+    until = time.monotonic() + JOINING.seconds
+    while late := [rank for rank in range(count) if not store.check([f"rank {rank}"])]:
+        for rank, word in ((rank, word) for rank in late for word in ("why", "end") if store.check([f"{word} {rank}"])):
+            why = store.get(f"{word} {rank}").decode()
+            raise RankLost(f"rank {rank} of {count} failed before it could take part: {why}; run it again")
+        if time.monotonic() > until:
+            names = ", ".join(map(str, late))
+            raise RankLost(f"rank {names} of {count} did not start within {JOINING.seconds // 60} minutes; run it again")
+        time.sleep(0.1)
     kinds = {json.loads(store.get(f"rank {rank}"))["kind"]: rank for rank in range(count)}
     if len(kinds) > 1:
         raise InputError(f"ranks={count} are on different devices ({', '.join(kinds)}); ask for one kind, or set ranks=1")

@@ -21,11 +21,14 @@ class LocalRanks:
 
     processes: dict[int, ForkServerProcess] = field(default_factory=dict)
     ended: float | None = None  # when one of them first ended before its time
+    store: tuple[str, int] = ("", 0)  # host and port of its server, rank 0
+    announced: set[int] = field(default_factory=set)  # whose end rank 0 has been told
 
     def start(
         self, context: Any, run: Run, options: WorkerOptions, devices: Sequence[str], first: int, store: tuple[str, int]
     ) -> None:
         """Start a rank on each device. first: the number of the first of these. store: host and port of its server, rank 0."""
+        self.store = store
         for rank, device in enumerate(devices, first):
             given = (run, replace(options, device=device), (rank, *store))
             self.processes[rank] = context.Process(target=run_rank, args=given, daemon=True)
@@ -35,6 +38,14 @@ class LocalRanks:
     def are_done(self) -> bool:
         """Whether there were any, and all have ended."""
         return bool(self.processes) and all(process.exitcode is not None for process in self.processes.values())
+
+    def announce_ends(self, context: Any) -> None:
+        """Let rank 0 know which ranks have ended, since one that was killed before it joined cannot."""
+        for rank, process in self.processes.items():
+            if process.exitcode and rank not in self.announced:
+                self.announced.add(rank)
+                given = (rank, *self.store, f"its process ended with exit code {process.exitcode}")
+                context.Process(target=_tell_end, args=given, daemon=True).start()
 
     def explain_end(self) -> str:
         """Return which rank ended before its time, once rank 0 has had time to say so itself; else ""."""
@@ -51,6 +62,7 @@ class LocalRanks:
             process.kill()
             process.join()
         self.processes.clear()
+        self.announced.clear()
 
 
 def check_ranks(count: int, devices: Sequence[str]) -> None:
@@ -77,6 +89,12 @@ def try_all_reduce(context: Any, devices: Sequence[str]) -> str:
     finally:
         for process in processes:
             process.kill()
+
+
+def _tell_end(rank: int, host: str, port: int, why: str) -> None:
+    from simclic import ranks
+
+    ranks.tell_end(rank, host, port, why)
 
 
 def _reduce_first(device: str, count: int, pipe: Connection) -> None:

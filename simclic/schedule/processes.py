@@ -125,7 +125,7 @@ def _run_all(
                     devices, idle = idle[: needs[i]], idle[needs[i] :]
                     running.append(_start_process(context, groups[i], devices, options, prices[i], sums[i]))
                 ended = _receive_messages(running, partial(_start_ranks, context, options, share_work))
-                idle += [device for process in running for device in _end_ranks(process)]
+                idle += [device for process in running for device in _end_ranks(process, context)]
                 for process in ended:
                     running.remove(process)
                     idle += process.devices
@@ -208,8 +208,9 @@ def _start_ranks(context: Any, options: WorkerOptions, share_work: ShareWork, pr
     process.ranks.start(context, process.run, options, process.devices[1:], 1, (host, port))
 
 
-def _end_ranks(process: Process) -> list[str]:
+def _end_ranks(process: Process, context: Any) -> list[str]:
     """Return the devices of the ranks of a process if these or itself have ended. Kill it if it does not notice that one has."""
+    process.ranks.announce_ends(context)
     if why := process.ranks.explain_end():
         process.outcome = process.outcome or ("stopped", why)
         process.process.kill()

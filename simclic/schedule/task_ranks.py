@@ -59,6 +59,7 @@ def serve_ranks(task: Task, options: WorkerOptions) -> None:
                 ranks.kill()
                 place = order["host"], order["port"]
                 ranks.start(context, runs[order["run"]], options, devices, slurm.task_of_job() * count, place)
+            ranks.announce_ends(context)
             time.sleep(SECONDS)
     finally:
         ranks.kill()

@@ -128,8 +128,10 @@ def train_rank(run: Run, options: WorkerOptions, place: tuple[int, str, int]) ->
 
     from simclic.train.pretrain import train_as_rank
 
-    dataset = _load_data(run, run.image_size, options)
-    train_as_rank(run, dataset, options.runs, torch.device(options.device), options.compute, place)
+    def load_dataset() -> data.Dataset:
+        return _load_data(run, run.image_size, options)
+
+    train_as_rank(run, load_dataset, options.runs, torch.device(options.device), options.compute, place)
 
 
 def _evaluate_features(

@@ -102,7 +102,12 @@ def _lead_ranks(count: int, device: torch.device, start_ranks: StartRanks | None
 
 
 def train_as_rank(
-    run: Run, dataset: Dataset, runs: Path, device: torch.device, options: ComputeOptions, place: tuple[int, str, int]
+    run: Run,
+    load_dataset: Callable[[], Dataset],
+    runs: Path,
+    device: torch.device,
+    options: ComputeOptions,
+    place: tuple[int, str, int],
 ) -> None:
     """Train together with rank 0, which writes what is to be written. place: the own rank, and host and port of rank 0's store.
 
@@ -110,9 +115,11 @@ def train_as_rank(
     """
     rank, host, port = place
     store, folder = ranks.reach_store(host, port), RunFolder(runs, run)
-    images = prepare_images(run, dataset, runs, device)
-    with ranks.join(store, rank, options.ranks, device, host == ranks.LOOPBACK):
-        train(run, dataset, images, folder, lambda share, note: None, options=options)
+    with ranks.tell_failure(store, rank):
+        dataset = load_dataset()
+        images = prepare_images(run, dataset, runs, device)
+        with ranks.join(store, rank, options.ranks, device, host == ranks.LOOPBACK):
+            train(run, dataset, images, folder, lambda share, note: None, options=options)
 
 
 def prepare_images(run: Run, dataset: Dataset, runs: Path, device: torch.device, side: int | None = None) -> Images:
