@@ -30,7 +30,7 @@ from simclic.train import loop
 from simclic.train.pretrain import train_as_rank
 
 CPU = torch.device("cpu")
-STEPS, BATCH = 50, 16
+STEPS, BATCH = 20, 16
 CASES = {f"simclic {name}": {"method": "simclic", "perturbation": name} for name in PERTURBATIONS}
 CASES |= {name: {"method": name} for name in METHODS if name != "simclic"}
 
@@ -81,8 +81,8 @@ def train_all(cases):
 
 def train_ranks(cases, rank, count, ports, path):
     """Train as one of some ranks, or alone."""
-    # In double precision two sums in another order stay alike for 50 steps; in single they differ in the last bits at first, and
-    # in the first digits after 25 steps at these learning rates.
+    # In double precision two sums in another order stay alike for 20 steps; in single they differ in the last bits at first, and
+    # soon in the first digits at these learning rates.
     torch.set_default_dtype(torch.float64)
     torch.Tensor.float = torch.Tensor.double
     loop.build_backbone = lambda run: Small()
@@ -111,7 +111,7 @@ def ended(tmp_path_factory):
 
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_train_what_one_trains(ended, name):
-    """Every loss, weight, statistic, history, queue, bank and centre, after 50 steps and in double precision."""
+    """Every loss, weight, statistic, history, queue, bank and centre, after 20 steps and in double precision."""
     one, first, second = (each[name] for each in ended)
     assert len(one["losses"]) == STEPS
     assert not one["losses"][0].equal(one["losses"][-1])  # it does train
@@ -146,7 +146,7 @@ def test_what_cannot_be_spread_is_one_line(monkeypatch, batch, norm, line):
 
 # Started, stopped and resumed as the command line does it.
 
-RUN = tiny(epochs=4, batch_size=64, perturbation="history")  # of 4 x 22 steps
+RUN = tiny(epochs=3, perturbation="history")  # of 3 x 11 steps
 
 
 def run_with(path, count, watch=lambda running, outcome: None, run=RUN, minutes=0.0):
@@ -180,7 +180,7 @@ def test_a_rank_that_is_killed_is_named_and_the_run_goes_on_with_any_number(tmp_
     assert not outcome.failures
     assert record["ranks"] == [2, 1]
     assert len(record["resumed"]) == 1
-    assert 0 < record["resumed"][0] < 4 * 22
+    assert 0 < record["resumed"][0] < 3 * 11
 
 
 def test_a_rank_that_is_killed_before_it_joins_is_named_at_once(tmp_path):
@@ -237,7 +237,7 @@ def test_a_stop_reaches_all_ranks_and_saves_once_and_the_same_bits_follow(tmp_pa
 
 
 def test_a_training_that_diverges_ends_all_ranks_with_one_line(tmp_path):
-    outcome, record = run_with(tmp_path, 2, run=tiny(base_lr=1e30, batch_size=64))
+    outcome, record = run_with(tmp_path, 2, run=tiny(base_lr=1e30))
     assert record is None
     assert "the loss is not finite at step" in next(iter(outcome.failures.values()))
 

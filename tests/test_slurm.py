@@ -274,14 +274,16 @@ def test_whatever_interrupts_a_training_it_ends_bit_identical(here, whole):
 
 def test_two_tasks_compute_one_training_and_are_requeued_once(here):
     """Each starts one rank; a signal before a time limit reaches both, the first saves and requeues, and the same two go on."""
-    run = tiny(perturbation="noise", epochs=40)
+    run = tiny(epochs=4)
     exhibit(here, epochs=run.epochs)
     with open("profile.toml", "a") as f:
         f.write("\n[pretrain]\ntasks_per_node = 2\n[how]\nranks = 2\n")
     submit()
     job = wait("the job", lambda: [j for j in slurm.read_queue().values() if j.name.endswith("pretrain-0")])[0].id
-    epochs(run, 2)
-    subprocess.run(["scancel", "--signal=USR2", job], check=True)
+    epochs(run, 1)
+    with frozen(run) as process:
+        subprocess.run(["scancel", "--signal=USR2", job], check=True)
+        wait("the signal", lambda: pending(process, signal.SIGUSR2))
     finished()
     found = record(run)
     assert found["ranks"] == [2, 2]
