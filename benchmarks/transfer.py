@@ -11,7 +11,8 @@ batches of 256; twelve pre-trainings, each evaluated on ImageNet and on the elev
 from simclic import Finetune, Linear, Table, grid
 from simclic.data import PAPER
 
-METHODS = {"simsiam": {}, "moco-v2": {}, "simclic": {"perturbation": ("history", "dropout", "noise", "none")}}
+WHOLE = {"views_from": "whole"}  # as the cited methods cut their views
+METHODS = {"simsiam": WHOLE, "moco-v2": WHOLE, "simclic": {"perturbation": ("history", "dropout", "noise", "none")}}
 
 
 def list_runs(epochs):

@@ -140,7 +140,7 @@ def test_a_copy_with_new_times_is_read_but_not_decoded_again(birds, tmp_path, mo
     shutil.copytree(birds, tmp_path / "copy")  # as `cp -a`: with the old times
     shutil.rmtree(birds)
     (tmp_path / "copy").rename(birds)
-    monkeypatch.setattr(image_file, "resize_and_crop", lambda *a: pytest.fail("an image was decoded again"))
+    monkeypatch.setattr(image_file, "resize_shorter_side", lambda *a: pytest.fail("an image was decoded again"))
     assert data.load(str(birds), "ericsson", tmp_path, 16).digest == before.digest
     for path in birds.rglob("*.jpg"):
         os.utime(path, (1e9, 1e9))
@@ -364,7 +364,7 @@ def test_the_decoded_copy_of_a_locked_root_lies_elsewhere(nobody, capsys, monkey
     assert told(capsys, *words)[0] == 0
     assert sorted(path.suffix for path in (place / "cache").iterdir()) == [".json", ".npy", ".sha256"]
     assert not list((place / "locked").iterdir())
-    monkeypatch.setattr(image_file, "resize_and_crop", lambda *_: pytest.fail("an image was decoded again"))
+    monkeypatch.setattr(image_file, "resize_shorter_side", lambda *_: pytest.fail("an image was decoded again"))
     data.load(str(place / "birds"), "ericsson", place / "locked", 16)
 
 

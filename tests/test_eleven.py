@@ -52,7 +52,7 @@ def test_all_eleven_from_their_files_to_table_2(eleven, tmp_path, capsys, monkey
     assert code == 0
     digests = {name: found["digests"]["ericsson"] for name, found in json.loads(out).items()}
     assert told(capsys, "data", "prepare", *data.PAPER, "--data", eleven, "--size", "16")[0] == 0
-    monkeypatch.setattr("simclic.data.image_file.resize_and_crop", lambda *a: pytest.fail("an image was decoded again"))
+    monkeypatch.setattr("simclic.data.image_file.resize_shorter_side", lambda *a: pytest.fail("an image was decoded again"))
 
     runs, suite = tmp_path / "runs", load("table2.py")
     made = plan([suite], runs, eleven)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from simclic import Finetune, InputError, data
 from simclic.data import labels
-from simclic.data.crops import DRAWS, Crops
+from simclic.data.crops import DEFAULT_RULE, DRAWS, Crops, Cutter
 from simclic.data.images import Images
 from simclic.evaluate.finetune import FinetuneTask, TrainBatches
 
@@ -59,8 +59,9 @@ def started(root, pipe):
     torch.set_num_threads(4)
     made = data.load(str(root / "birds"), "ericsson", root, 224)
     crops = Crops(made, Images(made, 224, CPU), made.splits.fit, 1e9)
-    out, u = torch.empty(4, 3, 224, 224, dtype=torch.uint8), torch.rand(4, DRAWS).tolist()
-    for work in (lambda: crops._cut_crops(out, made.splits.fit[:4].tolist(), u), lambda: torch.ones(1 << 20).add(1)):
+    out, u = torch.empty(4, 1, 3, 224, 224, dtype=torch.uint8), torch.rand(4, 1, DRAWS).tolist()
+    cutter = Cutter(crops._read_pixels, (DEFAULT_RULE,), crops.images, "bicubic")
+    for work in (lambda: cutter.cut_crops(out, made.splits.fit[:4].tolist(), u), lambda: torch.ones(1 << 20).add(1)):
         before, found = tasks(), set()
         thread = threading.Thread(target=lambda work=work, found=found: (work(), found.update(tasks())))
         thread.start()

@@ -553,7 +553,12 @@ def test_decoded_data_that_nobody_asks_for_goes_and_comes_again(eleven, tmp_path
     kept = stamps(place)
     data.load("flowers", "ericsson", eleven, 16)
     assert stamps(place) == kept
+    run = 'Linear(),), runs=grid(views_from="whole", method="simsiam", dataset="flowers", image_size=21))'
+    Path("whole.py").write_text(f'from simclic import Linear, Table, grid\nTABLE = Table(name="w", caption="x", protocols=({run}')
+    assert "-24-" not in told("whole.py", *words)[1]  # of whole images of 24 pixels views of 21 are cut
     Path("flowers.py").write_text(Path("flowers.py").read_text().replace("1.5", "1"))
+    assert "-24-" in told(*words)[1]
+    assert "-24-" not in told("whole.py", *words)[1]
     assert told(*words, "--yes")[0] == 0
     assert sorted(p.name.rsplit("-", 1)[0] for p in place.glob("*.npy")) == ["cifar10-32", "flowers-16"]
     (place / next(place.glob("cifar10*.npy")).name).unlink()

@@ -2,9 +2,10 @@
 
 All give the same images in the same random order, 224 x 224, normalised, in batches of 128 on the device. The peer: a
 DataLoader with one worker per core over Resize(224, bicubic), CenterCrop, ToTensor, Normalize. Ours: the memory-mapped file, or
-the files themselves as --decode as-needed reads them, on as many threads; either is normalised on the device. The cost of
-decoding once is printed beside it. The photographs are those that come with scikit-learn,
-cropped and saved as JPEGs of the sizes that Aircraft, Pets or Food have.
+the files themselves as --decode as-needed reads them, on as many threads; either is normalised on the device. Then a random
+resized crop of each whole image, the shorter side at 256, both ways again, against RandomResizedCrop and a flip in the
+DataLoader. The cost of decoding once is printed beside it. The photographs are those that come with scikit-learn, cropped and
+saved as JPEGs of the sizes that Aircraft, Pets or Food have.
 
     python benchmarks/speed/data.py [--quick]
 """
@@ -21,12 +22,23 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
-from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
+from torchvision.transforms import (
+    CenterCrop,
+    Compose,
+    InterpolationMode,
+    Normalize,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    Resize,
+    ToTensor,
+)
 
 from simclic import data
+from simclic.data.crops import DRAWS, CropRule, Cutter
 from simclic.data.images import Images
 from simclic.experiment import count_cores
 
+CROP = CropRule(area=(0.2, 1.0))  # SimSiam's
 SIZES = ((500, 375), (375, 500), (512, 384), (1024, 700))
 
 
@@ -40,17 +52,30 @@ def main():
         ours = measure_speed(epochs, count, iterate_decoded(dataset))
         files = data.load(str(root / "photographs"), "ericsson", root, decode="as-needed")
         needed = measure_speed(epochs, count, iterate_files(files))
-        theirs = measure_speed(epochs, count, iterate_jpegs(root / "photographs"))
+        usual = [Resize(224, InterpolationMode.BICUBIC), CenterCrop(224)]
+        theirs = measure_speed(epochs, count, iterate_jpegs(root / "photographs", usual))
         check_same_pixels(dataset, files, root / "photographs")
+        whole_seconds, whole = measure_seconds(lambda: load_whole(root, "once"))
+        crops = measure_speed(epochs, count, iterate_crops(whole))
+        crops_needed = measure_speed(epochs, count, iterate_crops(load_whole(root, "as-needed")))
+        usual = [RandomResizedCrop(224, CROP.area, CROP.aspect), RandomHorizontalFlip()]
+        their_crops = measure_speed(epochs, count, iterate_jpegs(root / "photographs", usual))
+        taken = sum(path.stat().st_size for path in root.glob("prepared/photographs-256-*.npy"))
     print_machine(torch, torchvision)
     sides = ", ".join(f"{width} x {height}" for width, height in SIZES)
     print(f"{count:,} JPEGs of {sides}; batches of 128 at 224 x 224; median of {epochs} epochs")
     once = f"after {decoding_seconds:.1f} s of decoding ({count / decoding_seconds:,.0f} images/s)"
-    print(f"{'decoded once, memory-mapped':28}{ours:10,.0f} images/s, {once}")
-    print(f"{'decoded as needed':28}{needed:10,.0f} images/s, every file hashed")
-    print(f"{'DataLoader over JPEGs':28}{theirs:10,.0f} images/s")
+    print(f"{'decoded once, memory-mapped':30}{ours:10,.0f} images/s, {once}")
+    print(f"{'decoded as needed':30}{needed:10,.0f} images/s, every file hashed")
+    print(f"{'DataLoader over JPEGs':30}{theirs:10,.0f} images/s")
+    once = f"after {whole_seconds:.1f} s of decoding, {taken / count / 1e3:.0f} kB an image"
+    print(f"{'crops of decoded whole images':30}{crops:10,.0f} images/s, {once}")
+    print(f"{'crops, decoded as needed':30}{crops_needed:10,.0f} images/s, every file hashed")
+    print(f"{'DataLoader, random crops':30}{their_crops:10,.0f} images/s")
     print(f"ratio decoded {ours / theirs:.2f}")
     print(f"ratio as-needed {needed / theirs:.2f}")
+    print(f"ratio crops {crops / their_crops:.2f}")
+    print(f"ratio crops-as-needed {crops_needed / their_crops:.2f}")
 
 
 def write_photographs(folder, count):
@@ -88,10 +113,28 @@ def iterate_files(dataset):
     return iterate_epoch
 
 
-def iterate_jpegs(folder):
+def load_whole(root, decode):
+    """Return the photographs, whole, their shorter side at 256."""
+    return data.load(str(root / "photographs"), "ericsson", root, 256, decode=decode, whole=True)
+
+
+def iterate_crops(dataset):
+    """Return a function that yields the batches of an epoch, a random crop from each whole image."""
+    images = Images(dataset, 224, DEVICE)
+    cutter = Cutter(dataset.images.read_image, (CROP,), images, "bilinear")
+
+    def iterate_epoch():
+        batches = torch.randperm(len(images)).split(128)
+        draws = (torch.rand(len(index), 1, DRAWS) for index in batches)
+        return (images.normalise(x[:, 0].float()) for x, _ in cutter.stream(batches, draws))
+
+    return iterate_epoch
+
+
+def iterate_jpegs(folder, steps):
     """Return a function that yields the batches of an epoch from JPEGs, decoded by persistent workers."""
     known = data.facts(str(folder))
-    usual = Compose([Resize(224, InterpolationMode.BICUBIC), CenterCrop(224), ToTensor(), Normalize(known.mean, known.std)])
+    usual = Compose([*steps, ToTensor(), Normalize(known.mean, known.std)])
     options = {"num_workers": count_cores(), "persistent_workers": True, "pin_memory": GPU}
     loader = DataLoader(ImageFolder(folder, usual), 128, shuffle=True, **options)
 

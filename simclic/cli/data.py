@@ -35,6 +35,8 @@ def add(parser: argparse.ArgumentParser) -> None:
             p.add_argument("--size", type=int, default=224, help="pixels along each side (%(default)s; CIFAR stays as it is)")
             text = "read every file, but decode nothing into a file: for runs with --decode as-needed"
             p.add_argument("--no-decode", action="store_true", help=text)
+            text = "whole images, their shorter side at 8/7 of SIZE (256 for 224), for runs with views_from='whole'"
+            p.add_argument("--whole", action="store_true", help=text)
         else:
             p.add_argument("--json", action="store_true", help="for programs")
 
@@ -93,13 +95,14 @@ def prepare(arguments: argparse.Namespace) -> int:
     from simclic.data import FACTS, facts, is_bundled, load
     from simclic.data.fetch import fetch
     from simclic.data.splits import PUBLISHED
-    from simclic.experiment import Run
+    from simclic.experiment import Run, whole_side
     from simclic.files import report_unreadable
     from simclic.progress import show_progress
 
     Run.checked("image_size", arguments.size)
     _check_names(arguments.names)
     console, failed = _console(), False
+    side = whole_side(arguments.size) if arguments.whole else arguments.size
     for name in arguments.names:
         try:
             if name in FACTS:
@@ -111,25 +114,31 @@ def prepare(arguments: argparse.Namespace) -> int:
             split = "paper" if known.rule == PUBLISHED and not known.sizes[2] else "ericsson"  # a folder of train and val alone
             with show_progress(console) as tell:
                 decode = "as-needed" if arguments.no_decode else "once"
-                dataset = load(name, split, arguments.data, arguments.size, tell=tell, decode=decode)
+                dataset = load(name, split, arguments.data, side, tell=tell, decode=decode, whole=arguments.whole)
         except InputError as e:
             print("\n".join(f"error: {line}" for line in str(e).splitlines()), file=sys.stderr)
             failed = True
             continue
         n, _, height, width = dataset.images.shape
-        what = "read, to be decoded as they are needed" if arguments.no_decode else f"of {width} x {height}, ready"
+        ready = f"whole, {side} pixels along the shorter side, ready" if arguments.whole else f"of {width} x {height}, ready"
+        what = "read, to be decoded as they are needed" if arguments.no_decode else ready
         print_line(console, f"{name}: {n:,} images {what}; data {dataset.digest}")
     return int(failed)
 
 
 def _describe_size(known: "Facts", arguments: argparse.Namespace) -> str:
-    """Return what the decoded images of a data set take, or would take, and where."""
+    """Return what the decoded images of a data set take, or would take, as squares and whole, and where."""
     from simclic.data import manifest
+    from simclic.data.dataset import decoded_bytes
+    from simclic.experiment import whole_side
     from simclic.text import format_bytes
 
-    count, side = sum(known.sizes), known.stored or arguments.size
-    taken, place = format_bytes(3 * count * side**2), manifest.prepared_folder(arguments.data)
-    return f"{count:,} images decoded at {side} pixels {'would ' * arguments.no_decode}take {taken} in {place}"
+    count, side, whole = sum(known.sizes), known.stored or arguments.size, whole_side(arguments.size)
+    square = f"decoded at {side} pixels {{}}take {format_bytes(decoded_bytes(count, side))}"
+    entire = f"whole, with a shorter side of {whole}, {{}}take about {format_bytes(decoded_bytes(count, whole, True))}"
+    texts = [(square, not arguments.whole), (entire, arguments.whole)][: 1 if known.stored else 2]
+    parts = (text.format("would " * (arguments.no_decode or not is_wanted)) for text, is_wanted in texts)
+    return f"{count:,} images {'; '.join(parts)}; in {manifest.prepared_folder(arguments.data)}"
 
 
 def _check_names(names: list[str]) -> None:

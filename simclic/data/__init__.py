@@ -118,15 +118,18 @@ def has_test(listing: Listing) -> bool:
 
 def load(
     name: str, split: str, root: Path, size: int = 224, difficult: str = "negative", tell: Tell = lambda share, note: None,
-    interpolation: str = BICUBIC, decode: str = "once",
+    interpolation: str = BICUBIC, decode: str = "once", whole: bool = False,
 ) -> Dataset:  # fmt: skip
     """Return all images of a data set that the split rule ("ericsson" or "paper") uses.
 
     size: pixels along each side, unless the data set keeps its images as they are (CIFAR, digits). difficult: "negative"
     counts a class of which an image shows `difficult` objects alone as not shown, "ignore" leaves it out (VOC2007).
     interpolation: as in Dataset. decode: "once" into a file, or "as-needed" whenever images are asked for, to the same pixels.
-    Raises InputError if the data set is unknown, not there or not whole.
+    whole: images are whole, with their shorter side at `size`, and not centre squares. Raises InputError if the data set is
+    unknown, not there or not whole.
     """
+    if whole and not folder.is_path(name) and (is_bundled(name) or facts(name).stored):
+        raise InputError(f"{title(name)}: its images are kept as they are, square, so that there are no whole ones")
     if is_bundled(name):
         bundled: Dataset = declaration(name).load_bundled(split)
         return replace(bundled, interpolation=interpolation)
@@ -140,7 +143,7 @@ def load(
     splits = divide(listing, split, known.rule, known.per_class)
     used = np.unique(np.concatenate([splits.fit, splits.test]))
     open_images = decoded.open_images if decode == "once" else decoded.open_files
-    images, sums = open_images(decoded.Selection(name, listing, used, root, known.stored or size, interpolation), tell)
+    images, sums = open_images(decoded.Selection(name, listing, used, root, known.stored or size, interpolation, whole), tell)
     remarks = []
     if folder.is_path(name):
         problem, remark = folder.compare_copies(listing, splits, sums)
@@ -152,6 +155,6 @@ def load(
         labels = np.maximum(labels, 0)
     where = Splits(*(np.searchsorted(used, part) for part in (splits.train, splits.val, splits.test)))
     place = str(listing.base)
-    whole = () if listing.holders else tuple(f"{place}/{listing.paths[i]}" for i in used.tolist())
+    paths = () if listing.holders else tuple(f"{place}/{listing.paths[i]}" for i in used.tolist())
     digest = manifest.data_digest(listing, splits, sums)
-    return Dataset(known, images, labels, where, digest, whole, listing.classes, tuple(remarks), listing.upright, interpolation)
+    return Dataset(known, images, labels, where, digest, paths, listing.classes, tuple(remarks), listing.upright, interpolation)

@@ -9,9 +9,15 @@ if TYPE_CHECKING:
     import numpy as np
 
     from simclic.data.decoded import FileImages
+    from simclic.data.whole_images import WholeImages
 
 BICUBIC = "bicubic"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def decoded_bytes(count: int, side: int, whole: bool = False) -> float:
+    """Return what decoded images take. side: in pixels, the shorter one of whole images, a guess for 4:3."""
+    return 3.0 * count * side**2 * (4 / 3 if whole else 1)
 
 
 @dataclass(frozen=True)
@@ -75,16 +81,16 @@ class Facts:
 class Dataset:
     """Decoded images and what is known of them.
 
-    images: (N, 3, H, W) uint8, in a file or decoded as they are needed. labels: (N,) int64 in [0, classes); (N, classes) with
-    several per image or none (N, 0), 1 shown, 0 not shown, -1 not to be judged. digest: sixteen hex digits; numbers with
-    different digests are not comparable. files: (N,) where each image lies whole, nothing if `images` are all there is of them.
-    names: (classes,) of the classes, nothing if they are numbers.
-    remarks: what is worth knowing about a folder of images, a line each. upright: as in Listing. interpolation: "bicubic" or
-    "bilinear", by which images are resized, `images` and what is made of them later.
+    images: (N, 3, H, W) uint8, in a file or decoded as they are needed; whole ones have a method read_image. labels: (N,) int64
+    in [0, classes); (N, classes) with several per image or none (N, 0), 1 shown, 0 not shown, -1 not to be judged. digest:
+    sixteen hex digits; numbers with different digests are not comparable. files: (N,) where each image lies whole, nothing if
+    `images` are all there is of them. names: (classes,) of the classes, nothing if they are numbers. remarks: what is worth
+    knowing about a folder of images, a line each. upright: as in Listing. interpolation: "bicubic" or "bilinear", by which images
+    are resized, `images` and what is made of them later.
     """
 
     facts: Facts
-    images: "np.ndarray | FileImages"
+    images: "np.ndarray | WholeImages | FileImages"
     labels: "np.ndarray"
     splits: Splits
     digest: str

@@ -21,14 +21,18 @@ import numpy as np
 from simclic import files
 from simclic.data import manifest
 from simclic.data.dataset import BICUBIC
-from simclic.data.image_file import ImageFile, join_missing, read_image_file
+from simclic.data.image_file import ImageFile, crop_centre, join_missing, read_image_file, read_shape, resized_shape
 from simclic.data.listing import Listing
+from simclic.data.whole_images import WholeImages
 from simclic.errors import InputError
 from simclic.experiment import count_cores
 from simclic.progress import Tell
 from simclic.text import format_bytes
 
-STEPS = "RGB, shorter side resized ({}), centre crop"  # part of the key: change it with the code
+STEPS = {  # part of the key: change it with the code
+    False: "RGB, shorter side resized ({}), centre crop",
+    True: "RGB, shorter side resized ({}), whole",
+}
 
 
 T = TypeVar("T")
@@ -39,7 +43,7 @@ R = TypeVar("R")
 class Selection:
     """Some images of a data set, at one size. used: (n,) which of the listing. root: where all data sets lie.
 
-    interpolation: as in Dataset.
+    interpolation: as in Dataset. whole: whether they are whole, with their shorter side at `size`, and not centre squares of it.
     """
 
     name: str
@@ -48,6 +52,7 @@ class Selection:
     root: Path
     size: int
     interpolation: str = BICUBIC
+    whole: bool = False
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
@@ -58,22 +63,37 @@ class Selection:
         """Return read_image_file of one of the sources."""
         return read_image_file(self.listing.base / path, upright=self.listing.upright, **options)
 
-    def read_images(self) -> Iterator[ImageFile]:
-        """Yield every image, decoded."""
+    def decode(self, path: str) -> ImageFile:
+        """Return one of the sources with its pixels."""
+        return self.read(path, size=self.size, interpolation=self.interpolation, whole=self.whole)
+
+    def decode_all(self) -> Iterator[ImageFile]:
+        """Yield every image with its pixels."""
         if self.listing.pixels is not None:
             return (ImageFile(manifest.UNKNOWN, "", pixels=self.listing.pixels[i]) for i in self.used)
-        return map_in_order(lambda path: self.read(path, size=self.size, interpolation=self.interpolation), self.sources)
+        return map_in_order(self.decode, self.sources)
+
+    def read_shapes(self) -> np.ndarray:
+        """Return height and width of each image whole, from the headers of the files: (n, 2); (0, 0) if one has none."""
+
+        def read(path: str) -> tuple[int, int]:
+            with contextlib.suppress(InputError):  # whoever decodes it says what is wrong with it
+                return resized_shape(*read_shape(self.listing.base / path, self.listing.upright), self.size)
+            return 0, 0
+
+        return np.array(list(map_in_order(read, self.sources)), dtype="<i4").reshape(-1, 2)
 
     def path(self, sums: manifest.Sums) -> Path:
         """Return the path of the decoded file, whose name depends on its sources and on how they are decoded."""
-        h = hashlib.sha256(f"{'as stored' if self.listing.holders else STEPS.format(self.interpolation)}\t{self.size}\n".encode())
+        steps = "as stored" if self.listing.holders else STEPS[self.whole].format(self.interpolation)
+        h = hashlib.sha256(f"{steps}\t{self.size}\n".encode())
         h.update("".join(map(sums.__getitem__, self.sources)).encode())
         if self.listing.holders:
             h.update(self.used.tobytes())
         return manifest.prepared_folder(self.root) / f"{manifest.file_stem(self.name)}-{self.size}-{h.hexdigest()[:16]}.npy"
 
 
-def open_images(chosen: Selection, tell: Tell) -> tuple[np.ndarray, manifest.Sums]:
+def open_images(chosen: Selection, tell: Tell) -> tuple[np.ndarray | WholeImages, manifest.Sums]:
     """Return the decoded images, (n, 3, size, size) uint8, memory-mapped, and the SHA-256 of each file that they come from.
 
     Decodes them if that has not been done; jobs that do so at once do not hurt each other. Raises InputError with a line for
@@ -88,14 +108,15 @@ def open_images(chosen: Selection, tell: Tell) -> tuple[np.ndarray, manifest.Sum
     if unknown or not (path := chosen.path(sums)).is_file():
         sums = _decode_selection(chosen, sums, tell)
         path = chosen.path(sums)
-    return open_decoded(path), sums
+    content = open_decoded(path)
+    return WholeImages(content, len(chosen.used), chosen.size) if chosen.whole else content, sums
 
 
 class FileImages:
     """Images that are decoded from their files whenever they are asked for, to the pixels that decoding once would store.
 
-    shape: (n, 3, size, size). Indexed with (B,) integers, returns (B, 3, size, size) uint8, decoded on all cores. Raises
-    InputError for a file that has changed since its digest was taken. sums: SHA-256 of each file, by its path.
+    shape: (n, 3, size, size). Indexed with (B,) integers, returns centre squares, (B, 3, size, size) uint8, decoded on all cores.
+    Raises InputError for a file that has changed since its digest was taken. sums: SHA-256 of each file, by its path.
     """
 
     def __init__(self, chosen: Selection, sums: manifest.Sums):
@@ -110,11 +131,12 @@ class FileImages:
         return ThreadPoolExecutor(count_cores())
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        pixels = self.pool.map(self._read_pixels, (self.chosen.sources[i] for i in index.tolist()))
-        return np.stack(list(pixels))
+        return np.stack([crop_centre(pixels) for pixels in self.pool.map(self.read_image, index.tolist())])
 
-    def _read_pixels(self, path: str) -> np.ndarray:
-        file = self.chosen.read(path, size=self.chosen.size, interpolation=self.chosen.interpolation)
+    def read_image(self, i: int) -> np.ndarray:
+        """Return an image, (3, H, W) uint8, whole if that was chosen."""
+        path = self.chosen.sources[i]
+        file = self.chosen.decode(path)
         if file.problem or file.pixels is None:
             raise InputError(file.problem)
         if file.sha256 != self.sums[path]:
@@ -122,7 +144,7 @@ class FileImages:
         return file.pixels
 
 
-def open_files(chosen: Selection, tell: Tell) -> tuple[np.ndarray | FileImages, manifest.Sums]:
+def open_files(chosen: Selection, tell: Tell) -> tuple[np.ndarray | WholeImages | FileImages, manifest.Sums]:
     """Return the images, decoded whenever they are asked for, and the SHA-256 of each file that they come from.
 
     Every file that is new or has changed is read and decoded once, so that no broken one is met later. Images that do not lie in
@@ -140,7 +162,10 @@ def open_files(chosen: Selection, tell: Tell) -> tuple[np.ndarray | FileImages, 
 
 def _decode_selection(chosen: Selection, sums: manifest.Sums, tell: Tell) -> manifest.Sums:
     """Decode on all cores, write in order, and give the file its name once it is whole. Return the SHA-256 of the files."""
-    place, shape = manifest.prepared_folder(chosen.root), (len(chosen.used), 3, chosen.size, chosen.size)
+    place, shapes = manifest.prepared_folder(chosen.root), chosen.read_shapes() if chosen.whole else None
+    shape: tuple[int, ...] = (len(chosen.used), 3, chosen.size, chosen.size)
+    if shapes is not None:
+        shape = (shapes.nbytes + 3 * int(shapes.prod(axis=1, dtype=np.int64).sum()),)
     try:
         place.mkdir(parents=True, exist_ok=True)
         _delete_leftovers(place, chosen)
@@ -149,7 +174,7 @@ def _decode_selection(chosen: Selection, sums: manifest.Sums, tell: Tell) -> man
             header = io.BytesIO()
             np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
             h, seen = hashlib.sha256(), dict[str, ImageFile]()
-            for block in chain([header.getvalue()], _pixel_blocks(chosen, seen, tell)):
+            for block in chain([header.getvalue()], _pixel_blocks(chosen, shapes, seen, tell)):
                 f.write(block)
                 h.update(block)
             sums = sums if chosen.listing.holders else _remember_digests(chosen, seen)
@@ -161,13 +186,22 @@ def _decode_selection(chosen: Selection, sums: manifest.Sums, tell: Tell) -> man
     return sums
 
 
-def _pixel_blocks(chosen: Selection, seen: dict[str, ImageFile], tell: Tell) -> Iterator[bytes]:
-    """Yield the pixels of each image up to the first broken one. The rest are still read, so that every problem is named."""
+def _pixel_blocks(chosen: Selection, shapes: np.ndarray | None, seen: dict[str, ImageFile], tell: Tell) -> Iterator[bytes]:
+    """Yield the pixels of each image up to the first broken one. The rest are still read, so that every problem is named.
+
+    shapes: of whole images, which are yielded first, and after which channels lie innermost.
+    """
     broken = False
-    for n, (i, image) in enumerate(zip(chosen.used, chosen.read_images(), strict=True), 1):
+    if shapes is not None:
+        yield shapes.tobytes()
+    for n, (i, image) in enumerate(zip(chosen.used, chosen.decode_all(), strict=True), 1):
+        if shapes is not None and image.pixels is not None and image.pixels.shape[1:] != tuple(shapes[n - 1]):
+            image = image._replace(
+                problem=f"{chosen.listing.base / chosen.listing.paths[i]}: has other sides than its header says"
+            )
         broken |= bool(image.problem)
         if not broken and image.pixels is not None:
-            yield image.pixels.tobytes()
+            yield (image.pixels if shapes is None else image.pixels.transpose(1, 2, 0)).tobytes()
         seen[chosen.listing.paths[i]] = image._replace(pixels=None)
         tell(n / len(chosen.used), f"decoding {n:,} of {len(chosen.used):,}")
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import io
+import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
 }  # what turns an image upright, by its EXIF orientation  # fmt: skip
+SIDEWAYS = [TURNS[n] for n in (5, 6, 7, 8)]  # of these, what exchanges height and width
 
 
 class ImageFile(NamedTuple):
@@ -41,11 +43,12 @@ class ImageFile(NamedTuple):
 
 
 def read_image_file(
-    path: Path, decode: bool = True, size: int | None = None, upright: bool = False, interpolation: str = BICUBIC
-) -> ImageFile:
+    path: Path, decode: bool = True, size: int | None = None, upright: bool = False, interpolation: str = BICUBIC,
+    whole: bool = False,
+) -> ImageFile:  # fmt: skip
     """Read a file once: its digest, whether all of it decodes, and with `size` its pixels, (3, size, size) uint8.
 
-    upright: as in Listing. interpolation: as in resize_and_crop.
+    upright: as in Listing. interpolation: as in resize_shorter_side. whole: all pixels, (3, H, W), the shorter side `size`.
     """
     try:
         stamp, content = manifest.file_stamp(path), path.read_bytes()  # in this order: what changes in between is read again
@@ -65,8 +68,8 @@ def read_image_file(
                 return seen._replace(problem=f"{path}: cannot be decoded (zeros in place of its end)")
             if image.mode not in MODES:
                 return seen._replace(mode=image.mode, problem=f"{path}: has mode {image.mode}, not 8 bits a channel")
-            pixels = None if size is None else resize_and_crop(_turn(image, upright), size, interpolation)
-            return seen._replace(mode=image.mode, pixels=pixels)
+            pixels = None if size is None else resize_shorter_side(_turn(image, upright), size, interpolation)
+            return seen._replace(mode=image.mode, pixels=pixels if pixels is None or whole else crop_centre(pixels))
     except UNDECODABLE as e:
         return seen._replace(problem=f"{path}: cannot be decoded ({_why(e)})")
 
@@ -79,8 +82,14 @@ def decode_whole(path: Path | str, upright: bool) -> np.ndarray:
 
 def count_pixels(path: Path | str) -> int:
     """Return height times width of an image, from its header. Raise InputError if it has none."""
+    return math.prod(read_shape(path, upright=False))
+
+
+def read_shape(path: Path | str, upright: bool) -> tuple[int, int]:
+    """Return height and width of an image, from its header. Raise InputError if it has none."""
     with _explain_decode_errors(path), Image.open(path) as image:
-        return image.height * image.width
+        lies_on_its_side = upright and _find_turn(image) in SIDEWAYS
+        return (image.width, image.height) if lies_on_its_side else (image.height, image.width)
 
 
 def _find_turn(image: Image.Image) -> Image.Transpose | None:
@@ -118,18 +127,30 @@ def _cut_short(jpeg: bytes) -> bool:
     return jpeg.endswith(bytes(64)) and jpeg.rfind(b"\xff\xd9") < jpeg.rfind(b"\xff\xda")
 
 
-def resize_and_crop(image: Image.Image, size: int, interpolation: str = BICUBIC) -> np.ndarray:
-    """Return the image as (3, size, size) uint8: RGB, shorter side resized to `size` by PIL, centre crop (Section 4.2).
+def resize_shorter_side(image: Image.Image, size: int, interpolation: str = BICUBIC) -> np.ndarray:
+    """Return the image as (3, H, W) uint8: RGB, shorter side resized to `size` by PIL (Section 4.2).
 
-    interpolation: "bicubic" or "bilinear". The same bits as torchvision's Resize and CenterCrop on PIL images, without
-    waiting for torch.
+    interpolation: "bicubic" or "bilinear". The same bits as torchvision's Resize on PIL images, without waiting for torch.
     """
-    image, shorter = image.convert("RGB"), min(image.size)
-    width, height = (size if side == shorter else int(size * side / shorter) for side in image.size)
+    image, (height, width) = image.convert("RGB"), resized_shape(image.height, image.width, size)
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling[interpolation.upper()])
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return np.asarray(image.crop((left, top, left + size, top + size))).transpose(2, 0, 1)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def resized_shape(height: int, width: int, size: int) -> tuple[int, int]:
+    """Return height and width of an image once its shorter side is resized to `size`, as torchvision rounds them."""
+    shorter = min(height, width)
+    height, width = (size if side == shorter else int(size * side / shorter) for side in (height, width))
+    return height, width
+
+
+def crop_centre(pixels: np.ndarray) -> np.ndarray:
+    """Return the centre square of an image, as torchvision's CenterCrop has it. pixels: (3, H, W). Returns (3, size, size)."""
+    height, width = pixels.shape[1:]
+    size = min(height, width)
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    return pixels[:, top : top + size, left : left + size]
 
 
 def join_missing(problems: dict[Path, str]) -> list[str]:

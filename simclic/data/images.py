@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from simclic.data import Dataset
-from simclic.data.decoded import FileImages, keep_in_flight
+from simclic.data.decoded import keep_in_flight
 
 AHEAD = 2  # batches that are fetched or cut while one is computed with
 
@@ -29,11 +29,11 @@ class Images:
     def __init__(self, dataset: Dataset, size: int, device: torch.device, resident: bool | None = None, side: int | None = None,
         normal: Sequence[Sequence[float]] | None = None,
     ):  # fmt: skip
-        if isinstance(dataset.images, FileImages):
+        if not isinstance(dataset.images, np.ndarray):
             resident = False
         elif resident is None:
             resident = device.type != "cuda" or dataset.images.nbytes <= 0.6 * torch.cuda.mem_get_info(device)[0]
-        self.uint8 = dataset.images if isinstance(dataset.images, FileImages) else map_images(dataset.images)
+        self.uint8 = map_images(dataset.images) if isinstance(dataset.images, np.ndarray) else dataset.images
         if resident and isinstance(self.uint8, Tensor):
             self.uint8 = self.uint8.to(device)
         self.size, self.side, self.device, self.resident = size, side or size, device, resident

@@ -9,10 +9,10 @@ from simclic.experiment.exhibit import Exhibit, Figure, Suite, Table, load
 from simclic.experiment.job import Job, JobState, evaluated_run
 from simclic.experiment.knob import knob, list_knobs
 from simclic.experiment.protocol import PROTOCOLS, Finetune, Knn, Linear, OnFeatures, Protocol, logspace
-from simclic.experiment.run import Run, grid
+from simclic.experiment.run import Run, grid, whole_side
 
 __all__ = [
     "DECODE", "DEFAULT_COMPUTE", "METHODS", "PERTURBATIONS", "PROTOCOLS", "ComputeOptions", "Exhibit", "Figure", "Finetune",
     "Job", "JobState", "Knn", "Linear", "OnFeatures", "Protocol", "Run", "Suite", "Table", "count_cores", "evaluated_run", "grid",
-    "knob", "list_knobs", "load", "logspace", "method", "perturbation",
+    "knob", "list_knobs", "load", "logspace", "method", "perturbation", "whole_side",
 ]  # fmt: skip

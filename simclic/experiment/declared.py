@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from simclic.errors import InputError
-from simclic.experiment.knob import Knob, knob
+from simclic.experiment.knob import Knob, knob, list_knobs
 
 T = TypeVar("T", bound=Callable[..., Any])
 PACKAGE = Path(__file__).parents[1]
@@ -158,6 +158,7 @@ def _read_all_methods() -> tuple[dict[str, MethodFacts], list[InputError]]:
 
 PERTURBATIONS = read_perturbations()
 METHODS, ERRORS = _read_all_methods()  # ERRORS: of the methods of one's own; the first use of a Run raises them
+AUGMENTING = tuple(m.name for m in METHODS.values() if m.views)  # methods that see augmented views
 
 
 def defaults_by_method(name: str) -> dict[str, Any]:
@@ -191,3 +192,18 @@ def with_declared_knobs(cls: type) -> type:
         cls.__annotations__[name] = type(own.default) | None
         setattr(cls, name, field(default=None, metadata={"knob": own}))
     return cls
+
+
+def unset_dependent(run: Any, changes: dict[str, Any]) -> dict[str, Any]:
+    """Return `changes`, plus None for the old perturbation's strength and the old method's own fields and defaults."""
+    moved = [n for n in ("method", "perturbation") if changes.get(n, getattr(run, n)) != getattr(run, n)]
+    unset = dict[str, Any]()
+    for name, spec in (list_knobs(run) if moved else {}).items():
+        method = changes.get("method", run.method)
+        if spec.by_method and getattr(run, name) == run.default_of(name) and "method" in moved:
+            unset[name] = None
+        elif method not in spec.read_if.get("method", (method,)):
+            unset[name] = run.stored_default(name)
+        elif run.__dataclass_fields__[name].default is None and not spec.by_method:
+            unset[name] = None
+    return {**unset, **changes}

@@ -83,6 +83,15 @@ class Job:
         return "pretrain" if not self.protocol else self.protocol.name if self.protocol.on else self.stage
 
     @property
+    def image_sides(self) -> tuple[tuple[int, bool], ...]:
+        """How this job sees images: pixels of the shorter side, and whether they are whole, or squares of it from the centre."""
+        run, protocol = self.run, self.protocol
+        if not protocol:
+            return ((run.whole_side or run.image_size, run.whole_side > 0),)
+        resized = [protocol.resize_side(run.image_size)] if isinstance(protocol, Finetune) else []
+        return tuple((side, False) for side in dict.fromkeys((run.image_size, *resized)))
+
+    @property
     def encoder(self) -> "Job":
         """The job that makes the encoder of this one."""
         return Job(self.run) if self.protocol else self

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from simclic.errors import InputError
 from simclic.experiment.baselines import IMPORTED
-from simclic.experiment.declared import ERRORS, METHODS, PERTURBATIONS, by, with_declared_knobs
-from simclic.experiment.knob import Spec, check_names, combinations, knob, list_knobs
+from simclic.experiment.declared import AUGMENTING, ERRORS, METHODS, PERTURBATIONS, by, unset_dependent, with_declared_knobs
+from simclic.experiment.knob import Spec, check_names, combinations, knob
 from simclic.experiment.names import make_slug, start_title
 
 UNTRAINED, PIXELS = {"epochs": (0,)}, {"backbone": ("pixels",)}  # nothing is trained; there is no backbone
@@ -45,6 +45,11 @@ class Run(Spec):
     image_size: int = knob(
         224, "pixels along a side", low=1, high=4096, question="Image size in pre-training",
         why="that of evaluation: shorter side resized, centre crop, no augmentation",
+    )
+    views_from: str = knob(
+        "square", "what augmented views are cut from: the centre square of image_size, or the whole image, its shorter side "
+        "at 8/7 of image_size, which is 256 for 224", choices=("square", "whole"), read_if={"method": AUGMENTING},
+        unread_if={**UNTRAINED, "dataset": ("cifar10", "cifar100", "digits")},
     )
     # Encoder f = backbone + projector, predictor h (Section 3.4)
     backbone: str = knob("resnet50", "a timm name, or “pixels”: the image itself")
@@ -225,6 +230,11 @@ class Run(Spec):
         return self.base_lr * self.batch_size / 256 if self.lr_rule == "linear" else self.base_lr
 
     @property
+    def whole_side(self) -> int:
+        """Pixels of the shorter side of the whole images that views are cut from; 0 if they are cut from centre squares."""
+        return whole_side(self.image_size) if self.views_from == "whole" else 0
+
+    @property
     def network(self) -> str:
         """The backbone with its stem, which is what a pass through it costs."""
         stem = " with the small stem" if self.stem == "small" else ""
@@ -271,7 +281,12 @@ class Run(Spec):
             if name not in self.unread:
                 value = change(getattr(self, name)) if callable(change) else change
                 options[name] = value if isinstance(value, tuple) else (value,)
-        return tuple(replace(self, **_unset_dependent(self, values)) for values in combinations(options))
+        return tuple(replace(self, **unset_dependent(self, values)) for values in combinations(options))
+
+
+def whole_side(image_size: int) -> int:
+    """Return pixels of the shorter side of the whole images from which views of image_size are cut."""
+    return round(image_size * 8 / 7)
 
 
 @cache
@@ -283,18 +298,3 @@ def grid(**axes: Any) -> tuple[Run, ...]:
     """Return every Run with one value from each axis. A tuple is an axis, anything else a constant; the last axis is fastest."""
     check_names(Run, axes)
     return tuple(Run(**v) for v in combinations({n: v if isinstance(v, tuple) else (v,) for n, v in axes.items()}))
-
-
-def _unset_dependent(run: Run, changes: dict[str, Any]) -> dict[str, Any]:
-    """Return `changes`, plus None for the old perturbation's strength and the old method's own fields and defaults."""
-    moved = [n for n in ("method", "perturbation") if changes.get(n, getattr(run, n)) != getattr(run, n)]
-    unset = dict[str, Any]()
-    for name, spec in (list_knobs(run) if moved else {}).items():
-        method = changes.get("method", run.method)
-        if spec.by_method and getattr(run, name) == run.default_of(name) and "method" in moved:
-            unset[name] = None
-        elif method not in spec.read_if.get("method", (method,)):
-            unset[name] = run.stored_default(name)
-        elif run.__dataclass_fields__[name].default is None and not spec.by_method:
-            unset[name] = None
-    return {**unset, **changes}

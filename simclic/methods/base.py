@@ -20,7 +20,7 @@ from simclic.errors import InputError
 from simclic.experiment import METHODS, Run
 from simclic.experiment.declared import MethodFacts
 from simclic.methods.backbones import build_backbone, feature_width
-from simclic.methods.views import ViewRecipe, augment_images
+from simclic.methods.views import ViewRecipe, alter_crops, augment_images
 
 Generator = torch.Generator | None
 
@@ -64,7 +64,12 @@ class Method(nn.Module):
         """
         if not self.recipes:
             return images.prepare(pixels)
-        return tuple(images.normalise(augment_images(pixels, images.size, recipe, generator)) for recipe in self.recipes)
+        if pixels.ndim == 5:  # cut already
+            crops = (pixels[:, n].float().div_(255) for n in range(len(self.recipes)))
+            views = (alter_crops(x, recipe, generator) for x, recipe in zip(crops, self.recipes, strict=True))
+        else:
+            views = (augment_images(pixels, images.size, recipe, generator) for recipe in self.recipes)
+        return tuple(map(images.normalise, views))
 
     def forward(self, x: Any, index: Tensor | None = None, generator: Generator = None) -> Step:
         """Return the loss of a batch. x: what `views` returned. index: (B,) which images. generator: of the device of x."""

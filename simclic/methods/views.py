@@ -1,6 +1,7 @@
 """Augmented views of a batch, computed on its device, which depend on the generator's seed alone.
 
-Views are cropped from the stored square images; the parts of an original image outside its square are never seen.
+Views are cropped from the stored square images, so that the parts of an original image outside its square are never seen, or
+with views_from='whole' cut from whole images on the CPU (simclic/data/crops.py) before they come here.
 """
 
 import math
@@ -48,13 +49,22 @@ def augment_images(pixels: Tensor, size: int, recipe: ViewRecipe, generator: tor
     code: crop, jitter, grey, blur, RandAugment, solarise, flip (which goes with the crop here: it commutes with most). Every rank
     draws for the whole batch, whose rows these are in part.
     """
-    device, count = pixels.device, len(pixels) * ranks.count_ranks()
+    count = len(pixels) * ranks.count_ranks()
     part = ranks.own_rows(count)
-    top, left, height, width = draw_crops(count, recipe, generator)[:, part].to(device)
-    flips = choose_own(draw_subset(count, recipe.p_flip, generator), part)[0].to(device)
+    top, left, height, width = draw_crops(count, recipe, generator)[:, part].to(pixels.device)
+    flips = choose_own(draw_subset(count, recipe.p_flip, generator), part)[0].to(pixels.device)
     rows, columns = window_weights(top, height, size, pixels.shape[2]), window_weights(left, width, size, pixels.shape[3])
     columns[flips] = columns[flips].flip(1)
-    x = resample_pixels(pixels.float().div_(255), rows, columns)
+    return alter_crops(resample_pixels(pixels.float().div_(255), rows, columns), recipe, generator)
+
+
+def alter_crops(x: Tensor, recipe: ViewRecipe, generator: torch.Generator) -> Tensor:
+    """Return crops after all that follows the crop and the flip in a recipe: (B, 3, S, S) float32 in [0, 255].
+
+    x: (B, 3, S, S) in [0, 1]; it is overwritten. generator: as in augment_images.
+    """
+    device, size, count = x.device, x.shape[-1], len(x) * ranks.count_ranks()
+    part = ranks.own_rows(count)
     own, which = choose_own(draw_subset(count, recipe.p_jitter, generator), part)
     jittered = own.to(device)
     x[jittered] = jitter_colours(x[jittered], recipe, generator, which)

@@ -14,7 +14,7 @@ from simclic.data import decoded, manifest
 from simclic.data.fetch import abandoned_downloads
 from simclic.data.folder import is_path
 from simclic.errors import InputError
-from simclic.experiment import Finetune, Job, JobState, OnFeatures, Run, Suite
+from simclic.experiment import Job, JobState, OnFeatures, Run, Suite
 from simclic.experiment.baselines import IMPORTED, imported_path
 from simclic.experiment.names import is_file, split_part
 from simclic.schedule import records, snapshot
@@ -197,12 +197,11 @@ class _Inventory:
     def _list_image_sizes(self, run: Run) -> Iterator[tuple[str, str]]:
         """Yield the data set and size of the images that a Run sees, as decoded files name them; "" stands for every size."""
         for job in (Job(run), *self.jobs_by_run.get(run.name, ())):
-            name, protocol = job.dataset, job.protocol
+            name = job.dataset
             stem, stored = manifest.file_stem(name), None if is_path(name) else data.facts(name).stored
             if run.name in self.runs_at_work:
                 yield (stem, "")
-            sides = [protocol.resize_side(run.image_size)] if isinstance(protocol, Finetune) else []
-            yield from ((stem, str(side)) for side in ([stored] if stored else [run.image_size, *sides]))
+            yield from ((stem, str(side)) for side in ([stored] if stored else [side for side, _ in job.image_sides]))
 
     def _list_launch_items(self, place: Path, garbage: Garbage) -> Iterator[Item]:
         """Yield launches whose jobs are all done, except the newest, and copies of code that nothing will run.

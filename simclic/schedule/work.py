@@ -84,7 +84,7 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
                 raise Waits(f"{run.name}: waits for its pre-training ({why}); run: simclic status --retry-failed EXHIBIT")
             share, watched = _share_of_job(tell, jobs[0].encoder, prices), None
             if options.compute.watch_on and run.epochs and folder.encoder_record() is None:
-                watched = _load_data(run, run.image_size, options, Job(run, Knn(on=options.compute.watch_on)))
+                watched = _load_data(Job(run, Knn(on=options.compute.watch_on)), options)
             f = pretrain(run, dataset, options.runs, device, share, options.compute, watched, options.start_ranks)
             del dataset, watched
         else:  # its own images need not be here any more
@@ -129,7 +129,7 @@ def train_rank(run: Run, options: WorkerOptions, place: tuple[int, str, int]) ->
     from simclic.train.pretrain import train_as_rank
 
     def load_dataset() -> data.Dataset:
-        return _load_data(run, run.image_size, options)
+        return _load_data(Job(run), options)
 
     train_as_rank(run, load_dataset, options.runs, torch.device(options.device), options.compute, place)
 
@@ -157,31 +157,34 @@ class _SeenImages:
 
     def __init__(self, options: WorkerOptions, device: Any):
         self.options, self.device = options, device
-        self.datasets, self.prepared = dict[Run, data.Dataset](), dict[Run, Any]()
+        self.datasets, self.prepared = dict[Any, data.Dataset](), dict[Any, Any]()
 
     def load_dataset(self, job: Job) -> data.Dataset:
         """Return the data set that a job sees."""
-        if job.evaluated not in self.datasets:
+        key = job.evaluated, job.image_sides[0]
+        if key not in self.datasets:
             self.datasets.clear()  # before the next one fills the memory, too
             self.prepared.clear()
-            self.datasets[job.evaluated] = _load_data(job.run, job.run.image_size, self.options, job)
-        return self.datasets[job.evaluated]
+            self.datasets[key] = _load_data(job, self.options)
+        return self.datasets[key]
 
     def prepare_images(self, job: Job) -> Any:
         """Return the images of that data set as the encoder takes them."""
         from simclic.train.pretrain import prepare_images
 
-        dataset = self.load_dataset(job)
-        if job.evaluated not in self.prepared:
-            self.prepared[job.evaluated] = prepare_images(job.run, dataset, self.options.runs, self.device)
-        return self.prepared[job.evaluated]
+        dataset, key = self.load_dataset(job), (job.evaluated, job.image_sides[0])
+        if key not in self.prepared:
+            self.prepared[key] = prepare_images(job.run, dataset, self.options.runs, self.device)
+        return self.prepared[key]
 
 
-def _load_data(run: Run, size: int, options: WorkerOptions, job: Job | None = None) -> data.Dataset:
-    """Return the Run's data set, or the one that a job of this Run evaluates on. size: pixels along each side."""
-    interpolation, see = _read_interpolation(run, options.runs), job.evaluated if job else run
-    decode = options.compute.decode
-    return data.load(see.dataset, see.split, options.data, size, see.difficult, interpolation=interpolation, decode=decode)
+def _load_data(job: Job, options: WorkerOptions, at: int = 0) -> data.Dataset:
+    """Return the data set that a job sees. at: which of its image_sides."""
+    see, (size, whole) = job.evaluated, job.image_sides[at]
+    return data.load(
+        see.dataset, see.split, options.data, size, see.difficult, interpolation=_read_interpolation(job.run, options.runs),
+        decode=options.compute.decode, whole=whole,
+    )  # fmt: skip
 
 
 def _read_interpolation(run: Run, runs: Path) -> str:
@@ -202,7 +205,7 @@ def _load_whole_images(job: Job, protocol: Finetune, dataset: data.Dataset, imag
     if side == run.image_size:
         return images
     if dataset.files:
-        dataset = _load_data(run, side, options, job)
+        dataset = _load_data(job, options, at=1)
     return prepare_images(run, dataset, options.runs, images.device, side)
 
 
@@ -240,12 +243,12 @@ def decode_data(
     Raise Stopped when `is_stopped` returns true.
     """
 
-    problems: dict[tuple[str, str, int, str], str] = {}
+    problems: dict[tuple[str, str, int, bool, str], str] = {}
     remarks: dict[str, None] = {}
 
-    def load_once(name: str, split: str, size: int, interpolation: str) -> str:
+    def load_once(name: str, split: str, size: int, whole: bool, interpolation: str) -> str:
         """Return what is wrong with the images of a data set; "" if nothing is."""
-        key = name, split, size, interpolation
+        key = name, split, size, whole, interpolation
         if key not in problems:
             problems[key] = ""
             try:
@@ -257,8 +260,9 @@ def decode_data(
                         show(share, note)
 
                     dataset = data.load(
-                        name, split, options.data, size, tell=tell, interpolation=interpolation, decode=options.compute.decode
-                    )
+                        name, split, options.data, size, tell=tell, interpolation=interpolation, decode=options.compute.decode,
+                        whole=whole,
+                    )  # fmt: skip
                 remarks.update(dict.fromkeys(dataset.remarks))
             except InputError as e:
                 first, *more = str(e).splitlines()
@@ -273,8 +277,7 @@ def decode_data(
         is_trained = RunFolder(options.runs, run).has_encoder()
         wrong = {}
         for job in (job for job in (jobs[0].encoder, *jobs) if job.protocol or not is_trained):
-            sizes = [run.image_size, *([job.protocol.resize_side(run.image_size)] if isinstance(job.protocol, Finetune) else [])]
-            if why := next(filter(None, (load_once(job.dataset, run.split, size, interpolation) for size in sizes)), ""):
+            if why := next(filter(None, (load_once(job.dataset, run.split, *see, interpolation) for see in job.image_sides)), ""):
                 wrong[job] = why
         for job, why in wrong.items():
             fail_jobs([job], options.runs, why)

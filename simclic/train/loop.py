@@ -1,21 +1,18 @@
 """The training loop, the same for every method: from the first step or from a checkpoint to the last."""
 
-import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from importlib.util import find_spec
-from itertools import tee
-from pathlib import Path
+from itertools import count, tee
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from simclic import files, ranks, stop
+from simclic import ranks, stop
 from simclic.data import Dataset
+from simclic.data.crops import DRAWS, CropRule, Cutter
 from simclic.data.images import Images, seed_of, seeded_generator
 from simclic.errors import Diverged, InputError
 from simclic.experiment import DEFAULT_COMPUTE, ComputeOptions, Run
@@ -24,6 +21,7 @@ from simclic.methods.backbones import build_backbone
 from simclic.progress import Tell
 from simclic.store.run_folder import RunFolder
 from simclic.train import checkpoint, numerics
+from simclic.train.epoch_log import EpochLog
 from simclic.train.neighbours import NeighbourLog
 from simclic.train.watch import Watch, explain_collapse
 from simclic.weights import card, init_weights
@@ -87,15 +85,33 @@ class Training:
     def stream_batches(self, images: Images, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (pixels, index) of each batch of indices, (B,): the whole index, and stored pixels of the own rows.
 
-        pixels: (B / ranks, 3, H, W) uint8; (B, ...) for a method with views of its own, which draws these for all rows.
+        pixels: (B / ranks, 3, H, W) uint8; (B, ...) for a method with views of its own, which draws these for all rows. With
+        views_from='whole' a crop for each view, (B / ranks, views, 3, S, S).
         """
         if ranks.count_ranks() == 1 or self.draws_whole:
-            yield from images.stream_pixels(batches)
+            yield from self._stream_pixels(images, batches)
             return
         whole, parts = tee(batches)
-        own = images.stream_pixels(index[ranks.own_rows(len(index))] for index in parts)
+        own = self._stream_pixels(images, (index[ranks.own_rows(len(index))] for index in parts))
         for (pixels, _), index in zip(own, whole, strict=True):
             yield pixels, index.to(self.device, non_blocking=True)
+
+    def _stream_pixels(self, images: Images, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (pixels, index) of each batch, as `stream_batches` has them of the own rows."""
+        if self.run.views_from == "square":
+            return images.stream_pixels(batches)
+        if not self.model.recipes:
+            raise InputError(f"views_from='whole' with method={self.run.method!r}, which has no recipes to cut by; remove it")
+        assert not isinstance(images.uint8, Tensor)
+        rules = [CropRule(recipe.area, recipe.aspect, recipe.p_flip) for recipe in self.model.recipes]
+        cutter = Cutter(images.uint8.read_image, rules, images, "bilinear")
+        return cutter.stream(batches, map(self._draw_crops, count(self.step)))
+
+    def _draw_crops(self, step: int) -> Tensor:
+        """Return the numbers that decide the crops of the own rows of a batch: (B / ranks, views, DRAWS) of [0, 1)."""
+        size = self.run.batch_size
+        draws = torch.rand(size, len(self.model.recipes), DRAWS, generator=seeded_generator("cpu", self.run.seed, "crops", step))
+        return draws if self.draws_whole else draws[ranks.own_rows(size)]
 
     @torch.no_grad()
     def visit_images(self, images: Images, batches: Iterator[Tensor]) -> None:
@@ -260,41 +276,3 @@ def _raise_if_diverged(bad_step: int, run: Run, per_epoch: int, steps: int, what
         lr = scheduled_lr(run, bad_step, steps, per_epoch)
         where = f"step {bad_step + 1} of {steps:,}, epoch {bad_step // per_epoch + 1}, learning rate {lr:.3g}"
         raise Diverged(f"{what} is not finite at {where}; the last checkpoint is kept")
-
-
-class EpochLog:
-    """The log of a training: log.jsonl with one row per epoch, and TensorBoard's if that is installed.
-
-    before: epochs done; later rows, which a training that was killed wrote, are removed. writes: false for ranks that never do.
-    """
-
-    def __init__(self, folder: RunFolder, before: int, writes: bool = True):
-        self.path, self.last_row = folder.log_path, dict[str, Any]()
-        if not writes:
-            return
-        self.tensorboard = _open_tensorboard(folder.path, before)
-        lines = self.path.read_text().splitlines()[:before] if self.path.is_file() else []
-        files.write_bytes(self.path, "".join(line + "\n" for line in lines).encode())
-        if lines:
-            self.last_row = json.loads(lines[-1])
-
-    def write_epoch(self, row: dict[str, Any]) -> None:
-        """Append the row of an epoch."""
-        self.last_row = row
-        with open(self.path, "a") as f:
-            f.write(json.dumps(row) + "\n")
-            f.flush()
-            os.fsync(f.fileno())  # a later checkpoint must not outlive this row
-        if self.tensorboard:
-            for name in (n for n, value in row.items() if n != "epoch" and value is not None):
-                self.tensorboard.add_scalar(name, row[name], row["epoch"])
-            self.tensorboard.flush()
-
-
-def _open_tensorboard(folder: Path, before: int) -> Any:
-    """Return a TensorBoard writer for the epochs after `before`, or None if TensorBoard is not installed."""
-    if find_spec("tensorboard") is None:
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=before + 1)
