@@ -11,7 +11,7 @@ from conftest import tiny
 
 from simclic import Finetune, Linear, Run
 from simclic.errors import InputError
-from simclic.experiment import Job
+from simclic.experiment import Job, count_cores
 from simclic.files import read_json
 from simclic.schedule import calibrate, cost
 from simclic.schedule.measure import Workload, list_workloads
@@ -49,6 +49,8 @@ def test_a_plan_is_priced_by_what_was_measured_here(exhibit, finished, tmp_path,
     assert all(0 <= seconds < 60 for seconds in rate["seconds"].values())
     assert rate["seconds"]["train.image"] + rate["seconds"]["train.step"] > 0
     assert (rate["width"], values["device"]) == (96, "cpu")
+    assert set(rate.get("speedups", {})) == {str(count) for count in (2, 4, 8) if count <= count_cores()}
+    assert all(0 < times < 9 for times in rate.get("speedups", {}).values())
     told = json.loads(simclic("plan", "table2.py", "--json"))
     assert set(told["sources"]) == {"calibrated"}
     assert not [p for p in (tmp_path / "runs").iterdir() if p.name != ".calibrated"]  # nothing else is left behind

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from conftest import ROOT, tiny
@@ -292,6 +293,20 @@ def test_ranks_shorten_a_pretraining_and_cost_devices(tmp_path):
         prices.learn_from(run, None, {"seconds": 100.0, "device": "NVIDIA A100", "ranks": [1, 4]})
     assert four.price_job(run, None).seconds == pytest.approx(100.0 + together.besides)
     assert one.price_job(run, None).seconds > 300
+
+
+def test_ranks_are_priced_by_what_was_measured(tmp_path):
+    run, target = Run(dataset="cifar10"), cost.Target("p", "a100")
+    kind = {"backbone": run.network, "image_size": run.image_size, "precision": run.precision}
+    seconds = {"train.step": 0.01, "train.image": 0.001, "epoch": 0.1, "image": 0.001, "start": 0.0}
+    cost.write_rates(tmp_path, target, [{**kind, "seconds": seconds, "speedups": {"2": 1.5}}], {"device": "NVIDIA A100"})
+    one, two, four = (cost.Prices(tmp_path, replace(target, ranks=n)).price_job(run, None) for n in (1, 2, 4))
+    assert one.source == "calibrated"
+    assert (two.source, one.seconds / two.seconds) == ("calibrated; 2 ranks measured 1.5 times as fast", pytest.approx(1.5))
+    assert four.source == "calibrated; 4 ranks guessed 2.7 times as fast, from 2 measured"
+    # Measuring other kinds of work again forgets nothing.
+    cost.write_rates(tmp_path, target, [{**kind, "seconds": {"image": 0.002}}], {"device": "NVIDIA A100"})
+    assert cost.Prices(tmp_path, replace(target, ranks=2)).price_job(run, None).source == two.source
 
 
 def test_prices_take_neither_torch_nor_pandas(tmp_path):

@@ -47,5 +47,7 @@ def calibrate(arguments: argparse.Namespace) -> int:
     for rate in rates:
         times = ", ".join(f"{name} {1e3 * value:.3g} ms" for name, value in rate["seconds"].items() if not name.endswith(".cell"))
         print_line(console, f"{rate['backbone']} at {rate['image_size']} pixels, {rate['precision']}: {times}")
+        for count, speedup in rate.get("speedups", {}).items():
+            print_line(console, f"  {count} ranks pre-train {speedup:.2f} times as fast as one")
     print_line(console, f"measured on {where['processes']} x {where['device']}: {path}")
     return 0

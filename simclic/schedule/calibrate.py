@@ -13,15 +13,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from simclic import files
-from simclic.errors import Diverged, InputError
+from simclic.errors import Diverged, InputError, RankLost
 from simclic.experiment import DEFAULT_COMPUTE, ComputeOptions
 from simclic.progress import Tell
 from simclic.schedule.ask_nodes import ask_nodes
 from simclic.schedule.child import leave_with_parent
-from simclic.schedule.measure import Workload, measure_workloads
+from simclic.schedule.local_ranks import run_ranks
+from simclic.schedule.measure import Workload, choose_step, measure_workloads, time_step
 from simclic.schedule.processes import start_server
 from simclic.schedule.profile import Profile
 
+RANKS = (1, 2, 4, 8)  # processes that compute a pre-training together, as far as there are devices
+RANKS_SECONDS = 600.0  # in which they must have measured a step
 Rates = list[dict[str, Any]]
 Measured = tuple[Rates, dict[str, Any]]  # rates, and where they are from
 
@@ -57,7 +60,54 @@ def measure_here(workloads: Sequence[Workload], tell: Tell, options: ComputeOpti
     for same in zip(*(rates for rates, _, _ in measured), strict=True):
         seconds = {name: mean(rate["seconds"][name] for rate in same) for name in same[0]["seconds"]}
         rates.append({**same[0], "seconds": {**seconds, "start": start}})
+    own = devices if devices[0] == "cpu" else list(dict.fromkeys(devices))  # a rank has a GPU of its own
+    for workload, rate in zip(workloads, rates, strict=True):
+        if workload.batches and len(own) > 1:
+            tell(1.0, f"{workload.run.network} at {workload.run.image_size} pixels: ranks")
+            rate["speedups"] = _measure_speedups(context, workload, own, rate["seconds"], threads)
     return rates, {"device": measured[0][2], "processes": len(devices), "threads": threads, "begin": begun - asked}
+
+
+def _measure_speedups(
+    context: Any, workload: Workload, devices: Sequence[str], seconds: dict[str, float], threads: int
+) -> dict[str, float]:
+    """Return by a number of ranks how many times as fast they take a step as one; without numbers that do not divide the batch.
+
+    Raise InputError if a rank fails.
+    """
+    counts = [count for count in RANKS if count <= len(devices) and workload.batches[-1] % count == 0]
+    size, steps = choose_step(workload.batches[-1], max(counts), seconds)
+    times = dict[int, float]()
+    for count in counts:
+        try:
+            with TemporaryDirectory() as folder:
+                given = workload, size, steps, folder, threads
+                answer = run_ranks(context, devices[:count], RANKS_SECONDS, _time_step, *given)
+        except InputError as e:
+            raise InputError(f"calibration: {e}; is there enough memory?") from e
+        if isinstance(answer, str):
+            raise InputError(f"calibration with ranks={count}: {answer}")
+        times[count] = answer
+    return {str(count): times[1] / took for count, took in times.items() if count > 1}
+
+
+def _time_step(
+    store: Any, rank: int, count: int, device: str, workload: Workload, size: int, steps: int, folder: str, threads: int
+) -> float | str:
+    """Return the seconds of a step that ranks compute together, or what went wrong in a line."""
+    leave_with_parent()
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    from simclic import ranks
+
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
+    try:
+        with ranks.tell_failure(store, rank), ranks.join(store, rank, count, torch.device(device), is_local=True):
+            return time_step(workload, device, Path(folder) / str(rank), size, steps)
+    except (InputError, Diverged, RankLost, RuntimeError) as e:
+        return str(e).splitlines()[0]
 
 
 def _measure_in_process(workloads: Sequence[Workload], device: str, folder: Path, threads: int) -> tuple[Rates, float, str]:

@@ -1,7 +1,7 @@
 """The processes of this machine that compute a pre-training together with its first one."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
@@ -72,23 +72,37 @@ def check_ranks(count: int, devices: Sequence[str]) -> None:
         raise InputError(f"ranks={count} is more than the {len(devices)} {what} here; use {len(devices)} or fewer")
 
 
-def try_all_reduce(context: Any, devices: Sequence[str]) -> str:
-    """Let a rank on each device take part in one all-reduce. Return what went wrong, or ""."""
+def run_ranks(context: Any, devices: Sequence[str], seconds: float, compute: Callable[..., Any], *given: Any) -> Any:
+    """Return what compute(store, rank, count, device, *given) returns on rank 0, with a rank on each of these devices.
+
+    Raise InputError if rank 0 ends, or does not answer within `seconds`.
+    """
     (mine, theirs), count = context.Pipe(duplex=False), len(devices)
-    processes = [context.Process(target=_reduce_first, args=(devices[0], count, theirs), daemon=True)]
+    processes = [context.Process(target=_lead, args=(theirs, compute, count, devices[0], given), daemon=True)]
     processes[0].start()
     theirs.close()
     try:
         port = mine.recv()
         for rank, device in enumerate(devices[1:], 1):
-            processes.append(context.Process(target=_reduce, args=(device, rank, count, port), daemon=True))
+            processes.append(context.Process(target=_follow, args=(port, compute, rank, count, device, given), daemon=True))
             processes[rank].start()
-        return str(mine.recv()) if mine.poll(120) else "no answer in two minutes"
+        if not mine.poll(seconds):
+            raise InputError(f"{count} ranks gave no answer in {seconds / 60:g} minutes")
+        return mine.recv()
     except EOFError:
-        return f"rank 0 ended with exit code {processes[0].exitcode}"
+        processes[0].join()
+        raise InputError(f"rank 0 of {count} ended with exit code {processes[0].exitcode}") from None
     finally:
         for process in processes:
             process.kill()
+
+
+def try_all_reduce(context: Any, devices: Sequence[str]) -> str:
+    """Let a rank on each device take part in one all-reduce. Return what went wrong, or ""."""
+    try:
+        return str(run_ranks(context, devices, 120, _reduce))
+    except InputError as e:
+        return str(e)
 
 
 def _tell_end(rank: int, host: str, port: int, why: str) -> None:
@@ -97,15 +111,21 @@ def _tell_end(rank: int, host: str, port: int, why: str) -> None:
     ranks.tell_end(rank, host, port, why)
 
 
-def _reduce_first(device: str, count: int, pipe: Connection) -> None:
+def _lead(pipe: Connection, compute: Callable[..., Any], count: int, device: str, given: tuple[Any, ...]) -> None:
     from simclic import ranks
 
     store = ranks.serve_store()
     pipe.send(store.port)
-    pipe.send(ranks.try_all_reduce(store, 0, count, device))
+    pipe.send(compute(store, 0, count, device, *given))
 
 
-def _reduce(device: str, rank: int, count: int, port: int) -> None:
+def _follow(port: int, compute: Callable[..., Any], rank: int, count: int, device: str, given: tuple[Any, ...]) -> None:
     from simclic import ranks
 
-    ranks.try_all_reduce(ranks.reach_store(ranks.LOOPBACK, port), rank, count, device)
+    compute(ranks.reach_store(ranks.LOOPBACK, port), rank, count, device, *given)
+
+
+def _reduce(store: Any, rank: int, count: int, device: str) -> str:
+    from simclic import ranks
+
+    return ranks.try_all_reduce(store, rank, count, device)

@@ -1,7 +1,7 @@
 """Measure how long work takes on a device: the real stages, shortened, on scikit-learn's digits at the size of a Run."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -61,6 +61,28 @@ def measure_workloads(workloads: Sequence[Workload], device: str, folder: Path, 
     return [
         _Benchmark(workload, device, folder / str(i)).measure_rates(partial(tell_part, i)) for i, workload in enumerate(workloads)
     ]
+
+
+def choose_step(batch: int, ranks: int, seconds: Mapping[str, float]) -> tuple[int, int]:
+    """Return the images of a step, a multiple of `ranks`, and the number of steps by which to measure it.
+
+    batch: of the pre-training; a slow one, or one larger than the digits allow, is measured in part.
+    seconds: of a step and of an image in it, on one device.
+    """
+    fit = len(data.load("digits", "ericsson", Path()).splits.fit)
+    size, each = min(batch, fit // 3), max(1e-6, seconds["train.step"] / batch + seconds["train.image"])
+    while size > 2 * ranks and size * each > MEASURED_SECONDS:
+        size //= 2
+    size = max(ranks, size - size % ranks)
+    return size, max(1, min(fit // (3 * size), int(MEASURED_SECONDS / (2 * size * each))))
+
+
+def time_step(workload: Workload, device: str, folder: Path, size: int, steps: int) -> float:
+    """Return the seconds of a step with `size` images, of a pre-training on the ranks that this process is one of."""
+    benchmark = _Benchmark(workload, device, folder)
+    benchmark.time_pretraining(size, 1, 1)  # the first time is slower
+    short = benchmark.time_pretraining(size, steps, 1)
+    return max(1e-6, (benchmark.time_pretraining(size, 3 * steps, 1) - short) / (2 * steps))
 
 
 class _Benchmark:

@@ -9,7 +9,7 @@ from simclic.errors import InputError
 from simclic.experiment import PROTOCOLS, Finetune, Linear, OnFeatures, Protocol, Run, evaluated_run
 from simclic.files import read_json
 from simclic.schedule.cost import work_amounts
-from simclic.schedule.cost.rates import FOLDER, Price, Rates, Target, gpu_kind, guess_speedup, read_rates
+from simclic.schedule.cost.rates import FOLDER, Price, Rates, Target, gpu_kind, read_rates
 from simclic.store.run_folder import run_folders
 
 MAX_LEARNED = 20  # finished jobs of one kind; more would change little
@@ -41,7 +41,7 @@ class Prices:
         if useful and count < MAX_LEARNED and self.target.is_same_kind(str(record.get("device"))):
             ranks = record.get("ranks") or [1]
             self.learned[kind] = (
-                was + seconds * guess_speedup(int(ranks[-1])),
+                was + seconds * self.rates.speed_up(run, int(ranks[-1]))[0],
                 would + self.base_price(run, protocol).seconds,
                 count + 1,
             )
@@ -76,10 +76,8 @@ class Prices:
         if would:
             seconds, source = base.seconds * was / would, f"as {count} finished" if count > 1 else "as one finished"
         if ranks > 1:
-            seconds, source = (
-                seconds / guess_speedup(ranks),
-                f"{source}; {ranks} ranks guessed {guess_speedup(ranks):.2g} times as fast",
-            )
+            times, by = self.rates.speed_up(run, ranks)
+            seconds, source = seconds / times, f"{source}; {by}"
         return Price(seconds + start, source, start, ranks)
 
     def price_features(self, run: Run, protocol: OnFeatures) -> Price:

@@ -129,8 +129,7 @@ class Rates:
         seconds, speed = self.guess_rates(run), self.target.images_per_second
         what = run.backbone if run.backbone in RELATIVE else f"{run.backbone} taken for resnet50"
         source = guess = f"guessed: {what} on {self.target.kind}, ResNet-50 at {speed:g} images/s"
-        if near := [m for m in self.measured if (m["backbone"], m["precision"]) == (run.network, precision)]:
-            nearest = min(near, key=lambda m: abs(math.log(m["image_size"] / run.image_size)))
+        if nearest := self._find_nearest(run, precision):
             scale = (run.image_size / nearest["image_size"]) ** 2
             seconds |= {k: v * scale if k.endswith("image") else v for k, v in nearest["seconds"].items()}
             guessed = amounts.keys() - nearest["seconds"].keys()
@@ -138,6 +137,22 @@ class Rates:
                 source = "calibrated" + ("" if scale == 1 else f" at {nearest['image_size']} pixels")
                 source += f", in part {guess}" if guessed else ""
         return Price(sum(seconds[name] * amount for name, amount in amounts.items()), source)
+
+    def speed_up(self, run: Run, ranks: int) -> tuple[float, str]:
+        """Return how many times as fast `ranks` devices pre-train as one, and by what: measured, or guessed from fewer ranks."""
+        measured = {1: 1.0}
+        if nearest := self._find_nearest(run, run.precision):
+            measured |= {int(count): times for count, times in nearest.get("speedups", {}).items()}
+        most = max(count for count in measured if count <= ranks)
+        times = measured[most] * guess_speedup(ranks) / guess_speedup(most)
+        word = "measured" if most == ranks else "guessed"
+        basis = f", from {most} measured" if 1 < most < ranks else ""
+        return times, f"{ranks} ranks {word} {times:.2g} times as fast{basis}"
+
+    def _find_nearest(self, run: Run, precision: str) -> dict[str, Any] | None:
+        """Return the calibration of a network and precision at the nearest image size."""
+        near = [m for m in self.measured if (m["backbone"], m["precision"]) == (run.network, precision)]
+        return min(near, key=lambda m: abs(math.log(m["image_size"] / run.image_size)), default=None)
 
     def guess_rates(self, run: Run) -> dict[str, float]:
         """Return a guess of the seconds that one of each amount takes. Behind the small stem an image is four times as wide."""
@@ -172,7 +187,7 @@ def write_rates(runs: Path, target: Target, rates: list[dict[str, Any]], where: 
         rates = read_rates(runs, target).measured + rates
     for rate in rates:
         kind = rate["backbone"], rate["image_size"], rate["precision"]
-        merged[kind] = {**rate, "seconds": merged.get(kind, rate)["seconds"] | rate["seconds"]}
+        merged[kind] = {**merged.get(kind, {}), **rate, "seconds": merged.get(kind, rate)["seconds"] | rate["seconds"]}
     values = {"schema": SCHEMA, "target": target.name, **where, "rates": list(merged.values())}
     files.write_json(path, values | collect_provenance())
     return path
