@@ -21,6 +21,7 @@ from simclic.report.cell_keys import job_key
 from simclic.report.claims import Claim
 from simclic.schedule import cost, plan_cost
 from simclic.schedule.cost import Prices, Target, work_amounts
+from simclic.schedule.cost.rates import Rates
 from simclic.schedule.plan import plan
 from simclic.schedule.profile import parse_profile, price_target
 from simclic.schedule.state import State
@@ -354,6 +355,30 @@ def test_decoded_data_that_are_there_are_not_counted_again(tmp_path):
         then = plan_cost.price_plan(made, tmp_path, tmp_path, CPU).disk_after
         assert first - then == pytest.approx(size)
         first = then
+
+
+def test_images_that_are_decoded_as_needed_take_no_disk(tmp_path):
+    runs = Run(dataset="dtd"), Run(dataset="cifar10"), Run(dataset="food", method="simsiam", views_from="whole")
+    made, squares, others = plan([suite(*runs)], tmp_path, tmp_path), 224**2, Target(decode="as-needed")
+    once, needed = (plan_cost.price_plan(made, tmp_path, tmp_path, target) for target in (CPU, others))
+    food = 101_000 * 3 * (squares + 4 / 3 * 256**2)  # both as a pre-training and as evaluations see them
+    assert once.disk_after - needed.disk_after == pytest.approx(5640 * 3 * squares + food)  # CIFAR lies in no files of its own
+    assert needed.prices == once.prices
+
+
+def test_what_is_watched_is_priced_and_decoded(tmp_path):
+    run = Run(dataset="sun397")
+    made = plan([suite(run)], tmp_path, tmp_path)
+    own, watched = (plan_cost.price_plan(made, tmp_path, tmp_path, Target(watch_on=name)) for name in ("", "flowers"))
+    assert watched.disk_after - own.disk_after == pytest.approx((1020 + 1020 + 6149) * 3 * 224**2)
+    amounts = [work_amounts.encoder_work(run, name)["image"] for name in ("", "flowers")]
+    assert amounts == [11 * (8192 + 2048), 11 * (1020 + 1020)]
+    name = Job(run).name
+    rate = Rates(CPU, []).guess_rates(run)["image"]
+    assert own.prices[name].seconds - watched.prices[name].seconds == pytest.approx(rate * (amounts[0] - amounts[1]))
+    assert {job: own.prices[job] for job in own.prices if job != name} == {
+        job: watched.prices[job] for job in watched.prices if job != name
+    }
 
 
 def test_features_and_decoded_images_are_counted_once(tmp_path):

@@ -147,6 +147,7 @@ def test_whole_images_are_a_field_of_the_methods_that_augment_alone():
     run = Run(dataset="food", method="simsiam", views_from="whole")
     assert run.whole_side == 256
     assert Job(run).image_sides == ((256, True),)
+    assert Job(run, Linear(on="cifar10")).evaluated.dataset == "cifar10"  # from whose images no views are cut
     assert Job(run, Linear()).image_sides == Job(run, Knn(on="pets")).image_sides == ((224, False),)
     for wrong in ({"dataset": "food"}, {"dataset": "cifar10", "method": "simsiam"}):
         with pytest.raises(InputError, match=r"views_from='whole' has no effect with .*; remove it"):

@@ -129,13 +129,13 @@ def prepare(arguments: argparse.Namespace) -> int:
 def _describe_size(known: "Facts", arguments: argparse.Namespace) -> str:
     """Return what the decoded images of a data set take, or would take, as squares and whole, and where."""
     from simclic.data import manifest
-    from simclic.data.dataset import decoded_bytes
+    from simclic.data.dataset import estimate_decoded_bytes
     from simclic.experiment import whole_side
     from simclic.text import format_bytes
 
     count, side, whole = sum(known.sizes), known.stored or arguments.size, whole_side(arguments.size)
-    square = f"decoded at {side} pixels {{}}take {format_bytes(decoded_bytes(count, side))}"
-    entire = f"whole, with a shorter side of {whole}, {{}}take about {format_bytes(decoded_bytes(count, whole, True))}"
+    square = f"decoded at {side} pixels {{}}take {format_bytes(estimate_decoded_bytes(count, side))}"
+    entire = f"whole, with a shorter side of {whole}, {{}}take about {format_bytes(estimate_decoded_bytes(count, whole, True))}"
     texts = [(square, not arguments.whole), (entire, arguments.whole)][: 1 if known.stored else 2]
     parts = (text.format("would " * (arguments.no_decode or not is_wanted)) for text, is_wanted in texts)
     return f"{count:,} images {'; '.join(parts)}; in {manifest.prepared_folder(arguments.data)}"

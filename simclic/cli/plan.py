@@ -4,12 +4,12 @@ import argparse
 import json
 import math
 import re
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from simclic.cli import add_exhibits_argument, add_place_arguments, expand_path, print_line
 from simclic.errors import InputError
-from simclic.experiment import load
+from simclic.experiment import DECODE, ComputeOptions, load
 from simclic.text import format_bytes, format_seconds
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_place_arguments(parser)
     text = "the profile of the cluster that would run it, such as slurm/gpu.toml (this machine)"
     parser.add_argument("--on", type=expand_path, metavar="PROFILE", help=text)
+    parser.add_argument("--decode", choices=DECODE, help="as in `simclic run` (what the profile says, else once)")
+    parser.add_argument("--watch-on", metavar="NAME", help="as in `simclic run` (what the profile says, else the run's own)")
     text = "show the jobs of one cell and why they are not done; name it by words such as 'table2 noise cifar10'"
     parser.add_argument("--why", metavar="CELL", help=text)
     text = "a budget such as '200 GPU-h': propose the exhibits that decide most of the paper's claims within it"
@@ -46,7 +48,7 @@ def plan(arguments: argparse.Namespace) -> int:
     if arguments.why is not None:
         return _explain_cell(arguments, suites)
     job_plan = planning.plan(suites, arguments.runs, arguments.data, verify=False)  # this has to be quick; report and run verify
-    costs = plan_cost.price_plan(job_plan, arguments.runs, arguments.data, read_target(arguments.on))
+    costs = plan_cost.price_plan(job_plan, arguments.runs, arguments.data, _read_target(arguments))
     if arguments.within is not None:
         return _propose_within(arguments, suites, job_plan, costs)
     if arguments.json:
@@ -116,11 +118,14 @@ def _propose_within(arguments: argparse.Namespace, suites: "list[Suite]", job_pl
     return 0
 
 
-def read_target(on: Path | None) -> "Target":
-    """Return what to price for: a profile, or this machine. Raise InputError for a bad profile."""
+def _read_target(arguments: argparse.Namespace) -> "Target":
+    """Return what to price for: a profile, or this machine. Raise InputError for a bad profile or a wrong option."""
     from simclic.schedule import cost, profile
 
-    return profile.price_target(profile.read_profile(on)) if on else cost.this_machine()
+    options = {name: value for name in ("decode", "watch_on") if (value := getattr(arguments, name)) is not None}
+    ComputeOptions(**options)  # checks them
+    target = profile.price_target(profile.read_profile(arguments.on)) if arguments.on else cost.this_machine()
+    return replace(target, **options)
 
 
 def _print_lines(console: "Console", job_plan: "Plan", costs: "PlanCost") -> None:

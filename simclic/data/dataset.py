@@ -15,7 +15,7 @@ BICUBIC = "bicubic"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def decoded_bytes(count: int, side: int, whole: bool = False) -> float:
+def estimate_decoded_bytes(count: int, side: int, whole: bool = False) -> float:
     """Return what decoded images take. side: in pixels, the shorter one of whole images, a guess for 4:3."""
     return 3.0 * count * side**2 * (4 / 3 if whole else 1)
 

@@ -27,7 +27,9 @@ class JobState(StrEnum):
 @cache
 def evaluated_run(run: Run, protocol: Protocol | None) -> Run:
     """Return the Run with the data set that the protocol evaluates on: what its images, their number and its cell depend on."""
-    return replace(run, dataset=protocol.on, difficult=protocol.difficult) if protocol and protocol.on else run
+    if not protocol or not protocol.on:
+        return run
+    return replace(run, dataset=protocol.on, difficult=protocol.difficult, views_from="square")  # no views are cut here
 
 
 @dataclass(frozen=True)

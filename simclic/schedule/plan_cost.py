@@ -11,7 +11,7 @@ from typing import Any
 from simclic import data
 from simclic.data import manifest
 from simclic.errors import InputError
-from simclic.experiment import Finetune, OnFeatures, Run
+from simclic.experiment import Job, Knn, OnFeatures, Run
 from simclic.schedule import cost
 from simclic.schedule.cost import Price, Prices
 from simclic.schedule.cost.prices import kind_of
@@ -77,7 +77,7 @@ def price_plan(job_plan: Plan, runs: Path, root: Path, target: cost.Target) -> P
         costs.prices[job.name] = price
     costs.seconds_by_source = dict(seconds)
     costs.wall_seconds = estimate_wall_seconds(open_jobs, costs) + (prices.rates.begin if open_jobs else 0.0)
-    costs.disk_after += sum(cost.job_bytes(job.run, job.protocol) for job in open_jobs) + _decoded_bytes(open_jobs, root)
+    costs.disk_after += sum(cost.job_bytes(job.run, job.protocol) for job in open_jobs) + _decoded_bytes(open_jobs, root, target)
     temporary = (cost.temporary_bytes(job.run, job.protocol) for job in open_jobs)
     costs.disk_during = costs.disk_after + sum(heapq.nlargest(target.jobs_at_once, temporary))
     return costs
@@ -146,19 +146,19 @@ def _job_as_json(job: State, exhibits: list[str], costs: PlanCost) -> dict[str, 
     }  # fmt: skip
 
 
-def _decoded_bytes(open_jobs: Iterable[State], root: Path) -> float:
+def _decoded_bytes(open_jobs: Iterable[State], root: Path, target: cost.Target) -> float:
     """Return the bytes of the images that have to be decoded first."""
-    runs: dict[tuple[str, str, int], Run] = {}
-    for job in open_jobs:
-        sizes = [job.run.image_size] + (
-            [job.protocol.resize_side(job.run.image_size)] if isinstance(job.protocol, Finetune) else []
-        )
-        for size in sizes:
-            run = job.job.evaluated
-            runs.setdefault((run.dataset, run.split, data.facts(run.dataset).stored or size), run)
+    jobs = [state.job for state in open_jobs]
+    if target.watch_on:
+        jobs += [Job(job.run, Knn(on=target.watch_on)) for job in jobs if not job.protocol and job.run.epochs]
+    runs: dict[tuple[str, str, int, bool], Run] = {}
+    for job in jobs:
+        run, stored = job.evaluated, data.facts(job.dataset).stored
+        for size, whole in job.image_sides if stored or target.decode == "once" else ():  # what lies in no file is decoded once
+            runs.setdefault((run.dataset, run.split, stored or size, whole), run)
     folder = manifest.prepared_folder(root)
-    missing = ((run, key[2]) for key, run in runs.items() if not any(folder.glob(f"{manifest.file_stem(key[0])}-{key[2]}-*.npy")))
-    return sum(cost.decoded_bytes(run, size) for run, size in missing)
+    missing = (key for key in runs if not any(folder.glob(f"{manifest.file_stem(key[0])}-{key[2]}-*.npy")))
+    return sum(cost.decoded_bytes(runs[key], *key[2:]) for key in missing)
 
 
 def _is_size_known(dataset: str) -> bool:

@@ -42,7 +42,7 @@ class Prices:
             ranks = record.get("ranks") or [1]
             self.learned[kind] = (
                 was + seconds * self.rates.speed_up(run, int(ranks[-1]))[0],
-                would + self.base_price(run, protocol).seconds,
+                would + self.base_price(run, protocol, str(record.get("watch_on") or "")).seconds,
                 count + 1,
             )
 
@@ -62,13 +62,13 @@ class Prices:
                         record = read_json(path, verify=False) or {}
                         self.learn_from(run, PROTOCOLS[record["stage"]].parse(record["protocol"]), record, wanted)
 
-    def base_price(self, run: Run, protocol: Protocol | None) -> Price:
-        """Return the price of a job by calibration or guess, without the start of its process."""
-        return self.rates.price_amounts(run, kind_of(run, protocol).precision, _amounts_without_start(run, protocol))
+    def base_price(self, run: Run, protocol: Protocol | None, watch_on: str = "") -> Price:
+        """Return the price of a job by calibration or guess, without the start of its process. watch_on: as in ComputeOptions."""
+        return self.rates.price_amounts(run, kind_of(run, protocol).precision, _amounts_without_start(run, protocol, watch_on))
 
     def price_job(self, run: Run, protocol: Protocol | None) -> Price:
         """Return the price of a job. An encoder's includes the start of its process."""
-        base, kind = self.base_price(run, protocol), kind_of(run, protocol)
+        base, kind = self.base_price(run, protocol, self.target.watch_on), kind_of(run, protocol)
         start = self.rates.price_amounts(run, kind.precision, {"start": 1}).seconds if protocol is None else 0.0
         was, would, count = self.learned.get(kind, (0.0, 0.0, 0))
         ranks = self.target.ranks if protocol is None and run.epochs else 1
@@ -90,9 +90,9 @@ def guess_seconds(run: Run, protocol: Protocol | None) -> float:
     return Rates(Target(), []).price_amounts(run, "", _amounts_without_start(run, protocol)).seconds
 
 
-def _amounts_without_start(run: Run, protocol: Protocol | None) -> work_amounts.Amounts:
+def _amounts_without_start(run: Run, protocol: Protocol | None, watch_on: str = "") -> work_amounts.Amounts:
     """Return the work of a job without the start of its process."""
-    done = work_amounts.encoder_work(run) if protocol is None else work_amounts.result_amounts(run, protocol)
+    done = work_amounts.encoder_work(run, watch_on) if protocol is None else work_amounts.result_amounts(run, protocol)
     return {name: amount for name, amount in done.items() if name != "start"}
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from simclic import files
 from simclic.errors import InputError
-from simclic.experiment import Run, count_cores
+from simclic.experiment import DEFAULT_COMPUTE, Run, count_cores
 from simclic.provenance import collect_provenance
 from simclic.schedule.cost.work_amounts import Amounts
 
@@ -39,7 +39,7 @@ class Target:
 
     gpus: whether it has any. atonce: how many jobs run at a time. share: processes that share a device. speed: images per
     second as the profile guesses them; 0 for PRIORS. together: one process does all that is left of a Run.
-    ranks: devices that compute one pre-training together.
+    ranks: devices that compute one pre-training together. decode, watch_on: as in ComputeOptions.
     """
 
     name: str = "here"
@@ -49,6 +49,8 @@ class Target:
     guessed_speed: float = 0.0
     one_process_per_run: bool = False
     ranks: int = 1
+    decode: str = DEFAULT_COMPUTE.decode
+    watch_on: str = DEFAULT_COMPUTE.watch_on
 
     @property
     def has_gpus(self) -> bool:

@@ -1,6 +1,7 @@
 """The amount of work in a job: how often it does each thing that takes time, and the bytes that it leaves on disk."""
 
 from simclic import data
+from simclic.data.dataset import estimate_decoded_bytes
 from simclic.experiment import METHODS, Finetune, Knn, Protocol, Run, evaluated_run
 from simclic.experiment.knn_log import count_sample, list_logged_epochs
 from simclic.experiment.protocol import CHECKPOINT_BYTES
@@ -33,13 +34,16 @@ def feature_width(run: Run) -> int:
     return 3 * run.image_size**2 if run.backbone == "pixels" else WIDTHS.get(run.backbone, 2048)
 
 
-def encoder_work(run: Run) -> Amounts:
-    """Return the work of making the encoder of a Run: training, or calibration of its batch norms, or neither."""
+def encoder_work(run: Run, watch_on: str = "") -> Amounts:
+    """Return the work of making the encoder of a Run: training, or calibration of its batch norms, or neither.
+
+    watch_on: another data set on which the error of kNN is logged.
+    """
     if run.epochs == 0:
         return {"start": 1, "image": count_fit_images(run) if run.init == "random" and run.backbone != "pixels" else 0}
     steps = run.epochs * (count_fit_images(run) // run.batch_size)
     passes = METHODS[run.method].passes + METHODS[run.method].target_passes / 3  # a pass without a gradient is a third of one
-    train, val, _ = split_sizes(run)
+    train, val, _ = split_sizes(evaluated_run(run, Knn(on=watch_on) if watch_on else None))
     sample = sum(count_sample(train, val))
     logged = sample * len(list_logged_epochs(run.epochs, steps * run.batch_size // run.epochs, sample))
     return {
@@ -96,7 +100,7 @@ def temporary_bytes(run: Run, protocol: Protocol | None = None) -> float:
     return 3 * ((2 + run.momentum_encoder) * (weights + heads) + past)
 
 
-def decoded_bytes(run: Run, size: int) -> float:
-    """Return the bytes of a Run's images decoded at a size in pixels; 0 if they need no decoding."""
+def decoded_bytes(run: Run, size: int, whole: bool = False) -> float:
+    """Return the bytes of a Run's images decoded at a size in pixels, whole or as squares; 0 if they need no decoding."""
     stored, bundled = data.facts(run.dataset).stored, data.is_bundled(run.dataset)
-    return 0.0 if bundled else 3.0 * (count_fit_images(run) + split_sizes(run)[2]) * (stored or size) ** 2
+    return 0.0 if bundled else estimate_decoded_bytes(count_fit_images(run) + split_sizes(run)[2], stored or size, whole)
