@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 from commands import alone, simclic
 from conftest import ROOT, compute_results, tiny
+from layouts import fill
 from reaper import cluster_folder
 
-from simclic import Linear, slurm
+from simclic import Knn, Linear, slurm
 from simclic.__main__ import main
 from simclic.experiment import Job
 from simclic.files import read_json
@@ -35,10 +36,10 @@ UP, DOWN = ROOT / "slurm/testcluster/up", ROOT / "slurm/testcluster/down"
 LINEAR = Linear(l2_low=0.1, l2_count=2, tolerance=1e-2)
 
 EXHIBIT = '''"""A small exhibit."""
-from simclic import Figure, Linear, grid
+from simclic import Figure, Knn, Linear, grid
 
 FIGURE = Figure(name="rates", caption="Small", x="base_lr", protocols=(
-    Linear(l2_low=0.1, l2_count=2, tolerance=1e-2),), runs=grid(
+    Linear(l2_low=0.1, l2_count=2, tolerance=1e-2),{also}), runs=grid(
     dataset="digits", backbone="test_resnet", image_size=16, projector_dim=32, predictor_dim=8, epochs={epochs},
     precision="float32", perturbation="noise", {more}))
 '''
@@ -90,8 +91,8 @@ def write_profile(place, **changes):
     (place / "profile.toml").write_text("\n".join(text))
 
 
-def exhibit(place, more="", epochs=2):
-    (place / "small.py").write_text(EXHIBIT.format(epochs=epochs, more=more))
+def exhibit(place, more="", epochs=2, also=""):
+    (place / "small.py").write_text(EXHIBIT.format(epochs=epochs, more=more, also=also))
 
 
 def submit(code=0):
@@ -272,10 +273,11 @@ def test_whatever_interrupts_a_training_it_ends_bit_identical(here, whole):
     assert all(step > 0 for step in found["resumed"])
 
 
-def test_two_tasks_compute_one_training_and_are_requeued_once(here):
+def test_two_tasks_compute_one_training_are_requeued_once_and_another_data_set_is_evaluated_on(here):
     """Each starts one rank; a signal before a time limit reaches both, the first saves and requeues, and the same two go on."""
-    run = tiny(epochs=4)
-    exhibit(here, epochs=run.epochs)
+    run, on_birds = tiny(epochs=4), Knn(k=3, on="./birds")
+    fill(here / "birds", 10)
+    exhibit(here, epochs=run.epochs, also='Knn(k=3, on="./birds")')
     with open("profile.toml", "a") as f:
         f.write("\n[pretrain]\ntasks_per_node = 2\n[how]\nranks = 2\n")
     submit()
@@ -290,6 +292,9 @@ def test_two_tasks_compute_one_training_and_are_requeued_once(here):
     assert found["restarts"] == 1
     assert found["resumed"][0] > 0
     assert not jobs()["jobs"]
+    errors = compute_results(run, [on_birds], here / "runs", here / "data")  # the stored one
+    assert RunFolder(here / "runs", run).read_result(on_birds)["job"]
+    assert [name.endswith(", on birds") for name in errors] == [True]
 
 
 def test_scancel_stays_cancelled_and_accounting_is_not_needed(here, cluster):
