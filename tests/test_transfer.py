@@ -1,15 +1,16 @@
 """Pre-train on one data set, evaluate on another: one encoder, several results, each judged on the data that it is of."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import told
-from conftest import compute_results, tiny
+from conftest import ROOT, compute_results, tiny
 from layouts import fill, write
 
-from simclic import Figure, Finetune, InputError, Knn, Linear, Run, Table, data, grid
+from simclic import Figure, Finetune, InputError, Knn, Linear, Run, Table, data, grid, load
 from simclic.experiment import ComputeOptions, Job, Suite
 from simclic.report.cell_keys import job_key
 from simclic.report.printed_vs_ours import compare_with_printed
@@ -103,8 +104,8 @@ def test_results_of_one_encoder_on_two_data_sets(tmp_path, birds, small, monkeyp
     assert len(list(folder.path.glob("features-*"))) == 2  # linear and kNN share those of a data set
 
     # Once it is trained, the images of the pre-training need not be there.
-    load, loaded = data.load, []
-    monkeypatch.setattr(data, "load", lambda name, *rest, **options: loaded.append(name) or load(name, *rest, **options))
+    original, loaded = data.load, []
+    monkeypatch.setattr(data, "load", lambda name, *rest, **options: loaded.append(name) or original(name, *rest, **options))
     compute_results(run, [replace(FAST, on=birds, l2_count=3)], runs, tmp_path)
     assert loaded == [birds]
 
@@ -153,7 +154,6 @@ def test_an_exhibit_is_run_reported_compared_and_cleaned_up(tmp_path, birds, cap
 
 
 def test_a_number_on_another_data_set_is_beside_the_number_printed_for_that(tmp_path):
-    from conftest import ROOT
     from stored import measure
 
     runs = tmp_path / "runs"
@@ -240,10 +240,8 @@ def test_decoding_as_needed_writes_no_pixels_and_sees_a_file_that_changes(tmp_pa
 
 
 def test_table_2_as_it_should_have_been_stands_beside_what_was_pretrained_likewise(tmp_path):
-    from conftest import ROOT
     from stored import measure
 
-    from simclic import load
     from simclic.experiment.baselines import METHODS
 
     short, long = load(ROOT / "benchmarks/transfer.py").exhibits
@@ -290,3 +288,39 @@ def test_a_training_that_was_stopped_goes_on_with_the_same_bits_whichever_way_im
         digests[runs.name] = record["backbone_sha256"]
         assert bool(record["resumed"]) == (first != then)
     assert len(set(digests.values())) == 1
+
+
+def find_example(words):
+    """The example of the guide to experiments whose first line has these words."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "benchmarks/README.md").read_text(), re.S)
+    (block,) = [block for block in blocks if words in block.splitlines()[0]]
+    return block
+
+
+def test_the_guide_s_example_gathers_the_training_images_of_all_eleven_and_trains_on_them(eleven, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(find_example("Gather the training images"), {})
+    together = data.load("./eleven/**", "ericsson", tmp_path, 16, decode="as-needed")
+    parts = {name: data.load(name, "ericsson", eleven, 16) for name in data.PAPER}
+    assert len(together.images) == sum(len(known.splits.fit) for known in parts.values())
+    links = {Path(file).resolve() for file in together.files}
+    for known in parts.values():
+        assert not links & {Path(known.files[i]).resolve() for i in known.splits.test if known.files}
+    (tmp_path / "eleven.py").write_text(find_example("one encoder of all eleven"))
+    jobs = load("eleven.py").jobs
+    assert len({job.run for job in jobs}) == 4
+    assert {job.dataset for job in jobs} == set(data.PAPER)
+    run = tiny(dataset="./eleven/**", epochs=1, batch_size=8)
+    errors = compute_results(run, [Knn(on="pets", k=3), Knn(on="cifar100", k=3)], tmp_path / "runs", eleven)
+    assert len(errors) == 2
+
+
+def test_the_guide_s_example_from_cifar10_to_cifar100(eleven, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "from_cifar10.py").write_text(find_example("CIFAR10 knows of CIFAR100"))
+    jobs = load("from_cifar10.py").jobs
+    run, protocols = jobs[0].run, dict.fromkeys(job.protocol for job in jobs)
+    assert [protocol.on for protocol in protocols] == ["", "cifar100"]
+    small = replace(run, backbone="test_resnet", stem="default", image_size=16, epochs=1, batch_size=8, precision="float32")
+    errors = compute_results(small, [replace(FAST, on=protocol.on) for protocol in protocols], tmp_path / "runs", eleven)
+    assert list(errors) == ["linear evaluation", "linear evaluation, on CIFAR100"]
