@@ -16,7 +16,7 @@ from conftest import spawned, start_process, tiny
 from rich.console import Console
 from torch import nn
 
-from simclic import InputError, Run, data, ranks
+from simclic import Finetune, InputError, Run, data, ranks
 from simclic.data.images import Images
 from simclic.errors import RankLost
 from simclic.experiment import METHODS, PERTURBATIONS, ComputeOptions, Job, count_cores
@@ -290,3 +290,35 @@ def test_the_doctor_says_where_a_preempted_task_is_cancelled(tmp_path, monkeypat
     told = [each for each in findings if each.what == "preemption"]
     assert len(told) == warns
     assert all(each.passed is None and each.way.startswith("submit again after a preemption") for each in told)
+
+
+def test_two_processes_train_a_grid_to_the_bits_of_one_whatever_is_killed(tmp_path):
+    grid = Finetune(steps=8, batch_size=16, lr_low=0.01, lr_count=3, decay_count=1, precision="float32")
+    run, killed, seen = Run(dataset="digits", backbone="test_resnet", image_size=16, epochs=0, perturbation="none"), [], []
+
+    def tune(folder, count, watch=lambda running, outcome: None):
+        options = WorkerOptions(tmp_path / folder, tmp_path, ComputeOptions(ranks=count, members=1, minutes=0.0))
+        return run_locally([Job(run, grid)], options, Console(file=io.StringIO()), watch)
+
+    def kill(running, outcome):
+        files = [path.name for path in (tmp_path / "two" / run.name).glob("*finetune*-1*")]
+        for process in (rank for each in running for rank in each.ranks.processes.values() if files and not killed):
+            process.kill()
+            killed.extend(files)
+
+    def note(running, outcome):
+        seen.extend(rank for process in running for rank in process.ranks.processes)
+
+    (why,) = tune("two", 2, kill).failures.values()
+    assert killed
+    assert why == "rank 1 of 2 failed before it was done: its process ended with exit code -9; run it again"
+    assert not tune("two", 2, note).failures
+    assert set(seen) == {1}
+    assert not tune("one", 1).failures
+    two, one = (RunFolder(tmp_path / folder, run) for folder in ("two", "one"))
+    theirs, ours = (folder.read_result(grid) for folder in (two, one))
+    assert len(ours["curve"]) == 6
+    assert {name: ours[name] for name in ("curve", "error", "chosen", "predictions_sha256")} == {
+        name: theirs[name] for name in ("curve", "error", "chosen", "predictions_sha256")
+    }
+    assert not [path.name for path in two.path.iterdir() if path.name.strip(".").startswith(("partial", "checkpoint"))]

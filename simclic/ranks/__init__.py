@@ -5,10 +5,11 @@ whole batch and is the same on every rank. In a single process all functions ret
 """
 
 from simclic.ranks.group import agree, alone, check_same, count_ranks, first_alone, own_rank, own_rows
-from simclic.ranks.join import LOOPBACK, join, reach_store, serve_store, tell_end, tell_failure, try_all_reduce
+from simclic.ranks.join import LOOPBACK, join, reach_store, serve_store, tell_end, tell_failure, try_all_reduce, wait_for_parts
 from simclic.ranks.spread import Spread, gather_output, gather_rows
 
 __all__ = [
     "LOOPBACK", "Spread", "agree", "alone", "check_same", "count_ranks", "first_alone", "gather_output", "gather_rows", "join",
     "own_rank", "own_rows", "reach_store", "serve_store", "tell_end", "tell_failure", "try_all_reduce",
+    "wait_for_parts",
 ]  # fmt: skip

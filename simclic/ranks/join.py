@@ -1,6 +1,7 @@
 """Become one of some ranks, and name those that are lost."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -108,20 +109,31 @@ def _describe_error(e: Exception) -> str:
     return (f"{type(e).__name__}: {e}".splitlines())[0]
 
 
+def wait_for_parts(store: Store, count: int) -> None:
+    """Wait until all ranks but the first are done with what they compute alone. Raise RankLost if one ends before."""
+    _wait_for_word(store, "done", range(1, count))
+
+
+def _wait_for_word(store: Store, word: str, expected: range, seconds: float = math.inf) -> None:
+    """Wait until each of these ranks has set a word. Raise RankLost if one ends instead, or does not within `seconds`."""
+    until, count = time.monotonic() + seconds, expected.stop
+    while late := [rank for rank in expected if not store.check([f"{word} {rank}"])]:
+        for rank, end in ((rank, end) for rank in late for end in ("why", "end") if store.check([f"{end} {rank}"])):
+            why = store.get(f"{end} {rank}").decode()
+            before = "it could take part" if word == "rank" else "it was done"
+            raise RankLost(f"rank {rank} of {count} failed before {before}: {why}; run it again")
+        if time.monotonic() > until:
+            names = ", ".join(map(str, late))
+            raise RankLost(f"rank {names} of {count} did not start within {seconds / 60:g} minutes; run it again")
+        time.sleep(0.1)
+
+
 def _wait_for_ranks(store: Store, count: int) -> None:
     """Wait for all ranks, on the first one, and let them start. A rank that is slow is waited for, as on a shared disk.
 
     Raise RankLost if one ends instead, and InputError if they are on different kinds of device.
     """
-    until = time.monotonic() + JOINING.seconds
-    while late := [rank for rank in range(count) if not store.check([f"rank {rank}"])]:
-        for rank, word in ((rank, word) for rank in late for word in ("why", "end") if store.check([f"{word} {rank}"])):
-            why = store.get(f"{word} {rank}").decode()
-            raise RankLost(f"rank {rank} of {count} failed before it could take part: {why}; run it again")
-        if time.monotonic() > until:
-            names = ", ".join(map(str, late))
-            raise RankLost(f"rank {names} of {count} did not start within {JOINING.seconds // 60} minutes; run it again")
-        time.sleep(0.1)
+    _wait_for_word(store, "rank", range(count), JOINING.total_seconds())
     kinds = {json.loads(store.get(f"rank {rank}"))["kind"]: rank for rank in range(count)}
     if len(kinds) > 1:
         raise InputError(f"ranks={count} are on different devices ({', '.join(kinds)}); ask for one kind, or set ranks=1")

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from simclic import stop
 from simclic.errors import Diverged, InputError, RankLost
 from simclic.experiment import Job, Run
-from simclic.schedule.work import Waits, WorkerOptions, open_stage, run_jobs, train_rank
+from simclic.schedule.work import Waits, WorkerOptions, help_finetune, open_stage, run_jobs, train_rank
 from simclic.store.claim import Busy
 from simclic.store.run_files import DIVERGED
 
@@ -30,7 +30,10 @@ def run_child(pipe: Connection, jobs: Sequence[Job], options: WorkerOptions, pri
         pipe.send(("ranks", port))
         return options.tasks == 1
 
-    options = replace(options, start_ranks=start_ranks)
+    def start_helpers(port: int, job: Job) -> None:
+        pipe.send(("helpers", (port, job)))
+
+    options = replace(options, start_ranks=start_ranks, start_helpers=start_helpers)
 
     def tell(share: float, note: str) -> None:
         pipe.send(("share", (share, note)))
@@ -61,13 +64,17 @@ def run_child(pipe: Connection, jobs: Sequence[Job], options: WorkerOptions, pri
         sys.exit(1)
 
 
-def run_rank(run: Run, options: WorkerOptions, place: tuple[int, str, int]) -> None:
-    """Compute a part of a pre-training that rank 0 leads, which is told why if this fails. place: as for `train_rank`."""
+def run_rank(work: Run | Job, options: WorkerOptions, place: tuple[int, str, int]) -> None:
+    """Compute a part of a pre-training, or of the grid of a job, that rank 0 leads. place: as for `train_rank`."""
     _prepare_process(options)
     try:
-        train_rank(run, options, place)
+        if isinstance(work, Run):
+            train_rank(work, options, place)
+        else:
+            help_finetune(work, options, place)
     except stop.Stopped:
-        return  # the first rank has saved
+        if not isinstance(work, Run):  # of a pre-training, the first rank has saved
+            sys.exit(stop.CODE)
     except (InputError, Diverged, RankLost):
         sys.exit(1)
 

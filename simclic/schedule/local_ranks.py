@@ -8,7 +8,7 @@ from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 from simclic.errors import InputError
-from simclic.experiment import Run
+from simclic.experiment import Job, Run
 from simclic.schedule.child import run_rank
 from simclic.schedule.work import WorkerOptions
 
@@ -17,20 +17,21 @@ KILL_SECONDS = 30  # after the end of a rank that was not expected, for the firs
 
 @dataclass
 class LocalRanks:
-    """The ranks of one pre-training that this process has started, by their numbers."""
+    """The ranks of one pre-training or fine-tuning grid that this process has started, by their numbers."""
 
     processes: dict[int, ForkServerProcess] = field(default_factory=dict)
     ended: float | None = None  # when one of them first ended before its time
     store: tuple[str, int] = ("", 0)  # host and port of its server, rank 0
+    save_alone: bool = False  # whether each saves its own work when it is stopped
     announced: set[int] = field(default_factory=set)  # whose end rank 0 has been told
 
     def start(
-        self, context: Any, run: Run, options: WorkerOptions, devices: Sequence[str], first: int, store: tuple[str, int]
+        self, context: Any, work: Run | Job, options: WorkerOptions, devices: Sequence[str], first: int, store: tuple[str, int]
     ) -> None:
         """Start a rank on each device. first: the number of the first of these. store: host and port of its server, rank 0."""
-        self.store = store
+        self.store, self.save_alone = store, isinstance(work, Job)
         for rank, device in enumerate(devices, first):
-            given = (run, replace(options, device=device), (rank, *store))
+            given = (work, replace(options, device=device), (rank, *store))
             self.processes[rank] = context.Process(target=run_rank, args=given, daemon=True)
             self.processes[rank].start()
 
@@ -38,6 +39,16 @@ class LocalRanks:
     def are_done(self) -> bool:
         """Whether there were any, and all have ended."""
         return bool(self.processes) and all(process.exitcode is not None for process in self.processes.values())
+
+    @property
+    def are_saving(self) -> bool:
+        """Whether any of them still has to save its own work."""
+        return self.save_alone and any(process.is_alive() for process in self.processes.values())
+
+    def terminate(self) -> None:
+        """Let those stop that save their own work; the first rank of a pre-training tells the others."""
+        for process in self.processes.values() if self.save_alone else ():
+            process.terminate()
 
     def announce_ends(self, context: Any) -> None:
         """Let rank 0 know which ranks have ended, since one that was killed before it joined cannot."""

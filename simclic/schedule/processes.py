@@ -21,7 +21,7 @@ from simclic.experiment import ComputeOptions, Job, Run, count_cores
 from simclic.schedule.child import count_gpus, run_child
 from simclic.schedule.local_ranks import LocalRanks, check_ranks
 from simclic.schedule.run_progress import RunProgress
-from simclic.schedule.work import WorkerOptions, decode_data, fail_jobs, group_by_run, price_jobs
+from simclic.schedule.work import WorkerOptions, decode_data, fail_jobs, group_by_run, price_jobs, tunes
 
 STOPPED = "its process was stopped; its work is saved; run the same command to continue"
 
@@ -116,6 +116,7 @@ def _run_all(
         context, idle, threads = start_server(options.compute)
         options = replace(options, threads=threads, folder=os.getcwd())
         check_ranks(max(needs), idle)
+        needs = [options.count_devices(jobs, len(idle) // len(groups)) for jobs in groups]
         idle = idle[: sum(needs) if options.tasks == 1 else max(needs)]  # several tasks compute one pre-training at a time
         console.print(f"computing on {', '.join(dict.fromkeys(idle))}, {len(idle)} at a time", highlight=False)
         try:
@@ -145,10 +146,11 @@ def _stop_processes(running: list[Process], outcome: Outcome, stopped: list[int]
     while running:
         impatient = len([n for n in stopped if n == signal.SIGINT]) > 1
         for process in running if impatient or time.monotonic() - asked > 5 else ():
-            (process.process.kill if impatient else process.process.terminate)()  # the first rank tells the others
+            (process.process.kill if impatient else process.process.terminate)()
+            (process.ranks.kill if impatient else process.ranks.terminate)()
         asked = time.monotonic() if time.monotonic() - asked > 5 else asked
         _receive_messages(running)  # a process with a full pipe could not end
-        for process in [p for p in running if not p.process.is_alive()]:
+        for process in [p for p in running if not p.process.is_alive() and not p.ranks.are_saving]:
             running.remove(process)
             process.ranks.kill()
             outcome.saved.append(process.run.name)
@@ -194,18 +196,21 @@ def _start_process(
     context: Any, jobs: list[Job], devices: list[str], options: WorkerOptions, prices: dict[Job, float], price: float
 ) -> Process:
     mine, theirs = context.Pipe(duplex=False)
-    options = replace(options, device=devices[0])
+    options = replace(options, device=devices[0], helpers=len(devices) - 1)
     process = context.Process(target=run_child, args=(theirs, jobs, options, prices), daemon=True)
     process.start()
     theirs.close()
     return Process(jobs, devices, price, process, mine)
 
 
-def _start_ranks(context: Any, options: WorkerOptions, share_work: ShareWork, process: Process, port: int) -> None:
-    """Start the other ranks of a pre-training: on this machine, on the devices of its process."""
-    share_work(process.run, port)
+def _start_ranks(
+    context: Any, options: WorkerOptions, share_work: ShareWork, process: Process, port: int, work: Run | Job
+) -> None:
+    """Start the other ranks of a pre-training or of a grid: on this machine, on the devices of its process."""
+    if isinstance(work, Run):
+        share_work(work, port)
     host = "127.0.0.1" if options.tasks == 1 else os.uname().nodename
-    process.ranks.start(context, process.run, options, process.devices[1:], 1, (host, port))
+    process.ranks.start(context, work, options, process.devices[1:], 1, (host, port))
 
 
 def _end_ranks(process: Process, context: Any) -> list[str]:
@@ -218,15 +223,18 @@ def _end_ranks(process: Process, context: Any) -> list[str]:
     if process.ranks.processes and code not in (None, 0, stop.CODE):
         why = f"rank 0 of {len(process.devices)} here was killed (exit code {code}); out of memory?"
         process.outcome = process.outcome or ("killed", why)
-    devices = process.devices[1:] if process.ranks.are_done or not process.process.is_alive() else []
+    is_alive = process.process.is_alive()
+    if is_alive and not process.ranks.are_done:
+        return []
+    process.ranks.kill()
+    devices = [] if is_alive and tunes(process.jobs) else process.devices[1:]  # a grid may need them again
     if devices:
-        process.ranks.kill()
         del process.devices[1:]
     return devices
 
 
 def _receive_messages(
-    running: list[Process], start: Callable[[Process, int], None] = lambda process, port: None
+    running: list[Process], start: Callable[[Process, int, Run | Job], None] = lambda process, port, work: None
 ) -> list[Process]:
     """Read messages for up to 0.2 seconds. Return the processes that have ended. start: starts the other ranks of a process."""
     ended = []
@@ -240,7 +248,9 @@ def _receive_messages(
                 process.share, process.note = content
                 process.first = process.share if process.first is None else process.first
             elif kind == "ranks":
-                start(process, content)
+                start(process, content, process.run)
+            elif kind == "helpers":
+                start(process, *content)
             else:
                 process.outcome = (kind, content)
         except EOFError:

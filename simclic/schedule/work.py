@@ -14,6 +14,7 @@ from simclic.errors import Diverged, InputError
 from simclic.experiment import DEFAULT_COMPUTE, ComputeOptions, Finetune, Job, Knn, OnFeatures, Run
 from simclic.progress import Tell, show_progress
 from simclic.schedule.cost import guess_seconds
+from simclic.schedule.load_images import SeenImages, load_data, load_whole_images, read_interpolation
 from simclic.store.claim import Busy
 from simclic.store.result_file import Scored
 from simclic.store.run_folder import RunFolder
@@ -28,7 +29,8 @@ class Waits(InputError):
 class WorkerOptions:
     """Where and how workers do their jobs. data: folder of the data sets. trains: train missing encoders; otherwise another
     process does. device, threads: of one worker. folder: the folder that paths of data sets are relative to. start_ranks: starts
-    the other ranks of a pre-training (see simclic.train.pretrain). tasks: of a Slurm job, which have equal parts of its ranks."""
+    the other ranks of a pre-training (see simclic.train.pretrain). tasks: of a Slurm job, which have equal parts of its ranks.
+    helpers: further processes that can train parts of a grid. start_helpers: starts them, given the port of the store."""
 
     runs: Path
     data: Path
@@ -39,12 +41,19 @@ class WorkerOptions:
     folder: str = "."
     start_ranks: Callable[[int], bool] | None = None
     tasks: int = 1
+    helpers: int = 0
+    start_helpers: Callable[[int, Job], None] | None = None
 
     def count_local_ranks(self, jobs: Sequence[Job]) -> int:
         """Return how many processes of this machine the work on one Run begins with."""
         run = jobs[0].run
         trains = self.trains and run.epochs and not RunFolder(self.runs, run).has_encoder()
         return self.compute.ranks // self.tasks if trains else 1
+
+    def count_devices(self, jobs: Sequence[Job], spare: int) -> int:
+        """Return how many devices the work on one Run uses at most. spare: as many as each Run can have."""
+        count = self.count_local_ranks(jobs)
+        return max(count, min(self.compute.ranks, spare)) if self.tasks == 1 and tunes(jobs) else count
 
 
 def group_by_run(jobs: Iterable[Job]) -> list[list[Job]]:
@@ -53,6 +62,11 @@ def group_by_run(jobs: Iterable[Job]) -> list[list[Job]]:
     for job in jobs:
         groups.setdefault(job.run, []).append(job)
     return list(groups.values())
+
+
+def tunes(jobs: Iterable[Job]) -> bool:
+    """Return whether any of these jobs is a fine-tuning grid, of which several processes can train parts."""
+    return any(isinstance(job.protocol, Finetune) for job in jobs)
 
 
 def price_jobs(jobs: Sequence[Job]) -> dict[Job, float]:
@@ -68,13 +82,13 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
     """
     import torch
 
-    from simclic.evaluate.finetune import FinetuneTask, GridProgress, finetune
+    from simclic.evaluate.finetune import GridProgress, finetune
     from simclic.train.pretrain import describe_device, pretrain, read_encoder
 
     run, results = jobs[0].run, [job for job in jobs if job.protocol]
     prices = dict(prices) if options.trains else {**prices, jobs[0].encoder: 0.0}
     folder, device = RunFolder(options.runs, run), torch.device(options.device)
-    errors, seen = dict[str, float](), _SeenImages(options, device)
+    errors, seen = dict[str, float](), SeenImages(options, device)
     with _record_failures(folder, "pretrain" if options.trains else jobs[0].failure_name):
         if folder.encoder_record() is None or any(job.dataset == run.dataset for job in results):
             dataset = seen.load_dataset(jobs[0].encoder)
@@ -84,7 +98,7 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
                 raise Waits(f"{run.name}: waits for its pre-training ({why}); run: simclic status --retry-failed EXHIBIT")
             share, watched = _share_of_job(tell, jobs[0].encoder, prices), None
             if options.compute.watch_on and run.epochs and folder.encoder_record() is None:
-                watched = _load_data(Job(run, Knn(on=options.compute.watch_on)), options)
+                watched = load_data(Job(run, Knn(on=options.compute.watch_on)), options)
             f = pretrain(run, dataset, options.runs, device, share, options.compute, watched, options.start_ranks)
             del dataset, watched
         else:  # its own images need not be here any more
@@ -101,10 +115,9 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
                 part = _share_of_job(tell, job, prices)
                 dataset, images = seen.load_dataset(job), seen.prepare_images(job)
                 if isinstance(protocol, Finetune):
-                    whole = _load_whole_images(job, protocol, dataset, images, options)
-                    source = f"{dataset.digest} {encoder.get('backbone_sha256')}"
+                    task, source = _prepare_finetuning(job, protocol, f, seen)
                     unfinished = GridProgress(options.runs, run, protocol, source, still_ours)
-                    scored = finetune(FinetuneTask(protocol, f, dataset, whole, run.seed, options.compute), unfinished, part)
+                    scored = finetune(task, unfinished, part, _offer_helpers(job, options))
                 else:
                     unfinished, scored = None, _evaluate_features(protocol, run, f, dataset, images, options.runs, part)
                 measured = {
@@ -122,6 +135,39 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
     return errors
 
 
+def _prepare_finetuning(job: Job, protocol: Finetune, f: Any, seen: SeenImages) -> tuple[Any, str]:
+    """Return what all members of a grid share, and what identifies its data and weights."""
+    from simclic.evaluate.finetune import FinetuneTask
+
+    dataset, images, run = seen.load_dataset(job), seen.prepare_images(job), job.run
+    whole = load_whole_images(job, protocol, dataset, images, seen.options)
+    encoder = RunFolder(seen.options.runs, run).encoder_record() or {}
+    task = FinetuneTask(protocol, f, dataset, whole, run.seed, seen.options.compute)
+    return task, f"{dataset.digest} {encoder.get('backbone_sha256')}"
+
+
+def _offer_helpers(job: Job, options: WorkerOptions) -> Any:
+    """Return the processes that can train parts of the grid of a job, or None."""
+    from simclic.evaluate.finetune.parts import Helpers
+
+    start = options.start_helpers
+    return Helpers(options.helpers, lambda port: start(port, job)) if start and options.helpers else None
+
+
+def help_finetune(job: Job, options: WorkerOptions, place: tuple[int, str, int]) -> None:
+    """Train a part of the fine-tuning grid of a job. place: as for `train_rank`."""
+    import torch
+
+    from simclic.evaluate.finetune import GridProgress, train_part
+    from simclic.train.pretrain import read_encoder
+
+    assert isinstance(job.protocol, Finetune)
+    device = torch.device(options.device)
+    f = read_encoder(RunFolder(options.runs, job.run), job.run, device)
+    task, source = _prepare_finetuning(job, job.protocol, f, SeenImages(options, device))
+    train_part(task, GridProgress(options.runs, job.run, job.protocol, source, part=place[0]), place)
+
+
 def train_rank(run: Run, options: WorkerOptions, place: tuple[int, str, int]) -> None:
     """Compute a part of the pre-training of a Run that rank 0 leads. place: the own rank, and host and port of rank 0's store."""
     import torch
@@ -129,7 +175,7 @@ def train_rank(run: Run, options: WorkerOptions, place: tuple[int, str, int]) ->
     from simclic.train.pretrain import train_as_rank
 
     def load_dataset() -> data.Dataset:
-        return _load_data(Job(run), options)
+        return load_data(Job(run), options)
 
     train_as_rank(run, load_dataset, options.runs, torch.device(options.device), options.compute, place)
 
@@ -150,63 +196,6 @@ def _evaluate_features(
     if isinstance(protocol, Knn):
         return evaluate_neighbours(protocol, x, dataset, tell_second)
     return linear_probe(protocol, x, dataset, tell_second)
-
-
-class _SeenImages:
-    """The images that a job saw last, which the next one probably needs too."""
-
-    def __init__(self, options: WorkerOptions, device: Any):
-        self.options, self.device = options, device
-        self.datasets, self.prepared = dict[Any, data.Dataset](), dict[Any, Any]()
-
-    def load_dataset(self, job: Job) -> data.Dataset:
-        """Return the data set that a job sees."""
-        key = job.evaluated, job.image_sides[0]
-        if key not in self.datasets:
-            self.datasets.clear()  # before the next one fills the memory, too
-            self.prepared.clear()
-            self.datasets[key] = _load_data(job, self.options)
-        return self.datasets[key]
-
-    def prepare_images(self, job: Job) -> Any:
-        """Return the images of that data set as the encoder takes them."""
-        from simclic.train.pretrain import prepare_images
-
-        dataset, key = self.load_dataset(job), (job.evaluated, job.image_sides[0])
-        if key not in self.prepared:
-            self.prepared[key] = prepare_images(job.run, dataset, self.options.runs, self.device)
-        return self.prepared[key]
-
-
-def _load_data(job: Job, options: WorkerOptions, at: int = 0) -> data.Dataset:
-    """Return the data set that a job sees. at: which of its image_sides."""
-    see, (size, whole) = job.evaluated, job.image_sides[at]
-    return data.load(
-        see.dataset, see.split, options.data, size, see.difficult, interpolation=_read_interpolation(job.run, options.runs),
-        decode=options.compute.decode, whole=whole,
-    )  # fmt: skip
-
-
-def _read_interpolation(run: Run, runs: Path) -> str:
-    """Return by which interpolation the Run's images are resized: as the weights that it starts from expect."""
-    if run.init == "random":
-        return BICUBIC  # without torch
-    from simclic.train.pretrain import expected_input
-
-    expected = expected_input(run, runs)
-    return expected.interpolation if expected else BICUBIC
-
-
-def _load_whole_images(job: Job, protocol: Finetune, dataset: data.Dataset, images: Any, options: WorkerOptions) -> Any:
-    """Return the images for fine-tuning: `images`, or others if the protocol resizes to a larger side first."""
-    from simclic.train.pretrain import prepare_images
-
-    run, side = job.run, protocol.resize_side(job.run.image_size)
-    if side == run.image_size:
-        return images
-    if dataset.files:
-        dataset = _load_data(job, options, at=1)
-    return prepare_images(run, dataset, options.runs, images.device, side)
 
 
 @contextlib.contextmanager
@@ -273,7 +262,7 @@ def decode_data(
     for jobs in groups:
         run, interpolation = jobs[0].run, BICUBIC
         with contextlib.suppress(InputError):  # whoever reads the weights says what is wrong with them
-            interpolation = _read_interpolation(run, options.runs)
+            interpolation = read_interpolation(run, options.runs)
         is_trained = RunFolder(options.runs, run).has_encoder()
         wrong = {}
         for job in (job for job in (jobs[0].encoder, *jobs) if job.protocol or not is_trained):

@@ -26,7 +26,9 @@ RUN, ENCODER, WEIGHTS, EPOCHS, CHECKPOINT = "run.json", "pretrain.json", "backbo
 RESULT = rf"(?:{'|'.join(PROTOCOLS)})-[0-9a-f]{{10}}"
 FEATURES = re.compile(r"features-(?:float32|bf16)(?:-[a-z0-9_.-]+)?\.safetensors")
 CLAIM = re.compile(rf"owner(?:-{RESULT})?\.json")
-UNFINISHED = re.compile(rf"(?:partial-({RESULT})\.json|{CHECKPOINT}-({RESULT})(?:\.previous)?)")  # useless beside that result
+UNFINISHED = re.compile(
+    rf"(?:partial-({RESULT})(?:-\d+)?\.json|{CHECKPOINT}-({RESULT})(?:-\d+)?(?:\.previous)?)"
+)  # useless beside that result
 NEEDED = re.compile(
     rf"(?:run|pretrain|failed-(?:[a-z]+|{RESULT})|{RESULT})\.json|{RESULT}\.npz|log\.jsonl|backbone\.safetensors"
     r"|tensorboard/events\.out\.tfevents\..+"
@@ -62,9 +64,9 @@ class RunFiles:
     def __init__(self, runs: Path, name: str):
         self.runs, self.name, self.path = runs, name, runs / name
 
-    def checkpoint_path(self, protocol: Protocol | None = None) -> Path:
-        """Return the path of the checkpoint of the pre-training, or of the fine-tuning under a protocol."""
-        return self.path / (f"{CHECKPOINT}-{protocol.name}" if protocol else CHECKPOINT)
+    def checkpoint_path(self, protocol: Protocol | None = None, part: int = 0) -> Path:
+        """Return the path of the checkpoint of the pre-training, or of the fine-tuning under a protocol; see `partial_path`."""
+        return self.path / (f"{CHECKPOINT}-{protocol.name}{_part_suffix(part)}" if protocol else CHECKPOINT)
 
     def features_path(self, protocol: OnFeatures) -> Path:
         """Return the path of the frozen features of all images that a protocol evaluates on, computed in its precision."""
@@ -75,9 +77,14 @@ class RunFiles:
         """Return the path of one result. Its predictions have the same name with the suffix .npz."""
         return self.path / f"{protocol.name}.json"
 
-    def partial_path(self, protocol: Protocol) -> Path:
-        """Return the path of the finished parts of one result."""
-        return self.path / f"partial-{protocol.name}.json"
+    def partial_path(self, protocol: Protocol, part: int = 0) -> Path:
+        """Return the path of the finished parts of one result. part: of a process that computes a part beside the first one."""
+        return self.path / f"partial-{protocol.name}{_part_suffix(part)}.json"
+
+    def list_parts(self, protocol: Protocol) -> list[int]:
+        """Return the numbers of the processes beside the first one that left a part of one result."""
+        prefix = f"partial-{protocol.name}-"
+        return sorted(int(path.stem.removeprefix(prefix)) for path in self.path.glob(f"{prefix}*.json"))
 
     @property
     def log_path(self) -> Path:
@@ -155,6 +162,10 @@ class RunFiles:
     def failed_stages(self) -> list[str]:
         """Return the stages that have a recorded failure."""
         return [path.stem.split("-", 1)[1] for path in sorted(self.path.glob("failed-*.json"))]
+
+
+def _part_suffix(part: int) -> str:
+    return f"-{part}" if part else ""
 
 
 def read_once(path: Path, verify: bool = True) -> dict[str, Any] | None:

@@ -155,14 +155,15 @@ class RunFolder(RunFiles):
             raise InputError(f"{path}: was changed after it was written (SHA-256 differs); delete {self.path} to train again")
         return payload
 
-    def delete_checkpoint(self, protocol: Protocol) -> None:
-        """Delete the checkpoint of a finished result, and the checkpoint before it."""
-        for path in (self.checkpoint_path(protocol), self.checkpoint_path(protocol).with_suffix(".previous")):
+    def delete_checkpoint(self, protocol: Protocol, part: int = 0) -> None:
+        """Delete the checkpoint of a finished result, or of a part of it, and the checkpoint before it."""
+        checkpoint = self.checkpoint_path(protocol, part)
+        for path in (checkpoint, checkpoint.with_suffix(".previous")):
             path.unlink(missing_ok=True)
 
-    def delete_unfinished(self, protocol: Protocol | None = None) -> None:
+    def delete_unfinished(self, protocol: Protocol | None = None, part: int = 0) -> None:
         """Delete half-written checkpoints or weights of a killed process. Call it under the claim."""
-        names = [self.checkpoint_path(protocol).name, *([] if protocol else [WEIGHTS])]
+        names = [self.checkpoint_path(protocol, part).name, *([] if protocol else [WEIGHTS])]
         for path in (path for name in names for path in self.path.glob(f".{name}.*")):
             path.unlink(missing_ok=True)
 
@@ -228,22 +229,22 @@ class RunFolder(RunFiles):
         with np.load(self.path / f"{protocol}.npz") as arrays:
             return arrays["truth"], arrays["scores"]
 
-    def read_partial_result(self, protocol: Protocol, source: str = "") -> dict[str, Any]:
+    def read_partial_result(self, protocol: Protocol, source: str = "", part: int = 0) -> dict[str, Any]:
         """Return the finished parts of a result: rows of its curve, seconds so far, steps at which it was resumed, members at
         a time. A damaged file counts as empty, so its parts are computed again.
 
-        source: the data and weights that it must come from; "" for any.
+        source: the data and weights that it must come from; "" for any. part: as `partial_path`.
         """
         nothing: dict[str, Any] = {"curve": [], "seconds": 0.0, "resumed": [], "members": 0}
         with suppress(Broken):
-            partial = read_json(self.partial_path(protocol))
+            partial = read_json(self.partial_path(protocol, part))
             if partial and partial.get("schema") == PARTIAL and source in ("", partial["of"]):
                 return partial
         return nothing
 
-    def write_partial_result(self, protocol: Protocol, source: str, finished: Mapping[str, Any]) -> None:
+    def write_partial_result(self, protocol: Protocol, source: str, finished: Mapping[str, Any], part: int = 0) -> None:
         """Write the finished parts of a result, as `read_partial_result` returns them."""
-        write_json(self.partial_path(protocol), {"schema": PARTIAL, "of": source, **finished})
+        write_json(self.partial_path(protocol, part), {"schema": PARTIAL, "of": source, **finished})
 
     # All files of the folder
 

@@ -1,10 +1,11 @@
 """What a grid search keeps on disk: the finished rows of its curve, and a checkpoint of the unfinished bundle."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from simclic.evaluate.finetune.member import Setting
 from simclic.experiment import Protocol, Run
 from simclic.store.run_folder import RunFolder
 from simclic.train import checkpoint
@@ -15,16 +16,18 @@ class GridProgress:
 
     source: identifies data and weights; progress made from another source is ignored. rows: finished rows. resumed: steps at
     which bundles were resumed. members: size of the largest bundle. check_claim: called before each write; raises if another
-    process has taken over.
+    process has taken over. part: 0 for the process that leads; others train parts of the grid beside it, in files of their own.
     """
 
     def __init__(
-        self, runs: Path, run: Run, protocol: Protocol, source: str = "", check_claim: Callable[[], None] = lambda: None
-    ):
+        self, runs: Path, run: Run, protocol: Protocol, source: str = "", check_claim: Callable[[], None] = lambda: None,
+        part: int = 0,
+    ):  # fmt: skip
         self.folder, self.protocol, self.source, self.check_claim = RunFolder(runs, run), protocol, source, check_claim
-        self.path, self.name = self.folder.checkpoint_path(protocol), f"{run.name}/{protocol.name}"
-        self.folder.delete_unfinished(protocol)
-        partial = self.folder.read_partial_result(protocol, source)
+        self.part, self.path = part, self.folder.checkpoint_path(protocol, part)
+        self.name = f"{run.name}/{protocol.name}"
+        self.folder.delete_unfinished(protocol, part)
+        partial = self.folder.read_partial_result(protocol, source, part)
         self.rows, self.resumed, self.members = (partial[k] for k in ("curve", "resumed", "members"))
         self.earlier_seconds, self.started = partial["seconds"], time.monotonic()
 
@@ -37,9 +40,33 @@ class GridProgress:
         """Write finished rows, then delete the checkpoint of their bundle."""
         self.check_claim()
         self.rows += rows
-        finished = {"curve": self.rows, "seconds": self.seconds, "resumed": self.resumed, "members": self.members}
-        self.folder.write_partial_result(self.protocol, self.source, finished)
+        self._write_rows()
         self.delete_bundle()
+
+    def _write_rows(self) -> None:
+        finished = {"curve": self.rows, "seconds": self.seconds, "resumed": self.resumed, "members": self.members}
+        self.folder.write_partial_result(self.protocol, self.source, finished, self.part)
+
+    def list_open(self, settings: Iterable[Setting]) -> list[Setting]:
+        """Return those of these settings that have no row yet, in order."""
+        finished = {(row["lr"], row["decay"]) for row in self.rows}
+        return [setting for setting in settings if setting not in finished]
+
+    def merge_parts(self, settings: Iterable[Setting]) -> None:
+        """Take over the rows that other processes finished, in the order of all settings. seconds is then the sum over all."""
+        if not (parts := self.folder.list_parts(self.protocol)):
+            return
+        self.check_claim()
+        for part in parts:
+            theirs = self.folder.read_partial_result(self.protocol, self.source, part)
+            self.rows += theirs["curve"]
+            self.earlier_seconds += theirs["seconds"]
+            self.resumed, self.members = [*self.resumed, *theirs["resumed"]], max(self.members, theirs["members"])
+        by_setting = {(row["lr"], row["decay"]): row for row in self.rows}
+        self.rows = [by_setting[setting] for setting in settings if setting in by_setting]
+        self._write_rows()
+        for part in parts:
+            self.folder.partial_path(self.protocol, part).unlink(missing_ok=True)
 
     def load_bundle(self) -> dict[str, Any] | None:
         """Return the checkpoint of the unfinished bundle, on the CPU, or None. Raises InputError if it is of another Run."""
@@ -59,4 +86,4 @@ class GridProgress:
 
     def delete_bundle(self) -> None:
         """Delete the checkpoint of the bundle."""
-        self.folder.delete_checkpoint(self.protocol)
+        self.folder.delete_checkpoint(self.protocol, self.part)
