@@ -11,7 +11,7 @@ from simclic import Linear, Table, load
 from simclic.data import PAPER, title
 from simclic.experiment.baselines import METHODS
 from simclic.experiment.exhibit import PAPER_EXHIBITS
-from simclic.report.cell_keys import Key, job_key, measure_cells, read_printed_cells
+from simclic.report.cell_keys import BEYOND, Key, job_key, measure_cells, read_printed_cells
 from simclic.report.claims import CLAIMS, judge_claims
 from simclic.report.noise import Measured
 from simclic.report.results import Results
@@ -95,6 +95,8 @@ layers, flows = pair("table4", "2-layer MLP", "1-layer MLP"), pair("table5", "Wi
 losses = pair("table6", "Cosine", "Cross-entropy")
 training = partial(curve, "figure7", GRID, stages=["linear"])
 
+beyond = partial(curve, BEYOND, [(rule, batch) for rule in ("linear", "as-is") for batch in (128, 1024, 4096)], stages=["linear"])
+
 
 def but(at):
     """Every key but these."""
@@ -167,6 +169,9 @@ CASES = {
         training(lambda x: 30 - x[0] / 100), training(lambda x: 20 + x[0] / 100), training(lambda x: 20),
         lambda key: key.at[0] == 500,
     ),
+    "batches-beyond-128-help": (
+        beyond(lambda x: 30 - x[1] / 256), beyond(lambda x: 20 + x[1] / 256), beyond(lambda x: 20), but(("linear", 128)),
+    ),
     "cross-entropy-worse": (losses(6, 10), losses(10, 6), losses(9, 9.1), but("Cosine")),
     "cross-entropy-converges": (losses(6, 40), losses(6, 90), losses(6, 85.8), but("Cross-entropy")),
 }  # fmt: skip
@@ -193,8 +198,8 @@ def test_without_its_numbers_a_claim_is_not_judged_but_says_what_it_needs(name):
 
 
 def exhibit_places():
-    """Every place of the paper's exhibits and of the digits', and what claims about methods that were run again need."""
-    suites = [load(ROOT / f"benchmarks/{name}.py") for name in (*PAPER_EXHIBITS, "digits")]
+    """Every place of the paper's exhibits, beyond and of the digits', and what claims about methods run again need."""
+    suites = [load(ROOT / f"benchmarks/{name}.py") for name in (*PAPER_EXHIBITS, "beyond_figure7", "digits")]
     places = {job_key(exhibit, job) for suite in suites for exhibit in suite.exhibits for job in exhibit.judged}
     return sorted(
         places | {place for name in ("deepcluster-and-swav-lead", "lowest-on-cifar10") for place in CASES[name][0]}, key=repr
@@ -281,6 +286,14 @@ def test_claims_stand_in_the_order_of_the_paper_and_have_names_of_their_own():
     assert len(NAMED) == len(CLAIMS) == len(CASES)
     assert NAMED["eps-matters-less-than-tau"].place == "Section 4.3, Figures 4 and 6"
     assert NAMED["two-layers-beat-one"].place == "Section 5.1, Table 4"
+
+
+def test_larger_batches_decide_the_papers_prediction():
+    claim = NAMED["batches-beyond-128-help"]
+    assert {place.dataset for place in exhibit_places() if place.exhibit in claim.exhibits} == {"CIFAR10", "Pets"}
+    assert claim.judge_cells({}, STORED).evidence == ("needs results of beyond Figure 7; there are none",)
+    lines = claim.judge_cells(cells(CASES[claim.name][0]), STORED).evidence
+    assert lines[0].startswith("CIFAR10: batch size 4096 vs 128, linear evaluation, lr_rule='linear': -15.50 ± ")
 
 
 @pytest.mark.parametrize("name", ["two-layers-beat-one", "no-stop-gradient-falls-to-chance", "cross-entropy-converges"])

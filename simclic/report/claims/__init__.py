@@ -1,9 +1,9 @@
-"""What the paper says it found, sentence by sentence: judged on its own printed numbers, and on those that were run here."""
+"""What the paper says it found or predicts, sentence by sentence: judged on its printed numbers and on those run here."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from simclic.report.cell_keys import Cells
+from simclic.report.cell_keys import BEYOND, Cells
 from simclic.report.claims import ablations, strengths, table2
 from simclic.report.claims.verdicts import Claim, Judgement, Verdict, name_exhibits
 
@@ -28,6 +28,6 @@ def judge_claims(printed: Cells, ours: Cells, claims: Iterable[Claim] = CLAIMS) 
 
 def _judge_printed(claim: Claim, printed: Cells) -> Judgement:
     judgement = claim.judge_cells(printed, printed)
-    if judgement.verdict == "not run" and claim.exhibits[0].startswith("figure"):
+    if judgement.verdict == "not run" and claim.exhibits[0].startswith(("figure", BEYOND)):
         return Judgement("not printed", (f"the paper prints no numbers for {name_exhibits(claim.exhibits)}",))
     return judgement

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Set
 from dataclasses import replace
 
-from simclic.report.cell_keys import Cells
+from simclic.report.cell_keys import BEYOND, Cells
 from simclic.report.claims.needs import Need, need_columns, need_one
 from simclic.report.claims.verdicts import (
     Claim,
@@ -19,6 +19,7 @@ from simclic.report.claims.verdicts import (
 )
 from simclic.report.noise import Difference
 
+RULE, PAPER_BATCH = "linear", 128  # the learning rate by SimSiam's rule; the largest batch of Figure 7
 LOST = 0.95  # the share of what the working model learned that must be gone to say that a model fell to chance
 
 Judge = Callable[[Cells, Cells], Judgement]
@@ -124,6 +125,24 @@ def need_ends(axis: int) -> Need:
     return need_one("figure7", ["linear"], enough)
 
 
+def judge_larger_still(cells: Cells, printed: Cells) -> Judgement:
+    """Judge the paper's prediction: the largest batch has a lower error than 128, both with the learning rate by the rule."""
+    return judge_each(cells, BEYOND, ["linear"], _judge_larger_still)
+
+
+def _judge_larger_still(row: Row) -> Judgement:
+    largest = max((batch for rule, batch in row if rule == RULE), default=0)
+    if largest <= PAPER_BATCH or (RULE, PAPER_BATCH) not in row:
+        raise Missing(f"needs results of a batch of {PAPER_BATCH} and of a larger one, lr_rule={RULE!r}")
+    d = subtract_errors(row[RULE, largest], row[RULE, PAPER_BATCH])
+    line = f"batch size {largest} vs {PAPER_BATCH}, linear evaluation, lr_rule={RULE!r}: {format_difference(d)}"
+    return Judgement(judge_below_zero(d), (line,))
+
+
+def _enough_beyond(at: Set[tuple[str, int]]) -> bool:
+    return (RULE, PAPER_BATCH) in at and any(rule == RULE and batch > PAPER_BATCH for rule, batch in at)
+
+
 CLAIMS = (
     Claim(
         "no-predictor-falls-to-chance", "5.1", ("table4",),
@@ -155,6 +174,10 @@ CLAIMS = (
     Claim(
         "more-epochs-help", "5.3", ("figure7",),
         "The longest training leaves fewer errors than the shortest.", claim_larger_helps(0), need_ends(0),
+    ),
+    Claim(
+        "batches-beyond-128-help", "5.3", (BEYOND,),
+        "A prediction: batches larger than 128 help further.", judge_larger_still, need_one(BEYOND, ["linear"], _enough_beyond),
     ),
     Claim(
         "cross-entropy-worse", "5.4", ("table6",),

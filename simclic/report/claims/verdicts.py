@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from simclic.report.cell_keys import Cells, Key
+from simclic.report.cell_keys import BEYOND, Cells, Key
 from simclic.report.claims.needs import CLASSES, STAGES, Need
 from simclic.report.noise import LEVEL, Difference, Measured, compute_contrast, compute_difference, format_p
 
@@ -180,6 +180,8 @@ def format_difference(d: Difference, times: int = 1) -> str:
 
 def name_exhibit(exhibit: str) -> str:
     """Return the paper's name of an exhibit: table2 is Table 2."""
+    if exhibit == BEYOND:
+        return "beyond Figure 7"
     return f"{exhibit[:-1].capitalize()} {exhibit[-1]}"
 
 
