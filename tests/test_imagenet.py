@@ -93,6 +93,10 @@ def test_the_makers_train_is_divided_and_their_val_is_reported_on(tmp_path, smal
     needed = data.load("imagenet", "ericsson", tmp_path, 16, decode="as-needed")
     assert (loaded["ericsson"].images == needed.images[np.arange(33)]).all()
     assert needed.digest == loaded["ericsson"].digest
+    whole = [data.load("imagenet", "ericsson", tmp_path, 18, decode=how, whole=True) for how in ("once", "as-needed")]
+    assert whole[0].digest == whole[1].digest == needed.digest
+    for i in range(len(needed.images)):
+        assert (whole[0].images.read_image(i) == whole[1].images.read_image(i)).all()
 
 
 def test_odd_files_are_whole(tmp_path, small, capsys):
@@ -102,7 +106,7 @@ def test_odd_files_are_whole(tmp_path, small, capsys):
     for remark in ("1 image of mode CMYK", "1 image of mode L", "1 image with an EXIF orientation, not turned upright"):
         assert remark in out
     (tmp_path / "imagenet/val/n15075141").rename(tmp_path / "imagenet/val/n15075142")
-    with pytest.raises(InputError, match="train and val have different synsets, such as n15075141"):
+    with pytest.raises(InputError, match="synset n15075141: in train, but not in val; move it away"):
         data.load("imagenet", "ericsson", tmp_path, 16)
 
 
@@ -131,7 +135,7 @@ def test_without_archives_or_kit_one_line_says_what_to_do(tmp_path, small, capsy
     assert "put ILSVRC2012_img_train.tar into" in err
     fill_synsets(tmp_path / "imagenet")
     write(tmp_path / "imagenet/val/ILSVRC2012_val_00000001.JPEG")
-    with pytest.raises(InputError, match="1 images are in no synset's folder; run: simclic data prepare imagenet"):
+    with pytest.raises(InputError, match="holds 1 image in no synset's folder; run: simclic data prepare imagenet"):
         data.load("imagenet", "ericsson", tmp_path, 16)
     with pytest.raises(InputError, match=r"is written in ILSVRC2012_devkit_t12.tar.gz; .* at image-net.org"):
         fetch.fetch("imagenet", tmp_path, print)

@@ -324,3 +324,36 @@ def test_the_guide_s_example_from_cifar10_to_cifar100(eleven, tmp_path, monkeypa
     small = replace(run, backbone="test_resnet", stem="default", image_size=16, epochs=1, batch_size=8, precision="float32")
     errors = compute_results(small, [replace(FAST, on=protocol.on) for protocol in protocols], tmp_path / "runs", eleven)
     assert list(errors) == ["linear evaluation", "linear evaluation, on CIFAR100"]
+
+
+def test_an_image_that_cannot_be_decoded_any_more_stops_a_training_that_goes_on_once_it_is_back(tmp_path, birds):
+    run, victim = tiny(dataset=birds, epochs=4, batch_size=8), Path(birds) / "wren/birds3.jpg"
+    content = victim.read_bytes()
+
+    def damage(share, note):
+        if note.startswith("epoch 3"):
+            victim.write_bytes(content[:300])
+
+    compute, runs = ComputeOptions(decode="as-needed"), tmp_path / "cut"
+    with pytest.raises(InputError, match=r"wren/birds3.jpg: cannot be decoded"):
+        compute_results(run, [], runs, tmp_path, tell=damage, compute=compute)
+    assert len(RunFolder(runs, run).log_rows()) == 3
+    victim.write_bytes(content)
+    for place in (runs, tmp_path / "uncut"):
+        compute_results(run, [], place, tmp_path, compute=compute)
+    cut, uncut = (RunFolder(place, run).encoder_record() for place in (runs, tmp_path / "uncut"))
+    assert cut["backbone_sha256"] == uncut["backbone_sha256"]
+    assert cut["resumed"][0] >= 3 * 4  # epochs of four steps
+
+
+def test_what_is_watched_is_looked_for_before_anything_begins(tmp_path, birds, photos, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "transfer.py").write_text(EXHIBIT.format(birds=birds))
+    (tmp_path / "p.toml").write_text(f'cluster = "local"\n[how]\nwatch_on = "{tmp_path}/nowhere"\n')
+    for words in (("run", "transfer.py", "--watch-on", f"{tmp_path}/nowhere"), ("submit", "transfer.py", "--on", "p.toml")):
+        code, _, err = told(capsys, *words)
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"watch_on='{tmp_path}/nowhere': {tmp_path}/nowhere: no such folder" in err
+    assert "did you mean 'digits'?" in told(capsys, "run", "transfer.py", "--watch-on", "digit")[2]
+    assert "all images are of one class" in told(capsys, "run", "transfer.py", "--watch-on", photos.replace("**", "b"))[2]
+    assert not Path("runs").exists()

@@ -28,6 +28,8 @@ def run_doctor(arguments: argparse.Namespace) -> int:
     )
     console = Console()
     on = profile.read_profile(arguments.on) if arguments.on else None
+    if on and on.compute.watch_on:
+        datasets = list(dict.fromkeys((*datasets, on.compute.watch_on)))
     if on and on.cluster == "slurm":
         with console.status("asking Slurm") as status:
             findings = look.check_cluster(on, arguments.runs, arguments.data, datasets, arguments.wait, status.update)

@@ -38,22 +38,21 @@ def run_exhibits(arguments: argparse.Namespace) -> int:
     """Compute the missing results, then write the report. One failure does not stop the rest."""
     from rich.console import Console
 
-    from simclic.schedule.plan import list_runnable_results
+    from simclic.schedule.plan import check_watched, list_runnable_results
     from simclic.schedule.processes import Outcome, run_locally
     from simclic.schedule.work import WorkerOptions
     from simclic.store.record import check_writable_store
 
     suites, plan = _load_plan(arguments, verify=True)
-    ready = list_runnable_results(plan)
+    ready, compute = list_runnable_results(plan), ComputeOptions.from_arguments(arguments)
+    check_watched(plan, arguments.data, compute.watch_on)
     check_writable_store(arguments.runs)
     _check_out(suites, arguments)
     console = Console()
     print_errors([*plan.absent.values(), *plan.broken_jobs.values()])
     outcome = Outcome()
     if ready:
-        outcome = run_locally(
-            ready, WorkerOptions(arguments.runs, arguments.data, ComputeOptions.from_arguments(arguments)), console
-        )
+        outcome = run_locally(ready, WorkerOptions(arguments.runs, arguments.data, compute), console)
     if outcome.signal:
         return report_stopped(outcome.signal)
     if not ready and not plan.absent:

@@ -33,6 +33,7 @@ def submit_exhibits(arguments: argparse.Namespace, retry: bool = False) -> int:
     profile = _find_profile(arguments)
     run_plan = plan.plan(suites, arguments.runs, arguments.data)
     ready = plan.list_runnable_results(run_plan)
+    plan.check_watched(run_plan, arguments.data, profile.compute.watch_on)
     check_writable_store(arguments.runs)
     problems = list(dict.fromkeys((*run_plan.absent.values(), *run_plan.broken_jobs.values())))
     print_errors(problems)

@@ -99,6 +99,13 @@ def list_runnable_results(job_plan: Plan) -> list[Job]:
     return ready
 
 
+def check_watched(job_plan: Plan, root: Path, watch_on: str) -> None:
+    """Raise InputError if the data set is not there on which pre-trainings that are still to be done log the error of kNN."""
+    trains = any(state.run.epochs and not state.protocol and state.is_open for state in job_plan.jobs.values())
+    if watch_on and trains and (problem := data.explain_missing(watch_on, root)):
+        raise InputError(f"watch_on={watch_on!r}: {problem}")
+
+
 def _count_job(line: PlanLine, job: State, earlier: list[str]) -> None:
     """Count a job in a line. earlier: the exhibits before it that ask for the same job."""
     line.asked += 1

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import count, tee
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ from simclic.train.neighbours import NeighbourLog
 from simclic.train.watch import Watch, explain_collapse
 from simclic.weights import card, init_weights
 from simclic.weights import load as weights
+
+T = TypeVar("T")
 
 
 class Training:
@@ -197,7 +199,18 @@ def train(
 
     if training.model.visits_first and training.step == 0:
         training.visit_images(images, shuffled_batches(fit, size, range(per_epoch), run.seed, "visit"))
-    batches = training.stream_batches(images, shuffled_batches(fit, size, range(training.step, steps), run.seed, "order"))
+
+    def save() -> None:
+        training.seconds = time.monotonic() - started
+        check_claim()
+        checkpoint.save(folder.checkpoint_path(), training.state_dict())
+
+    def save_if_finite() -> None:
+        if ranks.own_rank() == 0 and training.step and numerics.is_finite(training.model):
+            save()
+
+    order = shuffled_batches(fit, size, range(training.step, steps), run.seed, "order")
+    batches = _until_unreadable(training.stream_batches(images, order), save_if_finite)
     with stop.delay_stop() as stop_requested:
         for step, (pixels, index) in enumerate(batches, training.step):
             epoch, position = divmod(step, per_epoch)
@@ -227,11 +240,9 @@ def train(
             if save_due and training.step < steps:
                 if not numerics.is_finite(training.model):
                     _raise_if_diverged(step, run, per_epoch, steps, "a weight")
-                training.seconds = time.monotonic() - started
                 with ranks.first_alone() as is_first:
                     if is_first:
-                        check_claim()
-                        checkpoint.save(folder.checkpoint_path(), training.state_dict())
+                        save()
                 last_save = time.monotonic()
                 if stopping:
                     raise stop.Stopped
@@ -246,6 +257,15 @@ def train(
         "ranks": training.ranks,
     }
     return training.model.backbone, {**record, **training.init, "compiled": compiled, "seconds": seconds}
+
+
+def _until_unreadable(batches: Iterator[T], save: Callable[[], None]) -> Iterator[T]:
+    """Yield the batches. If an image cannot be read, call `save` before InputError is raised."""
+    try:
+        yield from batches
+    except InputError:
+        save()
+        raise
 
 
 def _load_backbone(run: Run, folder: RunFolder, resumed: dict[str, Any] | None, f: nn.Module) -> dict[str, Any]:

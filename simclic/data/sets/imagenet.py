@@ -11,6 +11,7 @@ from simclic.data.dataset import Archive, Facts
 from simclic.data.listing import Listing
 from simclic.data.splits import MAKERS_VAL
 from simclic.errors import InputError
+from simclic.text import count_noun
 
 IMAGE = re.compile(r"[^.].*\.(jpe?g|png)", re.IGNORECASE)
 SYNSET = re.compile(r"n\d{8}")
@@ -39,9 +40,13 @@ def read_listing(root: Path) -> Listing:
     home = root / FACTS.home
     synsets = {part: sorted(filter(SYNSET.fullmatch, os.listdir(home / part))) for part in ("train", "val")}
     if loose := sum(bool(IMAGE.fullmatch(name)) for name in os.listdir(home / "val")):
-        raise InputError(f"{home / 'val'}: {loose:,} images are in no synset's folder; run: simclic data prepare imagenet")
-    if other := set(synsets["train"]) ^ set(synsets["val"]):
-        raise InputError(f"{home}: train and val have different synsets, such as {min(other)}; it is not as published")
+        raise InputError(
+            f"{home / 'val'}: holds {count_noun(loose, 'image')} in no synset's folder; run: simclic data prepare imagenet"
+        )
+    for part, other in (("train", "val"), ("val", "train")):
+        if alone := sorted(set(synsets[part]) - set(synsets[other])):
+            what = f"synset {alone[0]}" + (f" and {len(alone) - 1:,} more" if alone[1:] else "")
+            raise InputError(f"{home}: {what}: in {part}, but not in {other}; move it away, or add what is missing")
     rows = [
         (f"{FACTS.home}/{part}/{synset}/{name}", label, part)
         for part, names in synsets.items()
