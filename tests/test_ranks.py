@@ -9,6 +9,7 @@ import sys
 import time
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from simclic.schedule import doctor
 from simclic.schedule.doctor import check_machine
 from simclic.schedule.processes import run_locally
 from simclic.schedule.profile import parse_profile
+from simclic.schedule.task import explain_lost_task
 from simclic.schedule.work import WorkerOptions
 from simclic.store.run_folder import RunFolder
 from simclic.train import loop
@@ -322,3 +324,13 @@ def test_two_processes_train_a_grid_to_the_bits_of_one_whatever_is_killed(tmp_pa
         name: theirs[name] for name in ("curve", "error", "chosen", "predictions_sha256")
     }
     assert not [path.name for path in two.path.iterdir() if path.name.strip(".").startswith(("partial", "checkpoint"))]
+
+
+def test_a_task_of_a_job_that_was_lost_is_named(tmp_path):
+    log = tmp_path / "log.err"
+    task = SimpleNamespace(messages=lambda job: log)
+    assert explain_lost_task(task) == ""
+    log.write_text("srun: error: n2: task 1: Killed\nsrun: launch/slurm: _step_signal: Terminating StepId=3.0\n")
+    assert explain_lost_task(task) == "task 1 of this job on n2 ended: Killed; the work of the others is saved: submit again"
+    log.write_text("srun: error: n1: task 0: Exited with exit code 75\n")  # itself
+    assert explain_lost_task(task) == ""

@@ -6,6 +6,7 @@ requeued.
 """
 
 import os
+import re
 import signal
 import sys
 import time
@@ -103,7 +104,8 @@ def _run_jobs(task: Task, stopped: list[int]) -> int:
 def _stop_or_requeue(number: int, report: "TaskReport", runs: Path, jobs: list[Job]) -> int:
     """Requeue the job if Slurm stops it for a time limit or a preemption; a cancelled job stays stopped. All is saved by now."""
     if number != signal.SIGUSR2:
-        report.write_state("stopped", why=f"stopped by {signal.Signals(number).name}, as scancel does")
+        why = explain_lost_task(report.task) or f"stopped by {signal.Signals(number).name}, as scancel does"
+        report.write_state("stopped", why=why)
         return UNFINISHED
     if why := report.why_give_up():
         report.give_up(runs, jobs, why)
@@ -115,6 +117,15 @@ def _stop_or_requeue(number: int, report: "TaskReport", runs: Path, jobs: list[J
         print(f"error: could not be requeued ({e}); its work is saved: submit again", file=sys.stderr)
         report.write_state("stopped", why=f"saved, but could not be requeued ({e}); submit again")
     return UNFINISHED
+
+
+def explain_lost_task(task: Task) -> str:
+    """Return which other task of this Slurm job ended before its time, so that srun stopped this one; else ""."""
+    with suppress(OSError):
+        text = task.messages(slurm.current_job()).read_text(errors="replace")
+        for host, number, end in re.findall(r"^srun: error: (\S+): task ([1-9]\d*): (.+)$", text, re.M):
+            return f"task {number} of this job on {host} ended: {end}; the work of the others is saved: submit again"
+    return ""
 
 
 class TaskReport:
