@@ -92,7 +92,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 def prepare(arguments: argparse.Namespace) -> int:
     """Download, verify, unpack, decode; one data set's mistake does not stop the next."""
-    from simclic.data import FACTS, facts, is_bundled, load
+    from simclic.data import FACTS, check_has_whole, facts, is_bundled, load
     from simclic.data.fetch import fetch
     from simclic.data.splits import PUBLISHED
     from simclic.experiment import Run, whole_side
@@ -101,6 +101,8 @@ def prepare(arguments: argparse.Namespace) -> int:
 
     Run.checked("image_size", arguments.size)
     _check_names(arguments.names)
+    for name in arguments.names if arguments.whole else ():
+        check_has_whole(name)
     console, failed = _console(), False
     side = whole_side(arguments.size) if arguments.whole else arguments.size
     for name in arguments.names:

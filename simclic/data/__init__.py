@@ -19,6 +19,7 @@ __all__ = [
     "Dataset",
     "Facts",
     "Splits",
+    "check_has_whole",
     "explain_missing",
     "facts",
     "is_bundled",
@@ -116,6 +117,12 @@ def has_test(listing: Listing) -> bool:
     return "test" in listing.parts or "val" not in listing.parts
 
 
+def check_has_whole(name: str) -> None:
+    """Raise InputError if the images of a data set are kept as they are, or if there is no data set of this name."""
+    if not folder.is_path(name) and (facts(name).stored or is_bundled(name)):
+        raise InputError(f"{title(name)}: its images are kept as they are, square, so that there are no whole ones")
+
+
 def load(
     name: str, split: str, root: Path, size: int = 224, difficult: str = "negative", tell: Tell = lambda share, note: None,
     interpolation: str = BICUBIC, decode: str = "once", whole: bool = False,
@@ -128,8 +135,8 @@ def load(
     whole: images are whole, with their shorter side at `size`, and not centre squares. Raises InputError if the data set is
     unknown, not there or not whole.
     """
-    if whole and not folder.is_path(name) and (is_bundled(name) or facts(name).stored):
-        raise InputError(f"{title(name)}: its images are kept as they are, square, so that there are no whole ones")
+    if whole:
+        check_has_whole(name)
     if is_bundled(name):
         bundled: Dataset = declaration(name).load_bundled(split)
         return replace(bundled, interpolation=interpolation)
