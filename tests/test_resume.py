@@ -9,6 +9,7 @@ import resource
 import signal
 import time
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,10 +33,11 @@ RUN = {"epochs": 2, "batch_size": 16}
 RUNS = {"simclic": tiny(perturbation="history", **RUN), "simsiam": tiny(method="simsiam", **RUN)}
 
 
-def small():
-    """256 digits to train on: 16 steps an epoch."""
-    digits = data.load("digits", "ericsson", Path())
-    return replace(digits, splits=Splits(digits.splits.train[:200], digits.splits.val[:56], digits.splits.test))
+@cache
+def small(batch_size):
+    """Digits to train on, for 16 steps an epoch, or for 4 of larger batches."""
+    digits, n = data.load("digits", "ericsson", Path()), batch_size * (16 if batch_size == 16 else 4)
+    return replace(digits, splits=Splits(digits.splits.train[: n - 56], digits.splits.val[:56], digits.splits.test))
 
 
 def state(training, path):
@@ -58,7 +60,7 @@ def trained(path, run=RUNS["simclic"], minutes=0.0, device=CPU):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "Training", lambda *a: made.append(original(*a)) or made[-1])
         path.mkdir(exist_ok=True)
-        dataset = small()
+        dataset = small(run.batch_size)
         images = Images(dataset, run.image_size, device)
         _, record = loop.train(
             run,
@@ -97,7 +99,7 @@ def go_on(path, run, before, change):
     """Train from a checkpoint's content, changed, to the end; the state's digest and where it was resumed."""
     path.mkdir()
     (path / "log.jsonl").write_bytes(before.log)
-    checkpoint.save(path / "checkpoint", change(torch.load(io.BytesIO(before.content), weights_only=True)))
+    checkpoint.save(path / "checkpoint", change(torch.load(io.BytesIO(before.content), weights_only=False)))
     return trained(path, run, minutes=10)
 
 
@@ -189,7 +191,7 @@ def run_child(path, act, *arguments, run=RUNS["simclic"], device=CPU):
     return process.exitcode
 
 
-@pytest.mark.parametrize(("method", "kills"), [("simclic", 10), ("simsiam", 3)])
+@pytest.mark.parametrize(("method", "kills"), [("simclic", 5), ("simsiam", 3)])
 def test_killed_at_random_steps(tmp_path, wholes, method, kills):
     steps = sorted(random.Random(0).sample(range(1, STEPS), kills))
     for step in steps:
@@ -292,7 +294,7 @@ def short(method):
     small |= {"teacher_temperature": 0.07, "teacher_warmup": 1.0, "noise_images": 8}
     read = {name: value for name, value in small.items() if name not in Run(method=method).unread}
     predictor = {} if "predictor_dim" not in Run(method=method).unread else {"predictor_dim": Run().predictor_dim}
-    return tiny(method=method, epochs=2, batch_size=64, base_lr=0.5, **read, **predictor)
+    return tiny(method=method, epochs=2, batch_size=32, base_lr=1.0, **read, **predictor)
 
 
 OTHERS = [method for method in METHODS if method not in RUNS]
@@ -309,7 +311,7 @@ def list_parts(state):
 def test_every_method_resumes_exactly_and_every_part_of_its_state_is_needed(tmp_path, method):
     run = short(method)
     before = uncut(tmp_path / "whole", run, 6)
-    start = loop.Training(run, 1797, CPU, 256).state_dict()["model"]
+    start = loop.Training(run, 1797, CPU, 4 * run.batch_size).state_dict()["model"]
     for part in [*sorted(list_parts(start)), None]:
 
         def forget(content, part=part):
