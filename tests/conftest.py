@@ -45,6 +45,7 @@ LONGEST = (
 
 def pytest_configure(config):
     """Let nothing outlive the tests; workers belong to the session that started them."""
+    gc.disable()  # while everything is imported, collections would take a quarter of the time
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reaper(config))
 
@@ -69,6 +70,7 @@ def one_thread():
     torch.set_num_threads(1)
     threadpool_limits(1)
     gc.freeze()  # what is imported by now takes half a second of each collection, and a grid collects for each bundle
+    gc.enable()
 
 
 @pytest.fixture(params=["cpu", "cuda"])
@@ -126,7 +128,6 @@ def do_alone(target, given):
     """As a process of the package begins its work."""
     import torch
 
-    gc.freeze()
     torch.set_num_threads(1)
     target(*given)
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import gc
 import multiprocessing
 import os
 import sys
@@ -87,7 +86,6 @@ def _prepare_process(options: WorkerOptions) -> None:
     import torch
     from threadpoolctl import threadpool_limits
 
-    gc.freeze()  # otherwise every garbage collection scans the imported modules for half a second
     torch.set_num_threads(options.threads)
     threadpool_limits(options.threads)
     torch.use_deterministic_algorithms(options.compute.deterministic)

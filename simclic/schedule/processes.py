@@ -165,14 +165,7 @@ def start_server(compute: ComputeOptions) -> tuple[Any, list[str], int]:
     if compute.deterministic:
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when a GPU is first used
     context = multiprocessing.get_context("forkserver")
-    preload = (
-        "simclic.schedule.work",
-        "simclic.train.pretrain",
-        "simclic.evaluate.linear",
-        "simclic.evaluate.knn",
-        "simclic.evaluate.finetune",
-    )
-    context.set_forkserver_preload([*preload, "timm", "simclic.schedule.server"])
+    context.set_forkserver_preload(["simclic.schedule.server"])
     # A terminal or Slurm sends signals to all processes; the server inherits SIG_IGN and survives them.
     numbers = (signal.SIGINT, *stop.SIGNALS)
     before = [signal.signal(n, signal.SIG_IGN) for n in numbers]
