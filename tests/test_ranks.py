@@ -1,6 +1,7 @@
 """One pre-training on several processes is the same pre-training."""
 
 import io
+import json
 import multiprocessing
 import os
 import re
@@ -324,6 +325,14 @@ def test_two_processes_train_a_grid_to_the_bits_of_one_whatever_is_killed(tmp_pa
         name: theirs[name] for name in ("curve", "error", "chosen", "predictions_sha256")
     }
     assert not [path.name for path in two.path.iterdir() if path.name.strip(".").startswith(("partial", "checkpoint"))]
+
+
+def test_different_kinds_of_device_are_one_line():
+    store = ranks.serve_store()
+    store.set("rank 1", json.dumps({"host": "n2", "device": "cuda:0", "kind": "NVIDIA A100"}))
+    line = r"ranks=2 are on different devices \(cpu, NVIDIA A100\); ask for one kind, or set ranks=1"
+    with pytest.raises(InputError, match=line), ranks.join(store, 0, 2, CPU, is_local=True):
+        pass
 
 
 def test_a_task_of_a_job_that_was_lost_is_named(tmp_path):

@@ -549,9 +549,12 @@ def test_slurm_that_does_not_answer_loses_nothing(here, cluster):
 
 def test_the_doctor_asks_a_node(here):
     exhibit(here)
+    with open("profile.toml", "a") as f:
+        f.write("\n[pretrain]\ntasks_per_node = 2\n[how]\nranks = 2\n")
     told = simclic("doctor", "small.py", "--on", "profile.toml")
-    for line in ("every stage: torch: 2.", "every stage: runs: ", "every stage: data digits: is there", "checks passed"):
+    for line in ("linear, finetune: torch: 2.", "pretrain: runs: ", "pretrain: data digits: is there", "checks passed"):
         assert line in told
+    assert "pretrain: ranks: 2 of 2 tasks reached each other" in told
     write_profile(here, slurm_account='"nobody"', slurm_partition='"none"')
     assert "invalid partition specified: none" in simclic("doctor", "--on", "profile.toml", code=1)
     assert not list((here / "runs/.launches").glob("doctor-*"))

@@ -90,10 +90,10 @@ def join(store: Store, rank: int, count: int, device: torch.device, is_local: bo
         Group.store = None
 
 
-def try_all_reduce(store: Store, rank: int, count: int, device: str) -> str:
-    """Sum a number over ranks of this machine. Return what went wrong, or ""."""
+def try_all_reduce(store: Store, rank: int, count: int, device: str, is_local: bool = True) -> str:
+    """Sum a number over ranks. is_local: whether all are on this machine. Return what went wrong, or ""."""
     try:
-        with join(store, rank, count, torch.device(device), is_local=True):
+        with join(store, rank, count, torch.device(device), is_local):
             total = torch.ones((), device=device)
             dist.all_reduce(total)
             return "" if total == count else f"the sum of {count} ones is {float(total):g}"

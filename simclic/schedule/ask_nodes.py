@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import rmtree
+from types import MappingProxyType
 from typing import Any
 
 from simclic import files, slurm, stop
@@ -34,9 +35,11 @@ class Answer:
 
 
 def ask_nodes(
-    profile: Profile, runs: Path, verb: str, questions: Mapping[str, Question], seconds: float, say: Callable[[str], None]
-) -> dict[str, Answer]:
+    profile: Profile, runs: Path, verb: str, questions: Mapping[str, Question], seconds: float, say: Callable[[str], None],
+    beside: Mapping[str, Callable[[], Any]] = MappingProxyType({}),
+) -> dict[str, Answer]:  # fmt: skip
     """Return the answers by stage. questions: by the stage whose resources a job asks for. seconds: how long to wait for all.
+    beside: what the other tasks of such a job do meanwhile.
 
     What is not answered by then is cancelled, and what is in Slurm at any other end, too. A Slurm that is silent for a while is
     asked again. The folder of a job that ended without an answer stays, for its log.
@@ -51,7 +54,9 @@ def ask_nodes(
             try:
                 with talk_to_sbatch():
                     executor = executor_for(profile, stage, folder / stage, title, code)
-                    jobs[stage] = executor.submit(_write_answer, folder / f"{stage}.json", code, Path.cwd(), question).job_id
+                    jobs[stage] = executor.submit(
+                        _write_answer, folder / f"{stage}.json", code, Path.cwd(), question, beside.get(stage)
+                    ).job_id
             except InputError as e:
                 way = "wait until some of your jobs have ended" if slurm.TOO_MANY.search(str(e)) else "mend the profile"
                 answers[stage] = Answer(problem=str(e), way=way)
@@ -104,9 +109,11 @@ def _cancel(title: str, known: Collection[str]) -> None:
         raise slurm.NoAnswer(f"{silence}; cancel what it has of this yourself: scancel --name={title}")
 
 
-def _write_answer(path: Path, code: Path, cwd: Path, question: Question) -> None:
+def _write_answer(path: Path, code: Path, cwd: Path, question: Question, beside: Callable[[], Any] | None) -> None:
     """Write the answer to a file. This runs on the node, in each task of the job, of which the first answers."""
     if slurm.task_of_job():
+        if beside:
+            beside()
         return
     try:
         snapshot.check_running_copy(code)

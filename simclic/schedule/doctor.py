@@ -17,6 +17,8 @@ from simclic.schedule.ask_nodes import ask_nodes
 from simclic.schedule.local_ranks import check_ranks, try_all_reduce
 from simclic.schedule.processes import start_server
 from simclic.schedule.profile import SECTIONS, Profile
+from simclic.schedule.records import launches_folder
+from simclic.schedule.task_ranks import reduce_over_tasks
 from simclic.text import format_bytes
 
 
@@ -30,9 +32,11 @@ class Finding:
     way: str = ""
 
 
-def check_machine(runs: Path, root: Path, datasets: Iterable[str], gpus: int = 0, ranks: int = 1) -> list[Finding]:
+def check_machine(
+    runs: Path, root: Path, datasets: Iterable[str], gpus: int = 0, ranks: int = 1, tasks: int = 1
+) -> list[Finding]:
     """Check that a process here can import torch, see GPUs, write runs and find data. gpus: the least number of GPUs. ranks: of
-    a pre-training, on this machine; they have to reach each other."""
+    a pre-training; they have to reach each other. tasks: of a Slurm job, which have equal parts of them."""
     findings = [Finding("Python", True, f"{platform.python_version()} on {platform.node()}, {count_cores()} CPU cores")]
     try:
         import torch
@@ -46,7 +50,7 @@ def check_machine(runs: Path, root: Path, datasets: Iterable[str], gpus: int = 0
     except (ImportError, OSError) as e:
         findings.append(Finding("torch", False, f"cannot be imported: {e}", "pip install -c constraints.txt -e ."))
     if ranks > 1:
-        findings.append(_check_ranks(ranks))
+        findings.append(_check_task_ranks(runs, ranks, tasks) if tasks > 1 else _check_ranks(ranks))
     try:
         files.check_writable(runs, "--runs")
         free = format_bytes(shutil.disk_usage(runs).free)
@@ -67,6 +71,18 @@ def _check_ranks(ranks: int) -> Finding:
     except InputError as e:
         problem = str(e)
     return Finding("ranks", not problem, problem or f"{ranks} reached each other on {', '.join(dict.fromkeys(devices[:ranks]))}")
+
+
+def _check_task_ranks(runs: Path, ranks: int, tasks: int) -> Finding:
+    try:
+        problem = _reduce_over_tasks(runs, ranks, tasks)
+    except InputError as e:
+        problem = str(e)
+    return Finding("ranks", not problem, problem or f"{ranks} of {tasks} tasks reached each other")
+
+
+def _reduce_over_tasks(runs: Path, ranks: int, tasks: int) -> str:
+    return reduce_over_tasks(launches_folder(runs) / f"reduce-{slurm.current_job()}.json", ranks, tasks)
 
 
 def check_cluster(
@@ -102,10 +118,12 @@ def check_cluster(
     for stage in SECTIONS:
         kinds.setdefault(json.dumps(profile.stages[stage], sort_keys=True, default=str), []).append(stage)
     titles = {stages[0]: ", ".join(stages) if len(kinds) > 1 else "every stage" for stages in kinds.values()}
-    ranks = {"pretrain": profile.compute.ranks // profile.tasks("pretrain")}
+    tasks = profile.tasks("pretrain")
+    ranks = {"pretrain": (profile.compute.ranks, tasks)}
+    beside = {"pretrain": partial(_reduce_over_tasks, runs.absolute(), *ranks["pretrain"])} if tasks > 1 else {}
     place = runs.absolute(), root.absolute(), datasets
-    questions = {s: partial(_machine_json, *place, profile.gpus(s), ranks.get(s, 1)) for s in titles}
-    for stage, answer in ask_nodes(profile, runs, "doctor", questions, wait, say).items():
+    questions = {s: partial(_machine_json, *place, profile.gpus(s), *ranks.get(s, (1, 1))) for s in titles}
+    for stage, answer in ask_nodes(profile, runs, "doctor", questions, wait, say, beside).items():
         findings += [
             replace(f, what=f"{titles[stage]}: {f.what}") for f in (Finding(**f) for f in answer.content.get("findings", ()))
         ]
@@ -115,5 +133,5 @@ def check_cluster(
     return findings
 
 
-def _machine_json(runs: Path, root: Path, datasets: list[str], gpus: int, ranks: int) -> dict[str, Any]:
-    return {"findings": [vars(finding) for finding in check_machine(runs, root, datasets, gpus, ranks)]}
+def _machine_json(runs: Path, root: Path, datasets: list[str], gpus: int, ranks: int, tasks: int) -> dict[str, Any]:
+    return {"findings": [vars(finding) for finding in check_machine(runs, root, datasets, gpus, ranks, tasks)]}

@@ -12,6 +12,7 @@ from simclic.experiment import Job, Run
 from simclic.schedule.child import run_rank
 from simclic.schedule.work import WorkerOptions
 
+REDUCE_SECONDS = 120.0  # in which ranks must have taken part in one all-reduce
 KILL_SECONDS = 30  # after the end of a rank that was not expected, for the first rank to say what happened
 
 
@@ -83,20 +84,23 @@ def check_ranks(count: int, devices: Sequence[str]) -> None:
         raise InputError(f"ranks={count} is more than the {len(devices)} {what} here; use {len(devices)} or fewer")
 
 
-def run_ranks(context: Any, devices: Sequence[str], seconds: float, compute: Callable[..., Any], *given: Any) -> Any:
+def run_ranks(
+    context: Any, devices: Sequence[str], seconds: float, compute: Callable[..., Any], *given: Any,
+    count: int = 0, share: Callable[[int], None] = lambda port: None,
+) -> Any:  # fmt: skip
     """Return what compute(store, rank, count, device, *given) returns on rank 0, with a rank on each of these devices.
 
+    count: of all ranks, if other Slurm tasks start more of them; share tells these the port of the store.
     Raise InputError if rank 0 ends, or does not answer within `seconds`.
     """
-    (mine, theirs), count = context.Pipe(duplex=False), len(devices)
+    (mine, theirs), count = context.Pipe(duplex=False), count or len(devices)
     processes = [context.Process(target=_lead, args=(theirs, compute, count, devices[0], given), daemon=True)]
     processes[0].start()
     theirs.close()
     try:
         port = mine.recv()
-        for rank, device in enumerate(devices[1:], 1):
-            processes.append(context.Process(target=_follow, args=(port, compute, rank, count, device, given), daemon=True))
-            processes[rank].start()
+        share(port)
+        processes += start_followers(context, devices[1:], 1, ("127.0.0.1", port), compute, count, *given)
         if not mine.poll(seconds):
             raise InputError(f"{count} ranks gave no answer in {seconds / 60:g} minutes")
         return mine.recv()
@@ -108,10 +112,21 @@ def run_ranks(context: Any, devices: Sequence[str], seconds: float, compute: Cal
             process.kill()
 
 
+def start_followers(
+    context: Any, devices: Sequence[str], first: int, store: tuple[str, int], compute: Callable[..., Any], *given: Any
+) -> list[ForkServerProcess]:
+    """Start a rank on each device, to call compute(store, rank, count, device, *more). first: its number. given: count, *more."""
+    processes = []
+    for rank, device in enumerate(devices, first):
+        processes.append(context.Process(target=_follow, args=(store, compute, rank, device, given), daemon=True))
+        processes[-1].start()
+    return processes
+
+
 def try_all_reduce(context: Any, devices: Sequence[str]) -> str:
     """Let a rank on each device take part in one all-reduce. Return what went wrong, or ""."""
     try:
-        return str(run_ranks(context, devices, 120, _reduce))
+        return str(run_ranks(context, devices, REDUCE_SECONDS, reduce_ones))
     except InputError as e:
         return str(e)
 
@@ -130,13 +145,15 @@ def _lead(pipe: Connection, compute: Callable[..., Any], count: int, device: str
     pipe.send(compute(store, 0, count, device, *given))
 
 
-def _follow(port: int, compute: Callable[..., Any], rank: int, count: int, device: str, given: tuple[Any, ...]) -> None:
+def _follow(store: tuple[str, int], compute: Callable[..., Any], rank: int, device: str, given: tuple[Any, ...]) -> None:
     from simclic import ranks
 
-    compute(ranks.reach_store(ranks.LOOPBACK, port), rank, count, device, *given)
+    count, *more = given
+    compute(ranks.reach_store(*store), rank, count, device, *more)
 
 
-def _reduce(store: Any, rank: int, count: int, device: str) -> str:
+def reduce_ones(store: Any, rank: int, count: int, device: str, is_local: bool = True) -> str:
+    """Take part in one all-reduce of ones. Return what went wrong, or ""."""
     from simclic import ranks
 
-    return ranks.try_all_reduce(store, rank, count, device)
+    return ranks.try_all_reduce(store, rank, count, device, is_local)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from simclic import files, slurm
-from simclic.experiment import Run
-from simclic.schedule.local_ranks import LocalRanks, check_ranks
+from simclic.experiment import DEFAULT_COMPUTE, ComputeOptions, Run
+from simclic.schedule.local_ranks import REDUCE_SECONDS, LocalRanks, check_ranks, reduce_ones, run_ranks, start_followers
 from simclic.schedule.processes import start_server
 from simclic.schedule.records import Task
 from simclic.schedule.work import WorkerOptions
@@ -46,12 +46,9 @@ class RankOrders:
 
 def serve_ranks(task: Task, options: WorkerOptions) -> None:
     """Start the ranks of this Slurm task in one pre-training after another, until the first task has ended."""
-    context, devices, threads = start_server(options.compute)
-    options = replace(options, threads=threads, folder=os.getcwd())
     count = options.compute.ranks // options.tasks
-    check_ranks(count, devices)
-    begin = slurm.local_task() * count
-    devices = devices[begin : begin + count] if len(devices) >= begin + count else devices[:count]  # of those all tasks see
+    context, devices, threads = _start_own_server(options.compute, count)
+    options = replace(options, threads=threads, folder=os.getcwd())
     runs, orders, ranks = {job.run.name: job.run for job in task.parse_jobs()}, RankOrders(task), LocalRanks()
     try:
         while (order := orders.read_next()) is None or order["run"]:
@@ -63,3 +60,38 @@ def serve_ranks(task: Task, options: WorkerOptions) -> None:
             time.sleep(SECONDS)
     finally:
         ranks.kill()
+
+
+def _start_own_server(compute: ComputeOptions, count: int) -> tuple[Any, list[str], int]:
+    """Return a server of processes, the `count` devices of this Slurm task, and the threads of a process."""
+    context, devices, threads = start_server(compute)
+    check_ranks(count, devices)
+    begin = slurm.local_task() * count
+    return context, devices[begin : begin + count] if len(devices) >= begin + count else devices[:count], threads
+
+
+def reduce_over_tasks(path: Path, count: int, tasks: int) -> str:
+    """Let `count` ranks of all tasks of this Slurm job take part in one all-reduce. Return what went wrong, or "".
+
+    Each task calls it. path: of a file that all see, by which the first one tells the others where its store is.
+    """
+    context, devices, _ = _start_own_server(DEFAULT_COMPUTE, count // tasks)
+    if task := slurm.task_of_job():
+        until = time.monotonic() + 2 * REDUCE_SECONDS  # the first one checks more before
+        while (place := files.read_json(path)) is None and time.monotonic() < until:
+            time.sleep(SECONDS)
+        store = (place["host"], place["port"]) if place else ("", 0)
+        processes = start_followers(context, devices, task * len(devices), store, reduce_ones, count, False) if place else []
+        for process in processes:
+            process.join(REDUCE_SECONDS)
+            process.kill()
+        return ""
+    try:
+        return str(
+            run_ranks(
+                context, devices, REDUCE_SECONDS, reduce_ones, False, count=count,
+                share=lambda port: files.write_json(path, {"host": os.uname().nodename, "port": port}),
+            )
+        )  # fmt: skip
+    finally:
+        path.unlink(missing_ok=True)
