@@ -178,10 +178,13 @@ def littered(here):
     checkpoint.save(folder / "checkpoint", {"run": run.name})  # and so there is one before
     (folder / ".checkpoint.0123abcd").write_bytes(b"half" * 10_000)
     grid = next(p for p in protocols if isinstance(p, Finetune))
-    RunFolder(runs, run).write_partial_result(grid, "of", {"curve": [], "seconds": 1.0, "resumed": [], "members": 0})
-    checkpoint.save(folder / f"checkpoint-{grid.name}", {"run": grid.name})
+    for part in (0, 1):  # 1: of a process that trained a part of the grid beside the first one
+        rows = {"curve": [], "seconds": 1.0, "resumed": [], "members": 0}
+        RunFolder(runs, run).write_partial_result(grid, "of", rows, part)
+        checkpoint.save(RunFolder(runs, run).checkpoint_path(grid, part), {"run": grid.name})
     left = [".checkpoint.0123abcd", "checkpoint", "checkpoint.previous", f"checkpoint-{grid.name}", "owner.json"]
     left += [f"owner-{protocols[0].name}.json", f"partial-{grid.name}.json"]
+    left += [f"checkpoint-{grid.name}-1", f"partial-{grid.name}-1.json"]
     other = runs / run_of("history").name
     checkpoint.save(other / "checkpoint", {"run": other.name})
     with open(other / "checkpoint", "r+b") as f:
