@@ -10,8 +10,12 @@ cifar10_jpeg.py runs the same on a folder of images.
     simclic run benchmarks/cifar10_small.py --data DIR
 """
 
-from simclic import Figure, Finetune, Knn, Linear, Run, Table, grid
+from dataclasses import replace
+from pathlib import Path
 
+from simclic import Figure, Finetune, Knn, Linear, Run, Table, grid, load
+
+HERE = Path(__file__).parent
 SIZE = {"dataset": "cifar10", "image_size": 32, "backbone": "test_resnet"}
 SMALL = {**SIZE, "precision": "float32"}
 SIMCLIC = {**SMALL, "projector_dim": 256, "predictor_dim": 64, "base_lr": 0.0167, "epochs": 3}
@@ -44,36 +48,25 @@ def list_all(**axes):
     return perturbed + list_rivals(**{"epochs": SIMCLIC["epochs"], **axes})
 
 
-def sweep(name, perturbation, title, values):
-    """A figure of one seed over the strength of a perturbation."""
-    return Figure(
-        name=f"cifar10-small-{name}",
-        caption=f"{title} on CIFAR10, in miniature",
-        runs=grid(**SIMCLIC, perturbation=perturbation, **{name: values}),
-        protocols=PROTOCOLS,
-        x=name,
-        xlabel=title,
-    )
+def shrink_figure(stem, **axes):
+    """A figure of the paper, made small."""
+    (figure,) = load(HERE / f"{stem}.py").exhibits
+    return replace(figure, runs=grid(**SIMCLIC, **axes), protocols=PROTOCOLS)
 
 
-def ablate(field, caption, values):
-    """A table of one seed over the values of a field of the method."""
-    return Table(
-        name=f"cifar10-small-{field.replace('_', '-')}",
-        caption=f"{caption} on CIFAR10, in miniature",
-        runs=grid(**{**SIMCLIC, "predictor_dim": Run().predictor_dim}, perturbation="noise", **{field: values}),
-        protocols=PROTOCOLS,
-        columns=field,
-    ).moved(predictor_dim=SIMCLIC["predictor_dim"])  # where there is a hidden layer
+def shrink_table(stem):
+    """A table of the paper, made small."""
+    (table,) = load(HERE / f"{stem}.py").exhibits
+    return replace(table.moved(**SIMCLIC), protocols=PROTOCOLS)
 
 
 def draw_errors(name, x, xlabel):
-    """A figure of one seed: every method's error as it trains for longer; SimCLIC for as many passes as SimSiam, too."""
-    longest = grid(**{**SIMCLIC, "epochs": 6}, perturbation=("noise", "none"))
+    """A figure of one seed: error as training goes on; SimCLIC for as many encoder passes as SimSiam, too."""
+    rivals = ("simclic-two-views", "simsiam", "simclr-v1", "moco-v2")
     return Figure(
         name=f"cifar10-small-by-{name}",
         caption=f"Error against {xlabel.lower()} on CIFAR10, in miniature",
-        runs=list_all(epochs=(1, 3)) + longest,
+        runs=grid(**{**SIMCLIC, "epochs": (1, 3, 6)}, perturbation=("noise", "none")) + list_rivals(rivals, epochs=(1, 3)),
         protocols=PROTOCOLS,
         x=x,
         xlabel=xlabel,
@@ -117,10 +110,8 @@ EXHIBITS = [
     ),
     draw_errors("epochs", "epochs", "Epochs"),
     draw_errors("passes", "encoder_passes", "Encoder passes per image"),
-    sweep("tau", "history", "Share of the past tau", (0.1, 0.3, 0.6)),
-    sweep("p", "dropout", "Dropout p", (0.1, 0.25, 0.5)),
-    sweep("eps", "noise", "Size of the noise eps", (0.01, 0.1, 1.0)),
-    ablate("predictor", "Predictor", ("none", "frozen", "1-layer", "2-layer")),
-    ablate("stop_gradient", "Stop-gradient", (True, False)),
-    ablate("similarity", "Loss", ("cosine", "cross-entropy")),
+    shrink_figure("figure4", perturbation="history", tau=(0.1, 0.3, 0.6)),
+    shrink_figure("figure5", perturbation="dropout", p=(0.1, 0.25, 0.5)),
+    shrink_figure("figure6", perturbation="noise", eps=(0.01, 0.1, 1.0)),
+    *(shrink_table(f"table{n}") for n in (4, 5, 6)),
 ]

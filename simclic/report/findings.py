@@ -82,7 +82,9 @@ def _describe_learning(title: str, ours: list[str], errors: Cells) -> list[str]:
     """Return the first sentences: whether SimCLIC is better than the controls."""
     better = _select_clear("better", ours, errors, UNTRAINED)
     if not better:
-        return [f"{title}: that SimCLIC learns anything is not shown: with no perturbation is it clearly better than untrained."]
+        worse = _select_clear("worse", ours, errors, UNTRAINED)
+        text = f"{title}: that SimCLIC learns anything is not shown: no perturbation makes it clearly better than untrained"
+        return [text + (f"; with {_join_methods(worse)} it is clearly worse." if worse else ".")]
     sentences = [
         f"{title}: SimCLIC learns something: with {_join_methods(better)} it is clearly better than the untrained backbone."
     ]
