@@ -1,6 +1,6 @@
 """SimCLIC and its rivals on photographs, in miniature: CIFAR10 at 32 pixels
 
-The question that the project exists for, at a scale that two cores can train in two hours: timm's smallest ResNet, 45,000 images,
+The question that the project exists for, at a scale that two cores can train in two hours: timm's smallest ResNet, 50,000 images,
 3 epochs. The backbone was chosen for the time that it takes, and the learning rate of SimCLIC on val, with noise; every
 rival has the best on val of three learning rates around its own (the table of rates), before anything else was trained. What
 holds here need not hold for a ResNet-50 and 1,000 epochs.
