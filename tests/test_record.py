@@ -1,5 +1,6 @@
 """A record is a store without scores, weights and features: its report and its comparison are those of the whole store."""
 
+import re
 import shutil
 from contextlib import chdir
 from pathlib import Path
@@ -57,16 +58,33 @@ def test_every_record_is_whole_and_renders_marked_as_recorded(folder, tmp_path):
     assert all(MARK in page.read_text() for page in pages)
 
 
-@pytest.mark.parametrize("guide", ["README.md", "benchmarks/README.md"])
-def test_the_guides_give_the_numbers_of_the_record_of_digits(guide):
-    table, stored = load(ROOT / "benchmarks/digits.py").exhibits[0], Results(ROOT / "reports/records/digits")
-    jobs = [job for job in table.jobs if job.protocol == Linear()]
-    measured = {job.run.label: stored.measure_jobs([j for j in jobs if j.run.label == job.run.label]) for job in jobs}
+def measure_table(stem, index):
+    """What a record says of the first protocol of an exhibit, by label."""
+    path = {"digits": "digits", "cifar10_jpeg": "cifar10-jpeg"}[stem]
+    table, stored = load(ROOT / f"benchmarks/{stem}.py").exhibits[index], Results(ROOT / "reports/records" / path)
+    jobs = [job for job in table.jobs if job.protocol and job.protocol == table.protocols[0]]
+    return {job.run.label: stored.measure_jobs([j for j in jobs if j.run.label == job.run.label]) for job in jobs}
+
+
+def format_error(m):
+    return f"{m.value:.2f} ± {m.deviation:.2f}" if m.deviation else f"{m.value:.2f}"
+
+
+def test_the_guide_gives_the_numbers_of_the_record_of_digits():
+    measured, guide = measure_table("digits", 0), (ROOT / "benchmarks/README.md").read_text()
     assert len(measured) == 6
     for label, m in measured.items():
-        error = f"{m.value:.2f} ± {m.deviation:.2f}" if m.deviation else f"{m.value:.2f}"
         less = compute_difference(m, measured["Untrained backbone"]) if label != "Untrained backbone" else ""
-        assert f"\n| {label} | {error} | {less}" in (ROOT / guide).read_text()
+        assert f"\n| {label} | {format_error(m)} | {less}" in guide
+
+
+@pytest.mark.parametrize("guide", ["README.md", "benchmarks/README.md"])
+def test_the_guides_give_the_numbers_of_the_record_of_photographs(guide):
+    measured = {label.removesuffix(" (trained here)"): m for label, m in measure_table("cifar10_jpeg", 1).items()}
+    text = (ROOT / guide).read_text().split("### On digits")[0]
+    rows = dict(re.findall(r"^\| ([^|]+) \| \d? ?\| (\d[^|]*) \|", text, re.MULTILINE))
+    assert len(rows) >= 10
+    assert rows == {label: format_error(measured[label]) for label in rows}
 
 
 def test_the_report_of_a_record_is_that_of_its_store_but_for_the_mark(golden):
