@@ -60,8 +60,8 @@ def test_every_record_is_whole_and_renders_marked_as_recorded(folder, tmp_path):
 
 def measure_table(stem, index):
     """What a record says of the first protocol of an exhibit, by label."""
-    path = {"digits": "digits", "cifar10_jpeg": "cifar10-jpeg"}[stem]
-    table, stored = load(ROOT / f"benchmarks/{stem}.py").exhibits[index], Results(ROOT / "reports/records" / path)
+    record_folder = ROOT / "reports/records" / stem.replace("_", "-")
+    table, stored = load(ROOT / f"benchmarks/{stem}.py").exhibits[index], Results(record_folder)
     jobs = [job for job in table.jobs if job.protocol and job.protocol == table.protocols[0]]
     return {job.run.label: stored.measure_jobs([j for j in jobs if j.run.label == job.run.label]) for job in jobs}
 

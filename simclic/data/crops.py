@@ -93,11 +93,11 @@ class Cutter:
     def stream(self, batches: Iterable[Tensor], draws: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (crops, indices) of each batch on the device: (B, rules, 3, size, size) uint8, (B,).
 
-        batches: (B,) indices on the CPU. draws: (B, rules, DRAWS) of [0, 1) for each batch, or for more, which decide everything.
+        batches: (B,) indices on the CPU. draws: (B, rules, DRAWS) of [0, 1) for each of them, which decide everything.
         """
         device = self.images.device
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            begun = (self._start_batch(pool, index, u) for index, u in zip(batches, draws, strict=False))
+            begun = (self._start_batch(pool, index, u) for index, u in zip(batches, draws, strict=True))
             for work, out, index in keep_in_flight(begun, AHEAD):
                 for part in work:
                     part.result()

@@ -120,18 +120,22 @@ def _parse_gpus(word: str, where: str) -> tuple[str, int]:
 
 def price_target(profile: Profile) -> cost.Target:
     """Return the kind of device of a profile, and how many jobs run at a time, for the prices."""
-    how: dict[str, Any] = {"ranks": profile.compute.ranks, "decode": profile.compute.decode, "watch_on": profile.compute.watch_on}
+    options: dict[str, Any] = {
+        "ranks": profile.compute.ranks,
+        "decode": profile.compute.decode,
+        "watch_on": profile.compute.watch_on,
+    }
     if profile.cluster == "local":
-        here = cost.this_machine(profile.compute.per_gpu)
-        return replace(here, name=profile.name, jobs_at_once=max(1, here.jobs_at_once // profile.compute.ranks), **how)
+        machine = cost.this_machine(profile.compute.per_gpu)
+        return replace(machine, name=profile.name, jobs_at_once=max(1, machine.jobs_at_once // profile.compute.ranks), **options)
     stage = profile.stages["pretrain"]
     constraint = stage.get("slurm_additional_parameters", {}).get("constraint", stage.get("slurm_constraint", ""))
     atonce = int(stage.get("slurm_array_parallelism", 256)) * profile.task_width("pretrain")
     if not profile.gpus("pretrain"):
-        return cost.Target(profile.name, "cpu", atonce, guessed_speed=profile.pack.images_per_second, **how)
+        return cost.Target(profile.name, "cpu", atonce, guessed_speed=profile.pack.images_per_second, **options)
     kind = cost.gpu_kind(" ".join((str(constraint), *gpu_kinds(stage))))
     share, speed = profile.compute.per_gpu, profile.pack.images_per_second
-    return cost.Target(profile.name, kind, atonce, share, speed, **how)
+    return cost.Target(profile.name, kind, atonce, share, speed, **options)
 
 
 def read_profile(path: Path) -> Profile:

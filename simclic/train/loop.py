@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import count, tee
+from itertools import tee
 from typing import Any, TypeVar
 
 import torch
@@ -107,7 +107,8 @@ class Training:
         assert not isinstance(images.uint8, Tensor)
         rules = [CropRule(recipe.area, recipe.aspect, recipe.p_flip) for recipe in self.model.recipes]
         cutter = Cutter(images.uint8.read_image, rules, images, "bilinear")
-        return cutter.stream(batches, map(self._draw_crops, count(self.step)))
+        indices, steps = tee(batches)
+        return cutter.stream(indices, (self._draw_crops(step) for step, _ in enumerate(steps, self.step)))
 
     def _draw_crops(self, step: int) -> Tensor:
         """Return the numbers that decide the crops of the own rows of a batch: (B / ranks, views, DRAWS) of [0, 1)."""
