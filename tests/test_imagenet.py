@@ -93,7 +93,7 @@ def test_the_makers_train_is_divided_and_their_val_is_reported_on(tmp_path, smal
     needed = data.load("imagenet", "ericsson", tmp_path, 16, decode="as-needed")
     assert (loaded["ericsson"].images == needed.images[np.arange(33)]).all()
     assert needed.digest == loaded["ericsson"].digest
-    whole = [data.load("imagenet", "ericsson", tmp_path, 18, decode=how, whole=True) for how in ("once", "as-needed")]
+    whole = [data.load("imagenet", "ericsson", tmp_path, 18, decode=way, whole=True) for way in ("once", "as-needed")]
     assert whole[0].digest == whole[1].digest == needed.digest
     for i in range(len(needed.images)):
         assert (whole[0].images.read_image(i) == whole[1].images.read_image(i)).all()

@@ -36,12 +36,12 @@ def birds(tmp_path):
     return str(place)
 
 
-def load(name, root, how="once", whole=True):
-    return data.load(name, "ericsson", root, 18 if whole else 16, decode=how, whole=whole)
+def load(name, root, way="once", whole=True):
+    return data.load(name, "ericsson", root, 18 if whole else 16, decode=way, whole=whole)
 
 
 def test_whole_images_are_what_pil_resizes_whichever_way_they_are_decoded(tmp_path, birds):
-    once, needed = (load(birds, tmp_path, how) for how in WAYS)
+    once, needed = (load(birds, tmp_path, way) for way in WAYS)
     assert once.digest == needed.digest == load(birds, tmp_path, whole=False).digest
     assert once.images.shape == needed.images.shape == (40, 3, 18, 18)
     shapes = set()
@@ -70,12 +70,12 @@ def test_crops_are_the_same_both_ways_and_see_what_lies_beside_the_square(tmp_pa
         pixels[:, :24, 0] = 255
         Image.fromarray(pixels).save(photos / f"{i}.png")
     run, crops = tiny(dataset=f"{photos}/**", method="simsiam", views_from="whole", batch_size=8), {}
-    for how in WAYS:
-        images = Images(load(run.dataset, tmp_path, how), 16, CPU)
+    for way in WAYS:
+        images = Images(load(run.dataset, tmp_path, way), 16, CPU)
         training = loop.Training(run, 8, CPU)
         batches = [torch.arange(8), torch.arange(8).flip(0)]
-        crops[how] = list(training.stream_batches(images, batches))
-        for (pixels, index), batch in zip(crops[how], batches, strict=True):
+        crops[way] = list(training.stream_batches(images, batches))
+        for (pixels, index), batch in zip(crops[way], batches, strict=True):
             assert index.equal(batch)
             assert pixels.shape == (8, 2, 3, 16, 16)
     for (x, _), (y, _) in zip(*crops.values(), strict=True):
@@ -178,7 +178,7 @@ def test_prepare_says_what_whole_images_take_and_makes_them(tmp_path, birds, cap
 def test_a_broken_file_among_whole_images_is_named(tmp_path, birds):
     broken = Path(birds) / "wren/shape0.jpg"
     broken.write_bytes(broken.read_bytes()[:300])
-    for how in WAYS:
+    for way in WAYS:
         with pytest.raises(InputError, match=r"wren/shape0.jpg: cannot be decoded"):
-            load(birds, tmp_path, how)
+            load(birds, tmp_path, way)
     assert not list(Path(tmp_path / "prepared").glob("*.npy"))
