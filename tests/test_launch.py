@@ -34,6 +34,11 @@ def stamps(runs):
     return {p: p.stat().st_mtime_ns for p in runs.glob("*/*") if not p.name.startswith(".")}
 
 
+def result_files(finished):
+    """Of these files, those of the results. A result's numbers are written after its predictions, and make it finished."""
+    return {p for p in finished if p.name.startswith(("finetune", "linear")) and p.with_suffix(".json") in finished}
+
+
 def test_run_reports_and_a_second_run_trains_nothing(finished, tmp_path, monkeypatch):
     first = (finished / "told.txt").read_text()
     assert "3 encoders to go" in first
@@ -59,14 +64,14 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(exhibit, tmp_pat
     assert "stopped; all finished work is saved" in told
     assert "Traceback" not in told
     kept = stamps(tmp_path / "runs")
-    done = {p for p in kept if p.name.startswith(("finetune", "linear"))}
+    done = result_files(kept)
     assert 2 <= len(done) < 2 * 4  # it was in the middle
     for left in (".*", "owner*.json", "failed-*"):  # nothing half-written, nothing at work, no failure
         assert not list(tmp_path.glob(f"runs/*/{left}"))
     simclic("run", exhibit)
     after = stamps(tmp_path / "runs")
     assert {p: after[p] for p in done} == {p: kept[p] for p in done}
-    assert len([p for p in after if p.name.startswith(("finetune", "linear"))]) == 2 * 4
+    assert len(result_files(after)) == 2 * 4
 
 
 def test_numbers_do_not_depend_on_how_many_processes_there_are(finished, tmp_path, monkeypatch):
