@@ -1,5 +1,6 @@
 """Claims of the paper: the verdict that its own numbers give, and for each of them numbers that give every other verdict."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,6 +16,7 @@ from simclic.report.cell_keys import BEYOND, Key, job_key, measure_cells, read_p
 from simclic.report.claims import CLAIMS, judge_claims
 from simclic.report.noise import Measured
 from simclic.report.results import Results
+from simclic.store.record import write_record
 from simclic.store.run_folder import RunFolder
 
 STORED = read_printed_cells(ROOT / "baselines")
@@ -368,14 +370,23 @@ def test_runs_without_a_common_seed_cannot_be_compared():
     assert judgement.evidence[0].startswith("CIFAR10: needs results of one seed")
 
 
-def test_a_folder_of_images_has_no_known_chance():
-    found = NAMED["no-predictor-falls-to-chance"].judge_cells(
-        cells(column("table4", {"No predictor": 90, "2-layer MLP": 6}, ["birds"])), {}
-    )
-    assert (found.verdict, found.evidence) == (
-        "not run",
-        ("birds: needs the number of classes, which is unknown for this data set",),
-    )
+@pytest.mark.parametrize(
+    ("classes", "verdict", "says"),
+    [
+        ((4, 4), "holds", "chance 75.00"),
+        ((100, 100), "fails", "chance 99.00"),
+        ((0, 0), "not run", "needs the number of classes; its results say none"),
+        ((0, 4), "not run", "needs the number of classes; its results say 4"),
+        ((4, 100), "not run", "needs the number of classes; its results say 4 and 100"),
+    ],
+)
+def test_chance_on_a_folder_follows_from_the_classes_of_its_results(classes, verdict, says):
+    errors = cells(column("table4", {"No predictor": 75, "2-layer MLP": 6}, ["./birds"]))
+    counted = {key: replace(m, classes=count) for (key, m), count in zip(errors.items(), classes, strict=True)}
+    found = NAMED["no-predictor-falls-to-chance"].judge_cells(counted, {})
+    assert found.verdict == verdict
+    assert found.evidence[0].startswith("./birds: ")
+    assert says in found.evidence[0]
 
 
 def on(name, errors):
@@ -476,24 +487,30 @@ def test_chance_alone_seldom_decides(name):
     assert draws - verdicts.count("undecided") <= 0.05 * draws + 2 * (0.05 * 0.95 * draws) ** 0.5, verdicts
 
 
-def test_results_on_disk_are_judged(tmp_path, linear):
-    table = load(ROOT / "benchmarks/table4.py").exhibits[0].moved(**TINY, linear=linear.differing)
+@pytest.mark.parametrize("dataset", ["digits", "./birds"])
+def test_results_on_disk_are_judged(tmp_path, linear, dataset):
+    """Of the classes of a folder, the last two have no test image."""
+    table = load(ROOT / "benchmarks/table4.py").exhibits[0].moved(**TINY | {"dataset": dataset}, linear=linear.differing)
     rng, truth = np.random.default_rng(0), np.arange(500) % 10
     for run, protocol in ((job.run, job.protocol) for job in table.jobs):
         wrong = rng.random(500) < {"none": 1, "frozen": 1, "1-layer": 0.3, "2-layer": 0.1}[run.predictor]
         guess = rng.integers(0, 10, 500)
-        scores = np.eye(10)[np.where(wrong, guess, truth)]
+        scores = np.eye(12)[np.where(wrong, guess, truth)]
         error = 100 * float(np.mean(scores.argmax(1) != truth))
         record = {"error": error, "metric": "top-1", "chosen": {"l2": 1.0}, "curve": [], "seconds": 1.0}
         record["sizes"] = {"train": 1, "val": 1, "test": 500, "fit": 2}
-        RunFolder(tmp_path, run).create_folder("d1")
-        RunFolder(tmp_path, run).write_result(
+        RunFolder(tmp_path / "runs", run).create_folder("d1")
+        RunFolder(tmp_path / "runs", run).write_result(
             protocol, (record, truth, scores), data="d1", seed=run.seed, device="cpu", threads=1
         )
-    found = {j.claim.name: j.ours for j in judge_claims(STORED, measure_cells([table], Results(tmp_path)))}
+    write_record(tmp_path / "record", tmp_path / "runs", table.jobs, {})
+    judged, recorded = (judge_claims(STORED, measure_cells([table], Results(tmp_path / name))) for name in ("runs", "record"))
+    assert judged == recorded
+    found = {j.claim.name: j.ours for j in judged}
     names = ("no-predictor-falls-to-chance", "frozen-predictor-falls-to-chance", "two-layers-beat-one")
     assert [found[name].verdict for name in names] == ["holds"] * 3, found
-    assert found["two-layers-beat-one"].evidence[0].startswith("Digits: 2-layer MLP ")
+    assert found["two-layers-beat-one"].evidence[0].startswith(f"{'Digits' if dataset == 'digits' else dataset}: 2-layer MLP ")
+    assert f", chance {'90.00' if dataset == 'digits' else '91.67'}: " in found[names[0]].evidence[0]
     assert {j.verdict for name, j in found.items() if name not in names} == {"not run"}
 
 

@@ -27,13 +27,14 @@ class Measured:
 
     images: how many it was measured on. seeds: per seed (n,) contributions whose mean is the error, see
     `compute_contributions`; empty for a number that was only printed. data: digest of the images;
-    errors with the same digest can be paired.
+    errors with the same digest can be paired. classes: of the data set, 0 if not known.
     """
 
     value: float
     images: int
     seeds: Seeds = field(default_factory=dict)
     data: str = ""
+    classes: int = 0
 
     @property
     def deviation(self) -> float:

@@ -11,6 +11,7 @@ import pandas as pd
 from simclic.experiment import Job
 from simclic.report.noise import Measured, compute_contributions
 from simclic.store import results as store
+from simclic.store.result_file import CLASSES
 from simclic.store.run_folder import RunFolder
 
 Jobs = Iterable[Job]
@@ -25,7 +26,7 @@ class Results:
         self.all = store.list_result_rows(runs)
         self.frame = store.results(runs, self.all)
         self._at = {f"{row['name']}/{row['protocol']}": i for i, row in enumerate(self.all)}
-        self._contributions = cache(self._read_contributions)
+        self._predictions = cache(self._read_predictions)
 
     @property
     def good_rows(self) -> list[Row]:
@@ -49,15 +50,18 @@ class Results:
         """Return the mean error over these rows, or None if there are none. See keep_comparable."""
         if not (rows := keep_comparable(rows)):
             return None
-        seeds = {}
+        seeds, classes = {}, 0
         for row in rows:
             seed = None if row["backbone"] == "pixels" else int(row["seed"])
-            seeds[seed] = self._contributions(row["name"], row["protocol"], row["metric"])
+            seeds[seed], scored = self._predictions(row["name"], row["protocol"], row["metric"])
+            classes = scored or row[CLASSES] or classes  # rows of one digest have the same number
         value = float(np.mean([row["error"] for row in rows]))
-        return Measured(value, int(rows[0]["sizes"]["test"]), seeds, str(rows[0]["data"]))
+        return Measured(value, int(rows[0]["sizes"]["test"]), seeds, str(rows[0]["data"]), classes)
 
-    def _read_contributions(self, name: str, protocol: str, metric: str) -> np.ndarray:
-        return compute_contributions(*RunFolder(self.runs, name).read_predictions(protocol), metric)
+    def _read_predictions(self, name: str, protocol: str, metric: str) -> tuple[np.ndarray, int]:
+        """Return what each image contributes to the error, and how many classes are scored; 0 if there are no scores."""
+        truth, scores = RunFolder(self.runs, name).read_predictions(protocol)
+        return compute_contributions(truth, scores, metric), scores.shape[1] if scores.ndim > 1 else 0
 
 
 def keep_comparable(rows: Sequence[Row]) -> Sequence[Row]:

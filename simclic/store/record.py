@@ -10,7 +10,7 @@ from typing import Any
 from simclic import files
 from simclic.errors import InputError
 from simclic.experiment import Job, Protocol, Run
-from simclic.store.result_file import REDUCED, SCHEMA, reduce_predictions
+from simclic.store.result_file import CLASSES, REDUCED, SCHEMA, reduce_predictions
 from simclic.store.run_files import ENCODER, RUN
 from simclic.store.run_folder import RunFolder
 
@@ -61,8 +61,9 @@ def _collect_files(folder: RunFolder, protocols: Iterable[Protocol]) -> dict[str
             path = folder.result_path(protocol)
             predictions = path.with_suffix(".npz").read_bytes()
             if REDUCED not in result:
-                predictions = reduce_predictions(*folder.read_predictions(protocol.name), result["metric"])
-                result = {**result, REDUCED: hashlib.sha256(predictions).hexdigest()}
+                truth, scores = folder.read_predictions(protocol.name)
+                predictions = reduce_predictions(truth, scores, result["metric"])
+                result = {**result, REDUCED: hashlib.sha256(predictions).hexdigest(), CLASSES: scores.shape[1]}
             content |= {path.name: files.pack_json(result), path.with_suffix(".npz").name: predictions}
     return content
 

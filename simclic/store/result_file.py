@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 REDUCED = "reduced_sha256"  # the field of a recorded result with the SHA-256 of its reduced predictions
+CLASSES = "classes"  # the field of a recorded result with the number of classes, which reduced predictions do not say
 
 Scored = tuple[dict[str, Any], "np.ndarray", "np.ndarray"]  # the record of a result; truth and scores of the test images
 

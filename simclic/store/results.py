@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from simclic import files
 from simclic.errors import InputError
 from simclic.experiment import Run
-from simclic.store.result_file import is_superseded
+from simclic.store.result_file import CLASSES, is_superseded
 from simclic.store.run_folder import RunFolder, run_folders
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # The columns of a result, after the columns that name it.
 NAMES = ("name", "label", "stage", "protocol", "title", "on")
 RECORDED = ("error", "metric", "chosen", "sizes", "data", "seconds", "device", "threads", "versions", "commit")
-OPTIONAL = ("job", "node", "collapsed", "top-5")  # fields that old results do not have
+OPTIONAL = ("job", "node", "collapsed", "top-5", CLASSES)  # fields that old results do not have
 
 
 def results(runs: Path = files.RUNS, rows: list[dict[str, Any]] | None = None) -> "pd.DataFrame":

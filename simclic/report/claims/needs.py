@@ -27,14 +27,9 @@ def need_one(exhibit: str, stages: Iterable[str], enough: Callable[[Set[Any]], b
     return lambda places, printed: any(enough(at) for stage in stages for at in group_points(places, exhibit, stage).values())
 
 
-def need_columns(table: str, first: str, second: str, chance: bool = False) -> Need:
-    """Return the need of a claim about two columns: a data set that has both. chance: and a known number of classes."""
-
-    def need(places: Collection[Key], printed: Collection[Key]) -> bool:
-        by_dataset = group_points(places, table, "linear")
-        return any({first, second} <= at for dataset, at in by_dataset.items() if not chance or dataset in CLASSES)
-
-    return need
+def need_columns(table: str, first: str, second: str) -> Need:
+    """Return the need of a claim about two columns: a data set that has both."""
+    return need_one(table, ["linear"], {first, second}.issubset)
 
 
 def need_rows(stage: str, datasets: Iterable[str], again: Collection[str], methods: Collection[str]) -> Need:

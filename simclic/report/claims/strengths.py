@@ -235,7 +235,7 @@ def beyond_a_quarter(at: Set[float], intervals: int = 1) -> bool:
 
 
 def need_classes(places: Collection[Key], printed: Collection[Key]) -> bool:
-    """Return whether Figure 4 has curves of data sets with different, known numbers of classes, and no others."""
+    """Return whether Figure 4 has curves of data sets with different numbers of classes, and none whose number is yet unknown."""
     by_stage = [group_points(places, "figure4", stage) for stage in STAGES]
     return any(
         len({CLASSES.get(name) for name in p}) > 1 and CLASSES.keys() >= p.keys() and all(map(has_several, p.values()))

@@ -70,10 +70,16 @@ class Row(dict[Any, Measured]):
 
     @property
     def classes(self) -> int:
-        """Return the number of classes of the data set. Raise Missing for a folder of images, which is not read here."""
-        if self.dataset not in CLASSES:
-            raise Missing("needs the number of classes, which is unknown for this data set")
-        return CLASSES[self.dataset]
+        """Return the number of classes of the data set. A folder's is that of its results; raise Missing if they do not agree,
+        or do not say it, as in records of earlier versions."""
+        if self.dataset in CLASSES:
+            return CLASSES[self.dataset]
+        counts = {measured.classes for measured in self.values()}
+        if len(counts) != 1 or 0 in counts:
+            raise Missing(
+                f"needs the number of classes; its results say {' and '.join(map(str, sorted(counts - {0}))) or 'none'}"
+            )
+        return counts.pop()
 
     @property
     def grid(self) -> list[float]:
