@@ -12,6 +12,7 @@ from simclic.errors import InputError
 ENDED = {
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT",
 }  # fmt: skip
+WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT"}  # it starts, or starts again, once it may
 NEVER = "DependencyNeverSatisfied"
 # What sbatch says to more jobs, or a larger array, than its limits allow.
 TOO_MANY = re.compile(r"SubmitJob|accounting/QOS policy|Invalid job array specification")
@@ -30,6 +31,11 @@ class Job:
     reason: str = ""
     node: str = ""
     name: str = ""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it waits to start, for the first time or again."""
+        return self.state in WAITING and not self.is_stuck
 
     @property
     def is_stuck(self) -> bool:

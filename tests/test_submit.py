@@ -286,6 +286,35 @@ def test_what_failed_is_left_alone_until_it_is_asked_for(here):
     assert not RunFolder(Path("runs"), tiny()).failure_text("pretrain")
 
 
+@pytest.mark.parametrize("word", ["PENDING", "REQUEUED", "REQUEUE_HOLD"])
+def test_what_slurm_requeues_after_the_failure_of_a_node_waits_again_and_is_not_submitted_twice(here, monkeypatch, word):
+    """The first task recorded that it had lost the others, before Slurm knew of the node."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    job, waits = load(here / "table2.py").jobs[0].encoder, "Nodes required for job are DOWN"
+    one = begun(Path("runs"), [job])
+    one.launch.write_slurm_number("pretrain-0", "7")
+    lost = "rank 1 of 2 (cpu of b) ended; run it again, and it goes on from the last checkpoint"
+    RunFolder(Path("runs"), job.run).record_failure("pretrain", lost)
+    task.TaskReport(one).write_state("ended", launch.Outcome(failures={job.run.name: lost}))
+
+    def state_if(word):
+        monkeypatch.setattr(slurm, "read_queue", lambda: {"7": slurm.Job("7", word, waits, name=one.title)})
+        queue = Queue(Path("runs"), [job])
+        return job_state(job, Path("runs"), queue), queue.task_number(job)
+
+    state, number = state_if(word)
+    assert (state.state, state.reason, number) == ("queued", waits, "7")
+    again = f"pretrain {job.run.name}: {waits}; again, after: rank 1 of 2 (cpu of b) ended\n"
+    assert again in simclic("status", "table2.py")
+    state, number = state_if("RUNNING")  # its first start, which Slurm has not given up yet
+    assert (state.state, number) == ("failed", "")
+    monkeypatch.setattr(snapshot, "check_running_copy", lambda code: None)
+    monkeypatch.setattr(task, "run_locally", lambda *words: launch.Outcome(finished=state_if("RUNNING")[1] == "7"))
+    begins = task._run_jobs(one, [])  # it starts again
+    assert (begins, state_if("RUNNING")[0].state) == (0, "queued")
+    assert not RunFolder(Path("runs"), job.run).failure_text()
+
+
 def test_a_damaged_record_is_named_and_nothing_is_submitted(here):
     one = begun(Path("runs"), [Job(tiny())])
     path = one.launch.folder / "launch.json"

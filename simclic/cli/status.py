@@ -167,13 +167,13 @@ def _ended_line(job: "State") -> str:
 
 def _waiting_lines(jobs: "list[State]") -> list[str]:
     """Return a line for each reason to wait, with the jobs that share it."""
-    names_by_wait: dict[tuple[str, str], list[str]] = {}
+    names_by_wait: dict[tuple[str, str, str], list[str]] = {}
     for job in jobs:
-        names_by_wait.setdefault((job.stage, job.reason), []).append(job.run.name)
+        names_by_wait.setdefault((job.stage, job.reason, job.note), []).append(job.run.name)
     lines = []
-    for (stage, why), runs in names_by_wait.items():
+    for (stage, why, note), runs in names_by_wait.items():
         which = runs[0] if len(runs) == 1 else f"of {len(runs):,} runs"
-        lines.append(f"  {stage} {which}: {REASONS.get(why, why)}")
+        lines.append(f"  {stage} {which}: {REASONS.get(why, why)}{note and f'; {note}'}")
     return lines
 
 

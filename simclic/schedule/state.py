@@ -21,8 +21,8 @@ SHOWN = ("done", "running", "queued", "waiting", "failed", "stopped", "unknown",
 class State:
     """The state of a job. reason: of a failure, a stop or a wait. record: the content of the result or pretrain.json.
 
-    note, seconds_left: the progress of a running job. speed: images per second of a pre-training. job_id, node, log: where it
-    runs or ran, and its log file.
+    note, seconds_left: the progress of a running job; the note of a requeued one says why. speed: images per second of a
+    pre-training. job_id, node, log: where it runs or ran, and its log file.
     """
 
     job: Job
@@ -81,7 +81,8 @@ class State:
 def job_state(job: Job, runs: Path, queue: "Queue | None" = None, needed: bool = True, verify: bool = True) -> State:
     """Return the state of a job in `runs`. Raise InputError if run.json belongs to another experiment.
 
-    queue: asked about claims, tasks and Slurm; without it a job is done, failed, broken or missing. needed: whether an open
+    queue: asked about claims, tasks and Slurm; without it a job is done, failed, broken or missing. A failed job whose task
+    Slurm has requeued, as after the failure of a node, is queued. needed: whether an open
     result needs this encoder; otherwise it counts as done. verify: compare the SHA-256 of results.
     """
     folder = RunFolder(runs, job.run)
@@ -95,7 +96,10 @@ def job_state(job: Job, runs: Path, queue: "Queue | None" = None, needed: bool =
         return State(job, JobState.BROKEN, str(e))
     if record is not None or not (job.protocol or needed):
         return State(job, JobState.DONE, record=record or {})
-    if failure := folder.failure_record(job.failure_name):
+    failure = folder.failure_record(job.failure_name)
+    if failure and queue and queue.is_requeued(job):
+        return replace(queue.find_state(job), note=f"again, after: {str(failure.get('reason')).split('; ')[0]}")
+    if failure:
         job_id, log = str(failure.get("job", "")), str(failure.get("log", ""))
         return State(job, JobState.FAILED, str(failure.get("reason")), job_id=job_id, log=log)
     return queue.find_state(job) if queue else State(job, JobState.MISSING)
@@ -192,9 +196,15 @@ class Queue:
         """Return the id of the pending or running task that will do a job: LOCAL on this machine, "" if there is none."""
         task = self.tasks.get(job.name)
         slurm_job = self.find_slurm_job(task) if task else None
-        if task is None or slurm_job is None or slurm_job.is_stuck or job.run.name in self.read_report(task).get("failures", {}):
+        if task is None or slurm_job is None or slurm_job.is_stuck:
             return ""
-        return task.slurm_id or LOCAL
+        has_failed = job.run.name in self.read_report(task).get("failures", {})
+        return "" if has_failed and not slurm_job.is_waiting else task.slurm_id or LOCAL
+
+    def is_requeued(self, job: Job) -> bool:
+        """Return whether the task of a job that has failed waits to start again, which tries all its jobs again."""
+        slurm_job = self.find_slurm_job(task) if (task := self.tasks.get(job.name)) else None
+        return slurm_job is not None and slurm_job.is_waiting
 
     def find_state(self, job: Job) -> State:
         """Return the state of a job that has neither a result nor a recorded failure."""
@@ -235,10 +245,10 @@ class Queue:
         if slurm_job and slurm_job.is_stuck:
             return replace(state, reason="the job that it depends on has failed", node="")
         state = replace(state, node=slurm_job.node or state.node) if slurm_job else state
-        if slurm_job and slurm_job.state == "PENDING":
+        if slurm_job and slurm_job.is_waiting:
             return replace(state, state=JobState.QUEUED, reason=slurm_job.reason, node="")
         if slurm_job:
-            progress = report.get("jobs", {}).get(job.run.name)
+            progress = (report.get("jobs") or {}).get(job.run.name)
             if progress and is_ready and self._is_next(task, job):
                 return replace(state, state=JobState.RUNNING, note=progress["note"], seconds_left=progress["left"])
             return replace(state, state=JobState.QUEUED, reason="later in its task")

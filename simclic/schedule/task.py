@@ -85,6 +85,9 @@ def _run_jobs(task: Task, stopped: list[int]) -> int:
     if not is_first:
         serve_ranks(task, options)
         return 0
+    for job in jobs:  # after a requeue, each is tried again
+        RunFolder(runs, job.run).forget_failure(job.failure_name)
+    report.write_state("running")
     orders = RankOrders(task)
     try:
         outcome = run_locally(jobs, options, Console(width=120), report.write_progress, stopped, orders.share)
