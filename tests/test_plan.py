@@ -9,10 +9,10 @@ import pytest
 from conftest import ROOT, tiny
 from stored import publish
 
-from simclic import InputError, Linear, Table, load
+from simclic import InputError, Knn, Linear, Run, Table, load
 from simclic.experiment import Suite
 from simclic.experiment.exhibit import PAPER_EXHIBITS
-from simclic.schedule.plan import plan
+from simclic.schedule.plan import list_runnable_results, plan
 from simclic.store.run_folder import RunFolder
 
 
@@ -55,6 +55,53 @@ def test_failed_and_broken_are_told_apart(tmp_path):
     assert [job.run.perturbation for job in made.open_results] == ["history"]  # tried again; the broken file is left alone
     assert sum("is not a whole JSON file" in r for r in made.job_problems.values()) == 1
     assert sum("the loss is nan" in r for r in made.job_problems.values()) == 1
+
+
+SPELLINGS = {"birds": ("./birds", "birds/", "./birds/", "HERE/birds"), "birds/**": ("./birds/**", "birds/**", "HERE/birds/**")}
+
+
+@pytest.fixture(params=SPELLINGS)
+def spellings(tmp_path, monkeypatch, request):
+    """All ways to write a folder of images, with and without labels."""
+    monkeypatch.chdir(tmp_path)
+    for kind in ("gull", "wren"):
+        (tmp_path / "birds" / kind).mkdir(parents=True)
+        (tmp_path / "birds" / kind / "1.png").touch()
+    return [text.replace("HERE", str(tmp_path)) for text in SPELLINGS[request.param]]
+
+
+def test_a_folder_is_written_as_in_the_store(spellings, tmp_path):
+    for first in spellings:
+        publish(tmp_path / first.replace("/", "-"), tiny(dataset=first), Knn(on="digits"))
+        for text in spellings:
+            asked = suite(tiny(dataset=text), protocols=(Knn(on="digits"),))
+            made = plan([asked], tmp_path / first.replace("/", "-"), tmp_path)
+            problem = f"{text}: the folder of {tiny(dataset=first).name}/pretrain, which writes it {first!r}; write it so, too"
+            assert made.absent == ({} if text == first else {text: problem})
+
+
+def test_a_folder_is_written_in_one_way_in_what_is_asked(spellings, tmp_path):
+    runs = [tiny(), *(tiny(dataset=text) for text in spellings)]
+    made = plan([suite(run, protocols=(Knn(on="digits"),)) for run in runs], tmp_path, tmp_path)
+    assert [*made.absent] == spellings[1:]
+    assert {job.run for job in list_runnable_results(made)} == set(runs[:2])
+
+
+def test_what_a_protocol_evaluates_on_is_written_as_in_the_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    publish(tmp_path, tiny(), Knn(on="./birds"))
+    for text in SPELLINGS["birds"]:
+        absent = plan([suite(tiny(), protocols=(Knn(on=text.replace("HERE", str(tmp_path))),))], tmp_path, tmp_path).absent
+        assert ["which writes it './birds'; write it so, too" in problem for problem in absent.values()] == [text != "./birds"]
+
+
+def test_names_of_runs_on_folders_stay():
+    names = {text: Run(dataset=text).name for text in ("./birds", "./birds/**", "data/cifar10-jpeg")}
+    assert names == {
+        "./birds": "birds-noise-19718958b8",
+        "./birds/**": "birds-noise-9c5d65cdd7",
+        "data/cifar10-jpeg": "cifar10-jpeg-noise-fd93d432b9",
+    }
 
 
 def test_an_unknown_data_set_is_refused(tmp_path):

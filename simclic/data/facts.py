@@ -43,7 +43,7 @@ def facts(name: str) -> Facts:
     if folder.is_path(name):
         return _facts_of_path(name, Path(name).expanduser().resolve())  # a relative path means another after chdir
     if name not in FACTS:
-        near = get_close_matches(name, FACTS, 1)
+        near = [f"./{name}"] if Path(name).is_dir() else get_close_matches(name, FACTS, 1)
         own = "" if near else "; a folder of your own images is named by its path, such as ./birds"
         raise InputError(f"dataset={name!r} is not one of {', '.join(FACTS)}" + (f"; did you mean {near[0]!r}?" if near else own))
     return FACTS[name]

@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,15 @@ def is_path(name: str) -> bool:
 def locate(name: str) -> Path:
     """Return the folder of a data set that is named by its path."""
     return Path(name.removesuffix(ALL_INSIDE)).expanduser()
+
+
+@cache
+def list_other_spellings(name: str) -> tuple[str, ...]:
+    """Return the usual other ways to write the path of a data set; each would give the same Runs other names."""
+    near, end = os.path.relpath(locate(name)), ALL_INSIDE if is_unlabelled(name) else ""
+    places = [near, f"./{near}", os.path.abspath(near)]
+    texts = [f"{place}{tail}" for tail in ([end] if end else ["", "/"]) for place in places]
+    return tuple(text for text in texts if text != name and is_path(text))
 
 
 def explain_absent(name: str) -> str:

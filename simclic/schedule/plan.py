@@ -1,14 +1,16 @@
 """The jobs that exhibits need, and which of them are shared, done, failed or missing. No torch, no pandas: it must be quick."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from simclic import data
+from simclic.data.folder import is_path, list_other_spellings
 from simclic.errors import InputError
 from simclic.experiment import PROTOCOLS, Job, JobState, Suite
 from simclic.experiment.baselines import not_imported
 from simclic.schedule.state import State, job_states
+from simclic.store.run_folder import RunFolder
 
 STAGES = ("pretrain", "calibrate", *PROTOCOLS)
 
@@ -69,7 +71,7 @@ def plan(suites: Iterable[Suite], runs: Path, root: Path, verify: bool = True) -
     run_fields = dict.fromkeys(state.run for state in job_plan.jobs.values())
     used = (state.job.dataset for state in job_plan.jobs.values() if state.protocol or state.state != JobState.DONE)
     problems = {name: data.explain_missing(name, root) for name in dict.fromkeys(used)}
-    problems |= {run.init: not_imported(runs, run.init) for run in run_fields}
+    problems |= {run.init: not_imported(runs, run.init) for run in run_fields} | _explain_spellings(job_plan, runs)
     job_plan.absent = {name: problem for name, problem in problems.items() if problem}
     for suite in suites:
         for exhibit in suite.exhibits:
@@ -80,6 +82,21 @@ def plan(suites: Iterable[Suite], runs: Path, root: Path, verify: bool = True) -
                 job_plan.exhibits[asked.name].append(title)
             job_plan.lines += [line for line in lines.values() if line.asked]
     return job_plan
+
+
+def _explain_spellings(job_plan: Plan, runs: Path) -> dict[str, str]:
+    """Return problems by data set: folders of images that the store, or an earlier job, writes otherwise and would do twice."""
+    problems, asked = dict[str, str](), set[str]()
+    for name, state in job_plan.jobs.items():
+        asked.add(name)
+        run, protocol = state.run, state.protocol
+        folder = protocol.on if protocol else run.dataset
+        for text in list_other_spellings(folder) if is_path(folder) and state.state == JobState.MISSING else ():
+            job = Job(run, replace(protocol, on=text)) if protocol else Job(replace(run, dataset=text))
+            there = RunFolder(runs, job.run)
+            if job.name in asked or (there.has_result(job.protocol) if job.protocol else there.path.exists()):
+                problems[folder] = f"{folder}: the folder of {job.name}, which writes it {text!r}; write it so, too"
+    return problems
 
 
 def list_runnable_results(job_plan: Plan) -> list[Job]:
