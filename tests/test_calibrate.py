@@ -46,11 +46,11 @@ def test_a_plan_is_priced_by_what_was_measured_here(exhibit, finished, tmp_path,
     values = read_json(tmp_path / "runs/.calibrated/here.json")
     (rate,) = values["rates"]
     assert set(rate["seconds"]) >= CALIBRATED | {"converged.value", "converged.cell"}
-    assert all(0 <= seconds < 60 for seconds in rate["seconds"].values())
+    assert all(seconds >= 0 for seconds in rate["seconds"].values())
     assert rate["seconds"]["train.image"] + rate["seconds"]["train.step"] > 0
     assert (rate["width"], values["device"]) == (96, "cpu")
     assert set(rate.get("speedups", {})) == {str(count) for count in (2, 4, 8) if count <= count_cores()}
-    assert all(0 < times < 9 for times in rate.get("speedups", {}).values())
+    assert all(times > 0 for times in rate.get("speedups", {}).values())
     told = json.loads(simclic("plan", "table2.py", "--json"))
     assert set(told["sources"]) == {"calibrated"}
     assert not [p for p in (tmp_path / "runs").iterdir() if p.name != ".calibrated"]  # nothing else is left behind

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 from conftest import ROOT, tiny
@@ -109,7 +108,7 @@ def test_an_unknown_data_set_is_refused(tmp_path):
         plan([suite(tiny(dataset="cifar"))], tmp_path, tmp_path)
 
 
-def test_planning_the_paper_takes_under_a_second_without_torch_or_pandas(tmp_path):
+def test_planning_the_paper_imports_neither_torch_nor_pandas(tmp_path):
     script = """if True:
         import sys
         from simclic.__main__ import main
@@ -117,7 +116,6 @@ def test_planning_the_paper_takes_under_a_second_without_torch_or_pandas(tmp_pat
         print({"torch", "pandas", "matplotlib", "sklearn"} & set(sys.modules), file=sys.stderr)
     """
     files = [str(p) for p in sorted(ROOT.glob("benchmarks/*.py"))]
-    started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", script, "plan", "--json", "--runs", str(tmp_path), *files],
         capture_output=True,
@@ -125,5 +123,4 @@ def test_planning_the_paper_takes_under_a_second_without_torch_or_pandas(tmp_pat
         check=True,
     )
     assert done.stderr.strip() == "set()"
-    assert time.monotonic() - started < 5  # the figure itself is a benchmark's business; this catches an import of torch
     assert json.loads(done.stdout)["totals"][0]["stage"] == "pretrain"

@@ -159,9 +159,9 @@ def run_with(path, count, watch=lambda running, outcome: None, run=RUN, minutes=
     return outcome, RunFolder(path, run).encoder_record()
 
 
-def signal_rank(number, rank):
-    """A watch that sends a signal to a rank as soon as there is a checkpoint; at most once."""
-    sent = []
+def signal_rank(number, rank, sent=None):
+    """A watch that sends a signal to a rank as soon as there is a checkpoint; at most once, and appends the time to `sent`."""
+    sent = [] if sent is None else sent
 
     def watch(running, outcome):
         for process in running:
@@ -173,12 +173,12 @@ def signal_rank(number, rank):
 
 
 def test_a_rank_that_is_killed_is_named_and_the_run_goes_on_with_any_number(tmp_path):
-    began = time.monotonic()
-    outcome, record = run_with(tmp_path, 2, signal_rank(signal.SIGKILL, 1))
+    sent = []
+    outcome, record = run_with(tmp_path, 2, signal_rank(signal.SIGKILL, 1, sent))
     assert record is None
     (why,) = outcome.failures.values()
     assert re.fullmatch(r"rank 1 of 2 \(cpu of \S+\) ended or did not answer for 45 s; run it again, .* last checkpoint", why)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - sent[0] < 60
     outcome, record = run_with(tmp_path, 1)
     assert not outcome.failures
     assert record["ranks"] == [2, 1]
@@ -196,7 +196,7 @@ def test_a_rank_that_is_killed_before_it_joins_is_named_at_once(tmp_path):
     assert record is None
     why = "rank 1 of 2 failed before it could take part: its process ended with exit code -9; run it again"
     assert list(outcome.failures.values()) == [why]
-    assert time.monotonic() - began < 30  # where a slow start may take ten minutes
+    assert time.monotonic() - began < 120  # where a slow start may take ten minutes
 
 
 def test_a_rank_that_cannot_read_its_data_says_why(tmp_path):
