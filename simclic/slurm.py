@@ -118,6 +118,16 @@ def cancel_jobs_named(name: str) -> None:
     _run_command("scancel", "--quiet", f"--user={os.getuid()}", f"--name={name}")
 
 
+def ended_tasks(log: str) -> list[tuple[int, str, str]]:
+    """Return number, node and end of each task that ended before its time, as srun wrote to a log. Those that it stops then do
+    not count."""
+    ends = list[tuple[int, str, str]]()
+    for node, numbers, end in re.findall(r"^srun: error: (\S+): tasks? ([\d,-]+): (?!Terminated)(.+)$", log, re.M):
+        for first, last in re.findall(r"(\d+)(?:-(\d+))?", numbers):
+            ends += [(number, node, end) for number in range(int(first), int(last or first) + 1)]
+    return ends
+
+
 def requeue_this_job() -> None:
     """Requeue the job of this process; Slurm then ends the process. Raise NoAnswer."""
     _run_command("scontrol", "requeue", current_job())

@@ -341,5 +341,7 @@ def test_a_task_of_a_job_that_was_lost_is_named(tmp_path):
     assert explain_lost_task(task) == ""
     log.write_text("srun: error: n2: task 1: Killed\nsrun: launch/slurm: _step_signal: Terminating StepId=3.0\n")
     assert explain_lost_task(task) == "task 1 of this job on n2 ended: Killed; the work of the others is saved: submit again"
+    log.write_text("srun: error: n3: tasks 4,6-7: Killed\nsrun: error: n1: tasks 0-1: Terminated\n")
+    assert explain_lost_task(task).startswith("task 4 of this job on n3 ended: Killed; ")
     log.write_text("srun: error: n1: task 0: Exited with exit code 75\n")  # itself
     assert explain_lost_task(task) == ""

@@ -393,6 +393,28 @@ def test_a_silent_slurm_is_asked_again_and_keeps_no_question(here, monkeypatch):
         ask_nodes.ask_nodes(parse_profile("p", {}), Path("runs"), "doctor", {"linear": dict}, 0, words.append)
 
 
+def test_each_task_that_fails_says_so_itself(tmp_path):
+    """And not those that Slurm stops then. Such a log is of one of Slurm's jobs of three tasks on two nodes."""
+    logs = {
+        0: "srun: error: na: task 1: Killed\nsrun: launch/slurm: _step_signal: Terminating StepId=9.0\n"
+        "srun: error: nb: tasks 2-3: Exited with exit code 3\nslurmstepd-na: error: *** STEP 9.0 ON na CANCELLED ***\n"
+        "srun: error: na: task 0: Terminated\nsrun: Force Terminated StepId=9.0\n",
+        1: "on the way\n",
+        2: "noise\nGLIBC_2.38 not found\n\n",
+        3: "noise\nGLIBC_2.38 not found\n",
+    }
+    (tmp_path / "pretrain").mkdir()
+    for number, text in logs.items():
+        (tmp_path / f"pretrain/9_{number}_log.err").write_text(text)
+    of_1, of_others = "task 1 on na: Killed: on the way", "task 2, 3 on nb: Exited with exit code 3: GLIBC_2.38 not found"
+    assert ask_nodes._explain_end(tmp_path, "9") == f": {of_1}; {of_others}"
+    (tmp_path / "pretrain/9_0_log.err").write_text("ValueError: no\nsrun: error: na: task 0: Exited with exit code 1\n")
+    assert ask_nodes._explain_end(tmp_path, "9") == ": task 0 on na: Exited with exit code 1: ValueError: no"
+    (tmp_path / "pretrain/9_0_log.err").write_text("\nslurmstepd: error: *** JOB 9 CANCELLED DUE TO TIME LIMIT ***\n")
+    assert ask_nodes._explain_end(tmp_path, "9") == ": slurmstepd: error: *** JOB 9 CANCELLED DUE TO TIME LIMIT ***"
+    assert ask_nodes._explain_end(tmp_path, "8") == ""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_question_that_is_ended_by_a_signal_leaves_no_job(here, monkeypatch, number):
     """Ctrl-C, kill, and a terminal that closes. Under nohup, the last is ignored."""

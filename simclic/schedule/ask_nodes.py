@@ -74,7 +74,7 @@ def ask_nodes(
                             job, problem=f"{silence}; job {job} is cancelled", way="ask again later", final=False
                         )
                 elif job not in queue and now > gone.setdefault(stage, now) + 5:
-                    problem = f"job {job} ended without an answer{_last_line(folder, job)}"
+                    problem = f"job {job} ended without an answer{_explain_end(folder, job)}"
                     answers[stage] = Answer(job, problem=problem, way=f"does the node see {folder}? its log is there")
                 elif job in queue and now > ends:
                     answers[stage] = _late_answer(queue[job], seconds)
@@ -130,7 +130,17 @@ def _late_answer(job: slurm.Job, seconds: float) -> Answer:
     return Answer(job.id, problem=problem, way=way, queued=f"{job.state} {job.reason}", final=never)
 
 
-def _last_line(folder: Path, job: str) -> str:
-    """Return the last line of a job's log."""
-    logs = [path.read_text(errors="replace").split("\n") for path in folder.glob(f"*/{job}_0_log.err")]
-    return next((f": {line}" for log in logs for line in reversed(log) if line.strip()), "")
+def _explain_end(folder: Path, job: str) -> str:
+    """Return which tasks of a job failed, with their nodes and the last lines of their logs; else the last line of the job."""
+    log, tasks = _read_log(folder, job, 0), dict[str, list[int]]()
+    for task, node, end in slurm.ended_tasks("\n".join(log)):
+        own = [line for line in _read_log(folder, job, task) if not line.startswith(("srun: ", "slurmstepd"))]
+        tasks.setdefault(f"on {node}: {': '.join((end, *own[-1:]))}", []).append(task)
+    ends = [f"task {', '.join(map(str, numbers))} {end}" for end, numbers in tasks.items()]
+    return "".join(f": {text}" for text in ("; ".join(ends) or "".join(log[-1:]),) if text)
+
+
+def _read_log(folder: Path, job: str, task: int) -> list[str]:
+    """Return the lines of the log of a task that are not empty."""
+    text = "\n".join(path.read_text(errors="replace") for path in folder.glob(f"*/{job}_{task}_log.err"))
+    return [line for line in text.split("\n") if line.strip()]

@@ -6,7 +6,6 @@ requeued.
 """
 
 import os
-import re
 import signal
 import sys
 import time
@@ -125,9 +124,9 @@ def _stop_or_requeue(number: int, report: "TaskReport", runs: Path, jobs: list[J
 def explain_lost_task(task: Task) -> str:
     """Return which other task of this Slurm job ended before its time, so that srun stopped this one; else ""."""
     with suppress(OSError):
-        text = task.messages(slurm.current_job()).read_text(errors="replace")
-        for host, number, end in re.findall(r"^srun: error: (\S+): task ([1-9]\d*): (.+)$", text, re.M):
-            return f"task {number} of this job on {host} ended: {end}; the work of the others is saved: submit again"
+        for number, node, end in slurm.ended_tasks(task.messages(slurm.current_job()).read_text(errors="replace")):
+            if number:
+                return f"task {number} of this job on {node} ended: {end}; the work of the others is saved: submit again"
     return ""
 
 
