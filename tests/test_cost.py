@@ -357,13 +357,19 @@ def test_decoded_data_that_are_there_are_not_counted_again(tmp_path):
         first = then
 
 
-def test_images_that_are_decoded_as_needed_take_no_disk(tmp_path):
+def test_images_that_are_decoded_as_needed_take_no_disk_and_time_that_no_price_counts(tmp_path):
     runs = Run(dataset="dtd"), Run(dataset="cifar10"), Run(dataset="food", method="simsiam", views_from="whole")
     made, squares, others = plan([suite(*runs)], tmp_path, tmp_path), 224**2, Target(decode="as-needed")
     once, needed = (plan_cost.price_plan(made, tmp_path, tmp_path, target) for target in (CPU, others))
     food = 101_000 * 3 * (squares + 4 / 3 * 256**2)  # both as a pre-training and as evaluations see them
     assert once.disk_after - needed.disk_after == pytest.approx(5640 * 3 * squares + food)  # CIFAR lies in no files of its own
-    assert needed.prices == once.prices
+    assert {name: price.seconds for name, price in needed.prices.items()} == {n: p.seconds for n, p in once.prices.items()}
+    without = {name: price.source.endswith(", without decoding images") for name, price in needed.prices.items()}
+    decoding = {Job(run, protocol).name for run in (runs[0], runs[2]) for protocol in (None, Finetune())}
+    assert {name for name, said in without.items() if said} == decoding < needed.prices.keys()
+    assert not any("without" in source for source in once.seconds_by_source)
+    features = [cost.Prices(tmp_path, others).price_features(run, Linear()).source for run in runs]
+    assert ["without" in source for source in features] == [True, False, True]
 
 
 def test_what_is_watched_is_priced_and_decoded(tmp_path):

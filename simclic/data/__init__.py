@@ -23,6 +23,7 @@ __all__ = [
     "explain_missing",
     "facts",
     "is_bundled",
+    "lies_in_files",
     "list_images",
     "load",
     "title",
@@ -117,9 +118,14 @@ def has_test(listing: Listing) -> bool:
     return "test" in listing.parts or "val" not in listing.parts
 
 
+def lies_in_files(name: str) -> bool:
+    """Return whether each image of a data set is a file, to be decoded. Raise InputError if there is no data set of this name."""
+    return folder.is_path(name) or not (facts(name).stored or is_bundled(name))
+
+
 def check_has_whole(name: str) -> None:
     """Raise InputError if the images of a data set are kept as they are, or if there is no data set of this name."""
-    if not folder.is_path(name) and (facts(name).stored or is_bundled(name)):
+    if not lies_in_files(name):
         raise InputError(f"{title(name)}: its images are kept as they are, square, so that there are no whole ones")
 
 

@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from simclic.data import lies_in_files
 from simclic.errors import InputError
 from simclic.experiment import PROTOCOLS, Finetune, Linear, OnFeatures, Protocol, Run, evaluated_run
 from simclic.files import read_json
@@ -72,7 +73,7 @@ class Prices:
         start = self.rates.price_amounts(run, kind.precision, {"start": 1}).seconds if protocol is None else 0.0
         was, would, count = self.learned.get(kind, (0.0, 0.0, 0))
         ranks = self.target.ranks if protocol is None and run.epochs else 1
-        seconds, source = base.seconds, base.source
+        seconds, source = base.seconds, base.source + self._explain_decoding(run, protocol)
         if would:
             seconds, source = base.seconds * was / would, f"as {count} finished" if count > 1 else "as one finished"
         if ranks > 1:
@@ -82,7 +83,13 @@ class Prices:
 
     def price_features(self, run: Run, protocol: OnFeatures) -> Price:
         """Return the price of computing the features of all images, once for an encoder."""
-        return self.rates.price_amounts(run, protocol.features, work_amounts.feature_amounts(evaluated_run(run, protocol)))
+        price = self.rates.price_amounts(run, protocol.features, work_amounts.feature_amounts(evaluated_run(run, protocol)))
+        return price._replace(source=price.source + self._explain_decoding(evaluated_run(run, protocol), None))
+
+    def _explain_decoding(self, run: Run, protocol: Protocol | None) -> str:
+        """Return what a guessed or calibrated price leaves out where a job decodes images as it needs them; "" if nothing."""
+        decodes = not isinstance(protocol, OnFeatures) and lies_in_files(evaluated_run(run, protocol).dataset)
+        return ", without decoding images" if decodes and self.target.decode != "once" else ""
 
 
 def guess_seconds(run: Run, protocol: Protocol | None) -> float:
