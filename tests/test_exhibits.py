@@ -1,5 +1,6 @@
 """Exhibits that compare on equal terms: a search on val in each cell, and figures over what a training costs."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from simclic.experiment import METHODS, Suite
 from simclic.report import render
 from simclic.report.cell_keys import measure_cells
 from simclic.report.figures import compute_points, draw_panels
-from simclic.report.findings import list_findings
+from simclic.report.findings import list_all_findings, list_findings
 from simclic.report.printed_vs_ours import compare_with_printed, explain_not_comparable
 from simclic.report.results import Results
 from simclic.report.search import choose_values, list_search_notes
@@ -344,6 +345,24 @@ def test_findings_say_which_other_methods_learn_and_which_do_not(tmp_path):
     (finding,) = list_findings(Table(name="all", caption="", runs=runs), Results(tmp_path))
     assert "Of the other methods, SimSiam and BYOL (trained here) clearly learn something." in finding.sentences
     assert "That DINO learns anything is not shown." in finding.sentences
+
+
+def test_what_was_learned_of_the_same_encoders_is_said_once_and_of_others_with_the_table(tmp_path):
+    first, second = (grid(dataset="cifar10", epochs=epochs) for epochs in (10, 20))
+    untrained = grid(dataset="cifar10", perturbation="none", epochs=0)
+    published = Linear(solver="as-published")
+    tables = [
+        Table(name="short", caption="", runs=first + untrained),
+        Table(name="short-as-published", caption="", runs=first + untrained, protocols=(published,)),
+        Table(name="long", caption="", runs=second + untrained),
+    ]
+    for run, protocol in ((job.run, job.protocol) for table in tables for job in table.jobs):
+        measure(tmp_path / "runs", run, protocol, 20.0 if run.epochs else 50.0)
+    assert [f.table for f in list_all_findings(tables, Results(tmp_path / "runs"))] == ["Short", "Long"]
+    assert [f.table for f in list_all_findings(tables[1:], Results(tmp_path / "runs"))] == ["Short as published", "Long"]
+    for asked, shown in ((tables[:2], ["CIFAR10: "]), (tables, ["Short. CIFAR10: ", "Long. CIFAR10: "])):
+        page = render([Suite("", "t", tuple(asked), "x.py")], tmp_path / "runs", tmp_path / f"out{len(asked)}")[0][0]
+        assert re.findall(r'class="lead">(.*?)SimCLIC learns', page.read_text()) == shown
 
 
 @pytest.mark.parametrize("stem", ["methods", "methods_digits"])

@@ -1,9 +1,10 @@
 """What the runs say, in sentences: SimCLIC beside the controls, judged against sampling error."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from simclic import data
-from simclic.experiment import Linear, Table
+from simclic.experiment import Linear, Run, Table
 from simclic.report.noise import Measured, compute_difference
 from simclic.report.results import Results
 from simclic.report.search import select_shown
@@ -24,18 +25,30 @@ RULE = (
 class Finding:
     """What was learned on one data set, or why nothing can be said of some.
 
-    rows: per method its mean error, and its error less that of each control.
+    rows: per method its mean error, and its error less that of each control. table: its title. compared: encoders and data sets.
     """
 
     sentences: str
     basis: str
     controls: list[str]
     rows: list[tuple[str, str, list[str]]]
+    table: str = ""
+    compared: frozenset[tuple[Run, str]] = frozenset()
+
+
+def list_all_findings(tables: Iterable[Table], results: Results) -> list[Finding]:
+    """Return the findings of several tables. Where tables show the same encoders, as by two solvers, the first one's counts."""
+    findings, seen = list[Finding](), set[tuple[Run, str]]()
+    for table in tables:
+        fresh = [finding for finding in list_findings(table, results) if not finding.compared <= seen]
+        findings += fresh
+        seen = seen.union(*(finding.compared for finding in fresh))
+    return findings
 
 
 def list_findings(table: Table, results: Results) -> list[Finding]:
     """Return a finding for each data set of Table 2 with linear results of SimCLIC, and one for all that lack the control."""
-    stated, without_control = [], list[str]()
+    stated, without_control, unjudged = list[Finding](), list[str](), set[tuple[Run, str]]()
     linear = [p for p in table.plain_protocols if isinstance(p, Linear)][:1]
     for dataset in table.datasets:
         jobs = [
@@ -50,16 +63,19 @@ def list_findings(table: Table, results: Results) -> list[Finding]:
         errors = {method: m for method, m in every.items() if m and m.data == most}
         perturbed = {job.run.label for job in jobs if job.run.method == "simclic" and job.run.epochs}
         ours = [method for method in errors if method in perturbed.difference(CONTROLS)]
+        compared = frozenset((job.run, dataset) for job in jobs if job.run.label in errors)
         if ours and UNTRAINED not in errors:
             without_control.append(data.title(dataset))
+            unjudged |= compared
         elif ours:
             rivals = [job.run.label for job in jobs if job.run.method != "simclic" and job.run.label in errors]
             others = [method for method, m in every.items() if m and m.data != most]
             apart = f" Left out, since measured on other data: {', '.join(others)}." if others else ""
-            stated.append(_describe_dataset(data.title(dataset), ours, list(dict.fromkeys(rivals)), errors, apart))
+            finding = _describe_dataset(data.title(dataset), ours, list(dict.fromkeys(rivals)), errors, apart)
+            stated.append(replace(finding, table=table.title, compared=compared))
     if without_control:
         unknown = "the untrained backbone has not been run, so nothing can be said of what SimCLIC learns."
-        stated.append(Finding(f"{', '.join(without_control)}: {unknown}", "", [], []))
+        stated.append(Finding(f"{', '.join(without_control)}: {unknown}", "", [], [], table.title, frozenset(unjudged)))
     return stated
 
 

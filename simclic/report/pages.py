@@ -14,7 +14,7 @@ from simclic.report import claims
 from simclic.report.cell_keys import ASSUMED_SIZES, measure_cells, read_printed_cells
 from simclic.report.choices import list_choices
 from simclic.report.figures import BARS_NOTE, compute_points, draw_figure, format_line_label
-from simclic.report.findings import list_findings
+from simclic.report.findings import list_all_findings
 from simclic.report.formats import Site, comparison_to_csv
 from simclic.report.gaps import find_failures, list_notes
 from simclic.report.noise import ONE_SEED
@@ -104,7 +104,7 @@ def write_pages(suites: Sequence[Suite], results: Results, folder: Path, others:
     )  # fmt: skip
     path = site.write_page(
         "index.html", "index.html.j2", title=site.title, exhibits=items, verdicts=VERDICTS, claims=judged, settings=settings,
-        findings=[f for e in exhibits if isinstance(e, Table) and e.columns == "dataset" for f in list_findings(e, results)],
+        findings=list_all_findings([e for e in exhibits if isinstance(e, Table) and e.columns == "dataset"], results),
         problems=problems, provenance=summarise_provenance(good), others=others,
     )  # fmt: skip
     return path, problems
