@@ -27,6 +27,7 @@ EXHIBITS = [
         xlabel="Batch size",
         logx=True,
         lines="lr_rule",
+        beyond="figure7",
         notes=(
             "The paper expects larger batches to help further; with ours, as-is is the learning rate of a batch of 128.",
             *more,

@@ -6,9 +6,9 @@ from functools import partial
 import numpy as np
 import pytest
 from conftest import ROOT, TINY, tiny
-from stored import publish
+from stored import measure, publish
 
-from simclic import Linear, Table, load
+from simclic import Figure, InputError, Linear, Run, Table, grid, load
 from simclic.data import PAPER, title
 from simclic.experiment.baselines import METHODS
 from simclic.experiment.exhibit import PAPER_EXHIBITS
@@ -530,10 +530,24 @@ def test_of_several_linear_evaluations_claims_take_the_first_that_is_named(tmp_p
     assert {key.at: m.value for key, m in measure_cells([table], Results(tmp_path)).items()} == {NOISE: 10}
 
 
-def test_a_folder_that_is_called_like_a_data_set_is_none(tmp_path):
-    from simclic import Figure, Run
-    from simclic.report.cell_keys import job_key
+def test_only_a_figure_that_says_so_is_judged_on_what_lies_beyond_figure_7(tmp_path):
+    runs = grid(dataset="cifar10", batch_size=(128, 1024))
+    for run, error in zip(runs, (20, 10), strict=True):
+        measure(tmp_path, run, Linear(), error)
+    axes = {"caption": "", "runs": runs, "x": "batch_size", "lines": "lr_rule"}
+    for figure, verdict in (
+        (Figure(name="beyond-figure7-mine", **axes), "not run"),
+        (Figure(name="mine", beyond="figure7", **axes), "holds"),
+    ):
+        assert NAMED["batches-beyond-128-help"].judge_cells(measure_cells([figure], Results(tmp_path)), {}).verdict == verdict
+    for wrong in ({"x": "base_lr"}, {"lines": "dataset"}, {"beyond": "figure6"}):
+        with pytest.raises(
+            InputError, match=r"beyond='figure\d': only 'figure7', without paper=, with x='batch_size' and lines="
+        ):
+            Figure(name="mine", **{"beyond": "figure7"} | axes | {"runs": runs[:1]} | wrong)
 
+
+def test_a_folder_that_is_called_like_a_data_set_is_none(tmp_path):
     runs = [Run(dataset=name, perturbation="history") for name in ("cifar10", "./CIFAR10", "./more/CIFAR10")]
     figure = Figure(paper="figure4", caption="", x="tau", runs=tuple(runs))
     places = [job_key(figure, job) for job in figure.jobs]

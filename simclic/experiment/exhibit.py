@@ -118,6 +118,11 @@ class Exhibit:
         return self.name or self.paper
 
     @property
+    def claimed(self) -> str:
+        """The name by which the paper's claims know the exhibit; "" if they read nothing of it."""
+        return self.paper
+
+    @property
     def layout(self) -> Any:
         """The fields along which the numbers are laid out, as in PAPER_EXHIBITS."""
         raise NotImplementedError
@@ -197,20 +202,30 @@ class Figure(Exhibit):
     """Error against `x`, one line for each value of `lines`, one panel per protocol.
 
     x: a field that holds numbers, or one of simclic.experiment.run.PLOTTABLE. lines: a field, or "label": a line per row label.
+    beyond: "figure7" for a figure of your own on which the report judges what the paper predicts beyond its Figure 7.
     """
 
     x: str
     lines: str = "dataset"
     xlabel: str = ""
     logx: bool = False
+    beyond: str = ""
 
     def __post_init__(self) -> None:
-        """Raise InputError as for every exhibit, and if x does not hold numbers."""
+        """Raise InputError as for every exhibit, if x does not hold numbers, and if beyond does not fit."""
         check_names(Run, {n: None for n, known in ((self.x, PLOTTABLE), (self.lines, ("label",))) if n not in known})
         object.__setattr__(self, "name", self._checked_name())
         if text := [v for run in self.runs if isinstance(v := getattr(run, self.x), str | None)]:
             raise InputError(f"{self.title}: x={self.x!r} has the value {text[0]!r}; an axis needs numbers")
         super().__post_init__()
+        if self.beyond and (self.beyond, self.paper, self.layout) != ("figure7", "", ("batch_size", "lr_rule")):
+            rule = "only 'figure7', without paper=, with x='batch_size' and lines='lr_rule'"
+            raise InputError(f"{self.title}: beyond={self.beyond!r}: {rule}")
+
+    @property
+    def claimed(self) -> str:
+        """The paper's name, or that of what it predicts beyond it."""
+        return f"beyond-{self.beyond}" if self.beyond else self.paper
 
     @property
     def layout(self) -> Any:

@@ -8,7 +8,7 @@ from itertools import combinations
 from simclic.data import title
 from simclic.experiment import Suite
 from simclic.report import SOURCE
-from simclic.report.cell_keys import Key, claimed_name, job_key, read_printed_cells
+from simclic.report.cell_keys import Key, job_key, read_printed_cells
 from simclic.report.claims import CLAIMS, Claim
 from simclic.schedule.plan import Plan
 from simclic.schedule.plan_cost import PlanCost
@@ -67,7 +67,7 @@ def list_parts(suites: Iterable[Suite]) -> list[Part]:
                     f"{suite.name} {exhibit.name}".strip(),
                     title(job.dataset),
                     protocol,
-                    claimed_name(exhibit) or exhibit.name,
+                    exhibit.claimed or exhibit.name,
                 )
                 jobs.setdefault(place, set()).update((job.name, job.encoder.name))
     return [Part(*place[:3], frozenset(names), place[3]) for place, names in jobs.items()]
@@ -114,7 +114,7 @@ class _Judge:
 
     def __init__(self, suites: Iterable[Suite], claims: Sequence[Claim]):
         self.claims, self.printed, self.places = claims, read_printed_cells(SOURCE / "baselines").keys(), dict[str, list[Key]]()
-        for exhibit in (exhibit for suite in suites for exhibit in suite.exhibits if claimed_name(exhibit)):
+        for exhibit in (exhibit for suite in suites for exhibit in suite.exhibits if exhibit.claimed):
             for job in exhibit.judged:
                 self.places.setdefault(job.name, []).append(job_key(exhibit, job))
 

@@ -14,7 +14,7 @@ from simclic.report.search import select_shown
 
 SOURCE = Path(__file__).parents[2]  # where baselines/ and reports/ lie beside the package
 ASSUMED_SIZES = "the paper does not give the number of images; assumed: the official val set if there is one, else a fifth of all"
-BEYOND = "beyond-figure7"  # figures of ours, one a data set, that test what the paper predicts beyond Figure 7
+BEYOND = "beyond-figure7"  # as claims know figures of one's own, one a data set, with what the paper predicts beyond Figure 7
 PRINTED_ROWS = {stored: METHODS[name.removesuffix("-as-stored")] for name, stored in AS_STORED.items()}  # our row -> printed row
 
 
@@ -59,16 +59,11 @@ def read_provenance(baselines: Path) -> list[dict[str, str]]:
 def measure_cells(exhibits: Iterable[Exhibit], results: Results) -> Cells:
     """Return our cells of the exhibits that claims read; of several linear evaluations the first that an exhibit names."""
     cells = {}
-    for exhibit in (exhibit for exhibit in exhibits if claimed_name(exhibit)):
+    for exhibit in (exhibit for exhibit in exhibits if exhibit.claimed):
         for place, jobs in group_by_key(exhibit, select_shown(exhibit, results, exhibit.judged)).items():
             if measured := results.measure_jobs(jobs):
                 cells[place] = measured
     return cells
-
-
-def claimed_name(exhibit: Exhibit) -> str:
-    """Return the name by which claims know an exhibit: the paper's, or BEYOND; "" if no claim reads it."""
-    return exhibit.paper or (BEYOND if exhibit.name.startswith(BEYOND) else "")
 
 
 def group_by_key(exhibit: Exhibit, jobs: Jobs) -> dict[Key, list[Job]]:
@@ -90,4 +85,4 @@ def job_key(exhibit: Exhibit, job: Job) -> Key:
         value = getattr(run, exhibit.columns)
         at = exhibit.labels.get(value, str(value))
     dataset = title(run.dataset) if run.dataset in FACTS else run.dataset  # a folder may be called like a data set, or another
-    return Key(claimed_name(exhibit) or exhibit.name, job.stage, dataset, at)
+    return Key(exhibit.claimed or exhibit.name, job.stage, dataset, at)
