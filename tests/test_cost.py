@@ -19,7 +19,9 @@ from simclic.files import write_json
 from simclic.report import budget
 from simclic.report.cell_keys import job_key
 from simclic.report.claims import Claim
-from simclic.schedule import cost, plan_cost
+from simclic.report.results import Results
+from simclic.report.time_spent import summarise_time_spent
+from simclic.schedule import cost, plan_cost, task_arrays
 from simclic.schedule.cost import Prices, Target, work_amounts
 from simclic.schedule.cost.rates import Rates
 from simclic.schedule.plan import plan
@@ -294,6 +296,59 @@ def test_ranks_shorten_a_pretraining_and_cost_devices(tmp_path):
         prices.learn_from(run, None, {"seconds": 100.0, "device": "NVIDIA A100", "ranks": [1, 4]})
     assert four.price_job(run, None).seconds == pytest.approx(100.0 + together.besides)
     assert one.price_job(run, None).seconds > 300
+
+
+def test_parts_of_a_grid_shorten_it_and_cost_the_same(tmp_path):
+    """Of 24 settings, and a final member that one device trains while the others are idle."""
+    run, grid = Run(dataset="cifar10"), Finetune(lr_count=6, decay_count=3)
+    assert len(grid.settings) == 24
+    one, five, many = (cost.Prices(tmp_path, cost.Target("p", "a100", grid_devices=n)) for n in (1, 5, 1000))
+    alone, parts, single = (prices.price_job(run, grid) for prices in (one, five, many))
+    assert parts.seconds / alone.seconds == pytest.approx(6 / 25, rel=0.05)  # 5 settings and the final one
+    assert single.seconds / alone.seconds == pytest.approx(2 / 25, rel=0.05)
+    assert parts.device_seconds == pytest.approx(alone.device_seconds)
+    assert "the grid in 5 parts" in parts.source
+    for prices in (one, five):  # what is stored is the sum over processes
+        prices.learn_from(run, grid, {"seconds": 100.0, "device": "NVIDIA A100"})
+        assert prices.price_job(run, grid).device_seconds == pytest.approx(100.0)
+    assert five.price_job(run, grid).seconds == pytest.approx(100.0 * parts.seconds / alone.seconds)
+    assert five.price_job(run, Linear()) == one.price_job(run, Linear())
+
+
+@pytest.mark.parametrize(
+    ("words", "devices"),
+    [
+        ({"gpus_per_node": 4, "how": {"ranks": 4}}, 4),
+        ({"gpus_per_node": 8, "how": {"ranks": 4}}, 4),
+        ({"gpus_per_node": 4, "finetune": {"gpus_per_node": 2}, "how": {"ranks": 4}}, 2),
+        ({"gpus_per_node": 1, "pretrain": {"nodes": 2}, "how": {"ranks": 2}}, 1),
+        ({"gpus_per_node": 4}, 1),
+        ({"cluster": "local", "how": {"ranks": 3}}, 3),
+    ],
+)
+def test_a_profile_says_how_many_devices_a_grid_has(words, devices):
+    pytest.importorskip("submitit", reason="no submitit here, which knows the keys of a profile")
+    assert price_target(parse_profile("p", words)).grid_devices == devices
+
+
+def test_tasks_are_filled_with_the_work_of_a_grid_whatever_shares_it(tmp_path):
+    pytest.importorskip("submitit", reason="no submitit here, which knows the keys of a profile")
+    job = Job(Run(dataset="cifar10"), Finetune())
+    one, four = (task_arrays.Prices(tmp_path, parse_profile("p", {"gpus_per_node": 4, "how": {"ranks": n}})) for n in (1, 4))
+    assert four.price_minutes(job) == pytest.approx(one.price_minutes(job))
+    assert four.price_minutes(job.encoder) < one.price_minutes(job.encoder) / 2  # it is on all of them
+
+
+def test_what_ranks_took_is_beside_what_they_would_take(tmp_path):
+    """The page of the report: planned for as many ranks as the encoder had."""
+    run, planned = tiny(), []
+    publish(tmp_path, run, Linear())
+    for ranks in ({}, {"ranks": [1]}, {"ranks": [1, 2]}):
+        write_json(done(tmp_path, run) / "pretrain.json", {"seconds": 100.0, "device": "cpu", "last": {}, **ranks})
+        line, *_ = summarise_time_spent([suite(run)], Results(tmp_path))
+        assert (line.stage, line.took) == ("Pre-training", 100.0)
+        planned.append(line.planned)
+    assert planned[0] == planned[1] == pytest.approx(1.8 * planned[2])
 
 
 def test_ranks_are_priced_by_what_was_measured(tmp_path):

@@ -83,6 +83,30 @@ def test_the_seconds_of_all_processes_count(tmp_path, monkeypatch):
     assert (third.seconds, third.resumed, third.rows) == (13.0, [4], [{"lr": 0.1}])
 
 
+def test_the_seconds_of_parts_are_those_of_their_work_whatever_is_killed(tmp_path, monkeypatch):
+    """The first process saves a bundle after 10 s, the other one its rows after 7 s; then both are killed."""
+    RunFolder(tmp_path, tiny()).create_folder("data")
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("simclic.evaluate.finetune.grid_progress.time", SimpleNamespace(monotonic=lambda: clock.now))
+    (lr, decay), *_ = settings = GRID.settings
+    first, other = (GridProgress(tmp_path, tiny(), GRID, part=part) for part in (0, 1))
+    clock.now = 7.0
+    other.add_rows([{"lr": lr, "decay": decay, "error": 1.0}])
+    clock.now = 10.0
+    first.save_bundle({"part": "grid", "settings": [], "step": 4, "members": []})
+    clock.now = 100.0
+    for _ in range(2):  # once more, killed before anything is saved
+        again = GridProgress(tmp_path, tiny(), GRID)
+        again.merge_parts(settings)
+        again.resume_from(again.load_bundle())
+        again.resume_from(again.load_bundle())  # memory did not suffice
+        assert (again.seconds, len(again.rows)) == (17.0, 1)
+    clock.now = 105.0
+    with again.stop_clock():
+        clock.now = 200.0
+    assert again.seconds == 22.0
+
+
 def test_rows_that_are_damaged_or_of_another_version_are_computed_again(kept, tmp_path):
     kept.add_rows([{"lr": 0.1}])
     path = kept.path.with_name(f"partial-{GRID.name}.json")

@@ -18,7 +18,8 @@ STAGES = {"pretrain": "Pre-training", **{stage: kind().title for stage, kind in 
 
 @dataclass
 class TimeSpent:
-    """One stage on one kind of device. planned, took: total seconds of one process. sources: of the plan's prices."""
+    """One stage on one kind of device. planned, took: total seconds, of a pre-training on as many ranks as it had. sources: of
+    the plan's prices."""
 
     stage: str
     device: str
@@ -46,7 +47,8 @@ def summarise_time_spent(suites: Iterable[Suite], results: Results) -> list[Time
             if seconds:
                 price = prices[device].base_price(job.run, job.protocol)
                 line = lines.setdefault((job.stage, device), TimeSpent(STAGES[job.stage], device))
-                line.planned += price.seconds
+                ranks = int((record.get("ranks") or [1])[-1])
+                line.planned += price.seconds / prices[device].rates.speed_up(job.run, ranks)[0]
                 line.took += float(seconds)
                 line.jobs += 1
                 line.sources.add(price.source)

@@ -19,7 +19,7 @@ class Array:
     stage: str
     tasks: list[list[Job]]
     after: "Array | str" = ""
-    minutes: float = field(default=0.0, compare=False)  # estimate for all tasks
+    minutes: float = field(default=0.0, compare=False)  # of devices, an estimate for all tasks
 
     @property
     def job_count(self) -> int:
@@ -38,8 +38,9 @@ class Prices:
         self.prices.learn_from_runs(kind_of(each.run, each.protocol) for job in jobs for each in (job.encoder, job))
 
     def price_minutes(self, job: Job) -> float:
-        """Return the minutes of an encoder, or of a result whose encoder is there."""
-        return 0.05 + self.prices.price_job(job.run, job.protocol).seconds / 60
+        """Return the minutes of an encoder, on all its ranks, or of a result whose encoder is there, on one device."""
+        price = self.prices.price_job(job.run, job.protocol)
+        return 0.05 + (price.device_seconds if job.protocol else price.seconds) / 60
 
 
 def pack_arrays(
@@ -72,7 +73,8 @@ def pack_arrays(
             for k in range(len(group[0][1][s])):
                 packed.append(Array(stage, [children[s][k] for _, children in group], parent))
     for array in packed:
-        array.minutes = sum(prices.price_minutes(job) for task in array.tasks for job in task)
+        devices = profile.compute.ranks if array.stage == "pretrain" else 1
+        array.minutes = devices * sum(prices.price_minutes(job) for task in array.tasks for job in task)
     return cut_arrays(packed, largest)
 
 

@@ -1,7 +1,8 @@
 """What a grid search keeps on disk: the finished rows of its curve, and a checkpoint of the unfinished bundle."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,23 @@ class GridProgress:
         self.folder.delete_unfinished(protocol, part)
         partial = self.folder.read_partial_result(protocol, source, part)
         self.rows, self.resumed, self.members = (partial[k] for k in ("curve", "resumed", "members"))
-        self.earlier_seconds, self.started = partial["seconds"], time.monotonic()
+        self.earlier_seconds = self.written_seconds = partial["seconds"]
+        self.started = time.monotonic()
 
     @property
     def seconds(self) -> float:
-        """Seconds spent so far, in this and earlier processes."""
+        """Seconds of work so far, in this and earlier processes and in those whose parts were merged: about as many as one alone
+        would take. What a process waits for others does not count."""
         return self.earlier_seconds + time.monotonic() - self.started
+
+    @contextmanager
+    def stop_clock(self) -> Iterator[None]:
+        """Do not count the seconds of a while."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.started += time.monotonic() - began
 
     def add_rows(self, rows: list[dict[str, Any]]) -> None:
         """Write finished rows, then delete the checkpoint of their bundle."""
@@ -44,7 +56,8 @@ class GridProgress:
         self.delete_bundle()
 
     def _write_rows(self) -> None:
-        finished = {"curve": self.rows, "seconds": self.seconds, "resumed": self.resumed, "members": self.members}
+        self.written_seconds = self.seconds
+        finished = {"curve": self.rows, "seconds": self.written_seconds, "resumed": self.resumed, "members": self.members}
         self.folder.write_partial_result(self.protocol, self.source, finished, self.part)
 
     def list_open(self, settings: Iterable[Setting]) -> list[Setting]:
@@ -53,7 +66,7 @@ class GridProgress:
         return [setting for setting in settings if setting not in finished]
 
     def merge_parts(self, settings: Iterable[Setting]) -> None:
-        """Take over the rows that other processes finished, in the order of all settings. seconds is then the sum over all."""
+        """Take over the rows that other processes finished, in the order of all settings, and the seconds of their work."""
         if not (parts := self.folder.list_parts(self.protocol)):
             return
         self.check_claim()
@@ -77,11 +90,13 @@ class GridProgress:
         """Write the checkpoint of a bundle. Raises InputError if that fails; the previous checkpoint is then untouched."""
         self.check_claim()
         header = {"run": self.name, "of": self.source, "seconds": self.seconds, "resumed": self.resumed}
-        checkpoint.save(self.path, {**content, **header})
+        checkpoint.save(self.path, {**content, **header, "seconds_before": self.written_seconds})
 
     def resume_from(self, content: dict[str, Any]) -> None:
         """Count the time and the resumptions that a loaded checkpoint records."""
-        self.earlier_seconds, self.started = content["seconds"], time.monotonic()
+        since_rows = content["seconds"] - content.get("seconds_before", self.written_seconds)
+        self.earlier_seconds = self.written_seconds + since_rows  # those of other parts may have been merged meanwhile
+        self.started = time.monotonic()
         self.resumed = [*content["resumed"], content["step"]]
 
     def delete_bundle(self) -> None:

@@ -39,7 +39,8 @@ def share_settings(every: Sequence[Setting], progress: GridProgress, helpers: He
         store.set(f"part {rank}", json.dumps(part))
     helpers.start(store.port)
     yield parts[0]
-    ranks.wait_for_parts(store, count)
+    with progress.stop_clock():
+        ranks.wait_for_parts(store, count)
     progress.merge_parts(every)
 
 

@@ -79,6 +79,10 @@ class Prices:
         if ranks > 1:
             times, by = self.rates.speed_up(run, ranks)
             seconds, source = seconds / times, f"{source}; {by}"
+        if isinstance(protocol, Finetune) and (count := min(self.target.grid_devices, len(protocol.settings))) > 1:
+            parts = self.rates.price_amounts(run, kind.precision, work_amounts.result_amounts(run, protocol, count))
+            wall = seconds * parts.seconds / base.seconds
+            return Price(wall, f"{source}; the grid in {count} parts", devices=seconds / wall)
         return Price(seconds + start, source, start, ranks)
 
     def price_features(self, run: Run, protocol: OnFeatures) -> Price:

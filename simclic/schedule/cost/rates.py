@@ -39,7 +39,8 @@ class Target:
 
     gpus: whether it has any. atonce: how many jobs run at a time. share: processes that share a device. speed: images per
     second as the profile guesses them; 0 for PRIORS. together: one process does all that is left of a Run.
-    ranks: devices that compute one pre-training together. decode, watch_on: as in ComputeOptions.
+    ranks: devices that compute one pre-training together. grid_devices: that train parts of one fine-tuning grid side by side.
+    decode, watch_on: as in ComputeOptions.
     """
 
     name: str = "here"
@@ -49,6 +50,7 @@ class Target:
     guessed_speed: float = 0.0
     one_process_per_run: bool = False
     ranks: int = 1
+    grid_devices: int = 1
     decode: str = DEFAULT_COMPUTE.decode
     watch_on: str = DEFAULT_COMPUTE.watch_on
 
@@ -101,18 +103,18 @@ def this_machine(share: int = 1) -> Target:
 
 
 class Price(NamedTuple):
-    """Seconds of one process and their source. besides: the part that records leave out, for the start and for features. ranks:
-    devices that are in use all that time."""
+    """Seconds from begin to end and their source. besides: the part that records leave out, for the start and for features.
+    devices: that are in use, on average."""
 
     seconds: float
     source: str
     besides: float = 0.0
-    ranks: int = 1
+    devices: float = 1
 
     @property
     def device_seconds(self) -> float:
         """Return the seconds of all its devices."""
-        return self.seconds * self.ranks
+        return self.seconds * self.devices
 
 
 @dataclass(frozen=True)

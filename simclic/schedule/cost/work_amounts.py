@@ -1,5 +1,7 @@
 """The amount of work in a job: how often it does each thing that takes time, and the bytes that it leaves on disk."""
 
+import math
+
 from simclic import data
 from simclic.data.dataset import estimate_decoded_bytes
 from simclic.experiment import METHODS, Finetune, Knn, Protocol, Run, evaluated_run
@@ -56,14 +58,16 @@ def feature_amounts(run: Run) -> Amounts:
     return {"image": count_fit_images(run) + split_sizes(run)[2]} if run.backbone != "pixels" else {}
 
 
-def result_amounts(run: Run, protocol: Protocol) -> Amounts:
-    """Return the work of one result, without its features."""
+def result_amounts(run: Run, protocol: Protocol, devices: int = 1) -> Amounts:
+    """Return the work of one result, without its features. devices: that share a fine-tuning grid; the work is then that of the
+    one with the most, which also trains the final member."""
     run = evaluated_run(run, protocol)
     if isinstance(protocol, Finetune):
         _, val, test = split_sizes(run)
-        members = len(protocol.settings) + 1
+        settings = math.ceil(len(protocol.settings) / devices)
+        members = settings + 1
         steps = members * protocol.steps
-        judged = len(protocol.settings) * val + test
+        judged = settings * val + test
         return {"tune.step": steps, "tune.image": steps * protocol.batch_size, "member": members, "image": judged}
     if isinstance(protocol, Knn):
         train, val, test = split_sizes(run)
