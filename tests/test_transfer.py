@@ -12,8 +12,9 @@ from layouts import fill, write
 
 from simclic import Figure, Finetune, InputError, Knn, Linear, Run, Table, data, grid, load
 from simclic.experiment import ComputeOptions, Job, Suite
-from simclic.report.cell_keys import job_key
-from simclic.report.printed_vs_ours import compare_with_printed
+from simclic.report.cell_keys import job_key, read_provenance
+from simclic.report.pages import describe_departures
+from simclic.report.printed_vs_ours import compare_with_printed, explain_not_comparable
 from simclic.report.results import Results
 from simclic.report.tables import build_sheet
 from simclic.schedule.plan import plan
@@ -163,6 +164,22 @@ def test_a_number_on_another_data_set_is_beside_the_number_printed_for_that(tmp_
     rows = [row for row in compare_with_printed(table, Results(runs), ROOT / "baselines", {}) if row.ours != "–"]
     assert [(row.column, row.verdict) for row in rows] == [("Pets", "not comparable")]
     assert "other training (on Food; theirs on the data set itself)" in rows[0].why
+    assert "pre-trained on Food" in describe_departures([table])  # beside the claims that are judged on it
+
+
+def test_a_folder_that_is_called_imagenet_is_not_imagenet(tmp_path):
+    (row,) = [
+        r for r in read_provenance(ROOT / "baselines") if (r["protocol"], r["row"], r["column"]) == ("linear", "MoCo v1", "Pets")
+    ]
+    run, protocol = (
+        Run(method="moco-v1", epochs=200, batch_size=256, dataset="data/ImageNet/**"),
+        Linear(on="pets", solver="as-published"),
+    )
+    assert data.title(run.dataset) == "ImageNet"
+    why = explain_not_comparable(run, protocol, row, "mean per class")
+    assert why == ["other training (200 epochs on data/ImageNet/**; theirs on ImageNet)"]
+    (why,) = explain_not_comparable(replace(run, dataset="imagenet"), protocol, row, "mean per class")
+    assert why.startswith("other training (by the recipe here, ")
 
 
 def test_fine_tuning_and_its_checkpoint_belong_to_one_data_set(tmp_path):
@@ -263,7 +280,8 @@ def test_table_2_as_it_should_have_been_stands_beside_what_was_pretrained_likewi
     assert {row.label for row in ranks} == {job.run.label for job in jobs}
     compared = {row.row: row for row in compare_with_printed(long, Results(runs), ROOT / "baselines", {}) if row.ours != "–"}
     assert compared.keys() == {"MoCo v2 (trained here)"}
-    assert compared["MoCo v2 (trained here)"].why == "other training (200 epochs in batches of 256; theirs 800 in 256)"
+    why = "other training (by the recipe here, 200 epochs in batches of 256; theirs by its authors', 800 in 256)"
+    assert compared["MoCo v2 (trained here)"].why == why
     with pytest.raises(InputError, match="beside='table2': only 'table2', without paper="):
         Table(paper="table2", beside="table2", caption="", runs=())
 

@@ -124,8 +124,10 @@ def describe_departures(exhibits: Sequence[Exhibit]) -> str:
     for exhibit in exhibits:
         axes = (exhibit.x, exhibit.lines) if isinstance(exhibit, Figure) else ("perturbation", getattr(exhibit, "columns", ""))
         names = [name for name in STATED if name not in (*axes, "perturbation")]
+        elsewhere = (job.run.dataset for job in exhibit.jobs if job.run.epochs and job.dataset != job.run.dataset)
+        departures |= {f"pre-trained on {data_title(name)}": None for name in elsewhere}
         for run in (run for run in exhibit.runs if run.epochs):
-            if run.dataset not in PAPER:
+            if run.dataset not in PAPER and f"pre-trained on {data_title(run.dataset)}" not in departures:
                 departures.setdefault(data_title(run.dataset))
             departures |= dict.fromkeys(list_departures(run, names))
     return "; ".join(departures)
