@@ -12,11 +12,13 @@ from conftest import compute_results, tiny
 from layouts import write
 from PIL import Image
 from scipy.io import savemat
+from stored import measure
 
-from simclic import InputError, Linear, Run, Table, data
+from simclic import Figure, InputError, Linear, Run, Table, data, grid
 from simclic.data import FACTS, fetch
 from simclic.data.metrics import top_1, top_5
 from simclic.data.sets import imagenet
+from simclic.files import read_json, write_json
 from simclic.report.gaps import list_notes
 from simclic.report.results import Results
 from simclic.report.tables import build_sheet
@@ -161,3 +163,14 @@ def test_a_result_on_imagenet_has_both_errors_and_stands_in_its_column(tmp_path,
     (ours,) = [group for _, groups in sheet.blocks for group in groups if group.title == "Run here"]
     assert ours.rows[0].cells[sheet.header.index("ImageNet")].value == result["error"]
     assert "top-5 error: ImageNet, linear evaluation, SimCLIC (noise): 0.00" in list_notes(table, Results(runs), {}, "")
+
+
+def test_top_5_is_the_mean_over_the_seeds_of_one_cell(tmp_path):
+    figure = Figure(name="x", caption="", x="epochs", runs=grid(dataset="imagenet", epochs=(100, 200), seed=(0, 1)))
+    for n, job in enumerate(figure.jobs):
+        measure(tmp_path, job.run, job.protocol, 30.0)
+        path = RunFolder(tmp_path, job.run).result_path(job.protocol)
+        write_json(path, read_json(path) | {"top-5": 10.0 * n})
+    notes = [note for note in list_notes(figure, Results(tmp_path), {}, "") if note.startswith("top-5")]
+    cell = "top-5 error: ImageNet, linear evaluation, SimCLIC (noise), epochs"
+    assert notes == [f"{cell} 100: 5.00", f"{cell} 200: 25.00"]

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from simclic.data import title
-from simclic.experiment import METHODS, Exhibit, Linear, Run
+from simclic.experiment import METHODS, Exhibit, Job, Linear, Run
 from simclic.files import Broken
-from simclic.report.results import Results
+from simclic.report.results import Results, keep_comparable
+from simclic.report.search import select_shown
 from simclic.report.tables import Failures
 from simclic.store.run_folder import RunFolder
 
@@ -37,12 +39,19 @@ def list_method_notes(exhibit: Exhibit, results: Results) -> list[str]:
 
 
 def list_further_errors(exhibit: Exhibit, results: Results) -> list[str]:
-    """Return the top-5 errors of ImageNet, each the mean over the seeds of a cell."""
-    cells: dict[str, list[float]] = {}
-    for row in results.rows_of(exhibit.jobs):
-        if row["top-5"] != "":
-            cells.setdefault(f"{title(row['on'])}, {row['title'].lower()}, {row['label']}", []).append(row["top-5"])
-    return [f"top-5 error: {name}: {fmean(errors):.2f}" for name, errors in cells.items()]
+    """Return the top-5 errors of ImageNet, each the mean over the seeds of a cell, as far as their cells have a number."""
+    axes = (exhibit.layout,) if isinstance(exhibit.layout, str) else exhibit.layout
+    cells: dict[Any, list[Job]] = {}
+    for job in select_shown(exhibit, results):
+        cells.setdefault(exhibit.place(job), []).append(job)
+    lines = []
+    for jobs in cells.values():
+        if rows := [row for row in keep_comparable(results.rows_of(jobs)) if row["top-5"] != ""]:
+            run = jobs[0].evaluated
+            values = [f"{name} {getattr(run, name)}" for name in axes if name not in ("dataset", "label")]
+            cell = ", ".join([title(run.dataset), rows[0]["title"].lower(), run.label, *values])
+            lines.append(f"top-5 error: {cell}: {fmean(row['top-5'] for row in rows):.2f}")
+    return lines
 
 
 def find_failures(exhibit: Exhibit, runs: Path) -> dict[str, str]:
