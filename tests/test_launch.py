@@ -53,10 +53,15 @@ def test_run_reports_and_a_second_run_trains_nothing(finished, tmp_path, monkeyp
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(exhibit, tmp_path, monkeypatch):
-    """Each process of the tree gets the signal, as terminals send it."""
+    """Each process of the tree gets the signal, as terminals send it. On one core, so that one Run is begun after another."""
     monkeypatch.chdir(tmp_path)
     exhibit.write_text(exhibit.read_text().replace(', "history")', ")"))
-    process = subprocess.Popen([*SIMCLIC, "run", exhibit], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        process = subprocess.Popen([*SIMCLIC, "run", exhibit], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    finally:
+        os.sched_setaffinity(0, cores)
     wait(lambda: list(tmp_path.glob("runs/*/linear-*.json")))
     os.killpg(process.pid, signal.SIGINT)
     _, told = process.communicate(timeout=60)

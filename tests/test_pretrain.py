@@ -30,7 +30,8 @@ def test_it_trains_writes_its_log_and_returns_at_once_when_done(digits, tmp_path
     run = tiny(method=method, precision="float32" if device.type == "cpu" else "bf16")
     f = pretrain.pretrain(run, digits, tmp_path, device, lambda share, note: told.append(share))
     folder = tmp_path / run.name
-    assert sorted(p.name for p in folder.iterdir()) == ["backbone.safetensors", "log.jsonl", "pretrain.json", "run.json"]
+    files = {p.name for p in folder.iterdir()} - {"tensorboard"}  # written where that is installed
+    assert files == {"backbone.safetensors", "log.jsonl", "pretrain.json", "run.json"}
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2]
     assert rows[1]["loss"] < rows[0]["loss"] < 0

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from datetime import timedelta
+from multiprocessing import connection
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,6 +37,14 @@ CPU = torch.device("cpu")
 STEPS, BATCH = 20, 16
 CASES = {f"simclic {name}": {"method": "simclic", "perturbation": name} for name in PERTURBATIONS}
 CASES |= {name: {"method": name} for name in METHODS if name != "simclic"}
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch):
+    """Each rank wants a core: on a machine of one they take turns. Watches look often, before a short training has ended."""
+    if count_cores() == 1:
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr("simclic.schedule.processes.wait", lambda pipes, timeout: connection.wait(pipes, timeout / 10))
 
 
 class Small(nn.Module):
@@ -252,7 +261,7 @@ def test_more_ranks_than_cores_are_a_line(tmp_path):
 
 def hang(rank, port, pipe):
     """Two ranks, of which the second does not take part in a step."""
-    sys.modules["simclic.ranks.join"].SILENCE = timedelta(seconds=2)
+    sys.modules["simclic.ranks.join"].SILENCE = timedelta(seconds=5)
     if rank == 0:
         store = ranks.serve_store()
         port.send(store.port)

@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import time
 from dataclasses import replace
 from functools import cache
@@ -445,16 +446,12 @@ def test_a_zombie_is_no_owner(tmp_path):
     owner = json.loads((tmp_path / "owner.json").read_text())
     process.kill()
     process.join()
-    child = os.fork()
-    if child == 0:
-        os._exit(0)
-    time.sleep(0.2)  # it has ended, and nobody has asked how
-    ticks = Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()
-    assert ticks[0] == "Z"
-    (tmp_path / "owner.json").write_text(json.dumps(owner | {"pid": child, "started": ticks[19]}))
-    with hold_claim(tmp_path):
-        pass
-    os.waitpid(child, 0)
+    with subprocess.Popen(["true"]) as child:  # which ends, and nobody asks how
+        while (ticks := Path(f"/proc/{child.pid}/stat").read_text().rsplit(")", 1)[1].split())[0] != "Z":
+            time.sleep(0.05)
+        (tmp_path / "owner.json").write_text(json.dumps(owner | {"pid": child.pid, "started": ticks[19]}))
+        with hold_claim(tmp_path):
+            pass
 
 
 def test_of_two_that_find_a_dead_claim_one_gets_it(tmp_path, monkeypatch):
