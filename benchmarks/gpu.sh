@@ -102,7 +102,7 @@ data 60
 checkpoint 60
 plan 120
 END
-            [ -n "$dry" ] || grep '^ratio' "$out/speed.log" | tee -a "$out/summary.txt"
+            [ -n "$dry" ] || grep -s '^ratio' "$out/speed.log" | tee -a "$out/summary.txt"
             ;;
         calibrate)
             step calibrate 90 "$python" -m simclic calibrate benchmarks/table2.py --runs "$out/runs"
