@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -45,6 +46,19 @@ FIGURE = Figure(name="rates", caption="Small", x="base_lr", protocols=(
 '''
 
 
+def find_ports(count):
+    """The first of so many ports in a row that are free, where other sessions begin to look elsewhere."""
+
+    def is_free(port):
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("", port))
+            return True
+        return False
+
+    starts = range(20000 + 10 * (os.getpid() % 1000), 32760, 10)
+    return next(base for base in starts if all(map(is_free, range(base, base + count))))
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """A Slurm of our own, with more places than there are cores."""
@@ -60,7 +74,7 @@ def cluster(tmp_path_factory):
         place.mkdir(exist_ok=True)
         patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # a copy of the code is compiled by its first task alone
         patch.setenv("SIMCLIC_TESTCLUSTER", str(place / worker))
-        patch.setenv("SIMCLIC_TESTCLUSTER_PORT", str(31817 + 10 * int(worker)))
+        patch.setenv("SIMCLIC_TESTCLUSTER_PORT", str(find_ports(4)))
 
         def up(*words):
             done = subprocess.run([UP, "--cpus", "8", *words], stdout=subprocess.PIPE, text=True, check=True, timeout=120)
