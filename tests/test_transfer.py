@@ -12,6 +12,7 @@ from layouts import fill, write
 
 from simclic import Figure, Finetune, InputError, Knn, Linear, Run, Table, data, grid, load
 from simclic.experiment import ComputeOptions, Job, Suite
+from simclic.files import write_json
 from simclic.report.cell_keys import job_key, read_provenance
 from simclic.report.pages import describe_departures
 from simclic.report.printed_vs_ours import compare_with_printed, explain_not_comparable
@@ -19,6 +20,7 @@ from simclic.report.results import Results
 from simclic.report.tables import build_sheet
 from simclic.schedule.plan import plan
 from simclic.schedule.state import JobState, job_state
+from simclic.schedule.submit import Submitted
 from simclic.schedule.why import explain_cells
 from simclic.store.run_folder import RunFolder
 
@@ -342,6 +344,25 @@ def test_the_guide_s_example_from_cifar10_to_cifar100(eleven, tmp_path, monkeypa
     small = replace(run, backbone="test_resnet", stem="default", image_size=16, epochs=1, batch_size=8, precision="float32")
     errors = compute_results(small, [replace(FAST, on=protocol.on) for protocol in protocols], tmp_path / "runs", eleven)
     assert list(errors) == ["linear evaluation", "linear evaluation, on CIFAR100"]
+
+
+def test_of_a_finished_encoder_nobody_asks_for_the_images(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "far.py").write_text(
+        """from simclic import Knn, Table, grid
+RUNS = grid(dataset="./photos/**", perturbation=("noise", "none"))
+TABLE = Table(name="far", caption="", runs=RUNS, protocols=(Knn(on="digits"),))"""
+    )
+    (tmp_path / "p.toml").write_text('cluster = "local"\n')
+    asked = []
+    monkeypatch.setattr("simclic.schedule.submit.submit_jobs", lambda jobs, *_: asked.extend(jobs) or Submitted())
+    verbs = (("submit", "far.py", "--on", "p.toml"), ("doctor", "far.py"), ("plan", "far.py", "--why", "far noise"))
+    for count, run in enumerate((None, *dict.fromkeys(job.run for job in load("far.py").jobs))):
+        if run:
+            write_json(RunFolder(Path("runs"), run).create_folder("d1").path / "pretrain.json", {"seconds": 1.0})
+        said = ["photos/**: no such folder" in "".join(told(capsys, *words)[1:]) for words in verbs]
+        assert said == [count < 2, count < 2, count < 1]  # --why asks about the first encoder alone
+    assert len({job.run for job in asked}) == 2
 
 
 def test_an_image_that_cannot_be_decoded_any_more_stops_a_training_that_goes_on_once_it_is_back(tmp_path, birds):

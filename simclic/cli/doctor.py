@@ -21,10 +21,11 @@ def run_doctor(arguments: argparse.Namespace) -> int:
     from rich.text import Text
 
     from simclic.schedule import doctor as look
-    from simclic.schedule import profile
+    from simclic.schedule import plan, profile
 
-    datasets = list(
-        dict.fromkeys(name for path in arguments.exhibits for job in load(path).jobs for name in (job.run.dataset, job.dataset))
+    suites = [load(path) for path in arguments.exhibits]
+    datasets = plan.plan(suites, arguments.runs, arguments.data, verify=False).list_datasets(
+        job for s in suites for job in s.jobs
     )
     console = Console()
     on = profile.read_profile(arguments.on) if arguments.on else None

@@ -37,11 +37,7 @@ def submit_exhibits(arguments: argparse.Namespace, retry: bool = False) -> int:
     check_writable_store(arguments.runs)
     problems = list(dict.fromkeys((*run_plan.absent.values(), *run_plan.broken_jobs.values())))
     print_errors(problems)
-    for remark in (
-        line
-        for name in dict.fromkeys(name for job in ready for name in (job.run.dataset, job.dataset))
-        for line in data.list_remarks(name)
-    ):
+    for remark in (line for name in run_plan.list_datasets(ready) for line in data.list_remarks(name)):
         print_line(Console(), f"note: {remark}")
     result = submit_jobs(ready, profile, arguments.runs, arguments.data, retry)
     lines = []

@@ -74,6 +74,10 @@ class Job:
         """The data set that this job sees: the one that is evaluated on, or the encoder's own."""
         return (self.protocol and self.protocol.on) or self.run.dataset
 
+    def list_datasets(self, has_encoder: bool) -> tuple[str, ...]:
+        """Return the data sets whose images must be there: the encoder's own, unless it is done, and the one that is seen."""
+        return tuple(dict.fromkeys((*(() if has_encoder else (self.run.dataset,)), self.dataset)))
+
     @property
     def evaluated(self) -> Run:
         """See `evaluated_run`."""

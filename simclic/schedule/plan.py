@@ -43,6 +43,13 @@ class Plan:
         """Return the results that are still to be computed."""
         return [state.job for state in self.jobs.values() if state.protocol and state.is_open]
 
+    def list_datasets(self, jobs: Iterable[Job]) -> list[str]:
+        """Return the data sets whose images must be there for these jobs, each once."""
+        names = list[str]()
+        for job in jobs:
+            names += job.list_datasets(self.jobs[job.encoder.name].state == JobState.DONE)
+        return list(dict.fromkeys(names))
+
     @property
     def job_problems(self) -> dict[str, str]:
         """Return by the name of a job why it failed or cannot be read."""
@@ -69,8 +76,8 @@ def plan(suites: Iterable[Suite], runs: Path, root: Path, verify: bool = True) -
         job.name: state for job, state in job_states((j for s in suites for j in s.jobs), runs, verify=verify).items()
     }
     run_fields = dict.fromkeys(state.run for state in job_plan.jobs.values())
-    used = (state.job.dataset for state in job_plan.jobs.values() if state.protocol or state.state != JobState.DONE)
-    problems = {name: data.explain_missing(name, root) for name in dict.fromkeys(used)}
+    used = job_plan.list_datasets(state.job for state in job_plan.jobs.values() if state.protocol)
+    problems = {name: data.explain_missing(name, root) for name in used}
     problems |= {run.init: not_imported(runs, run.init) for run in run_fields} | _explain_spellings(job_plan, runs)
     job_plan.absent = {name: problem for name, problem in problems.items() if problem}
     for suite in suites:
@@ -100,17 +107,9 @@ def _explain_spellings(job_plan: Plan, runs: Path) -> dict[str, str]:
 
 
 def list_runnable_results(job_plan: Plan) -> list[Job]:
-    """Return the open results whose data sets and initial weights exist. Raise InputError if there are only others.
-
-    The images of the pre-training are needed only until its encoder is done.
-    """
-    jobs = job_plan.open_results
-    trained = {state.run for state in job_plan.jobs.values() if not state.protocol and state.state == JobState.DONE}
-
-    def needs(job: Job) -> set[str]:
-        return {job.dataset, job.run.init, *(() if job.run in trained else (job.run.dataset,))}
-
-    ready = [job for job in jobs if not needs(job) & job_plan.absent.keys()]
+    """Return the open results whose data sets and initial weights exist. Raise InputError if there are only others."""
+    jobs, absent = job_plan.open_results, job_plan.absent.keys()
+    ready = [job for job in jobs if absent.isdisjoint((job.run.init, *job_plan.list_datasets([job])))]
     if jobs and not ready:
         raise InputError("\n".join(job_plan.absent.values()))
     return ready

@@ -179,7 +179,7 @@ class _StoredRuns:
     def _list_needs(self, job: Job, answer: Answer) -> list[str]:
         """Return what is missing first: data, initial weights, encoder. A missing job without encoder becomes waiting."""
         run, encoder = job.run, job_state(job.encoder, self.runs, self.queue)
-        datasets = dict.fromkeys((job.dataset, *(() if encoder.state == JobState.DONE else (run.dataset,))))
+        datasets = job.list_datasets(encoder.state == JobState.DONE)
         needs = [*(data.explain_missing(name, self.root) for name in datasets), not_imported(self.runs, run.init)]
         if encoder.state != JobState.DONE:
             answer.state = "waiting" if answer.state == "missing" else answer.state
