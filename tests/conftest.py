@@ -121,7 +121,7 @@ def compute_results(run, protocols, runs, root=None, tell=lambda share, note: No
     from simclic.schedule.work import WorkerOptions, price_jobs, run_jobs
 
     jobs = [Job(run), *(Job(run, protocol) for protocol in protocols)]
-    return run_jobs(jobs, WorkerOptions(runs, root or runs, device=device, **options), tell, price_jobs(jobs))
+    return run_jobs(jobs, WorkerOptions(runs, root or runs, device=device, **options), tell, price_jobs(jobs, runs))
 
 
 def do_alone(target, given):

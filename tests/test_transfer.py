@@ -2,11 +2,12 @@
 
 import re
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import told
+from commands import simclic, told
 from conftest import ROOT, compute_results, tiny
 from layouts import fill, write
 
@@ -211,6 +212,18 @@ def test_images_without_labels_are_trained_on_and_evaluated_on_others(tmp_path, 
     assert "knn" in RunFolder(watched, run).log_rows()[-1]
     (first, second) = (RunFolder(place, run).encoder_record()["backbone_sha256"] for place in (runs, watched))
     assert first == second  # nothing learns from what is watched
+
+
+def test_a_finished_encoder_is_evaluated_and_exported_without_its_images(tmp_path, photos, birds, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run, runs = tiny(dataset=photos, epochs=1, batch_size=8), tmp_path / "runs"
+    compute_results(run, [], runs, tmp_path)
+    (tmp_path / "photos").rename(tmp_path / "away")
+    import_module("simclic.data.facts")._facts_of_path.cache_clear()  # of this process
+    with pytest.raises(InputError, match="no such folder"):
+        compute_results(replace(run, seed=1), [Knn(on=birds, k=3)], runs, tmp_path)
+    assert list(compute_results(run, [Knn(on=birds, k=3)], runs, tmp_path)) == ["k-nearest neighbours, k 3, on birds"]
+    assert "90 keys" in simclic("export", run.name, "--runs", runs)
 
 
 def test_what_needs_labels_says_so_in_one_line(tmp_path, photos, capsys):

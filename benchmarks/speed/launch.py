@@ -92,7 +92,7 @@ def one(run, runs):
 
     torch.set_num_threads(1)
     jobs = [Job(run, LINEAR)]
-    run_jobs(jobs, WorkerOptions(runs, runs), lambda share, note: None, price_jobs(jobs))
+    run_jobs(jobs, WorkerOptions(runs, runs), lambda share, note: None, price_jobs(jobs, runs))
 
 
 def through_submitit(place, count):

@@ -42,7 +42,7 @@ def export_weights(arguments: argparse.Namespace) -> int:
     from simclic.weights.card import Card
 
     f = pretrain.read_backbone(folder, run)
-    mean, std = done.get("normal") or (data.facts(run.dataset).mean, data.facts(run.dataset).std)
+    mean, std = done.get("normal") or data.mean_and_std(run.dataset)
     weights_card = Card(
         run.label, run.name, done["backbone_sha256"], tuple(mean), tuple(std), done.get("padding", "symmetric"), 0.0,
         interpolation=done.get("interpolation", "bicubic"),

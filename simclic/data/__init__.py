@@ -7,7 +7,7 @@ from pathlib import Path
 from simclic import files
 from simclic.data import folder
 from simclic.data.dataset import BICUBIC, Dataset, Facts
-from simclic.data.facts import FACTS, PAPER, declaration, facts, folder_facts, is_bundled, title
+from simclic.data.facts import FACTS, PAPER, declaration, facts, folder_facts, is_bundled, mean_and_std, title
 from simclic.data.listing import Listing
 from simclic.data.splits import UNLABELLED, Splits, divide
 from simclic.errors import InputError
@@ -26,6 +26,7 @@ __all__ = [
     "lies_in_files",
     "list_images",
     "load",
+    "mean_and_std",
     "title",
 ]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from simclic.data import folder, sets
-from simclic.data.dataset import Facts
+from simclic.data.dataset import IMAGENET, Facts
 from simclic.data.listing import Listing
 from simclic.data.splits import OWN, OWN_FIFTH, PUBLISHED, UNLABELLED, divide
 from simclic.errors import InputError
@@ -47,6 +47,11 @@ def facts(name: str) -> Facts:
         own = "" if near else "; a folder of your own images is named by its path, such as ./birds"
         raise InputError(f"dataset={name!r} is not one of {', '.join(FACTS)}" + (f"; did you mean {near[0]!r}?" if near else own))
     return FACTS[name]
+
+
+def mean_and_std(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Return the mean and deviation of a data set, per channel; a folder's, which need not be there, are ImageNet's."""
+    return IMAGENET if folder.is_path(name) else (facts(name).mean, facts(name).std)
 
 
 def title(name: str) -> str:

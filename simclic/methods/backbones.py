@@ -72,8 +72,7 @@ class Halves(nn.Module):
         channels = tuple(stage[0].conv1.out_channels // 2 for stage in stages)
         self.luminance, self.colour = (create(in_chans=inputs, channels=channels) for inputs in (1, 2))
         self.num_features = feature_width(self.luminance) + feature_width(self.colour)
-        known = data.facts(run.dataset)
-        for name, values in (("mean", known.mean), ("std", known.std)):
+        for name, values in zip(("mean", "std"), data.mean_and_std(run.dataset), strict=True):
             self.register_buffer(name, torch.tensor(values).reshape(1, 3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ def _run_all(
     share_work: ShareWork,
 ) -> None:  # fmt: skip
     """Run one process after another on each device, until all work is done or `stopped` contains a signal."""
-    prices = [price_jobs(jobs) for jobs in groups]
+    prices = [price_jobs(jobs, options.runs) for jobs in groups]
     sums = [1.0 + sum(each.values()) for each in prices]
     order = sorted(range(len(groups)), key=lambda i: -sums[i])  # longest first, so that all cores end together
     needs = [options.count_local_ranks(jobs) for jobs in groups]

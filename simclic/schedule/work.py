@@ -69,9 +69,14 @@ def tunes(jobs: Iterable[Job]) -> bool:
     return any(isinstance(job.protocol, Finetune) for job in jobs)
 
 
-def price_jobs(jobs: Sequence[Job]) -> dict[Job, float]:
-    """Return guessed seconds of the encoder and results of one Run, in the order of work. Only their ratios matter."""
-    return {job: guess_seconds(job.run, job.protocol) for job in (jobs[0].encoder, *(job for job in jobs if job.protocol))}
+def price_jobs(jobs: Sequence[Job], runs: Path) -> dict[Job, float]:
+    """Return guessed seconds of the encoder and results of one Run, in the order of work. Only their ratios matter.
+
+    An encoder that is done costs nothing; its images may be gone.
+    """
+    encoder = jobs[0].encoder
+    first = 0.0 if RunFolder(runs, encoder.run).has_encoder() else guess_seconds(encoder.run, None)
+    return {encoder: first} | {job: guess_seconds(job.run, job.protocol) for job in jobs if job.protocol}
 
 
 def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Mapping[Job, float]) -> dict[str, float]:

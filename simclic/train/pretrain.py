@@ -138,7 +138,7 @@ def expected_input(run: Run, runs: Path) -> weights.ExpectedInput | None:
         return weights.read_expected_input(run.init, runs)
     normal, interpolation = record.get("normal"), record.get("interpolation", BICUBIC)  # the file itself may be gone by now
     if theirs := weights.describe_input(weights.timm_config(run.init)):
-        mean, std = normal or (data.facts(run.dataset).mean, data.facts(run.dataset).std)
+        mean, std = normal or data.mean_and_std(run.dataset)
         if weights.ExpectedInput(tuple(mean), tuple(std), interpolation) != theirs:
             raise Broken(
                 f"{RunFolder(runs, run).path}: was computed by an earlier version with another mean, deviation or interpolation "
