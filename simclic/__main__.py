@@ -44,6 +44,7 @@ VERBS = {
     "record": (record.add, "keep results as a folder that is small enough to commit"),
     "watch": (watch.add, "the curves of a pre-training"),
 }
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -59,9 +60,14 @@ def main(words: list[str] | None = None) -> int:
         print_errors([f"{e.filename}: cannot be read or written ({e.strerror})"])
         return 2
     except OSError as e:
-        if e.errno != errno.ENAMETOOLONG:
+        if e.errno == errno.ENAMETOOLONG:
+            print_errors([f"{quote_text(e.filename)}: the file system takes no such name ({e.strerror}); choose a shorter one"])
+        elif e.errno in FULL:
+            print_errors(
+                [f"{e.filename or 'the output'}: cannot be written ({e.strerror}); free some space, or choose another place"]
+            )
+        else:
             raise
-        print_errors([f"{quote_text(e.filename)}: the file system takes no such name ({e.strerror}); choose a shorter one"])
         return 2
     except KeyboardInterrupt:
         return report_stopped(signal.SIGINT)

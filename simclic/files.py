@@ -22,11 +22,18 @@ class Broken(InputError):
 
 @contextmanager
 def open_temporary(folder: Path, name: str) -> Iterator[BinaryIO]:
-    """Open a new file in `folder` under a unique temporary name. It is deleted at the end unless `publish_file` renamed it."""
+    """Open a new file in `folder` under a unique temporary name. It is deleted at the end unless `publish_file` renamed it.
+
+    An OSError of the file names the file that was to be written; a full disk otherwise leaves that open.
+    """
     path = folder / f".{name}.{uuid.uuid4().hex[:8]}"
     try:
         with open(path, "wb") as f:
             yield f
+    except OSError as e:
+        if e.filename in (None, str(path)):
+            e.filename = str(folder / name)
+        raise
     finally:
         path.unlink(missing_ok=True)
 

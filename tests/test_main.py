@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import resource
 import subprocess
 import sys
 
@@ -67,6 +68,19 @@ def test_a_folder_that_cannot_be_written(here, capsys, flag):
     code, _, err = told(capsys, "run", "table2.py", flag, "file/below")
     assert (code, err.count("\n")) == (2, 1)
     assert f"cannot be written (Not a directory); choose another place with {flag} DIR" in err
+
+
+@pytest.mark.parametrize("words", [("report", "--out", "out"), ("record", "mine", "--records", "records")])
+def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_file(here, capsys, words):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        code, _, err = told(capsys, *words, ROOT / "tests/golden/exhibits.py", "--runs", ROOT / "tests/golden/store")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "cannot be written (File too large); free some space, or choose another place" in err
+    assert all(path.stat().st_size < 2000 and not path.name.startswith(".") for path in here.rglob("*") if path.is_file())
 
 
 def test_a_data_set_that_is_not_there_is_one_line_each(here, capsys):
