@@ -164,8 +164,8 @@ def test_another_record_of_that_name_is_never_written_over(golden, capsys):
 
 def test_a_record_is_only_read_and_what_was_altered_in_it_is_broken(golden, capsys):
     before = files_in(golden)
-    for words in (("run", GOLDEN / "exhibits.py"), ("calibrate", GOLDEN / "exhibits.py")):
-        code, _, err = told(capsys, *words, "--runs", golden)
+    for words in (["run"], ["calibrate"], ["gc", "--runs-too", "--yes"]):
+        code, _, err = told(capsys, *words, ROOT / "benchmarks/digits.py", "--runs", golden)
         assert (code, err.count("\n")) == (2, 1)
         assert "records/golden: is a record, which is only read; choose another place with --runs DIR" in err
     code, _, err = told(capsys, "export", "digits-noise-571fd1b713", "--runs", golden)

@@ -35,9 +35,11 @@ def gc(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from simclic.schedule.gc import delete_items, find_garbage
+    from simclic.store.record import check_no_record
 
     if arguments.runs_too and not arguments.exhibits:
         raise InputError("--runs-too: name the exhibits whose runs are to stay")
+    check_no_record(arguments.runs)
     suites, console = [load(path) for path in arguments.exhibits], Console()
     garbage = find_garbage(suites, arguments.runs, arguments.data)
     if arguments.json:

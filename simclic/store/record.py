@@ -23,10 +23,15 @@ def read_record(runs: Path) -> dict[str, Any] | None:
     return files.read_json(runs / ABOUT)
 
 
-def check_writable_store(runs: Path) -> None:
-    """Create the folder of --runs. Raise InputError if it cannot be written, or is a record, which holds no weights."""
+def check_no_record(runs: Path) -> None:
+    """Raise InputError if the folder of --runs is a record."""
     if (runs / ABOUT).exists():
         raise InputError(f"{runs}: is a record, which is only read; choose another place with --runs DIR")
+
+
+def check_writable_store(runs: Path) -> None:
+    """Create the folder of --runs. Raise InputError if it cannot be written, or is a record, which holds no weights."""
+    check_no_record(runs)
     files.check_writable(runs, "--runs")
 
 
