@@ -283,6 +283,44 @@ def test_a_wrong_file_of_stored_numbers_is_one_line(tmp_path, change, why):
         build_sheet(table, Results(tmp_path), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "why"),
+    [
+        (Table, {"caption": 5}, "caption=5 is int, not str"),
+        (Table, {"name": 5}, "name=5 is int, not str"),
+        (Table, {"notes": "a text"}, "notes='a text' is str, not tuple"),
+        (Table, {"columns": ["epochs"]}, "is list, not str or tuple"),
+        (Table, {"columns": "epoch"}, "'epoch' is not a field of Run; did you mean 'epochs'"),
+        (Table, {"columns": ("seed", "epoch")}, "'epoch' is not a field of Run; did you mean 'epochs'"),
+        (Table, {"labels": 5}, "labels=5 is int, not mapping"),
+        (Figure, {"x": ("epochs", "seed")}, "is tuple, not str"),
+        (Figure, {"x": "epochs", "logx": "yes"}, "logx='yes' is str, not bool"),
+        (Figure, {"x": "seed", "logx": True}, "x='seed' has the value 0, which logx=True cannot show; remove logx"),
+    ],
+)
+def test_a_wrong_value_of_an_exhibit_says_what_it_should_be(kind, options, why):
+    with pytest.raises(InputError, match=re.escape(why)):
+        kind(**{"name": "wrong", "caption": "", "runs": (Run(),), **options})
+
+
+@pytest.mark.parametrize(
+    ("runs", "more", "why"),
+    [
+        ("()", "", "Mine has no runs"),
+        ("grid(epochs=())", "", "x.py:2: epochs=() has no value; give at least one"),
+        ("grid(epochs=1)", ", protocols=()", "Mine has no protocols"),
+        ("(raw_pixels,)", ", protocols=(Finetune(),)", "Mine has no results: pixels cannot be fine-tuned"),
+    ],
+)
+def test_an_exhibit_without_any_result_is_refused(tmp_path, runs, more, why):
+    lines = ("from simclic import Finetune, Run, Table, grid", f'TABLE = Table(name="mine", caption="", runs={runs}{more})')
+    (tmp_path / "x.py").write_text(
+        "\n".join(lines).replace("raw_pixels", 'Run(backbone="pixels", epochs=0, perturbation="none")')
+    )
+    with pytest.raises(InputError, match=re.escape(why)):
+        load(tmp_path / "x.py")
+
+
 @pytest.mark.parametrize("options", [{"rows": "method", "columns": "epochs"}, {"rows": "label"}])
 def test_rows_are_data_sets_or_labels_and_have_an_effect(options):
     with pytest.raises(InputError, match="rows="):

@@ -1,13 +1,15 @@
 """Exhibits: tables and figures, the paper's and your own, declared in files that `load` reads."""
 
 import re
+import reprlib
 import runpy
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
-from typing import Any, Self
+from types import UnionType
+from typing import Any, Self, get_args, get_origin
 
 from simclic.errors import InputError
 from simclic.experiment.declared import ERRORS
@@ -48,12 +50,14 @@ class Exhibit:
     def __post_init__(self) -> None:
         """Raise InputError for a wrong name, for a layout other than the paper's, for a field that cannot be searched, and if
         Runs that differ in more than their seed and the searched field would meet in one cell or point."""
+        self._check_types()
         object.__setattr__(self, "name", self._checked_name())
+        self._check_layout()
         protocols = ", ".join(f"{kind.__name__}()" for kind in PROTOCOLS.values())
         kinds = ((self.runs, Run, "grid(...) or Run(...),"), (self.protocols, Protocol, protocols))
         for values, kind, example in kinds:
             if not isinstance(values, tuple) or not all(isinstance(v, kind) for v in values):
-                raise InputError(f"{self.title}: {values!r} is not a tuple such as ({example})")
+                raise InputError(f"{self.title}: {reprlib.repr(values)} is not a tuple such as ({example})")
         if len({p.title for p in self.plain_protocols}) < len(self.plain_protocols):
             raise InputError(f"{self.title}: two protocols of one kind; give each a table of its own")
         self._check_search()
@@ -66,6 +70,18 @@ class Exhibit:
             a, b = ({**each.run.values, "on": each.dataset} for each in (first, job))
             if differences := ", ".join(f"{n} {a[n]!r} and {b[n]!r}" for n in a if n not in free and a[n] != b[n]):
                 raise InputError(f"{self.title}: runs with {differences} meet in one cell; only seeds are averaged")
+
+    def _check_types(self) -> None:
+        """Raise InputError for a value of another type than its field's; runs and protocols have a check of their own."""
+        for f in fields(self):
+            value = getattr(self, f.name)
+            kinds = [get_origin(kind) or kind for kind in (get_args(f.type) if isinstance(f.type, UnionType) else (f.type,))]
+            if f.name not in ("runs", "protocols") and not isinstance(value, tuple(kinds)):
+                names = " or ".join(kind.__name__.lower() for kind in kinds)
+                raise InputError(f"{f.name}={reprlib.repr(value)} is {type(value).__name__}, not {names}")
+
+    def _check_layout(self) -> None:
+        """Raise InputError if the numbers cannot be laid out as the exhibit says."""
 
     def cell(self, run: Run) -> Any:
         """Return the key of the cell or point in which an error is shown. run: Job.evaluated."""
@@ -173,9 +189,10 @@ class Table(Exhibit):
     beside: str = ""
     labels: Mapping[Any, str] = field(default_factory=dict, hash=False)  # value or name of a column -> what is printed
 
-    def __post_init__(self) -> None:
-        """Raise InputError as for every exhibit, and if rows is neither "dataset" nor "label" or has no effect."""
-        super().__post_init__()
+    def _check_layout(self) -> None:
+        """Raise InputError if a column is nothing that a Run has, and if rows is wrong or has no effect."""
+        columns = self.columns if isinstance(self.columns, tuple) else (self.columns,)
+        check_names(Run, {name: None for name in columns if not hasattr(Run, str(name))})
         if self.rows not in ("dataset", "label"):
             raise InputError(f"{self.title}: rows={self.rows!r} is not one of dataset, label")
         if self.rows == "label" and (self.columns == "dataset" or isinstance(self.columns, tuple)):
@@ -211,13 +228,16 @@ class Figure(Exhibit):
     logx: bool = False
     beyond: str = ""
 
-    def __post_init__(self) -> None:
-        """Raise InputError as for every exhibit, if x does not hold numbers, and if beyond does not fit."""
+    def _check_layout(self) -> None:
+        """Raise InputError if x does not hold numbers, or some that its axis cannot show, and if beyond does not fit."""
         check_names(Run, {n: None for n, known in ((self.x, PLOTTABLE), (self.lines, ("label",))) if n not in known})
-        object.__setattr__(self, "name", self._checked_name())
-        if text := [v for run in self.runs if isinstance(v := getattr(run, self.x), str | None)]:
+        values = [getattr(run, self.x) for run in self.runs]
+        if text := [v for v in values if isinstance(v, str | None)]:
             raise InputError(f"{self.title}: x={self.x!r} has the value {text[0]!r}; an axis needs numbers")
-        super().__post_init__()
+        if self.logx and min(values, default=1) <= 0:
+            raise InputError(
+                f"{self.title}: x={self.x!r} has the value {min(values)!r}, which logx=True cannot show; remove logx"
+            )
         if self.beyond and (self.beyond, self.paper, self.layout) != ("figure7", "", ("batch_size", "lr_rule")):
             rule = "only 'figure7', without paper=, with x='batch_size' and lines='lr_rule'"
             raise InputError(f"{self.title}: beyond={self.beyond!r}: {rule}")
@@ -282,6 +302,11 @@ def load(path: str | Path) -> Suite:
     exhibits += several if isinstance(several, list | tuple) else [several]
     if not exhibits or not all(isinstance(e, Exhibit) for e in exhibits):
         raise InputError(f"{path}: declares no exhibit; it needs TABLE, FIGURE or a list EXHIBITS of them")
+    if empty := [e for e in exhibits if not e.jobs and not (isinstance(e, Table) and isinstance(e.columns, tuple))]:
+        missing = (
+            "runs" if not empty[0].runs else "protocols" if not empty[0].protocols else "results: pixels cannot be fine-tuned"
+        )
+        raise InputError(f"{path}: {empty[0].title} has no {missing}, so nothing is to be shown")
     if twice := {e.title for e in exhibits if [other.name for other in exhibits].count(e.name) > 1}:
         raise InputError(f"{path}: declares {' and '.join(sorted(twice))} twice; give each a name of its own")
     title = ((names.get("__doc__") or "").strip() or path.stem).splitlines()[0]
