@@ -54,7 +54,7 @@ def list_(arguments: argparse.Namespace) -> int:
         rows = {n: {**asdict(f), "missing": absent[n], "decoded": [str(p) for p in decoded_files[n]]} for n, f in FACTS.items()}
         print(json.dumps(rows, indent=1))
         return 0
-    console, form = _console(), "{:11}{:>7}{:>8}{:>8}{:>8}  {:15}{:13}{}"
+    console, form = _console(), "{:11}{:>7}{:>11}{:>9}{:>8}  {:15}{:21}{}"
     print_line(console, form.format("name", "classes", "train", "val", "test", "metric", "split", "normalised"), "bold")
     for name, f in FACTS.items():
         by = "ImageNet" if (f.mean, f.std) == IMAGENET else "own"

@@ -3,6 +3,7 @@
 import argparse
 import os.path
 import re
+import shlex
 
 from simclic.cli import add_exhibits_argument, add_runs_argument, expand_path
 from simclic.errors import InputError
@@ -40,7 +41,7 @@ def record(arguments: argparse.Namespace) -> int:
     if problems := [problem for problem in frame["problem"] if problem]:
         raise InputError("\n".join(problems))
     if frame.empty:
-        exhibits = " ".join(map(str, arguments.exhibits))
+        exhibits = shlex.join(map(str, arguments.exhibits))
         raise InputError(f"{arguments.runs}: holds no result of {exhibits}; run: simclic run {exhibits}")
     folder = arguments.records / arguments.name
     about = {"exhibits": [os.path.relpath(path) for path in arguments.exhibits], **summarise_provenance(frame)}

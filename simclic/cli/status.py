@@ -130,7 +130,7 @@ def draw_status(states: "States") -> "Group":
             parts.append(Text(f"  and {len(lines) - MAX_LINES:,} more: --json"))
     hints = {
         "stopped": "to continue stopped jobs: simclic submit ... --on PROFILE, or simclic run ...",
-        "failed": "to try failed jobs again: simclic status ... --retry-failed",
+        "failed": "to try failed jobs again: simclic run ..., or simclic status ... --retry-failed if they were submitted",
     }
     parts += [Text(f"\n{hint}") for word, hint in hints.items() if any(job.status_word == word for job in jobs)]
     parts += [Text(f"\nunknown: {text}", style="yellow") for text in states.silent]

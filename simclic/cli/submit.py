@@ -1,6 +1,7 @@
 """simclic submit EXHIBIT... --on PROFILE: submit the missing jobs to a cluster."""
 
 import argparse
+import shlex
 from typing import TYPE_CHECKING
 
 from simclic.cli import add_exhibits_argument, add_place_arguments, expand_path, print_errors, print_line
@@ -57,7 +58,7 @@ def submit_exhibits(arguments: argparse.Namespace, retry: bool = False) -> int:
     if result.cut:
         lines.append(f"Slurm took no larger arrays: cut to {count_noun(result.cut, 'task')} each")
     if result.arrays:
-        lines.append(f"submitted; to see the progress: simclic status {' '.join(map(str, arguments.exhibits))}")
+        lines.append(f"submitted; to see the progress: simclic status {shlex.join(map(str, arguments.exhibits))}")
     elif not result.refused:
         done = not (result.queued or result.failed or result.later or problems or retry)
         lines.append("nothing to submit" + (": every result is there" if done else ""))
@@ -76,4 +77,4 @@ def _find_profile(arguments: argparse.Namespace) -> "Profile":
     for launch in records.list_launches(arguments.runs):
         if any(job["name"] in names for task in launch.list_tasks() for job in task.content):
             return profile.parse_profile(launch.values["profile"], launch.values["words"])
-    raise InputError("none of these jobs was submitted before; add --on PROFILE")
+    raise InputError("none of these jobs was submitted before; simclic run tries them again here, --on PROFILE submits them")

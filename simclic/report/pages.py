@@ -1,5 +1,6 @@
 """One folder of exhibits: an index with the scorecard, a page per exhibit and per run, the claims and the choices."""
 
+import shlex
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -78,7 +79,7 @@ def write_pages(suites: Sequence[Suite], results: Results, folder: Path, others:
     order = sorted(((e, s) for s in suites for e in s.exhibits), key=lambda pair: _sort_key(pair[0]))
     exhibits = [exhibit for exhibit, _ in order]
     site = Site(format_headline(suites), exhibits, folder, _describe_record(results.runs))
-    items = [_write_exhibit(exhibit, f"simclic run {suite.path}", results, site) for exhibit, suite in order]
+    items = [_write_exhibit(exhibit, f"simclic run {shlex.quote(suite.path)}", results, site) for exhibit, suite in order]
     tables = [item.exhibit for item in items if item.table]
     document = site.text.get_template("document.tex.j2").render(title=site.title, tables=tables)
     site.write_file("tables.tex", document.encode())
