@@ -189,7 +189,9 @@ def check_names(spec: type[Spec], names: Mapping[str, Any]) -> None:
 
 
 def combinations(options: Mapping[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
-    """Return one dict for each combination of values; the last option varies fastest."""
+    """Return one dict for each combination of values; the last option varies fastest. Raise InputError for one without values."""
+    if empty := [name for name, values in options.items() if not values]:
+        raise InputError(f"{empty[0]}=() has no value; give at least one, or leave it out")
     return [dict(zip(options, values, strict=True)) for values in product(*options.values())]
 
 

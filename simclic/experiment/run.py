@@ -297,6 +297,4 @@ def _parse_cached(items: tuple[tuple[str, Any, type], ...]) -> Run:
 def grid(**axes: Any) -> tuple[Run, ...]:
     """Return every Run with one value from each axis. A tuple is an axis, anything else a constant; the last axis is fastest."""
     check_names(Run, axes)
-    if empty := [name for name, values in axes.items() if values == ()]:
-        raise InputError(f"{empty[0]}=() has no value; give at least one, or leave it out")
     return tuple(Run(**v) for v in combinations({n: v if isinstance(v, tuple) else (v,) for n, v in axes.items()}))
