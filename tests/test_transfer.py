@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from commands import simclic, told
 from conftest import ROOT, compute_results, tiny
 from layouts import fill, write
@@ -134,8 +135,22 @@ def test_a_failure_on_one_data_set_is_no_failure_on_another(tmp_path, birds):
         compute_results(run, [Knn(on=odd, k=9)], runs, tmp_path)
     states = [job_state(Job(run, Knn(on=name, k=9)), runs).state for name in (odd, birds)]
     assert states == [JobState.FAILED, JobState.MISSING]
-    compute_results(run, [Knn(on=birds, k=9)], runs, tmp_path)
+    with pytest.raises(InputError, match="k=9 is more than the 6 training images"):
+        compute_results(run, [Knn(on=odd, k=9), Knn(on=birds, k=9)], runs, tmp_path)  # nor does the other wait for it
     assert job_state(Job(run, Knn(on=birds, k=9)), runs).state == JobState.DONE
+
+
+def test_where_memory_does_not_suffice_for_one_result_the_others_are_computed(tmp_path, birds, monkeypatch):
+    def fill_memory(*given):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("simclic.evaluate.linear.linear_probe", fill_memory)
+    run, protocols = tiny(epochs=1), [FAST, Knn(on=birds, k=3)]
+    why = "cpu has not enough memory for linear evaluation on Digits; use a larger one, or fewer processes on it"
+    with pytest.raises(InputError, match=why):
+        compute_results(run, protocols, tmp_path / "runs", tmp_path)
+    states = [job_state(Job(run, protocol), tmp_path / "runs") for protocol in protocols]
+    assert [(state.state, state.reason) for state in states] == [(JobState.FAILED, why), (JobState.DONE, "")]
 
 
 def test_an_exhibit_is_run_reported_compared_and_cleaned_up(tmp_path, birds, capsys, monkeypatch):

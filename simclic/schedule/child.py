@@ -15,7 +15,8 @@ from multiprocessing.connection import Connection
 from simclic import stop
 from simclic.errors import Diverged, InputError, RankLost
 from simclic.experiment import Job, Run
-from simclic.schedule.work import Waits, WorkerOptions, help_finetune, open_stage, run_jobs, train_rank
+from simclic.schedule.one_result import Waits, help_finetune
+from simclic.schedule.work import WorkerOptions, open_stage, run_jobs, train_rank
 from simclic.store.claim import Busy
 from simclic.store.run_files import DIVERGED
 

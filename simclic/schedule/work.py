@@ -1,28 +1,24 @@
 """The work of one worker: all missing results of one Run, for `simclic run`, local launches and Slurm tasks alike."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from simclic import data, stop
 from simclic.data.dataset import BICUBIC
 from simclic.errors import Diverged, InputError
-from simclic.experiment import DEFAULT_COMPUTE, ComputeOptions, Finetune, Job, Knn, OnFeatures, Run
+from simclic.experiment import DEFAULT_COMPUTE, ComputeOptions, Finetune, Job, Knn, Run
 from simclic.progress import Tell, show_progress
 from simclic.schedule.cost import guess_seconds
-from simclic.schedule.load_images import SeenImages, load_data, load_whole_images, read_interpolation
+from simclic.schedule.load_images import SeenImages, load_data, read_interpolation
+from simclic.schedule.one_result import Waits, compute_result, record_failures
 from simclic.store.claim import Busy
-from simclic.store.result_file import Scored
 from simclic.store.run_folder import RunFolder
 from simclic.text import terminal_safe
-
-
-class Waits(InputError):
-    """The encoder that this work needs is not there. That is not a failure of this work."""
 
 
 @dataclass(frozen=True)
@@ -82,19 +78,19 @@ def price_jobs(jobs: Sequence[Job], runs: Path) -> dict[Job, float]:
 def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Mapping[Job, float]) -> dict[str, float]:
     """Run the missing jobs of one Run: its encoder, then each result. Return the error (percent) under each protocol.
 
-    prices: from `price_jobs`, for the progress. Raise InputError or Diverged after recording the reason in the Run's folder,
-    Busy if another process does the work, and Waits if the encoder is missing and is not trained here.
+    prices: from `price_jobs`, for the progress. Raise InputError or Diverged after recording the reason in the Run's folder, for
+    a result once the others are done; Busy if another process does the work; Waits if the encoder is missing and not trained
+    here.
     """
     import torch
 
-    from simclic.evaluate.finetune import GridProgress, finetune
-    from simclic.train.pretrain import describe_device, pretrain, read_encoder
+    from simclic.train.pretrain import pretrain, read_encoder
 
     run, results = jobs[0].run, [job for job in jobs if job.protocol]
     prices = dict(prices) if options.trains else {**prices, jobs[0].encoder: 0.0}
     folder, device = RunFolder(options.runs, run), torch.device(options.device)
     errors, seen = dict[str, float](), SeenImages(options, device)
-    with _record_failures(folder, "pretrain" if options.trains else jobs[0].failure_name):
+    with record_failures(folder, "pretrain" if options.trains else jobs[0].failure_name):
         if folder.encoder_record() is None or any(job.dataset == run.dataset for job in results):
             dataset = seen.load_dataset(jobs[0].encoder)
             folder.create_folder(dataset.digest)
@@ -109,68 +105,23 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
         else:  # its own images need not be here any more
             folder.check_run_json()
             f = read_encoder(folder, run, device)
-    encoder = folder.encoder_record() or {}
+    failed: InputError | Diverged | None = None
     for job in results:
+        stop.raise_if_stopped()
+        try:
+            record = compute_result(job, options, f, seen, _share_of_job(tell, job, prices))
+        except (Busy, Waits):
+            raise
+        except (InputError, Diverged) as e:  # the others need not wait for this one
+            failed = failed or type(e)(*e.args)  # without its traceback, which holds tensors
+            gc.collect()
+            continue
         protocol = job.protocol
         assert protocol
-        stop.raise_if_stopped()
-        with _record_failures(folder, job.failure_name), folder.claim_work(protocol) as still_ours:
-            record = folder.read_result(protocol)  # another process may have been faster
-            if record is None:
-                part = _share_of_job(tell, job, prices)
-                dataset, images = seen.load_dataset(job), seen.prepare_images(job)
-                if isinstance(protocol, Finetune):
-                    task, source = _prepare_finetuning(job, protocol, f, seen)
-                    unfinished = GridProgress(options.runs, run, protocol, source, still_ours)
-                    scored = finetune(task, unfinished, part, _offer_helpers(job, options))
-                else:
-                    unfinished, scored = None, _evaluate_features(protocol, run, f, dataset, images, options.runs, part)
-                measured = {
-                    "data": dataset.digest,
-                    "seed": run.seed,
-                    "collapsed": encoder.get("collapsed", ""),
-                    **describe_device(device),
-                }
-                still_ours()
-                folder.write_result(protocol, scored, **measured)
-                if unfinished:
-                    unfinished.delete_bundle()  # after a kill before this line, `simclic gc` deletes it
-                record = scored[0]
-            errors[f"{protocol.title.lower()}{protocol.on and f', on {data.title(protocol.on)}'}"] = record["error"]
+        errors[f"{protocol.title.lower()}{protocol.on and f', on {data.title(protocol.on)}'}"] = record["error"]
+    if failed:
+        raise failed
     return errors
-
-
-def _prepare_finetuning(job: Job, protocol: Finetune, f: Any, seen: SeenImages) -> tuple[Any, str]:
-    """Return what all members of a grid share, and what identifies its data and weights."""
-    from simclic.evaluate.finetune import FinetuneTask
-
-    dataset, images, run = seen.load_dataset(job), seen.prepare_images(job), job.run
-    whole = load_whole_images(job, protocol, dataset, images, seen.options)
-    encoder = RunFolder(seen.options.runs, run).encoder_record() or {}
-    task = FinetuneTask(protocol, f, dataset, whole, run.seed, seen.options.compute)
-    return task, f"{dataset.digest} {encoder.get('backbone_sha256')}"
-
-
-def _offer_helpers(job: Job, options: WorkerOptions) -> Any:
-    """Return the processes that can train parts of the grid of a job, or None."""
-    from simclic.evaluate.finetune.parts import Helpers
-
-    start = options.start_helpers
-    return Helpers(options.helpers, lambda port: start(port, job)) if start and options.helpers else None
-
-
-def help_finetune(job: Job, options: WorkerOptions, place: tuple[int, str, int]) -> None:
-    """Train a part of the fine-tuning grid of a job. place: as for `train_rank`."""
-    import torch
-
-    from simclic.evaluate.finetune import GridProgress, train_part
-    from simclic.train.pretrain import read_encoder
-
-    assert isinstance(job.protocol, Finetune)
-    device = torch.device(options.device)
-    f = read_encoder(RunFolder(options.runs, job.run), job.run, device)
-    task, source = _prepare_finetuning(job, job.protocol, f, SeenImages(options, device))
-    train_part(task, GridProgress(options.runs, job.run, job.protocol, source, part=place[0]), place)
 
 
 def train_rank(run: Run, options: WorkerOptions, place: tuple[int, str, int]) -> None:
@@ -183,37 +134,6 @@ def train_rank(run: Run, options: WorkerOptions, place: tuple[int, str, int]) ->
         return load_data(Job(run), options)
 
     train_as_rank(run, load_dataset, options.runs, torch.device(options.device), options.compute, place)
-
-
-def _evaluate_features(
-    protocol: OnFeatures, run: Run, f: Any, dataset: data.Dataset, images: Any, runs: Path, tell: Tell
-) -> Scored:
-    from simclic.evaluate.knn import check_bank, evaluate_neighbours
-    from simclic.evaluate.linear import frozen_features, linear_probe
-
-    if isinstance(protocol, Knn):
-        check_bank(protocol, len(dataset.splits.train))
-    x = frozen_features(protocol, run, f, images, runs, lambda share, note: tell(share / 2, note), dataset.digest)
-
-    def tell_second(share: float, note: str) -> None:
-        tell((1 + share) / 2, note)
-
-    if isinstance(protocol, Knn):
-        return evaluate_neighbours(protocol, x, dataset, tell_second)
-    return linear_probe(protocol, x, dataset, tell_second)
-
-
-@contextlib.contextmanager
-def _record_failures(folder: RunFolder, stage: str) -> Iterator[None]:
-    """Delete the recorded failure of a stage. If the stage fails again, record the reason."""
-    folder.forget_failure(stage)
-    try:
-        yield
-    except (Busy, Waits):
-        raise  # not a failure of this stage
-    except (InputError, Diverged) as e:
-        folder.record_failure(stage, e)
-        raise
 
 
 def open_stage(jobs: Sequence[Job], runs: Path) -> str:
