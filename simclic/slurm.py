@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +131,13 @@ def ended_tasks(log: str) -> list[tuple[int, str, str]]:
 
 def requeue_this_job() -> None:
     """Requeue the job of this process; Slurm then ends the process. Raise NoAnswer."""
-    _run_command("scontrol", "requeue", current_job())
+    # Slurm signals every process of the job when another task ends; scontrol, which has its work before it, ignores it as well.
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    try:
+        _run_command("scontrol", "requeue", current_job())
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def clean_environment() -> dict[str, str]:

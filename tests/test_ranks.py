@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 from multiprocessing import connection
 from pathlib import Path
@@ -19,7 +20,7 @@ from conftest import spawned, start_process, tiny
 from rich.console import Console
 from torch import nn
 
-from simclic import Finetune, InputError, Run, data, ranks
+from simclic import Finetune, InputError, Run, data, ranks, stop
 from simclic.data.images import Images
 from simclic.errors import RankLost
 from simclic.experiment import METHODS, PERTURBATIONS, ComputeOptions, Job, count_cores
@@ -283,6 +284,37 @@ def test_a_rank_that_hangs_is_named(tmp_path):
     second.kill()
     for process in (first, second):
         process.join()
+
+
+def leave(rank, port, pipe):
+    """Two ranks, of which the second is slow to read what the first says last: at the end, and when both are stopped."""
+
+    def take_part(stops):
+        if rank == 0:
+            store = ranks.serve_store()
+            port.send(store.port)
+        else:
+            store = ranks.reach_store(ranks.LOOPBACK, port.recv())
+        with suppress(stop.Stopped), ranks.join(store, rank, 2, CPU, is_local=True):
+            with ranks.first_alone():
+                time.sleep(rank)
+            if stops:
+                raise stop.Stopped
+
+    for stops in (False, True):
+        take_part(stops)
+        pipe.send(stops)
+
+
+def test_the_first_rank_leaves_last(tmp_path):
+    """With it ends the store, without which a slow rank would fail after all was done or saved."""
+    theirs, ours = multiprocessing.Pipe(duplex=False)
+    first, _ = spawned(leave, 0, ours)
+    second, answer = spawned(leave, 1, theirs)
+    for process in (second, first):
+        process.join()
+        assert process.exitcode == 0
+    assert [answer.recv() for _ in range(2)] == [False, True]
 
 
 def test_the_doctor_lets_ranks_reach_each_other(tmp_path):

@@ -182,6 +182,19 @@ def test_a_time_limit_in_a_bundle_brought_it_further(here, requeued):
     assert len(requeued) == 3
 
 
+def test_a_requeue_survives_what_slurm_sends_to_all_processes_of_a_job(here, monkeypatch):
+    """As when another task of the job ends meanwhile."""
+    scontrol = here / "scontrol"
+    scontrol.write_text(f'#!/bin/sh\nkill -TERM $$; kill -USR2 $$; echo "$@" > {here}/asked\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{here}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    handlers = [signal.getsignal(number) for number in stop.SIGNALS]
+    slurm.requeue_this_job()
+    assert (here / "asked").read_text() == "requeue 7\n"
+    assert [signal.getsignal(number) for number in stop.SIGNALS] == handlers
+
+
 def test_a_requeue_that_slurm_refuses_is_told(here, monkeypatch, capsys):
     one = begun(Path("runs"), [Job(tiny())])
 

@@ -12,11 +12,13 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore  # torch.distributed has them, unknown to mypy
 
+from simclic import stop
 from simclic.errors import InputError, RankLost
 from simclic.ranks.group import Group
 
 SILENCE = timedelta(seconds=45)  # after which a rank that takes no part in a step counts as lost
 LOOPBACK = "127.0.0.1"
+LEAVING = timedelta(seconds=10)  # for all ranks to read what the first one said last
 JOINING = timedelta(minutes=10)  # for all ranks to start, and to read their data
 
 
@@ -72,6 +74,9 @@ def join(store: Store, rank: int, count: int, device: torch.device, is_local: bo
         dist.init_process_group(backend, store=PrefixStore("group", store), rank=rank, world_size=count, timeout=SILENCE)
         Group.store = store
         yield
+    except stop.Stopped:
+        _leave_together(store, rank, count)
+        raise
     except Exception as e:
         lost = isinstance(e, dist.DistError) or any(word in str(e) for word in ("gloo", "NCCL", "Timed out", "Connection"))
         if rank:
@@ -85,9 +90,19 @@ def join(store: Store, rank: int, count: int, device: torch.device, is_local: bo
             raise RankLost(_explain_loss(store, count)) from e
         raise
     else:
+        _leave_together(store, rank, count)
         dist.destroy_process_group()
     finally:
         Group.store = None
+
+
+def _leave_together(store: Store, rank: int, count: int) -> None:
+    """Keep the store, which ends with the first rank, until the others need it no more."""
+    with suppress(Exception):  # one that was lost meanwhile needs nothing
+        if rank:
+            store.set(f"leaves {rank}", "")
+        else:
+            store.wait([f"leaves {other}" for other in range(1, count)], LEAVING)
 
 
 def try_all_reduce(store: Store, rank: int, count: int, device: str, is_local: bool = True) -> str:

@@ -1,5 +1,6 @@
 """The processes of this machine that compute a pre-training together with its first one."""
 
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -132,6 +133,7 @@ def try_all_reduce(context: Any, devices: Sequence[str]) -> str:
 
 
 def _tell_end(rank: int, host: str, port: int, why: str) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # rank 0 may have ended, too: nobody waits for this process
     from simclic import ranks
 
     ranks.tell_end(rank, host, port, why)
