@@ -16,12 +16,13 @@ import pytest
 import torch
 from conftest import compute_results, spawned, start_process, tiny
 
-from simclic import Finetune, InputError, data, stop
+from simclic import Finetune, InputError, data, ranks, stop
 from simclic.data import Splits
 from simclic.data.images import Images
 from simclic.errors import Diverged
 from simclic.evaluate import finetune
 from simclic.evaluate.finetune import FinetuneTask, GridProgress, Member, grid
+from simclic.evaluate.finetune.parts import Helpers, read_part, share_settings
 from simclic.experiment import ComputeOptions
 from simclic.methods.backbones import build_backbone
 from simclic.store.claim import Busy
@@ -581,3 +582,34 @@ def test_killed_at_a_seam_it_ends_with_the_same_bits_and_nothing_left(broken, un
     assert found["curve"] == uncut["curve"]
     assert found["predictions_sha256"] == uncut["predictions_sha256"]
     assert not [p for p in (broken / tiny().name).iterdir() if p.name.strip(".").startswith(("checkpoint", "partial"))]
+
+
+def test_rows_are_in_the_order_of_the_settings_whoever_trained_them_and_none_is_lost(tmp_path):
+    every, folder = KILLED.settings, RunFolder(tmp_path, tiny()).create_folder("d1")
+
+    def progress(part=0):
+        return GridProgress(tmp_path, tiny(), KILLED, "of", part=part)
+
+    def add_rows(progress, settings):
+        progress.add_rows([{"lr": lr, "decay": decay, "error": 1.0, "diverged": None} for lr, decay in settings])
+
+    add_rows(progress(), every[:1])
+    add_rows(progress(part=1), every[2:3])  # and then both were killed
+    again = progress()
+    with share_settings(every, again, None) as settings:
+        assert settings == [every[1], every[3]]
+        add_rows(again, settings)
+    assert [(row["lr"], row["decay"]) for row in again.rows] == list(every)  # of equal errors the first is chosen
+
+    def lose_part(port):
+        folder.partial_path(KILLED, 1).write_bytes(b"damaged")
+        with read_part((1, ranks.LOOPBACK, port)):
+            pass
+
+    def share():
+        progress().folder.partial_path(KILLED).unlink()
+        with share_settings(every, alone := progress(), Helpers(1, lose_part)) as settings:
+            add_rows(alone, settings)
+
+    with pytest.raises(InputError, match=f"{KILLED.name}: no result of 2 settings, since .* damaged; run it again"):
+        share()

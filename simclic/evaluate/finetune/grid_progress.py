@@ -75,11 +75,15 @@ class GridProgress:
             self.rows += theirs["curve"]
             self.earlier_seconds += theirs["seconds"]
             self.resumed, self.members = [*self.resumed, *theirs["resumed"]], max(self.members, theirs["members"])
-        by_setting = {(row["lr"], row["decay"]): row for row in self.rows}
-        self.rows = [by_setting[setting] for setting in settings if setting in by_setting]
+        self.sort_rows(settings)
         self._write_rows()
         for part in parts:
             self.folder.partial_path(self.protocol, part).unlink(missing_ok=True)
+
+    def sort_rows(self, settings: Iterable[Setting]) -> None:
+        """Put the rows in the order of all settings, by which the first of equal errors is chosen."""
+        by_setting = {(row["lr"], row["decay"]): row for row in self.rows}
+        self.rows = [by_setting[setting] for setting in settings if setting in by_setting]
 
     def load_bundle(self) -> dict[str, Any] | None:
         """Return the checkpoint of the unfinished bundle, on the CPU, or None. Raises InputError if it is of another Run."""

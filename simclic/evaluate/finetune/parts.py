@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from simclic import ranks
+from simclic.errors import InputError
 from simclic.evaluate.finetune.grid_progress import GridProgress
 from simclic.evaluate.finetune.member import Setting
+from simclic.text import count_noun
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,24 @@ class Helpers:
 def share_settings(every: Sequence[Setting], progress: GridProgress, helpers: Helpers | None) -> Iterator[list[Setting]]:
     """Yield the settings that are for this process; on exit, wait for those of the others and add their rows to progress.
 
-    every: all settings of the grid; those with a row in progress, or in the files that helpers left, are done.
-    Raise RankLost if one of the others ends before its part is done.
+    every: all settings of the grid; those with a row in progress, or in the files that helpers left, are done. On exit, rows are
+    in their order. Raise RankLost if one of the others ends before its part is done, InputError if its rows are lost.
     """
     progress.merge_parts(every)
     settings = progress.list_open(every)
     if helpers is None or len(settings) < 2:
         yield settings
-        return
+    else:
+        yield from _share_with_helpers(settings, progress, helpers)
+        progress.merge_parts(every)
+    progress.sort_rows(every)
+    if lost := progress.list_open(every):
+        what = f"{progress.name}: no result of {count_noun(len(lost), 'setting')}, since a file of another process is damaged"
+        raise InputError(f"{what}; run it again")
+
+
+def _share_with_helpers(settings: list[Setting], progress: GridProgress, helpers: Helpers) -> Iterator[list[Setting]]:
+    """Yield the part of these settings that is for this process, then wait for those of the others."""
     count = helpers.count + 1
     cuts = [len(settings) * rank // count for rank in range(count + 1)]
     parts = [settings[begin:end] for begin, end in pairwise(cuts)]
@@ -41,7 +53,6 @@ def share_settings(every: Sequence[Setting], progress: GridProgress, helpers: He
     yield parts[0]
     with progress.stop_clock():
         ranks.wait_for_parts(store, count)
-    progress.merge_parts(every)
 
 
 @contextmanager
