@@ -78,8 +78,6 @@ def train_all(cases):
         run, images, losses = small_run(settings), Images(digits, 16, CPU), []
         training = loop.Training(run, len(images), CPU, len(fit))
         if training.model.visits_first:
-            training.visit_images(images, loop.shuffled_batches(fit, BATCH, range(4), 0, "visit"))
-        if training.model.visits_first:
             training.visit_images(images, loop.shuffled_batches(fit, BATCH, range(10), 0, "visit"))
         batches = training.stream_batches(images, loop.shuffled_batches(fit, BATCH, range(STEPS), 0, "order"))
         for step, (pixels, index) in enumerate(batches):
@@ -220,6 +218,13 @@ def test_a_rank_that_cannot_read_its_data_says_why(tmp_path):
     why = "rank 1 of 2 failed before it could take part: InputError: digits: gone; run it again"
     with pytest.raises(RankLost, match=re.escape(why)), ranks.join(store, 0, 2, CPU, is_local=True):
         pass
+
+
+def test_a_rank_that_sees_other_data_does_not_take_part(tmp_path, digits):
+    RunFolder(tmp_path, RUN).create_folder("another digest")
+    store = ranks.serve_store()
+    with pytest.raises(InputError, match=f"data 'another digest' there, '{digits.digest}' here"):
+        train_as_rank(RUN, lambda: digits, tmp_path, CPU, ComputeOptions(ranks=2), (1, ranks.LOOPBACK, store.port))
 
 
 def test_a_first_rank_that_is_killed_takes_the_others_along(tmp_path):

@@ -117,6 +117,7 @@ def train_as_rank(
     store, folder = ranks.reach_store(host, port), RunFolder(runs, run)
     with ranks.tell_failure(store, rank):
         dataset = load_dataset()
+        folder.check_run_json(dataset.digest)
         images = prepare_images(run, dataset, runs, device)
         with ranks.join(store, rank, options.ranks, device, host == ranks.LOOPBACK):
             train(run, dataset, images, folder, lambda share, note: None, options=options)
