@@ -1,6 +1,7 @@
 """Pre-train on one data set, evaluate on another: one encoder, several results, each judged on the data that it is of."""
 
 import re
+import shutil
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -11,15 +12,18 @@ import torch
 from commands import simclic, told
 from conftest import ROOT, compute_results, tiny
 from layouts import fill, write
+from stored import measure
 
 from simclic import Figure, Finetune, InputError, Knn, Linear, Run, Table, data, grid, load
 from simclic.experiment import ComputeOptions, Job, Suite
-from simclic.files import write_json
+from simclic.files import read_json, write_json
+from simclic.report import render
 from simclic.report.cell_keys import job_key, read_provenance
 from simclic.report.pages import describe_departures
 from simclic.report.printed_vs_ours import compare_with_printed, explain_not_comparable
 from simclic.report.results import Results
 from simclic.report.tables import build_sheet
+from simclic.schedule.data_digest import current_digest
 from simclic.schedule.plan import plan
 from simclic.schedule.state import JobState, job_state
 from simclic.schedule.submit import Submitted
@@ -183,6 +187,48 @@ def test_a_number_on_another_data_set_is_beside_the_number_printed_for_that(tmp_
     assert [(row.column, row.verdict) for row in rows] == [("Pets", "not comparable")]
     assert "other training (on Food; theirs on the data set itself)" in rows[0].why
     assert "pre-trained on Food" in describe_departures([table])  # beside the claims that are judged on it
+
+
+def test_encoders_of_other_images_of_one_name_never_stand_together_without_a_remark(tmp_path, photos, capsys):
+    first, second = (tiny(perturbation="noise", dataset=photos, seed=seed) for seed in (0, 1))
+    other = tiny(perturbation="none", dataset=photos)
+    protocol = Linear(on="digits")
+    for run, digest in ((first, "a1"), (second, "a1"), (other, "b2")):
+        measure(tmp_path / "runs", run, protocol, 20.0, images=100)
+        path = RunFolder(tmp_path / "runs", run).path / "run.json"
+        write_json(path, {**read_json(path), "data": digest})
+    table = Table(name="mine", caption="", runs=(first, second, other), protocols=(protocol,))
+    render([Suite("mine", "", (table,), "x.py")], tmp_path / "runs", tmp_path / "out")
+    assert (
+        "pre-trained on different data and do not compare (b2: SimCLIC (no perturbation); a1: SimCLIC (noise))"
+        in (tmp_path / "out/mine/mine.md").read_text()
+    )
+    cell = Results(tmp_path / "runs").measure_jobs(Job(run, protocol) for run in (first, other, second))
+    assert set(cell.seeds) == {0, 1}
+    (answers,) = explain_cells([Suite("mine", "", (table,), "x.py")], tmp_path / "runs", tmp_path, "mine none").cells
+    assert answers[1][0].state == "stale"
+    shutil.copytree(tmp_path / "runs", tmp_path / "again")
+    path = RunFolder(tmp_path / "again", other).path / "run.json"
+    write_json(path, {**read_json(path), "data": "c3"})
+    code, out, _ = told(capsys, "compare", tmp_path / "runs", tmp_path / "again")
+    assert code == 0
+    assert "pre-trained on other data" in out
+    assert "1 cell compared: 0 changed, 0 perhaps, 0 within noise, 1 identical\n1 not compared" in out
+
+
+def test_run_says_which_folder_has_changed_since_its_results_were_computed(tmp_path, birds, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("x.py").write_text(
+        f'from simclic import Knn, Table, grid\nRUNS = grid(dataset="digits", backbone="test_resnet", image_size=16, epochs=1)\n'
+        f'TABLE = Table(name="x", caption="", runs=RUNS, protocols=(Knn(on="{birds}", k=3),))\n'
+    )
+    (job,) = load("x.py").jobs
+    measure(Path("runs"), job.run, job.protocol, 20.0, images=100, data=current_digest(birds, "ericsson", tmp_path)[0])
+    assert told(capsys, "run", "x.py")[1].count("\n") == 2
+    write(Path(birds) / "wren/more.jpg", key="more")
+    code, out, _ = told(capsys, "run", "x.py")
+    assert code == 0
+    assert f"nothing to train: every result is there\nnote: {birds}: has changed since results on it were computed" in out
 
 
 def test_a_folder_that_is_called_imagenet_is_not_imagenet(tmp_path):

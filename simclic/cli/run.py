@@ -38,6 +38,7 @@ def run_exhibits(arguments: argparse.Namespace) -> int:
     """Compute the missing results, then write the report. One failure does not stop the rest."""
     from rich.console import Console
 
+    from simclic.schedule.data_digest import list_changed_folders
     from simclic.schedule.plan import check_watched, list_runnable_results
     from simclic.schedule.processes import Outcome, run_locally
     from simclic.schedule.work import WorkerOptions
@@ -57,6 +58,8 @@ def run_exhibits(arguments: argparse.Namespace) -> int:
         return report_stopped(outcome.signal)
     if not ready and not plan.absent:
         print_line(console, "nothing to train" + ("" if plan.job_problems else ": every result is there"))
+    for line in list_changed_folders([job for suite in suites for job in suite.jobs], arguments.runs, arguments.data):
+        print_line(console, f"note: {line}")
     failures = outcome.failures | outcome.postponed
     for reason in sorted(set(failures.values())):
         names = [name for name, why in failures.items() if why == reason]

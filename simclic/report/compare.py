@@ -153,6 +153,8 @@ def _explain_mismatch(a: Result, b: Result) -> str:
         return "measured on other data, with another metric or by another solver than most seeds"
     if a.superseded != b.superseded:
         return "one as-published probe was stopped by the rule of version 0.1.0, the other by its source's"
+    if a.trained_data != b.trained_data:
+        return "pre-trained on other data"
     return "other data" if a.values["data"] != b.values["data"] else f"other metric: {a.values['metric']}, {b.values['metric']}"
 
 

@@ -72,16 +72,19 @@ def list_missing(exhibit: Exhibit, results: Results, failures: Failures, command
 
 
 def list_mixed_data(exhibit: Exhibit, results: Results) -> list[str]:
-    """Return where one exhibit holds results from different data: data set, digests, and whose they are."""
+    """Return where one exhibit holds results, or encoders, from different data: data set, digests, and whose they are."""
     stored = results.frame_of(exhibit.jobs)
+    stored = stored[stored["error"].notna()]
     notes = []
-    for (dataset, split, _), rows in stored[stored["error"].notna()].groupby(["on", "split", "difficult"], sort=False):
-        digests = rows.groupby("data", sort=False)["label"].agg(lambda m: ", ".join(dict.fromkeys(m)))
-        if len(digests) > 1:
-            parts = "; ".join(f"{digest}: {methods}" for digest, methods in digests.items())
-            notes.append(
-                f"{title(str(dataset))}, split {split}: these results are from different data and do not compare ({parts})"
-            )
+    for name, column, rows_of, what in (
+        ("on", "data", stored, "results are from"),
+        ("dataset", "trained_data", stored[stored["trained_data"] != ""], "encoders were pre-trained on"),
+    ):
+        for (dataset, split, _), rows in rows_of.groupby([name, "split", "difficult"], sort=False):
+            digests = rows.groupby(column, sort=False)["label"].agg(lambda m: ", ".join(dict.fromkeys(m)))
+            if len(digests) > 1:
+                parts = "; ".join(f"{digest}: {methods}" for digest, methods in digests.items())
+                notes.append(f"{title(str(dataset))}, split {split}: these {what} different data and do not compare ({parts})")
     return notes
 
 

@@ -65,9 +65,13 @@ class Results:
 
 
 def keep_comparable(rows: Sequence[Row]) -> Sequence[Row]:
-    """Return the rows measured on the same data, and by the same version of the solver, as most of them.
+    """Return the rows measured and pre-trained on the same data, and by the same version of the solver, as most of them.
 
     Other numbers are never averaged. Of two equally frequent groups the one of the lowest seed is taken.
     """
-    groups = [(row["data"], row["superseded"]) for row in sorted(rows, key=lambda row: (row["seed"], row["name"]))]
-    return [row for row in rows if (row["data"], row["superseded"]) == max(groups, key=groups.count)]
+
+    def basis(row: Row) -> tuple[Any, ...]:
+        return row["data"], row["trained_data"], row["superseded"]
+
+    groups = [basis(row) for row in sorted(rows, key=lambda row: (row["seed"], row["name"]))]
+    return [row for row in rows if basis(row) == max(groups, key=groups.count)]

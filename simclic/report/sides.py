@@ -13,7 +13,7 @@ from typing import Any
 from simclic import files
 from simclic.errors import InputError
 from simclic.experiment import PROTOCOLS, Protocol, Run
-from simclic.store.result_file import is_superseded
+from simclic.store.result_file import is_superseded, trained_data
 from simclic.store.run_folder import RunFolder
 from simclic.text import terminal_safe
 
@@ -32,6 +32,7 @@ class Result:
     protocol: Protocol
     values: dict[str, Any]
     superseded: bool = False
+    trained_data: str = ""
 
     @property
     def seed(self) -> Seed:
@@ -44,9 +45,10 @@ class Result:
         return (self.protocol.name, *(value for name, value in self.run.values.items() if name != "seed"))
 
     @property
-    def basis(self) -> tuple[str, str, bool]:
-        """The values that must be equal for two errors to compare: data digest, metric and version of the solver."""
-        return self.values["data"], self.values["metric"], self.superseded
+    def basis(self) -> tuple[str, str, bool, str]:
+        """The values that must be equal for two errors to compare: data digest, metric, version of the solver, and the digest of
+        other data that the encoder was trained on."""
+        return self.values["data"], self.values["metric"], self.superseded, self.trained_data
 
     @property
     def bits(self) -> tuple[str, float]:
@@ -192,8 +194,11 @@ def _read_results(paths: Iterable[Path]) -> tuple[tuple[Result, ...], tuple[str,
     results, broken = [], []
     for path in paths:
         try:
-            run, protocol, values = RunFolder(path.parents[1], path.parent.name).read_any_result(path)
-            results.append(Result(path, run, protocol, {name: values[name] for name in FIELDS}, is_superseded(protocol, values)))
+            folder = RunFolder(path.parents[1], path.parent.name)
+            run, protocol, values = folder.read_any_result(path)
+            known = {name: values[name] for name in FIELDS}
+            others = is_superseded(protocol, values), trained_data(folder.run_record(), run, protocol)
+            results.append(Result(path, run, protocol, known, *others))
         except InputError as e:
             broken.append(str(e))
     return tuple(results), tuple(broken)

@@ -1,12 +1,17 @@
 """The digest of a data set as it is now, as far as it is known without torch and without decoding images."""
 
 import shlex
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from simclic import data
 from simclic.data import folder, manifest
 from simclic.data.splits import divide
 from simclic.errors import InputError
+from simclic.experiment import Job
+from simclic.files import read_json
+from simclic.store.run_folder import RunFolder
 
 MAX_READ_BYTES = 64_000_000  # of new or changed images
 
@@ -28,6 +33,27 @@ def current_digest(name: str, split: str, root: Path) -> tuple[str, str]:
         return "", str(e)
     except OSError as e:
         return "", f"{e.filename}: cannot be read ({e.strerror})"
+
+
+def list_changed_folders(jobs: Iterable[Job], runs: Path, root: Path) -> list[str]:
+    """Return one line for each folder of images that is not what stored results of these jobs were measured or trained on."""
+    measured: dict[tuple[str, str], set[str]] = {}
+    for job in jobs:
+        assert job.protocol  # a result
+        stored = RunFolder(runs, job.run)
+        with suppress(InputError):
+            record, result = stored.run_record() or {}, read_json(stored.result_path(job.protocol), verify=False) or {}
+            for name, digest in ((job.run.dataset, record.get("data")), (job.dataset, result.get("data"))):
+                if digest and folder.is_path(name):
+                    measured.setdefault((name, job.run.split), set()).add(digest)
+    lines = []
+    for (name, split), digests in measured.items():
+        now, _ = current_digest(name, split, root)
+        if now and digests != {now}:
+            lines.append(
+                f"{name}: has changed since results on it were computed, and they stay; for new ones use another --runs DIR"
+            )
+    return lines
 
 
 def _folder_digest(name: str, split: str, root: Path, check: str) -> tuple[str, str]:

@@ -84,7 +84,8 @@ class Answer:
     """What is known of one job.
 
     state: of the job, or stale (done on other data) or changed (its folder holds another experiment or data). needs: what is
-    missing first. changed: fields of run.json or of the result that differ from the job. runs, protocols: its neighbours.
+    missing first. changed: fields of run.json or of the result that differ from the job. trained: digests of the data that its
+    encoder was pre-trained on, if the protocol evaluates on others. runs, protocols: its neighbours.
     """
 
     job: str
@@ -97,6 +98,7 @@ class Answer:
     needs: list[str] = field(default_factory=list)
     changed: tuple[Difference, ...] = ()
     digests: Digests = field(default_factory=Digests)
+    trained: Digests = field(default_factory=Digests)
     runs: list[Neighbour] = field(default_factory=list)
     protocols: list[Neighbour] = field(default_factory=list)
 
@@ -170,7 +172,11 @@ class _StoredRuns:
         if folder.recorded_fields and answer.state != "changed":
             recorded = "" if protocol.on else str((folder.run_record() or {}).get("data"))
             answer.digests = Digests(recorded, str(record.get("data", "")), *self.current_digest(job.dataset, run.split))
-        if answer.digests.disagree and answer.state in ("done", "missing", "waiting"):
+            if protocol.on and run.epochs:
+                answer.trained = Digests(
+                    str((folder.run_record() or {}).get("data")), "", *self.current_digest(run.dataset, run.split)
+                )
+        if (answer.digests.disagree or answer.trained.disagree) and answer.state in ("done", "missing", "waiting"):
             answer.state = "stale" if answer.state == "done" else "changed"
         if answer.error is None:
             answer.runs, answer.protocols = self._nearest_runs(run, protocol), _nearest_results(folder, protocol)
@@ -231,10 +237,11 @@ def _shorten_text(text: str) -> str:
 
 def _format_summary(answer: Answer) -> str:
     """Return the text after the state, in the same line."""
+    disagree = answer.digests.disagree or answer.trained.disagree
     if answer.error is not None:
         origin = ", ".join(p for p in (answer.node and f"node {answer.node}", f"commit {answer.commit}") if p)
-        return f", error {answer.error:.2f} % ({origin})" + (": the data have changed since" * answer.digests.disagree)
-    reason = "the data have changed since" if answer.digests.disagree and not answer.changed else REASONS.get(answer.state, "")
+        return f", error {answer.error:.2f} % ({origin})" + (": the data have changed since" * disagree)
+    reason = "the data have changed since" if disagree and not answer.changed else REASONS.get(answer.state, "")
     node = f" (node {answer.node})" if answer.node else ""
     return f"{node}: {answer.reason or reason}".rstrip(": ")
 
@@ -246,6 +253,8 @@ def _format_details(answer: Answer) -> list[str]:
     if digests.disagree:
         pairs = ((digests.run, "in run.json"), (digests.result, "in the result"), (digests.now, "in the data now"))
         lines.append("data: " + ", ".join(f"{digest} {where}" for digest, where in pairs if digest))
+    if answer.trained.disagree:
+        lines.append(f"pre-trained on: {answer.trained.run} in run.json, {answer.trained.now} in the data now")
     if digests.unknown and digests.unknown not in answer.needs:
         lines.append(f"data: {f'{digests.run} in run.json; ' if digests.run else ''}{digests.unknown}")
     if answer.state in ("changed", "stale"):

@@ -69,6 +69,11 @@ def is_superseded(protocol: Protocol, result: dict[str, Any]) -> bool:
     return isinstance(protocol, Linear) and protocol.solver == "as-published" and "lbfgs" not in result
 
 
+def trained_data(run_json: dict[str, Any] | None, run: Run, protocol: Protocol) -> str:
+    """Return the digest of the data that the encoder of a result on another data set was pre-trained on; "" for others."""
+    return str((run_json or {}).get("data", "")) if protocol.on and run.epochs else ""
+
+
 def pack_predictions(scored: Scored) -> bytes:
     """Return truth and scores of a result as one .npz file."""
     _, truth, scores = scored

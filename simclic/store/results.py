@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from simclic import files
 from simclic.errors import InputError
 from simclic.experiment import Run
-from simclic.store.result_file import CLASSES, is_superseded
+from simclic.store.result_file import CLASSES, is_superseded, trained_data
 from simclic.store.run_folder import RunFolder, run_folders
 
 if TYPE_CHECKING:
@@ -23,13 +23,24 @@ OPTIONAL = ("job", "node", "collapsed", "top-5", CLASSES)  # fields that old res
 def results(runs: Path = files.RUNS, rows: list[dict[str, Any]] | None = None) -> "pd.DataFrame":
     """Return every result as one row: the fields of its Run, `name`, `label`, `stage`, `protocol` with its `title`, the data set
     that it is measured `on` and its fields (`how`), `error`, `chosen`, the number of l2 values that did not converge, whether its
-    solver is superseded, and its origin.
+    solver is superseded, the digest of other data that its encoder was trained on, and its origin.
 
     A broken file becomes a row with `problem` set and no error. known: the rows, if they were read before.
     """
     import pandas as pd
 
-    names = [*NAMES, *(f.name for f in fields(Run)), *RECORDED, *OPTIONAL, "how", "unconverged", "superseded", "problem", "path"]
+    names = [
+        *NAMES,
+        *(f.name for f in fields(Run)),
+        *RECORDED,
+        *OPTIONAL,
+        "how",
+        "unconverged",
+        "superseded",
+        "trained_data",
+        "problem",
+        "path",
+    ]
     return pd.DataFrame(list_result_rows(runs) if rows is None else rows, columns=names)
 
 
@@ -44,12 +55,13 @@ def _result_row(folder: RunFolder, path: Path) -> dict[str, Any]:
     except InputError as e:
         return {
             "name": folder.name, "stage": path.stem.split("-")[0], "protocol": path.stem, "title": "", "on": "",
-            "error": math.nan, **dict.fromkeys(OPTIONAL, ""), "how": {}, "unconverged": 0, "superseded": False, "problem": str(e),
-            "path": str(path),
+            "error": math.nan, **dict.fromkeys(OPTIONAL, ""), "how": {}, "unconverged": 0, "superseded": False,
+            "trained_data": "", "problem": str(e), "path": str(path),
         }  # fmt: skip
     row = dict(
         zip(NAMES, (run.name, run.label, protocol.stage, protocol.name, protocol.title, protocol.on or run.dataset), strict=True)
     )
     more = {k: result.get(k, "") for k in OPTIONAL} | {"how": protocol.values, "unconverged": result.get("unconverged", 0)}
     more["superseded"] = is_superseded(protocol, result)
+    more["trained_data"] = trained_data(folder.run_record(), run, protocol)
     return {**row, **run.values, **{k: result[k] for k in RECORDED}, **more, "problem": "", "path": str(path)}
