@@ -24,7 +24,7 @@ from simclic.schedule import ask_nodes, records, snapshot, task
 from simclic.schedule import processes as launch
 from simclic.schedule.profile import parse_profile
 from simclic.schedule.state import Queue, job_state, read_states
-from simclic.schedule.submit import Submitted, choose_jobs, forget_failures
+from simclic.schedule.submit import Submitted, choose_jobs, executor_for, forget_failures
 from simclic.schedule.task_arrays import Array
 from simclic.schedule.work import WorkerOptions
 from simclic.store.claim import Busy, find_owner, hold_claim
@@ -180,6 +180,25 @@ def test_a_time_limit_in_a_bundle_brought_it_further(here, requeued):
         GridProgress(Path("runs"), tiny(), grid).save_bundle({"part": "grid", "settings": [], "step": step, "members": []})
         assert task._stop_or_requeue(signal.SIGUSR2, state, Path("runs"), one.parse_jobs()) == task.UNFINISHED
     assert len(requeued) == 3
+
+
+def test_a_signal_makes_no_failure_of_a_task_that_has_just_begun_or_ended(here, monkeypatch):
+    """Before Python can handle it, and after Python has restored the default; the command is in the words of a shell."""
+    (here / "srun").write_text("#!/bin/sh\n")
+    (here / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{here}:{os.environ['PATH']}")
+    for words in ({}, {"slurm_python": f"env -u HOME {sys.executable}"}):
+        python = executor_for(parse_profile("p", words), "linear", here, "name", here)._executor.python
+        command = f"{python} -c 'import signal; print(signal.getsignal(signal.SIGUSR2).name)'"
+        assert subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout == "SIG_IGN\n"
+    one, before = begun(Path("runs"), [Job(tiny())]), {number: signal.getsignal(number) for number in stop.SIGNALS}
+    monkeypatch.setattr(task, "_run_jobs", lambda task, stopped: 0)
+    try:
+        task.run_task(str(one.launch.folder), one.array, 0)
+        assert signal.getsignal(signal.SIGUSR2) == signal.SIG_IGN
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_requeue_survives_what_slurm_sends_to_all_processes_of_a_job(here, monkeypatch):

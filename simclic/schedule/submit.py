@@ -1,6 +1,7 @@
 """Submit all jobs that are neither done nor in the queue."""
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -157,7 +158,9 @@ def executor_for(profile: Profile, stage: str, folder: Path, title: str, code: P
 
     given = dict(profile.stages[stage])
     given.pop("slurm_max_num_timeout", None)  # counted by the task itself
-    executor = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_python=given.pop("slurm_python", None))
+    # Without the trap, a signal before Python can handle it would end the task, and the job would not be requeued.
+    python = f"""sh -c 'trap "" USR2; exec "$@"' sh {given.pop("slurm_python", shlex.quote(sys.executable))}"""
+    executor = submitit.AutoExecutor(folder=folder, cluster="slurm", slurm_python=python)
     more = {"chdir": str(code), "requeue": True, **given.pop("slurm_additional_parameters", {})}
     srun = list(given.pop("slurm_srun_args", []))
     if "cpus_per_task" in given and not any(str(word).startswith("--cpus-per-task") for word in srun):

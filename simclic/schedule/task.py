@@ -47,6 +47,7 @@ def run_task(folder: str, array: str, index: int) -> None:
         print(f"error: {e}", file=sys.stderr)
         code = 78
     finally:
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # without a handler, as Python ends, it would make a failure of the task
         if code not in (0, UNFINISHED) and slurm.task_of_job() == 0:
             _cancel_dependents(task)
     if code:
