@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT, tiny
 from matplotlib import rc_context
-from stored import publish
+from stored import measure, publish
 from suites import full, small
 
 from simclic import Figure, Finetune, Linear, Run, Table, grid, load, report
@@ -28,6 +28,15 @@ from simclic.report.results import Results
 from simclic.report.sheet import Cell, Row, mark_best
 from simclic.report.tables import build_sheet
 from simclic.store.run_folder import RunFolder
+
+
+@pytest.mark.parametrize("split", ["ericsson", "paper"])
+def test_a_table_says_that_its_errors_are_on_the_images_that_chose(tmp_path, split):
+    table = Table(name="mine", caption="", runs=(tiny(split=split),))
+    measure(tmp_path / "runs", table.runs[0], Linear(), 20.0, images=100)
+    render([Suite("", "", (table,), "x.py")], tmp_path / "runs", tmp_path / "out")
+    told = "split paper: these errors are on val, on which settings are chosen"
+    assert (told in (tmp_path / "out/mine.md").read_text()) == (split == "paper")
 
 
 def test_marks_recomputed_from_the_stored_table_are_the_papers():

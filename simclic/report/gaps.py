@@ -18,8 +18,8 @@ def list_notes(exhibit: Exhibit, results: Results, failures: Failures, command: 
     unsolved and superseded probes, and what methods need said."""
     return [
         *list_pretraining_data(exhibit), *list_missing(exhibit, results, failures, command), *list_mixed_data(exhibit, results),
-        *list_further_errors(exhibit, results), *list_collapsed(exhibit, results), *list_unconverged(exhibit, results),
-        *list_superseded(exhibit, results), *list_method_notes(exhibit, results),
+        *list_chosen_on_val(exhibit, results), *list_further_errors(exhibit, results), *list_collapsed(exhibit, results),
+        *list_unconverged(exhibit, results), *list_superseded(exhibit, results), *list_method_notes(exhibit, results),
     ]  # fmt: skip
 
 
@@ -30,6 +30,13 @@ def list_pretraining_data(exhibit: Exhibit) -> list[str]:
         if job.dataset != job.run.dataset:
             pairs.setdefault(title(job.run.dataset), {})[title(job.dataset)] = None
     return [f"evaluated on {', '.join(on)}: encoders whose data set is {trained}" for trained, on in pairs.items()]
+
+
+def list_chosen_on_val(exhibit: Exhibit, results: Results) -> list[str]:
+    """Return a line if there are errors under the split that reports on what it chooses on."""
+    if any(row["split"] == "paper" for row in results.rows_of(exhibit.jobs)):
+        return ["split paper: these errors are on val, on which settings are chosen"]
+    return []
 
 
 def list_method_notes(exhibit: Exhibit, results: Results) -> list[str]:
