@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,6 +126,16 @@ def test_watch_draws_the_curves(digits, tmp_path, capsys):
     pretrain.pretrain(tiny(seed=1), digits, tmp_path, CPU)
     assert "more than one run" in told(capsys, "watch", "digits", "--runs", tmp_path)[2]
     assert find_run_folder(tmp_path, tiny().name) == tmp_path / tiny().name
+
+
+def test_a_run_is_named_by_its_first_letters_though_a_folder_of_images_is_called_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    RunFolder(Path("runs"), tiny()).create_folder("d1")
+    Path("digits").mkdir()
+    for name in ("digits", f"{tiny().name}/", f"runs/{tiny().name}", f"runs/{tiny().name}/"):
+        assert find_run_folder(Path("runs"), name).samefile(f"runs/{tiny().name}")
+    monkeypatch.chdir("runs")
+    assert find_run_folder(Path("runs"), tiny().name).samefile(tiny().name)
 
 
 def test_a_sparkline_goes_from_lowest_to_highest():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from simclic.errors import InputError
 from simclic.experiment import DECODE, DEFAULT_COMPUTE
 from simclic.files import CACHE, RUNS
+from simclic.store.run_files import RUN
 from simclic.text import terminal_safe
 
 if TYPE_CHECKING:
@@ -91,9 +92,13 @@ def print_errors(problems: "list[str]") -> None:
 
 
 def find_run_folder(place: Path, name: str) -> Path:
-    """Return the one Run folder whose name starts with `name`. Raise InputError if there is none or more than one."""
-    if Path(name).is_dir():
-        return Path(name)
+    """Return the one Run folder whose name starts with `name`, or that `name` is the path of.
+
+    Raise InputError if there is none or more than one.
+    """
+    if (path := Path(name)).is_dir() and ("/" in name.rstrip("/") or (path / RUN).exists()):
+        return path
+    name = name.rstrip("/")
     run_paths = sorted(p for p in place.glob("*") if p.is_dir() and p.name != "imported" and not p.name.startswith("."))
     folders = [p for p in run_paths if p.name.startswith(name)] if "/" not in name else []
     if len(folders) != 1:
