@@ -182,6 +182,15 @@ def test_a_time_limit_in_a_bundle_brought_it_further(here, requeued):
     assert len(requeued) == 3
 
 
+@pytest.mark.parametrize("number", stop.SIGNALS)
+def test_what_was_done_when_the_signal_came_is_not_requeued(here, requeued, number):
+    one = begun(Path("runs"), [Job(tiny())])
+    RunFolder(Path("runs"), tiny()).create_folder("data").write_encoder(b"", {})
+    assert task._stop_or_requeue(number, task.TaskReport(one), Path("runs"), one.parse_jobs()) == 0
+    assert not requeued
+    assert one.read_state()["word"] == "ended"
+
+
 def test_a_signal_makes_no_failure_of_a_task_that_has_just_begun_or_ended(here, monkeypatch):
     """Before Python can handle it, and after Python has restored the default; the command is in the words of a shell."""
     (here / "srun").write_text("#!/bin/sh\n")

@@ -105,7 +105,12 @@ def _run_jobs(task: Task, stopped: list[int]) -> int:
 
 
 def _stop_or_requeue(number: int, report: "TaskReport", runs: Path, jobs: list[Job]) -> int:
-    """Requeue the job if Slurm stops it for a time limit or a preemption; a cancelled job stays stopped. All is saved by now."""
+    """Requeue the job if Slurm stops it for a time limit or a preemption; a cancelled job stays stopped. All is saved by now.
+
+    What was done before it could be stopped needs neither, and nobody should wait for it again."""
+    if not _list_unfinished(jobs, runs):
+        report.write_state("ended")
+        return 0
     if number != signal.SIGUSR2:
         why = explain_lost_task(report.task) or f"stopped by {signal.Signals(number).name}, as scancel does"
         report.write_state("stopped", why=why)
@@ -120,6 +125,10 @@ def _stop_or_requeue(number: int, report: "TaskReport", runs: Path, jobs: list[J
         print(f"error: could not be requeued ({e}); its work is saved: submit again", file=sys.stderr)
         report.write_state("stopped", why=f"saved, but could not be requeued ({e}); submit again")
     return UNFINISHED
+
+
+def _list_unfinished(jobs: list[Job], runs: Path) -> list[Job]:
+    return [job for job in jobs if job_state(job, runs, verify=False).state != JobState.DONE]
 
 
 def explain_lost_task(task: Task) -> str:
@@ -167,8 +176,7 @@ class TaskReport:
     def give_up(self, runs: Path, jobs: list[Job], why: str) -> None:
         """Record a failure of every unfinished job."""
         print(f"error: {why}", file=sys.stderr)
-        unfinished = [job for job in jobs if job_state(job, runs, verify=False).state != JobState.DONE]
-        for group in group_by_run(unfinished):
+        for group in group_by_run(_list_unfinished(jobs, runs)):
             fail_jobs(group, runs, why)
         self.write_state("failed", why=why)
 
