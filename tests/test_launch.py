@@ -31,7 +31,7 @@ SIMCLIC = [sys.executable, "-m", "simclic"]
 
 def stamps(runs):
     """Every finished file and when it was written."""
-    return {p: p.stat().st_mtime_ns for p in runs.glob("*/*") if not p.name.startswith(".")}
+    return {p: p.stat().st_mtime_ns for p in runs.glob("*/*") if p.is_file() and not p.name.startswith(".")}
 
 
 def result_files(finished):
@@ -161,7 +161,7 @@ def test_where_torch_finds_no_memory_to_start_in_it_is_a_line(exhibit, tmp_path)
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 31)),
     )  # fmt: skip
     assert found.returncode == 2
-    assert "torch cannot be imported here: the process was killed; free some memory" in found.stderr.splitlines()[-1]
+    assert "error: torch cannot be imported here" in found.stderr.splitlines()[-1]  # killed, or by what the linker says
     assert "Traceback" not in found.stderr
 
 
