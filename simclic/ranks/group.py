@@ -38,7 +38,7 @@ def own_rows(count: int) -> slice:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Let this process do something for the whole batch, as if it were the only one."""
+    """Make this process count as the only one in this block, to do something for the whole batch."""
     store, Group.store = Group.store, None
     try:
         yield
@@ -47,7 +47,7 @@ def alone() -> Iterator[None]:
 
 
 def agree(*flags: bool) -> list[bool]:
-    """Return each flag as true if it is true on any rank. It is also how a rank notices that another is lost."""
+    """Return each flag as true if it is true on any rank. A rank that another waits for in vain is noticed here."""
     if count_ranks() == 1:
         return list(flags)
     votes = torch.tensor(flags, dtype=torch.int32)
@@ -66,7 +66,7 @@ def check_same(number: int, what: str) -> None:
 
 @contextmanager
 def first_alone() -> Iterator[bool]:
-    """Yield whether this is the first rank, for what it alone does, as to evaluate or to save; the others wait until it has."""
+    """Yield whether this is the first rank, which alone evaluates or saves in this block. The others wait for its end."""
     if count_ranks() == 1:
         yield True
         return

@@ -26,7 +26,7 @@ class _Gather(torch.autograd.Function):
 
 
 def gather_rows(x: Tensor) -> Tensor:
-    """Return the rows of all ranks in their order, (B, ...), from this one's; the gradient of these comes back."""
+    """Return the rows of all ranks in their order, (B, ...). x: the own rows, to which their gradient goes back."""
     if count_ranks() == 1:
         return x
     whole: Tensor = _Gather.apply(x)
@@ -34,7 +34,7 @@ def gather_rows(x: Tensor) -> Tensor:
 
 
 def gather_output(module: nn.Module, given: Any, y: Tensor) -> Tensor:
-    """A forward hook: gather what a backbone makes of the own rows. Copies of the backbone have it too."""
+    """Return the vectors of all rows from those of the own rows, as a forward hook of a backbone. Copies of it have it, too."""
     return gather_rows(y)
 
 
