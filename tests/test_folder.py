@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from commands import told
 from layouts import fill, write
+from PIL import Image
 
 from simclic import InputError, Run, data
 from simclic.data import folder
+from simclic.data.image_file import read_image_file
 from simclic.schedule.submit import Submitted
 
 
@@ -323,3 +325,13 @@ def test_a_broken_image_fails_its_runs_before_any_training(tmp_path, capsys, mon
     code, out, _ = told(capsys, "run", "table2.py")
     assert (code, "to go" in out) == (1, False)
     assert "birds3.jpg: cannot be decoded" in (tmp_path / "reports/out/table2.md").read_text().replace("\\", "")
+
+
+def test_an_image_too_thin_to_be_enlarged_is_one_line_before_it_takes_the_memory(tmp_path):
+    Image.new("L", (60_000, 1)).save(tmp_path / "thin.png")
+    seen = read_image_file(tmp_path / "thin.png", size=224)
+    assert seen.problem.endswith(
+        "thin.png: cannot be decoded (1 x 60000 pixels would become 224 x 13,440,000; crop it, or move it away)"
+    )
+    assert seen.pixels is None
+    assert read_image_file(tmp_path / "thin.png", size=8).pixels.shape == (3, 8, 8)

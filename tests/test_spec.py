@@ -170,7 +170,7 @@ def test_only_seeds_are_averaged_in_a_cell():
         ("TABLE = Table(name='x', caption='', runs=Run())", "is not a tuple such as (grid(...) or Run(...),)"),
         (
             "TABLE = Table(name='x', caption='', runs=(), protocols=('linear',))",
-            "is not a tuple such as (Linear(), Finetune(), Knn())",
+            "is not a tuple such as (Linear(),) or (Linear(), Finetune(), Knn())",
         ),
         ("TABLE = Table(name='x', caption='', runs=(), protocols=(Linear(), Linear(l2_count=2)))", "two protocols of one kind"),
         (

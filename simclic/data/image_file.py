@@ -18,6 +18,7 @@ from simclic.data.dataset import BICUBIC
 from simclic.errors import InputError
 
 MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}  # of 8 bits a channel, which turn into RGB
+MAX_PIXELS = 200_000_000  # of a resized image, 600 MB; Pillow reads none with 179 million
 UNDECODABLE = (OSError, ValueError, SyntaxError, EOFError, zlib.error, Image.DecompressionBombError, MemoryError)
 MISSING = ": is missing"
 TURNS = {
@@ -130,9 +131,13 @@ def _cut_short(jpeg: bytes) -> bool:
 def resize_shorter_side(image: Image.Image, size: int, interpolation: str = BICUBIC) -> np.ndarray:
     """Return the image as (3, H, W) uint8: RGB, shorter side resized to `size` by PIL (Section 4.2).
 
-    interpolation: "bicubic" or "bilinear". The same bits as torchvision's Resize on PIL images, without waiting for torch.
+    interpolation: "bicubic" or "bilinear". The same bits as torchvision's Resize on PIL images, without waiting for torch. Raise
+    ValueError for an image so thin that it would not fit into memory.
     """
-    image, (height, width) = image.convert("RGB"), resized_shape(image.height, image.width, size)
+    height, width = resized_shape(image.height, image.width, size)
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"{image.height} x {image.width} pixels would become {height:,} x {width:,}; crop it, or move it away")
+    image = image.convert("RGB")
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling[interpolation.upper()])
     return np.asarray(image).transpose(2, 0, 1)

@@ -50,10 +50,10 @@ class Exhibit:
         object.__setattr__(self, "name", self._checked_name())
         self._check_layout()
         protocols = ", ".join(f"{kind.__name__}()" for kind in PROTOCOLS.values())
-        kinds = ((self.runs, Run, "grid(...) or Run(...),"), (self.protocols, Protocol, protocols))
+        kinds = ((self.runs, Run, "(grid(...) or Run(...),)"), (self.protocols, Protocol, f"(Linear(),) or ({protocols})"))
         for values, kind, example in kinds:
             if not isinstance(values, tuple) or not all(isinstance(v, kind) for v in values):
-                raise InputError(f"{self.title}: {reprlib.repr(values)} is not a tuple such as ({example})")
+                raise InputError(f"{self.title}: {reprlib.repr(values)} is not a tuple such as {example}")
         if len({p.title for p in self.plain_protocols}) < len(self.plain_protocols):
             raise InputError(f"{self.title}: two protocols of one kind; give each a table of its own")
         self._check_search()
