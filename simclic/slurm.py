@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ ENDED = {
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT",
 }  # fmt: skip
 WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT"}  # it starts, or starts again, once it may
+REQUEUE_SECONDS = 60.0  # in which Slurm has to take a requeue; a profile's signal comes some 90 s before a time limit
 NEVER = "DependencyNeverSatisfied"
 # What sbatch says to more jobs, or a larger array, than its limits allow.
 TOO_MANY = re.compile(r"SubmitJob|accounting/QOS policy|Invalid job array specification")
@@ -130,11 +132,20 @@ def ended_tasks(log: str) -> list[tuple[int, str, str]]:
 
 
 def requeue_this_job() -> None:
-    """Requeue the job of this process; Slurm then ends the process. Raise NoAnswer."""
+    """Requeue the job of this process; Slurm then ends the process. A Slurm that does not answer is asked again for a minute.
+    Raise NoAnswer."""
     # Slurm signals every process of the job when another task ends; scontrol, which has its work before it, ignores it as well.
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    ends = time.monotonic() + REQUEUE_SECONDS
     try:
-        _run_command("scontrol", "requeue", current_job())
+        while True:
+            try:
+                _run_command("scontrol", "requeue", current_job())
+                return
+            except NoAnswer:
+                if time.monotonic() > ends:
+                    raise
+                time.sleep(5)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

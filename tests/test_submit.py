@@ -223,6 +223,27 @@ def test_a_requeue_survives_what_slurm_sends_to_all_processes_of_a_job(here, mon
     assert [signal.getsignal(number) for number in stop.SIGNALS] == handlers
 
 
+def test_a_requeue_is_asked_for_until_slurm_answers(monkeypatch):
+    """As while its controller restarts; what it refuses for a minute is refused."""
+    asked, clock = [], SimpleNamespace(now=0.0)
+
+    def scontrol(*command):
+        asked.append(command)
+        if len(asked) != 3:
+            raise slurm.NoAnswer("scontrol: Unexpected message received for job 7")
+
+    monkeypatch.setattr(slurm, "_run_command", scontrol)
+    monkeypatch.setattr(
+        slurm, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=lambda s: vars(clock).update(now=clock.now + s))
+    )
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    slurm.requeue_this_job()
+    assert asked == [("scontrol", "requeue", "7")] * 3
+    with pytest.raises(slurm.NoAnswer, match="Unexpected message"):
+        slurm.requeue_this_job()
+    assert 60 <= clock.now < 90
+
+
 def test_a_requeue_that_slurm_refuses_is_told(here, monkeypatch, capsys):
     one = begun(Path("runs"), [Job(tiny())])
 
