@@ -97,7 +97,7 @@ class Finetune(Evaluation):
 
     # fmt: off
     steps: int = knob(5000, "of each training", low=1, high=10**7)
-    batch_size: int = knob(128, "images in a step; batch norm needs two", low=2, high=10**6)
+    batch_size: int = knob(128, "images in a step, or all if there are fewer; batch norm needs two", low=2, high=10**6)
     lr_low: float = knob(1e-4, "the smallest learning rate", low=POSITIVE)
     lr_high: float = knob(0.1, "the largest learning rate", low=POSITIVE)
     lr_count: int = knob(7, "how many learning rates", low=1, high=1000)
