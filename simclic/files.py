@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from simclic.errors import InputError
 
 RUNS = Path("runs")  # the default folder of runs and results
+DATA = Path("data")  # and that of the data sets
 CACHE = "SIMCLIC_CACHE"  # the environment variable by which --cache reaches every process
 
 

@@ -292,6 +292,7 @@ def test_a_wrong_file_of_stored_numbers_is_one_line(tmp_path, change, why):
         (Table, {"columns": ["epochs"]}, "is list, not str or tuple"),
         (Table, {"columns": "epoch"}, "'epoch' is not a field of Run; did you mean 'epochs'"),
         (Table, {"columns": ("seed", "epoch")}, "'epoch' is not a field of Run; did you mean 'epochs'"),
+        (Table, {"labels": {"pets": "Cats and dogs"}}, "labels= has no effect with columns='dataset'; remove it"),
         (Table, {"labels": 5}, "labels=5 is int, not mapping"),
         (Figure, {"x": ("epochs", "seed")}, "is tuple, not str"),
         (Figure, {"x": "epochs", "logx": "yes"}, "logx='yes' is str, not bool"),

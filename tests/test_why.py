@@ -86,7 +86,7 @@ def test_nothing_is_there_but_a_run_that_differs_in_one_field(tmp_path):
     assert (one.state, fields(one.changed)) == ("waiting", [])
     assert [(near.name, fields(near.differ)) for near in one.runs] == [(tiny(eps=0.2).name, [("eps", 0.2, 0.1)])]
     assert f"nearest run: {tiny(eps=0.2).name}: eps 0.2 there, 0.1 here; it has this result\n" in text
-    assert "to fill it: simclic run benchmarks/x.py\n" in text
+    assert f"to fill it: simclic run benchmarks/x.py --runs {tmp_path} --data {tmp_path}/data\n" in text
 
 
 def test_a_run_that_differs_in_much_is_no_help(tmp_path):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from simclic.errors import InputError
 from simclic.experiment import DECODE, DEFAULT_COMPUTE
-from simclic.files import CACHE, RUNS
+from simclic.files import CACHE, DATA, RUNS
 from simclic.store.run_files import RUN
 from simclic.text import terminal_safe
 
@@ -48,9 +48,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         os.environ[CACHE] = str(path)
         return path
 
-    parser.add_argument(
-        "--data", type=expand_path, default=Path("data"), metavar="DIR", help="folder of the data sets (%(default)s)"
-    )
+    parser.add_argument("--data", type=expand_path, default=DATA, metavar="DIR", help="folder of the data sets (%(default)s)")
     text = f"folder of decoded images, if not `prepared` in that of the data sets (or ${CACHE})"
     parser.add_argument("--cache", type=set_cache, metavar="DIR", help=text)
 

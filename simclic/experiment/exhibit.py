@@ -193,6 +193,8 @@ class Table(Exhibit):
             raise InputError(f"{self.title}: rows={self.rows!r} is not one of dataset, label")
         if self.rows == "label" and (self.columns == "dataset" or isinstance(self.columns, tuple)):
             raise InputError(f"{self.title}: rows='label' has no effect with columns={self.columns!r}; remove it")
+        if self.labels and self.columns == "dataset":
+            raise InputError(f"{self.title}: labels= has no effect with columns='dataset'; remove it")
         if self.beside and (self.beside != "table2" or self.paper or self.columns != "dataset"):
             raise InputError(f"{self.title}: beside={self.beside!r}: only 'table2', without paper=, with a column per data set")
 

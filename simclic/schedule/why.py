@@ -14,7 +14,7 @@ from simclic.errors import InputError
 from simclic.experiment import Job, JobState, Linear, Protocol, Run, Suite
 from simclic.experiment.baselines import not_imported
 from simclic.experiment.names import is_file, split_part
-from simclic.files import Broken, read_json
+from simclic.files import DATA, RUNS, Broken, read_json
 from simclic.schedule.cell_lookup import Cell, find_cells
 from simclic.schedule.data_digest import current_digest
 from simclic.schedule.state import Queue, State, job_state
@@ -108,6 +108,7 @@ class Explanation:
     """The requested cells, with an answer for each of their jobs."""
 
     cells: list[tuple[Cell, list[Answer]]]
+    places: str = ""  # the options that name the folders, where they are not the default ones
 
     def as_json(self) -> dict[str, Any]:
         """Return everything for programs."""
@@ -129,7 +130,7 @@ class Explanation:
                 lines.append(Text.assemble(f"  {answer.job}: ", state, terminal_safe(_format_summary(answer))))
                 lines += [Text(terminal_safe(f"    {detail}")) for detail in _format_details(answer)]
             if any(answer.state in ("failed", "waiting", "missing") for answer in answers):
-                lines.append(Text(terminal_safe(f"  to fill it: simclic run {shlex.quote(cell.paths[0])}")))
+                lines.append(Text(terminal_safe(f"  to fill it: simclic run {shlex.quote(cell.paths[0])}{self.places}")))
         return lines
 
 
@@ -140,7 +141,9 @@ def explain_cells(suites: Iterable[Suite], runs: Path, root: Path, cell: str) ->
     """
     cells = find_cells(suites, cell)
     store = _StoredRuns(runs, root, [job for cell in cells for job in cell.jobs])
-    return Explanation([(cell, [store.answer_job(job) for job in cell.jobs]) for cell in cells])
+    options = (("--runs", runs, RUNS), ("--data", root, DATA))
+    places = "".join(f" {flag} {shlex.quote(str(path))}" for flag, path, default in options if path != default)
+    return Explanation([(cell, [store.answer_job(job) for job in cell.jobs]) for cell in cells], places)
 
 
 class _StoredRuns:
