@@ -163,7 +163,11 @@ def _print_checked(console: "Console", checked: "Checked", root: Path) -> None:
     from simclic.data import FACTS
 
     sizes = ", ".join(f"{part} {n:,}" for part, n in checked.sizes.items() if part != "fit")
-    print_line(console, f"{checked.title}: " + (f"{checked.images:,} images; {sizes}" if checked.images else "not read"), "bold")
+    print_line(
+        console,
+        f"{checked.title}: " + (f"{count_noun(checked.images, 'image')}; {sizes}" if checked.images else "not read"),
+        "bold",
+    )
     for part in ("train", "val", "test") if checked.classes else ():
         counts = {kind: parts.get(part, 0) for kind, parts in checked.classes.items()}
         few, many = min(counts, key=lambda k: counts[k]), max(counts, key=lambda k: counts[k])

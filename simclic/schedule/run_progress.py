@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from simclic.progress import make_bar
-from simclic.text import terminal_safe
+from simclic.text import count_noun, terminal_safe
 
 
 class RunProgress:
@@ -21,7 +21,7 @@ class RunProgress:
         if self.console.is_terminal:
             self.bar.start()
         else:
-            self.console.print(f"{self.jobs} encoders to go; the first lines follow in a moment")
+            self.console.print(f"{count_noun(self.jobs, 'encoder')} to go; the first lines follow in a moment")
         return self
 
     def __exit__(self, *_: object) -> None:
