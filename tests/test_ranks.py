@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -263,6 +264,35 @@ def test_a_training_that_diverges_ends_all_ranks_with_one_line(tmp_path):
 def test_more_ranks_than_cores_are_a_line(tmp_path):
     with pytest.raises(InputError, match=rf"ranks=4096 is more than the {count_cores()} CPU cores here; use {count_cores()}"):
         run_with(tmp_path, 4096)
+
+
+def lose_store(port, pipe):
+    """Wait for the store of a first rank that ends. Send what is printed on stderr meanwhile."""
+    with tempfile.TemporaryFile() as printed:
+        os.dup2(printed.fileno(), 2)
+        store = ranks.reach_store(ranks.LOOPBACK, port.recv())
+        store.set("reached", "")
+        with suppress(RuntimeError):
+            store.wait(["start"], timedelta(seconds=60))
+        printed.seek(0)
+        pipe.send(printed.read().decode())
+
+
+def serve_and_end(port):
+    store = ranks.serve_store()
+    port.send(store.port)
+    while not store.check(["reached"]):
+        time.sleep(0.05)
+    os._exit(1)
+
+
+def test_nothing_is_printed_by_ranks_whose_first_one_ended():
+    theirs, ours = multiprocessing.Pipe(duplex=False)
+    first = start_process(serve_and_end, ours)
+    other, answer = spawned(lose_store, theirs)
+    assert answer.recv() == ""
+    for process in (first, other):
+        process.join()
 
 
 def hang(rank, port, pipe):

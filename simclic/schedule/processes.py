@@ -162,6 +162,7 @@ def start_server(compute: ComputeOptions) -> tuple[Any, list[str], int]:
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     # A thread that spins while it waits blocks the core for others: on a crowded node that takes 30 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost rank is one line; torch would warn with its C++ stack
     if compute.deterministic:
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when a GPU is first used
     context = multiprocessing.get_context("forkserver")
