@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import re
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -264,6 +265,13 @@ def test_a_training_that_diverges_ends_all_ranks_with_one_line(tmp_path):
 def test_more_ranks_than_cores_are_a_line(tmp_path):
     with pytest.raises(InputError, match=rf"ranks=4096 is more than the {count_cores()} CPU cores here; use {count_cores()}"):
         run_with(tmp_path, 4096)
+
+
+def test_the_store_of_ranks_on_one_machine_is_reached_from_no_other():
+    store = ranks.serve_store()
+    for host in (ranks.LOOPBACK, "127.0.0.2"):  # the second is this machine, too, as any other address of it
+        with suppress(ConnectionRefusedError), socket.create_connection((host, store.port)):
+            assert host == ranks.LOOPBACK
 
 
 def lose_store(port, pipe):

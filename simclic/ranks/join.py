@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -48,9 +49,16 @@ def tell_end(rank: int, host: str, port: int, why: str) -> None:
         TCPStore(host, port, is_master=False, timeout=SILENCE).set(f"end {rank}", why)
 
 
-def serve_store() -> TCPStore:
-    """Return the store of a new group of ranks, of which this process is the first; its port is free."""
-    return TCPStore("0.0.0.0", 0, is_master=True, wait_for_workers=False)
+def serve_store(is_local: bool = True) -> TCPStore:
+    """Return the store of a new group of ranks, of which this process is the first; its port is free.
+
+    is_local: whether all ranks are on this machine; no other can reach the store then.
+    """
+    if not is_local:
+        return TCPStore("0.0.0.0", 0, is_master=True, wait_for_workers=False)
+    listener = socket.create_server((LOOPBACK, 0))
+    port = listener.getsockname()[1]
+    return TCPStore(LOOPBACK, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
 
 
 @contextmanager

@@ -26,9 +26,8 @@ def run_child(pipe: Connection, jobs: Sequence[Job], options: WorkerOptions, pri
     _prepare_process(options)
     from simclic.train.numerics import is_out_of_memory
 
-    def start_ranks(port: int) -> bool:
+    def start_ranks(port: int) -> None:
         pipe.send(("ranks", port))
-        return options.tasks == 1
 
     def start_helpers(port: int, job: Job) -> None:
         pipe.send(("helpers", (port, job)))

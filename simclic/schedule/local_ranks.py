@@ -95,7 +95,9 @@ def run_ranks(
     Raise InputError if rank 0 ends, or does not answer within `seconds`.
     """
     (mine, theirs), count = context.Pipe(duplex=False), count or len(devices)
-    processes = [context.Process(target=_lead, args=(theirs, compute, count, devices[0], given), daemon=True)]
+    processes = [
+        context.Process(target=_lead, args=(theirs, count == len(devices), compute, count, devices[0], given), daemon=True)
+    ]
     processes[0].start()
     theirs.close()
     try:
@@ -139,10 +141,10 @@ def _tell_end(rank: int, host: str, port: int, why: str) -> None:
     ranks.tell_end(rank, host, port, why)
 
 
-def _lead(pipe: Connection, compute: Callable[..., Any], count: int, device: str, given: tuple[Any, ...]) -> None:
+def _lead(pipe: Connection, is_local: bool, compute: Callable[..., Any], count: int, device: str, given: tuple[Any, ...]) -> None:
     from simclic import ranks
 
-    store = ranks.serve_store()
+    store = ranks.serve_store(is_local)
     pipe.send(store.port)
     pipe.send(compute(store, 0, count, device, *given))
 

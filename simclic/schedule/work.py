@@ -35,7 +35,7 @@ class WorkerOptions:
     device: str = "cpu"
     threads: int = 1
     folder: str = "."
-    start_ranks: Callable[[int], bool] | None = None
+    start_ranks: Callable[[int], None] | None = None
     tasks: int = 1
     helpers: int = 0
     start_helpers: Callable[[int, Job], None] | None = None
@@ -84,7 +84,7 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
     """
     import torch
 
-    from simclic.train.pretrain import pretrain, read_encoder
+    from simclic.train.pretrain import OtherRanks, pretrain, read_encoder
 
     run, results = jobs[0].run, [job for job in jobs if job.protocol]
     prices = dict(prices) if options.trains else {**prices, jobs[0].encoder: 0.0}
@@ -100,7 +100,8 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
             share, watched = _share_of_job(tell, jobs[0].encoder, prices), None
             if options.compute.watch_on and run.epochs and folder.encoder_record() is None:
                 watched = load_data(Job(run, Knn(on=options.compute.watch_on)), options)
-            f = pretrain(run, dataset, options.runs, device, share, options.compute, watched, options.start_ranks)
+            others = OtherRanks(options.tasks == 1, options.start_ranks) if options.start_ranks else None
+            f = pretrain(run, dataset, options.runs, device, share, options.compute, watched, others)
             del dataset, watched
         else:  # its own images need not be here any more
             folder.check_run_json()

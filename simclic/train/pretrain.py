@@ -4,6 +4,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,17 @@ from simclic.weights import card, init_weights
 from simclic.weights import load as weights
 
 __all__ = [
-    "build_untrained", "describe_device", "prepare_images", "pretrain", "read_backbone", "read_encoder", "train", "train_as_rank",
+    "OtherRanks", "build_untrained", "describe_device", "prepare_images", "pretrain", "read_backbone", "read_encoder", "train",
+    "train_as_rank",
 ]  # fmt: skip
 
-StartRanks = Callable[[int], bool]  # starts the other ranks, given the port of the store; returns whether all are on this machine
+
+@dataclass(frozen=True)
+class OtherRanks:
+    """The ranks beside the first. are_local: whether all are on this machine. start: starts them, given the port of the store."""
+
+    are_local: bool
+    start: Callable[[int], None]
 
 
 def pretrain(
@@ -38,13 +46,13 @@ def pretrain(
     on_progress: Tell = lambda share, note: None,
     options: ComputeOptions = DEFAULT_COMPUTE,
     watched: Dataset | None = None,
-    start_ranks: StartRanks | None = None,
+    other_ranks: OtherRanks | None = None,
 ) -> nn.Module:
     """Return the trained backbone of a Run, frozen, in eval mode. It is trained if it is not there yet, on splits.fit.
 
-    watched: another labelled data set on which the error of kNN is logged. start_ranks: called if it is to be trained by more
-    ranks than this one. Raises InputError for a backbone that is damaged or that timm does not know, Diverged if the loss is not
-    finite, RankLost if another rank ended.
+    watched: another labelled data set on which the error of kNN is logged. other_ranks: that train it, too, if it is not
+    there. Raises InputError for a backbone that is damaged or that timm does not know, Diverged if the loss is not finite,
+    RankLost if another rank ended.
     """
     folder = RunFolder(runs, run).create_folder(dataset.digest)
     record = folder.encoder_record()
@@ -53,7 +61,7 @@ def pretrain(
             record = folder.encoder_record()  # another process may have finished in between
             if record is None:
                 folder.delete_unfinished()
-                record = _make_encoder(run, dataset, folder, device, on_progress, check_claim, options, watched, start_ranks)
+                record = _make_encoder(run, dataset, folder, device, on_progress, check_claim, options, watched, other_ranks)
     return read_encoder(folder, run, device)  # even if it was just trained, so that results cannot depend on that
 
 
@@ -72,7 +80,7 @@ def _make_encoder(
     check_claim: Callable[[], None],
     options: ComputeOptions,
     watched: Dataset | None,
-    start_ranks: StartRanks | None,
+    other_ranks: OtherRanks | None,
 ) -> dict[str, Any]:
     """Train or build the encoder, write its weights and its record; return the record."""
     images, fit = prepare_images(run, dataset, folder.runs, device), torch.from_numpy(dataset.splits.fit)
@@ -80,7 +88,7 @@ def _make_encoder(
         f, record = build_untrained(run, images, fit, folder.runs)
     else:
         beside = (watched, prepare_images(run, watched, folder.runs, device)) if watched else None
-        with _lead_ranks(options.ranks, device, start_ranks):
+        with _lead_ranks(options.ranks, device, other_ranks):
             f, record = train(run, dataset, images, folder, on_progress, check_claim, options, beside)
     payload = weights.serialise_backbone(f)
     check_claim()
@@ -90,14 +98,14 @@ def _make_encoder(
 
 
 @contextmanager
-def _lead_ranks(count: int, device: torch.device, start_ranks: StartRanks | None) -> Iterator[None]:
+def _lead_ranks(count: int, device: torch.device, other_ranks: OtherRanks | None) -> Iterator[None]:
     """Be the first of `count` ranks, once the others are there, or the only one."""
-    if count == 1 or start_ranks is None:
+    if count == 1 or other_ranks is None:
         yield
         return
-    store = ranks.serve_store()
-    is_local = start_ranks(store.port)
-    with ranks.join(store, 0, count, device, is_local):
+    store = ranks.serve_store(other_ranks.are_local)
+    other_ranks.start(store.port)
+    with ranks.join(store, 0, count, device, other_ranks.are_local):
         yield
 
 
