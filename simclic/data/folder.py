@@ -5,7 +5,6 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +48,6 @@ def locate(name: str) -> Path:
     return Path(name.removesuffix(ALL_INSIDE)).expanduser()
 
 
-@cache
 def list_other_spellings(name: str) -> tuple[str, ...]:
     """Return the usual other ways to write the path of a data set; each would give the same Runs other names."""
     near, end = os.path.relpath(locate(name)), ALL_INSIDE if is_unlabelled(name) else ""
