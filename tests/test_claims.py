@@ -383,10 +383,10 @@ def test_runs_without_a_common_seed_cannot_be_compared():
 def test_chance_on_a_folder_follows_from_the_classes_of_its_results(classes, verdict, says):
     errors = cells(column("table4", {"No predictor": 75, "2-layer MLP": 6}, ["./birds"]))
     counted = {key: replace(m, classes=count) for (key, m), count in zip(errors.items(), classes, strict=True)}
-    found = NAMED["no-predictor-falls-to-chance"].judge_cells(counted, {})
-    assert found.verdict == verdict
-    assert found.evidence[0].startswith("./birds: ")
-    assert says in found.evidence[0]
+    judgement = NAMED["no-predictor-falls-to-chance"].judge_cells(counted, {})
+    assert judgement.verdict == verdict
+    assert judgement.evidence[0].startswith("./birds: ")
+    assert says in judgement.evidence[0]
 
 
 def on(name, errors):
@@ -506,12 +506,12 @@ def test_results_on_disk_are_judged(tmp_path, linear, dataset):
     write_record(tmp_path / "record", tmp_path / "runs", table.jobs, {})
     judged, recorded = (judge_claims(STORED, measure_cells([table], Results(tmp_path / name))) for name in ("runs", "record"))
     assert judged == recorded
-    found = {j.claim.name: j.ours for j in judged}
+    verdicts = {j.claim.name: j.ours for j in judged}
     names = ("no-predictor-falls-to-chance", "frozen-predictor-falls-to-chance", "two-layers-beat-one")
-    assert [found[name].verdict for name in names] == ["holds"] * 3, found
-    assert found["two-layers-beat-one"].evidence[0].startswith(f"{'Digits' if dataset == 'digits' else dataset}: 2-layer MLP ")
-    assert f", chance {'90.00' if dataset == 'digits' else '91.67'}: " in found[names[0]].evidence[0]
-    assert {j.verdict for name, j in found.items() if name not in names} == {"not run"}
+    assert [verdicts[name].verdict for name in names] == ["holds"] * 3, verdicts
+    assert verdicts["two-layers-beat-one"].evidence[0].startswith(f"{'Digits' if dataset == 'digits' else dataset}: 2-layer MLP ")
+    assert f", chance {'90.00' if dataset == 'digits' else '91.67'}: " in verdicts[names[0]].evidence[0]
+    assert {j.verdict for name, j in verdicts.items() if name not in names} == {"not run"}
 
 
 @pytest.mark.parametrize(

@@ -74,16 +74,16 @@ def test_a_folder_is_written_as_in_the_store(spellings, tmp_path):
         publish(tmp_path / first.replace("/", "-"), tiny(dataset=first), Knn(on="digits"))
         for text in spellings:
             asked = suite(tiny(dataset=text), protocols=(Knn(on="digits"),))
-            made = plan([asked], tmp_path / first.replace("/", "-"), tmp_path)
+            job_plan = plan([asked], tmp_path / first.replace("/", "-"), tmp_path)
             problem = f"{text}: the folder of {tiny(dataset=first).name}/pretrain, which writes it {first!r}; write it so, too"
-            assert made.absent == ({} if text == first else {text: problem})
+            assert job_plan.absent == ({} if text == first else {text: problem})
 
 
 def test_a_folder_is_written_in_one_way_in_what_is_asked(spellings, tmp_path):
     runs = [tiny(), *(tiny(dataset=text) for text in spellings)]
-    made = plan([suite(run, protocols=(Knn(on="digits"),)) for run in runs], tmp_path, tmp_path)
-    assert [*made.absent] == spellings[1:]
-    assert {job.run for job in list_runnable_results(made)} == set(runs[:2])
+    job_plan = plan([suite(run, protocols=(Knn(on="digits"),)) for run in runs], tmp_path, tmp_path)
+    assert [*job_plan.absent] == spellings[1:]
+    assert {job.run for job in list_runnable_results(job_plan)} == set(runs[:2])
 
 
 def test_what_a_protocol_evaluates_on_is_written_as_in_the_store(tmp_path, monkeypatch):

@@ -35,8 +35,8 @@ def test_a_table_says_that_its_errors_are_on_the_images_that_chose(tmp_path, spl
     table = Table(name="mine", caption="", runs=(tiny(split=split),))
     measure(tmp_path / "runs", table.runs[0], Linear(), 20.0, images=100)
     render([Suite("", "", (table,), "x.py")], tmp_path / "runs", tmp_path / "out")
-    told = "split paper: these errors are on val, on which settings are chosen"
-    assert (told in (tmp_path / "out/mine.md").read_text()) == (split == "paper")
+    note = "split paper: these errors are on val, on which settings are chosen"
+    assert (note in (tmp_path / "out/mine.md").read_text()) == (split == "paper")
 
 
 def test_marks_recomputed_from_the_stored_table_are_the_papers():

@@ -173,12 +173,12 @@ def _name_cell_and_protocol(cell: "Cell") -> str:
 
 def _name_cell(cell: "Cell", shared: Fields) -> str:
     """Return data set, method and the fields that are not defaults, without those that are shown above."""
-    from simclic.data import FACTS
+    from simclic.data import distinct_title
 
     name = cell.protocol.on or cell.run.dataset
     differ = _format_fields({k: v for k, v in _differing_fields(cell).items() if k not in shared})
     trained = f"pre-trained on {cell.run.dataset}" if cell.protocol.on else ""
-    return ", ".join(filter(None, (FACTS[name].title if name in FACTS else name, cell.run.label, trained, differ)))
+    return ", ".join(filter(None, (distinct_title(name), cell.run.label, trained, differ)))
 
 
 def _differing_fields(cell: "Cell") -> Fields:

@@ -7,7 +7,7 @@ from pathlib import Path
 from simclic import files
 from simclic.data import folder
 from simclic.data.dataset import BICUBIC, Dataset, Facts
-from simclic.data.facts import FACTS, PAPER, declaration, facts, folder_facts, is_bundled, mean_and_std, title
+from simclic.data.facts import FACTS, PAPER, declaration, distinct_title, facts, folder_facts, is_bundled, mean_and_std, title
 from simclic.data.listing import Listing
 from simclic.data.splits import UNLABELLED, Splits, divide
 from simclic.errors import InputError
@@ -20,6 +20,7 @@ __all__ = [
     "Facts",
     "Splits",
     "check_has_whole",
+    "distinct_title",
     "explain_missing",
     "facts",
     "is_bundled",

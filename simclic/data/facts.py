@@ -49,6 +49,11 @@ def facts(name: str) -> Facts:
     return FACTS[name]
 
 
+def distinct_title(name: str) -> str:
+    """Return the printed name of a data set, but a folder's path: the folder may be called like a data set, or like another."""
+    return FACTS[name].title if name in FACTS else name
+
+
 def mean_and_std(name: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Return the mean and deviation of a data set, per channel; a folder's, which need not be there, are ImageNet's."""
     return IMAGENET if folder.is_path(name) else (facts(name).mean, facts(name).std)

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from simclic.data import FACTS, PAPER, title
+from simclic.data import FACTS, PAPER, distinct_title, title
 from simclic.experiment import Exhibit, Figure, Job, Table
 from simclic.experiment.baselines import AS_STORED, METHODS
 from simclic.report.noise import Measured
@@ -84,5 +84,4 @@ def job_key(exhibit: Exhibit, job: Job) -> Key:
     elif isinstance(exhibit, Table) and isinstance(exhibit.columns, str) and exhibit.columns != "dataset":
         value = getattr(run, exhibit.columns)
         at = exhibit.labels.get(value, str(value))
-    dataset = title(run.dataset) if run.dataset in FACTS else run.dataset  # a folder may be called like a data set, or another
-    return Key(exhibit.claimed or exhibit.name, job.stage, dataset, at)
+    return Key(exhibit.claimed or exhibit.name, job.stage, distinct_title(run.dataset), at)

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from simclic.data import FACTS, title
+from simclic.data import FACTS, distinct_title, title
 from simclic.experiment import Finetune, Job, Linear, Protocol, Run, Table, evaluated_run
 from simclic.experiment.baselines import METHODS, OWN_INPUT
 from simclic.report.cell_keys import (
@@ -233,8 +233,7 @@ def _read_recipes() -> dict[str, tuple[int, int]]:
 def _departures_from_cited(run: Run, protocol: Protocol, method: str, dataset: str) -> Iterator[str]:
     """Yield departures from the 13 cited rows, which Ericsson et al. measured."""
     if run.epochs and run.dataset != "imagenet":
-        name = title(run.dataset) if run.dataset in FACTS else run.dataset  # a folder may be called like a data set
-        yield f"other training ({run.epochs} epochs on {name}; theirs on ImageNet)"
+        yield f"other training ({run.epochs} epochs on {distinct_title(run.dataset)}; theirs on ImageNet)"
     elif run.epochs:  # the recipes here are those for small images
         (epochs, batch), ours = _read_recipes()[method], f"{run.epochs} epochs in batches of {run.batch_size}"
         yield f"other training (by the recipe here, {ours}; theirs by its authors', {epochs} in {batch})"

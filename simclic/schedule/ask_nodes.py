@@ -137,7 +137,8 @@ def _explain_end(folder: Path, job: str) -> str:
         own = [line for line in _read_log(folder, job, task) if not line.startswith(("srun: ", "slurmstepd"))]
         tasks.setdefault(f"on {node}: {': '.join((end, *own[-1:]))}", []).append(task)
     ends = [f"task {', '.join(map(str, numbers))} {end}" for end, numbers in tasks.items()]
-    return "".join(f": {text}" for text in ("; ".join(ends) or "".join(log[-1:]),) if text)
+    text = "; ".join(ends) or "".join(log[-1:])
+    return text and f": {text}"
 
 
 def _read_log(folder: Path, job: str, task: int) -> list[str]:

@@ -25,22 +25,12 @@ def results(runs: Path = files.RUNS, rows: list[dict[str, Any]] | None = None) -
     that it is measured `on` and its fields (`how`), `error`, `chosen`, the number of l2 values that did not converge, whether its
     solver is superseded, the digest of other data that its encoder was trained on, and its origin.
 
-    A broken file becomes a row with `problem` set and no error. known: the rows, if they were read before.
+    A broken file becomes a row with `problem` set and no error. rows: those of `list_result_rows`, if they were read before.
     """
     import pandas as pd
 
-    names = [
-        *NAMES,
-        *(f.name for f in fields(Run)),
-        *RECORDED,
-        *OPTIONAL,
-        "how",
-        "unconverged",
-        "superseded",
-        "trained_data",
-        "problem",
-        "path",
-    ]
+    more = ("how", "unconverged", "superseded", "trained_data", "problem", "path")
+    names = [*NAMES, *(f.name for f in fields(Run)), *RECORDED, *OPTIONAL, *more]
     return pd.DataFrame(list_result_rows(runs) if rows is None else rows, columns=names)
 
 

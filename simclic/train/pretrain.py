@@ -50,8 +50,8 @@ def pretrain(
 ) -> nn.Module:
     """Return the trained backbone of a Run, frozen, in eval mode. It is trained if it is not there yet, on splits.fit.
 
-    watched: another labelled data set on which the error of kNN is logged. other_ranks: that train it, too, if it is not
-    there. Raises InputError for a backbone that is damaged or that timm does not know, Diverged if the loss is not finite,
+    watched: another labelled data set on which the error of kNN is logged. other_ranks: that train it together with
+    this one. Raises InputError for a backbone that is damaged or that timm does not know, Diverged if the loss is not finite,
     RankLost if another rank ended.
     """
     folder = RunFolder(runs, run).create_folder(dataset.digest)

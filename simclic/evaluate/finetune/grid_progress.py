@@ -41,7 +41,7 @@ class GridProgress:
 
     @contextmanager
     def stop_clock(self) -> Iterator[None]:
-        """Do not count the seconds of a while."""
+        """Do not count the seconds of this block."""
         began = time.monotonic()
         try:
             yield
