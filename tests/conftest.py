@@ -7,6 +7,7 @@ import shutil
 from contextlib import chdir
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import layouts
 import pytest
@@ -71,6 +72,13 @@ def one_thread():
     threadpool_limits(1)
     gc.freeze()  # what is imported by now takes half a second of each collection, and a grid collects for each bundle
     gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def same_environment():
+    """The environment is put back after each test: a task or a command in this process sets variables for its children."""
+    with mock.patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture(params=["cpu", "cuda"])
