@@ -3,7 +3,7 @@
 In the paper the cited methods saw ImageNet and SimCLIC only the target data set, so that the halves of Table 2 do not compare.
 Here SimCLIC with each perturbation and with none, SimSiam and MoCo v2 are pre-trained on ImageNet for 100 and for 200 epochs in
 batches of 256; twelve pre-trainings, each evaluated on ImageNet and on the eleven. None of it has been run: it needs ImageNet,
-and its column about 240 GB of memory on one device, without which that column stays empty.
+and its column a device with about 75 GB of memory, without which that column stays empty.
 
     simclic plan benchmarks/transfer.py --on slurm/gpu.toml     # what it costs
     simclic submit benchmarks/transfer.py --on slurm/gpu.toml --data DIR

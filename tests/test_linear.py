@@ -20,7 +20,7 @@ from simclic import InputError, Linear, Run, data
 from simclic.data.images import Images
 from simclic.evaluate.linear import SOLVERS, frozen_features, linear_probe, newton, published
 from simclic.evaluate.linear.frozen import extract_features
-from simclic.evaluate.linear.space import Preconditioner
+from simclic.evaluate.linear.space import Preconditioner, split_rows
 from simclic.files import Broken, write_json
 from simclic.methods.backbones import Pixels, build_backbone
 from simclic.store import results as store
@@ -315,6 +315,19 @@ def test_several_classes_an_image_are_scikit_learns_binary_problems_at_twice_c()
                 fit.decision_values(torch.from_numpy(x))[:, k], sk.decision_function(x.astype(np.float64)), atol=1e-3
             )
         assert fit.objective <= objective * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("kind", ["tall", "several classes an image"])
+def test_images_are_computed_in_parts_where_all_would_not_fit_into_memory(kind, monkeypatch):
+    x, y, n = problem("tall")
+    x, y, classes = torch.from_numpy(x[:n]), y[:n] if kind == "tall" else shown(y[:n]), 4 if kind == "tall" else 3
+    whole = list(newton.solve_path(x, y, classes, VALUES, Linear()))
+    monkeypatch.setattr("simclic.evaluate.linear.space.PART_NUMBERS", 1000)
+    assert len(split_rows(n, classes)) > 2
+    for apart, fit in zip(newton.solve_path(x, y, classes, VALUES, Linear(), whole[-1]), whole, strict=True):
+        assert apart.converged
+        assert apart.objective == pytest.approx(fit.objective, rel=1e-6)
+        assert np.allclose(apart.decision_values(x), fit.decision_values(x), atol=0.05)
 
 
 def test_an_image_that_is_not_to_be_judged_is_not_learned_from():

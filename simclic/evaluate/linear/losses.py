@@ -28,6 +28,10 @@ class SoftmaxLoss:
     y: Tensor
     scale: float = 1.0  # of l2
 
+    def select_images(self, rows: slice) -> "SoftmaxLoss":
+        """Return the losses of some of the images."""
+        return SoftmaxLoss(self.y[rows])
+
     def sum_per_problem(self, t: Tensor) -> Tensor:
         """Return sums over each problem's entries: (1, 1). t: (m, C)."""
         return t.sum().reshape(1, 1)
@@ -66,17 +70,21 @@ class SoftmaxLoss:
 
         return (p * (1 - p)).scatter_(1, top, p.gather(1, top) * others), multiply_hessian
 
-    def intercept_step(self, point: LossPoint) -> tuple[Tensor, Tensor]:
-        """Return Newton's step in b alone, (1, C), and half its squared decrement, (1, 1)."""
-        apart = (point.p.T @ point.p).fill_diagonal_(0)
+    def intercept_derivatives(self, point: LossPoint) -> tuple[Tensor, Tensor]:
+        """Return sums over images for `intercept_step`: of the gradient in b, (1, C), and of p p^T, (C, C)."""
+        return point.residual.sum(dim=0, keepdim=True), point.p.T @ point.p
+
+    def intercept_step(self, gradient: Tensor, curvature: Tensor) -> tuple[Tensor, Tensor]:
+        """Return Newton's step in b alone, (1, C), and half its squared decrement, (1, 1), from `intercept_derivatives`."""
+        apart = curvature.fill_diagonal_(0)
         hessian = torch.diag(apart.sum(dim=1)) - apart  # rows sum to 0; 1 - p would cancel
-        gradient, step = point.residual.sum(dim=0)[:-1], torch.zeros_like(point.p[:1])
+        step, gradient = torch.zeros_like(gradient), gradient[0, :-1]
         scale = hessian.diagonal()[:-1].clamp_min(1e-300).rsqrt()
         scaled = hessian[:-1, :-1] * scale * scale[:, None]  # a constant in b changes nothing, so the last stays
         scaled.diagonal().add_(1e-15)
         factor, failed = torch.linalg.cholesky_ex(scaled)
         if failed:
-            return step, torch.full_like(point.loss, torch.inf)  # nothing is proven
+            return step, step.new_full((1, 1), torch.inf)  # nothing is proven
         step[0, :-1] = -scale * torch.cholesky_solve((scale * gradient)[:, None], factor)[:, 0]
         return step, -(gradient @ step[0, :-1]).reshape(1, 1) / 2
 
@@ -99,6 +107,10 @@ class LogisticLoss:
         """Return the losses of some of the problems."""
         return LogisticLoss(self.y[:, columns])
 
+    def select_images(self, rows: slice) -> "LogisticLoss":
+        """As in SoftmaxLoss."""
+        return LogisticLoss(self.y[rows])
+
     def sum_per_problem(self, t: Tensor) -> Tensor:
         """As in SoftmaxLoss: (1, C)."""
         return t.sum(dim=0, keepdim=True)
@@ -118,10 +130,13 @@ class LogisticLoss:
         diagonal = p * (1 - p) * self.sign.abs().to(p)
         return diagonal, lambda a: diagonal * a
 
-    def intercept_step(self, point: LossPoint) -> tuple[Tensor, Tensor]:
+    def intercept_derivatives(self, point: LossPoint) -> tuple[Tensor, Tensor]:
+        """Return sums over images for `intercept_step`: first and second derivative in b, (1, C) both."""
+        return self.sum_per_problem(point.residual), self.sum_per_problem(self.curvature(point.p)[0])
+
+    def intercept_step(self, gradient: Tensor, curvature: Tensor) -> tuple[Tensor, Tensor]:
         """As in SoftmaxLoss: (1, C) both."""
-        gradient, hessian = self.sum_per_problem(point.residual), self.sum_per_problem(self.curvature(point.p)[0])
-        step = -gradient / hessian.clamp_min(1e-300)
+        step = -gradient / curvature.clamp_min(1e-300)
         return step, -gradient * step / 2
 
 

@@ -18,15 +18,16 @@ starts on the line through the last two solutions, as the solution is nearly lin
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from simclic.evaluate.linear.fit import Fit, check_learnable
-from simclic.evaluate.linear.losses import LogisticLoss, LossPoint, SoftmaxLoss, loss_for_labels
-from simclic.evaluate.linear.space import FeatureSpace, Preconditioner, rotate_features
+from simclic.evaluate.linear.losses import LogisticLoss, SoftmaxLoss, loss_for_labels
+from simclic.evaluate.linear.space import FeatureSpace, Preconditioner, rotate_features, split_rows, sum_tensors
 from simclic.experiment import Linear
 
 GRADIENT_REDUCTION = 0.02  # factor by which a step reduces the gradient, unless less suffices
@@ -46,44 +47,53 @@ def solve_path(
     check_learnable(x, y, classes)
     space, losses = rotate_features(x), loss_for_labels(torch.from_numpy(y).to(x.device))
     preconditioner, columns = Preconditioner(space, classes), torch.arange(classes, device=x.device)
-    solutions: list[tuple[float, Tensor, Tensor]] = []  # the last two: log l2, theta, logits
+    logits = space.mean.new_empty(len(x), classes)
+    zero = space.mean.new_zeros(len(space.energy), classes)
+    solutions = [_Solution(math.inf, zero, _sum_losses(space, losses, zero))]  # zero and the last two
     if start is not None:
         theta = space.from_original(start.weights.to(x.device), start.intercept.to(x.device))
-        solutions.append((math.log(start.l2), theta, space.z[torch.float64] @ theta))
+        solutions.append(_Solution(math.log(start.l2), theta, _sum_losses(space, losses, theta)))
+    del x  # ImageNet's take 10 GB
     for l2 in values:
-        theta = _choose_start(space, losses, l2 * losses.scale, solutions, math.log(l2), classes)
-        solved = _NewtonSolver(space, losses, l2 * losses.scale, protocol, preconditioner, columns).solve(theta)
-        solutions = [*solutions[-1:], (math.log(l2), solved.theta, solved.logits)]
+        theta = _choose_start(space, losses, l2 * losses.scale, solutions, math.log(l2))
+        solved = _NewtonSolver(space, losses, l2 * losses.scale, protocol, preconditioner, columns, logits).solve(theta)
+        solutions = [solutions[0], *solutions[1:][-1:], _Solution(math.log(l2), solved.theta, solved.loss)]
         gap, value = float((solved.gap / solved.value).max()), float(solved.value.sum())
         known_gap = gap if math.isfinite(gap) else None
         yield Fit(l2, *space.to_original(solved.theta), solved.count, value, gap <= protocol.tolerance, known_gap)
 
 
+class _Solution(NamedTuple):
+    """A solution to start from. theta: (r + 1, C). loss: per problem, summed over images."""
+
+    log_l2: float
+    theta: Tensor
+    loss: Tensor
+
+
 def _choose_start(
-    space: FeatureSpace,
-    losses: SoftmaxLoss | LogisticLoss,
-    l2: float,
-    solutions: list[tuple[float, Tensor, Tensor]],
-    log_l2: float,
-    classes: int,
+    space: FeatureSpace, losses: SoftmaxLoss | LogisticLoss, l2: float, solutions: list[_Solution], log_l2: float
 ) -> Tensor:
-    """Return the theta to start from: zero, the last solution or the line through the last two, by the lowest objective."""
-    zero = space.mean.new_zeros(len(space.energy), classes)
-    if not solutions:
-        return zero
-    last = solutions[-1]
-    starts = [(zero, zero.new_zeros(len(last[2]), classes)), last[1:]]
-    if len(solutions) == 2 and last[0] != solutions[0][0]:
-        share = (log_l2 - last[0]) / (last[0] - solutions[0][0])
-        starts.append(tuple(new + share * (new - old) for new, old in zip(last[1:], solutions[0][1:], strict=True)))  # type: ignore[arg-type]
-    values = torch.cat([losses.evaluate_at(logits).loss + l2 / 2 * losses.sum_per_problem(t[:-1] ** 2) for t, logits in starts])
+    """Return the theta to start from: one of the solutions or the line through the last two, by the lowest objective."""
+    if len(solutions) == 3 and solutions[1].log_l2 != solutions[2].log_l2:
+        before, last = solutions[1:]
+        theta = last.theta + (log_l2 - last.log_l2) / (last.log_l2 - before.log_l2) * (last.theta - before.theta)
+        solutions = [*solutions, _Solution(log_l2, theta, _sum_losses(space, losses, theta))]
+    values = torch.cat([loss + l2 / 2 * losses.sum_per_problem(theta[:-1] ** 2) for _, theta, loss in solutions])
     best = values.nan_to_num(nan=math.inf).argmin(dim=0)  # per problem
-    return torch.stack([t for t, _ in starts]).gather(0, best.expand(len(zero), classes)[None])[0]
+    thetas = torch.stack([theta for _, theta, _ in solutions])
+    return thetas.gather(0, best.expand_as(thetas[0])[None])[0]
+
+
+def _sum_losses(space: FeatureSpace, losses: SoftmaxLoss | LogisticLoss, theta: Tensor) -> Tensor:
+    """Return the losses at theta (r + 1, C) summed over images, one per problem."""
+    z, parts = space.z[torch.float64], split_rows(len(losses.y), theta.shape[1])
+    return sum_tensors(losses.select_images(rows).evaluate_at(z[rows] @ theta).loss for rows in parts)
 
 
 @dataclass(frozen=True)
 class _NewtonState:
-    """The state of a solver. theta: (r + 1, C), with its gradient. logits: (n, C).
+    """The state of a solver. theta: (r + 1, C), with its gradient. loss: per problem, summed over images.
 
     value, gap: (1, 1) or (1, C) per problem, the objective and a bound on how far it is above its minimum. count: gradients and
     Hessian products so far.
@@ -91,22 +101,24 @@ class _NewtonState:
 
     theta: Tensor
     gradient: Tensor
-    logits: Tensor
     value: Tensor
     gap: Tensor
-    point: LossPoint
+    loss: Tensor
     count: int
 
     def select_problems(self, columns: Tensor) -> "_NewtonState":
         """Return the state of some of several problems. columns: (C,) bool."""
-        fields = {name: getattr(self, name)[:, columns] for name in ("theta", "gradient", "logits", "value", "gap")}
-        point = LossPoint(self.point.loss[:, columns], self.point.p[:, columns], self.point.residual[:, columns])
-        return _NewtonState(**fields, point=point, count=self.count)
+        fields = {name: getattr(self, name)[:, columns] for name in ("theta", "gradient", "value", "gap", "loss")}
+        return _NewtonState(**fields, count=self.count)
 
 
 @dataclass(frozen=True)
 class _NewtonSolver:
-    """Solves one softmax problem, or several logistic problems at once, at one l2."""
+    """Solves one softmax problem, or several logistic problems at once, at one l2.
+
+    logits: (n, C) float64, those of the last state. A number per image and class takes 10 GB for ImageNet, so few such matrices
+    are kept, and the rest is computed in parts.
+    """
 
     space: FeatureSpace
     losses: SoftmaxLoss | LogisticLoss
@@ -114,6 +126,12 @@ class _NewtonSolver:
     protocol: Linear
     preconditioner: Preconditioner
     columns: Tensor  # which of the classes these are, (C,)
+    logits: Tensor
+    parts: list[tuple[slice, SoftmaxLoss | LogisticLoss]] = field(init=False)  # images and their losses
+
+    def __post_init__(self) -> None:
+        slices = split_rows(len(self.losses.y), len(self.columns))
+        object.__setattr__(self, "parts", [(rows, self.losses.select_images(rows)) for rows in slices])
 
     def solve(self, theta: Tensor) -> _NewtonState:
         """Run Newton's method from theta until every problem's gap is small enough or the iterations are used up."""
@@ -135,37 +153,41 @@ class _NewtonSolver:
         return state
 
     def evaluate_at(self, theta: Tensor, count: int) -> _NewtonState:
-        """Return objective, gradient and gap in float64, at the optimal intercept for these weights."""
+        """Return objective, gradient and gap in float64, at the optimal intercept for these weights. Set the logits."""
         z, total = self.space.z[torch.float64], self.losses.sum_per_problem
-        theta, logits = theta.clone(), z @ theta
+        theta, logits = theta.clone(), torch.mm(z, theta, out=self.logits)
         shrink, steepest = self.l2 / 2 * total(theta[:-1] ** 2), self.space.energy[:-1].max()
         for _ in range(50):
-            point = self.losses.evaluate_at(logits)
-            value = point.loss + shrink
-            step, short = self.losses.intercept_step(point)
+            residuals, sums = [], []
+            for rows, losses in self.parts:
+                point = losses.evaluate_at(logits[rows])
+                residuals.append(point.residual)
+                sums.append((point.loss, *losses.intercept_derivatives(point)))
+            loss, *derivatives = map(sum_tensors, zip(*sums, strict=True))
+            value = loss + shrink
+            step, short = self.losses.intercept_step(*derivatives)
             slack = steepest * short  # bound on the squared gradient that the optimal b would add
             if (slack <= 1e-4 * 2 * self.l2 * self.protocol.tolerance * value).all():
                 break
-            moved = self.line_search(logits, step.expand_as(logits), point.loss, -2 * short, torch.zeros_like) * step
+            moved = self.line_search(step.expand_as(logits), loss, -2 * short, torch.zeros_like) * step
             if not moved.any():
                 break
             theta[-1:] += moved
             logits += moved
-        gradient = z.T @ point.residual
+        gradient = sum_tensors(z[rows].T @ residual for (rows, _), residual in zip(self.parts, residuals, strict=True))
         gradient[:-1] += self.l2 * theta[:-1]
         gap = (total(gradient[:-1] ** 2).sqrt() + slack.clamp_min(0).sqrt()) ** 2 / (2 * self.l2) + short
-        return _NewtonState(theta, gradient, logits, value, gap, point, count + 1)
+        return _NewtonState(theta, gradient, value, gap, loss, count + 1)
 
-    def line_search(
-        self, logits: Tensor, along: Tensor, loss: Tensor, slope: Tensor, penalty: Callable[[Tensor], Tensor]
-    ) -> Tensor:
+    def line_search(self, along: Tensor, loss: Tensor, slope: Tensor, penalty: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the step size per problem: 1, halved until the objective falls enough for its slope; 0 if it never does.
 
-        along: the change of the logits at step size 1. loss: at the start. penalty: the change of the penalty at step size t.
+        along: (n, C), the change of the logits at step size 1. loss: at the start. penalty: its change at step size t.
         """
         t = torch.ones_like(loss)
         for _ in range(40):
-            reached = self.losses.evaluate_at(logits + t * along).loss + penalty(t)
+            lost = (losses.evaluate_at(self.logits[rows] + t * along[rows].double()).loss for rows, losses in self.parts)
+            reached = sum_tensors(lost) + penalty(t)
             enough = reached <= loss + 1e-4 * t * slope + 1e-13 * loss  # the last bits are rounding
             if enough.all():
                 return t
@@ -183,30 +205,37 @@ class _NewtonSolver:
         def penalty(t: Tensor) -> Tensor:
             return self.l2 * (t * inner + t * t / 2 * square)
 
-        t = self.line_search(state.logits, along, state.point.loss, total(state.gradient * v), penalty)
+        t = self.line_search(along, state.loss, total(state.gradient * v), penalty)
+        del along
         return self.evaluate_at(state.theta + t * v, state.count + count)
 
     def newton_direction(self, state: _NewtonState, precision: torch.dtype) -> tuple[Tensor, Tensor, int]:
-        """Solve H v = -gradient by conjugate gradients. Return v (r + 1, C) and z v (n, C) in float64, and the count of products.
+        """Solve H v = -gradient by conjugate gradients. Return v (r + 1, C) in float64, z v (n, C) and the count of products.
 
         It ends when the residual in W is small enough for the gap, or GRADIENT_REDUCTION times the gradient.
         """
         z, total = self.space.z[precision], self.losses.sum_per_problem
-        p, r = state.point.p.to(precision), -state.gradient.to(precision)
-        p = torch.where(p > torch.finfo(precision).tiny ** 0.4, p, 0)  # subnormal products are slow
-        weights, curved = self.losses.curvature(p)
-        divide = self.preconditioner.inverse_at(weights, self.l2, self.columns)
+        r, weights, curved = -state.gradient.to(precision), [], []
+        for rows, losses in self.parts:
+            p = losses.evaluate_at(self.logits[rows]).p.to(precision)
+            p = torch.where(p > torch.finfo(precision).tiny ** 0.4, p, 0)  # subnormal products are slow
+            diagonal, multiply_hessian = losses.curvature(p)
+            weights.append(diagonal)
+            curved.append((rows, multiply_hessian))
+        divide = self.preconditioner.inverse_at(torch.cat(weights), self.l2, self.columns)
+        del weights, diagonal
         penalty = torch.full_like(r[:, :1], self.l2)
         penalty[-1] = 0
         wanted = GAP_SHARE * 2 * self.l2 * self.protocol.tolerance * state.value
         target = torch.maximum(wanted, GRADIENT_REDUCTION**2 * total(state.gradient[:-1] ** 2))
-        v, along, y = torch.zeros_like(r), torch.zeros_like(p), self.losses.centre_classes(divide(r))
+        v, y = torch.zeros_like(r), self.losses.centre_classes(divide(r))
+        along, zq = (torch.zeros_like(self.logits, dtype=precision) for _ in range(2))
         q, ry = y, total(r * y)
         count, idle, least = 0, 0, torch.full_like(ry, torch.inf)
         while count < self.protocol.iterations - state.count - 1:
             count += 1
-            zq = z @ q
-            hq = (z.T @ curved(zq)).addcmul_(penalty, q)
+            torch.mm(z, q, out=zq)
+            hq = sum_tensors(z[rows].T @ multiply(zq[rows]) for rows, multiply in curved).addcmul_(penalty, q)
             bent = total(q * hq)
             a = torch.where(bent > 0, ry / bent, 0)
             v, along, r = v.addcmul_(a, q), along.addcmul_(a, zq), r.addcmul_(a, hq, value=-1)
@@ -223,14 +252,15 @@ class _NewtonSolver:
             ry, before = total(r * y), ry
             q = y.addcmul(torch.where(before > 0, ry / before, 0), q)
         self.preconditioner.count_products(count)
-        return v.double(), along.double(), count
+        return v.double(), along, count
 
     def solve_remaining(self, state: _NewtonState, unsolved: Tensor, precision: torch.dtype) -> _NewtonState:
         """Solve the unsolved problems by themselves and put them back beside the solved ones."""
         assert isinstance(self.losses, LogisticLoss)
-        rest = replace(self, losses=self.losses.select_problems(unsolved), columns=self.columns[unsolved]).iterate_from(
-            state.select_problems(unsolved), precision
+        solver = replace(
+            self, losses=self.losses.select_problems(unsolved), columns=self.columns[unsolved], logits=self.logits[:, unsolved]
         )
-        for name in ("theta", "logits", "value", "gap"):
+        rest = solver.iterate_from(state.select_problems(unsolved), precision)
+        for name in ("theta", "value", "gap", "loss"):
             getattr(state, name)[:, unsolved] = getattr(rest, name)
         return replace(state, count=rest.count)

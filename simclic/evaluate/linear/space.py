@@ -1,13 +1,15 @@
 """The feature space of the linear probe's solver, and the preconditioner of its conjugate gradients."""
 
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 FREE_PRODUCTS = 20  # Hessian products that a step may take before they count as excess
+PART_NUMBERS = 2**28  # numbers of a matrix that are at work at a time; only ImageNet's have more, so other sums have one part
 BLOCK_SHARE = 1 / 8  # of a machine's or GPU's memory, for blocks; a share of free memory would make the last bits vary
 
 
@@ -34,20 +36,34 @@ class FeatureSpace:
         return torch.cat([self.basis.T @ weights, (intercept + self.mean @ weights)[None]])
 
 
+def split_rows(n: int, width: int) -> list[slice]:
+    """Return the parts of a matrix (n, width) that are at work one after the other."""
+    rows = max(1, PART_NUMBERS // width)
+    return [slice(start, start + rows) for start in range(0, n, rows)]
+
+
+def sum_tensors(parts: Iterable[Tensor]) -> Tensor:
+    """Return the sum of what was computed for each part; of one part, that itself."""
+    return functools.reduce(torch.add, parts)
+
+
 def rotate_features(x: Tensor) -> FeatureSpace:
     """Return the space of features x, (n, d) float32 and finite."""
     n, d = x.shape
-    mean = x.mean(dim=0, dtype=torch.float64)
-    centred = x.double() - mean
+    mean, parts = x.mean(dim=0, dtype=torch.float64), split_rows(n, d)
     if n > d:
         # Any orthonormal basis is exact; the closer to the eigenvectors, the fewer the iterations.
-        half = (centred / centred.abs().max().clamp_min(1e-300)).float()
-        basis = torch.linalg.eigh((half.T @ half).double()).eigenvectors
+        largest = torch.stack([(x[rows].double() - mean).abs().max() for rows in parts]).max().clamp_min(1e-300)
+        halves = (((x[rows].double() - mean) / largest).float() for rows in parts)
+        basis = torch.linalg.eigh(sum_tensors(half.T @ half for half in halves).double()).eigenvectors
     else:
-        q, r = torch.linalg.qr(centred.T)
+        q, r = torch.linalg.qr((x.double() - mean).T)
         basis = q @ torch.linalg.eigh(r @ r.T).eigenvectors
-    z = torch.cat([centred @ basis, centred.new_ones(n, 1)], dim=1)
-    return FeatureSpace(mean, basis, {torch.float64: z, torch.float32: z.float()}, (z * z).sum(dim=0)[:, None])
+    z = mean.new_ones(n, basis.shape[1] + 1)
+    for rows in parts:
+        z[rows, :-1] = (x[rows].double() - mean) @ basis
+    energy = sum_tensors((z[rows] * z[rows]).sum(dim=0) for rows in parts)
+    return FeatureSpace(mean, basis, {torch.float64: z, torch.float32: z.float()}, energy[:, None])
 
 
 @dataclass
