@@ -11,6 +11,7 @@ import pandas as pd
 from simclic.data import PAPER
 from simclic.data import title as data_title
 from simclic.experiment import Exhibit, Figure, Suite, Table
+from simclic.files import RUNS
 from simclic.report import claims
 from simclic.report.cell_keys import ASSUMED_SIZES, measure_cells, read_printed_cells
 from simclic.report.choices import list_choices
@@ -79,7 +80,7 @@ def write_pages(suites: Sequence[Suite], results: Results, folder: Path, others:
     order = sorted(((e, s) for s in suites for e in s.exhibits), key=lambda pair: _sort_key(pair[0]))
     exhibits = [exhibit for exhibit, _ in order]
     site = Site(format_headline(suites), exhibits, folder, _describe_record(results.runs))
-    items = [_write_exhibit(exhibit, f"simclic run {shlex.quote(suite.path)}", results, site) for exhibit, suite in order]
+    items = [_write_exhibit(exhibit, _fill_command(suite, results.runs), results, site) for exhibit, suite in order]
     tables = [item.exhibit for item in items if item.table]
     document = site.text.get_template("document.tex.j2").render(title=site.title, tables=tables)
     site.write_file("tables.tex", document.encode())
@@ -117,6 +118,12 @@ def _describe_record(runs: Path) -> str:
         return ""
     device, commit = (", ".join(record[name]) for name in ("device", "commit"))
     return f"Recorded results: measured on {device} at commit {commit}, not here."
+
+
+def _fill_command(suite: Suite, runs: Path) -> str:
+    """Return the command that computes what is missing, into the same store; a record is not computed into."""
+    store = [] if runs == RUNS or read_record(runs) else ["--runs", str(runs)]
+    return shlex.join(["simclic", "run", suite.path, *store])
 
 
 def describe_departures(exhibits: Sequence[Exhibit]) -> str:
