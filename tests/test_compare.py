@@ -70,7 +70,7 @@ def test_a_copy_is_identical_and_its_predictions_are_not_even_read(tmp_path, cap
     code, out, err = told(capsys, "a", "b")
     assert (code, err) == (0, "")
     assert "A: 3 results, a (commit aaaaaaaaaaaa, torch 2.11.0, cpu)" in out
-    assert "equal in A and B: commit, versions, device, threads" in out
+    assert "equal in A and B: commit, versions, device, threads, ranks" in out
     assert "1 cell compared: 0 changed, 0 perhaps, 0 within noise, 1 identical" in out
 
 
@@ -240,8 +240,10 @@ def test_what_is_another_on_the_other_side_stands_at_the_top(tmp_path, capsys, m
     write(tmp_path / "a")
     at(monkeypatch, "b" * 12, torch="2.12.0")
     write(tmp_path / "b", device="NVIDIA H100")
+    RunFolder(tmp_path / "b", tiny()).write_encoder(b"weights", {"ranks": [2, 2, 1]})
     out = told(capsys, "a", "b")[1]
-    assert "differs between A and B: commit aaaaaaaaaaaa → bbbbbbbbbbbb; device cpu → NVIDIA H100; torch 2.11.0 → 2.12.0\n" in out
+    differs = "commit aaaaaaaaaaaa → bbbbbbbbbbbb; device cpu → NVIDIA H100; ranks 1 → 2, then 1; torch 2.11.0 → 2.12.0\n"
+    assert f"differs between A and B: {differs}" in out
     assert out.index("differs between A and B") < out.index("compared")
 
 

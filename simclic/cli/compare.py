@@ -130,7 +130,7 @@ def _describe_sides(comparison: "Comparison") -> list[str]:
         return [*lines, f"differs between A and B: {'; '.join(differs)}"]
     dirty = any(commit.endswith("+") for commit in comparison.a.provenance.get("commit", []))
     may = " (+: with uncommitted changes, which may differ)" if dirty else ""
-    return [*lines, f"equal in A and B: commit, versions, device, threads{may}"]
+    return [*lines, f"equal in A and B: commit, versions, device, threads, ranks{may}"]
 
 
 def _describe_side(side: "Side") -> str:

@@ -85,7 +85,7 @@ class Comparison:
 
     @property
     def differs(self) -> dict[str, tuple[list[str], list[str]]]:
-        """In what the sides were not made alike: commit, device, threads or version -> its values in A and in B."""
+        """In what the sides were not made alike: commit, device, threads, ranks or version -> its values in A and in B."""
         a, b = self.a.provenance, self.b.provenance
         pairs = {name: (a.get(name, []), b.get(name, [])) for name in {**a, **b}}
         return {name: values for name, values in pairs.items() if set(values[0]) != set(values[1])}

@@ -7,6 +7,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,10 @@ Seed = int | None  # raw pixels have none
 
 @dataclass(frozen=True)
 class Result:
-    """What a result file says, without its curve. values: its fields of FIELDS. superseded: see is_superseded."""
+    """What a result file says, without its curve. values: its fields of FIELDS. superseded: see is_superseded.
+
+    ranks: on how many the encoder was trained, such as "1", or "2, then 1" if it was resumed on another number.
+    """
 
     path: Path
     run: Run
@@ -33,6 +37,7 @@ class Result:
     values: dict[str, Any]
     superseded: bool = False
     trained_data: str = ""
+    ranks: str = "1"
 
     @property
     def seed(self) -> Seed:
@@ -66,10 +71,11 @@ class Side:
 
     @property
     def provenance(self) -> dict[str, list[str]]:
-        """Commit, device, threads and each version of the measurements, the most frequent value first."""
+        """Commit, device, threads and each version of the measurements, and ranks, the most frequent value first."""
         counters: dict[str, Counter[str]] = {}
-        for fields in (result.values for result in self.results):
-            for name, value in ({k: fields[k] for k in ("commit", "device", "threads")} | fields["versions"]).items():
+        for result in self.results:
+            fields = {k: result.values[k] for k in ("commit", "device", "threads")} | {"ranks": result.ranks}
+            for name, value in (fields | result.values["versions"]).items():
                 counters.setdefault(name, Counter())[str(value)] += 1
         return {name: [value for value, _ in values.most_common()] for name, values in counters.items()}
 
@@ -198,7 +204,8 @@ def _read_results(paths: Iterable[Path]) -> tuple[tuple[Result, ...], tuple[str,
             run, protocol, values = folder.read_any_result(path)
             known = {name: values[name] for name in FIELDS}
             others = is_superseded(protocol, values), trained_data(folder.run_record(), run, protocol)
-            results.append(Result(path, run, protocol, known, *others))
+            ranks = (folder.encoder_record() or {}).get("ranks") or [1]
+            results.append(Result(path, run, protocol, known, *others, ", then ".join(str(n) for n, _ in groupby(ranks))))
         except InputError as e:
             broken.append(str(e))
     return tuple(results), tuple(broken)
