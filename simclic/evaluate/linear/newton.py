@@ -186,9 +186,10 @@ class _NewtonSolver:
         """
         t = torch.ones_like(loss)
         for _ in range(40):
-            lost = (losses.evaluate_at(self.logits[rows] + t * along[rows].double()).loss for rows, losses in self.parts)
-            reached = sum_tensors(lost) + penalty(t)
-            enough = reached <= loss + 1e-4 * t * slope + 1e-13 * loss  # the last bits are rounding
+            reached = (losses.evaluate_at(self.logits[rows] + t * along[rows].double()) for rows, losses in self.parts)
+            enough = (
+                sum_tensors(point.loss for point in reached) + penalty(t) <= loss + 1e-4 * t * slope + 1e-13 * loss
+            )  # the last bits are rounding
             if enough.all():
                 return t
             t = torch.where(enough, t, t / 2)
