@@ -280,6 +280,11 @@ def test_bad_features_and_labels_are_one_line():
             "class 1: of 1500 training images all show it; its problem needs both",
         ),
         (np.stack([y == 0, y > 9], axis=1).astype(int), 2, "class 1: of 1500 training images none shows it; its problem"),
+        (
+            np.stack([y == 0, np.full(1500, -1)], axis=1).astype(int),
+            2,
+            "class 1: of 0 training images none shows it; its problem",
+        ),
     ):
         for solve in (newton.solve_path, published.solve_path):
             with pytest.raises(InputError) as e:

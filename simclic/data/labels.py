@@ -32,7 +32,7 @@ def check_learnable(y: np.ndarray, classes: int, names: Sequence[str] = ()) -> N
     if y.ndim == 2:
         for k in range(y.shape[1]):
             judged = y[y[:, k] >= 0, k]
-            if judged.min(initial=1) == judged.max(initial=0):
+            if len(np.unique(judged)) < 2:
                 shown = "all show it" if judged.any() else "none shows it"
                 raise InputError(
                     f"{_format_class(k, names)}: of {len(judged)} training images {shown}; its problem needs both kinds"
