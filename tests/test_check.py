@@ -57,6 +57,7 @@ def test_everything_that_is_wrong_is_named_at_once(eleven, capsys):
     assert named == ["test0.jpg", "test1.jpg", "train0.jpg"]
     assert "test1.jpg: is missing" in err
     assert "oxford-iiit-pet: 26 images, published are 27" in err
+    assert f"away and run: simclic data prepare pets --data {eleven}\n" in out
     assert "ramen/extra.jpg: belongs to no image that is listed; not used" in out
     assert out.count("  whole\n") == 1  # the textures
 
@@ -77,7 +78,7 @@ def test_an_altered_decoded_file_is_found(eleven):
     content[300] ^= 1
     file.write_bytes(content)
     assert check("dtd", eleven, silent).problems == [
-        f"{file}: is not what was decoded (SHA-256 differs); delete it, then simclic data prepare dtd"
+        f"{file}: is not what was decoded (SHA-256 differs); delete it, then simclic data prepare dtd --data {eleven}"
     ]
 
 

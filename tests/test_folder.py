@@ -318,7 +318,9 @@ def test_a_broken_image_fails_its_runs_before_any_training(tmp_path, capsys, mon
     (tmp_path / "table2.py").write_text(EXHIBIT)
     code, out, err = told(capsys, "run", "table2.py")
     assert code == 1
-    assert err.startswith("error: birds/wren/birds3.jpg: cannot be decoded (no image) (and 1 more: simclic data check ")
+    assert err.startswith(
+        "error: birds/wren/birds3.jpg: cannot be decoded (no image) (and 1 more: simclic data check ./birds --data data) ("
+    )
     assert err.count("\n") == 1
     assert "1 encoder to go" in out
     (tmp_path / "table2.py").write_text(EXHIBIT.replace(', "./more/birds"', ","))

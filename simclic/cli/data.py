@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -180,5 +181,6 @@ def _print_checked(console: "Console", checked: "Checked", root: Path) -> None:
         print_line(console, "  whole", "green")
         return
     home = root / Path(FACTS[checked.name].home).parts[0] if checked.name in FACTS and FACTS[checked.name].home else None
-    again = f"; to get it afresh, move {home} away and run: simclic data prepare {checked.name}" if home and home.exists() else ""
+    prepare = f"simclic data prepare {checked.name} --data {shlex.quote(str(root))}"
+    again = f"; to get it afresh, move {home} away and run: {prepare}" if home and home.exists() else ""
     print_line(console, f"  not whole, {count_noun(len(checked.problems), 'problem')}{again}", "red")

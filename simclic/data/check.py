@@ -1,6 +1,7 @@
 """Is a data set whole? Every file read, every image decoded, every count compared with what its makers published. Offline."""
 
 import hashlib
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -145,7 +146,8 @@ def _altered_decoded_files(name: str, root: Path) -> list[str]:
         with open(path, "rb") as f:
             actual = hashlib.file_digest(f, "sha256").hexdigest()
         if not noted.is_file() or noted.read_text().strip() != actual:
-            problems.append(f"{path}: is not what was decoded (SHA-256 differs); delete it, then simclic data prepare {name}")
+            prepare = f"simclic data prepare {shlex.quote(name)} --data {shlex.quote(str(root))}"
+            problems.append(f"{path}: is not what was decoded (SHA-256 differs); delete it, then {prepare}")
     return problems
 
 

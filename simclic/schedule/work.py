@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,7 +182,8 @@ def decode_data(
                 remarks.update(dict.fromkeys(dataset.remarks))
             except InputError as e:
                 first, *more = str(e).splitlines()
-                problems[key] = first + (f" (and {len(more):,} more: simclic data check {name})" if more else "")
+                check = f"simclic data check {shlex.quote(name)} --data {shlex.quote(str(options.data))}"
+                problems[key] = first + (f" (and {len(more):,} more: {check})" if more else "")
         return problems[key]
 
     whole = []

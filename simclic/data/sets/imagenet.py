@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shlex
 import tarfile
 from pathlib import Path
 from typing import IO, cast
@@ -41,7 +42,8 @@ def read_listing(root: Path) -> Listing:
     synsets = {part: sorted(filter(SYNSET.fullmatch, os.listdir(home / part))) for part in ("train", "val")}
     if loose := sum(bool(IMAGE.fullmatch(name)) for name in os.listdir(home / "val")):
         raise InputError(
-            f"{home / 'val'}: holds {count_noun(loose, 'image')} in no synset's folder; run: simclic data prepare imagenet"
+            f"{home / 'val'}: holds {count_noun(loose, 'image')} in no synset's folder; "
+            f"run: simclic data prepare imagenet --data {shlex.quote(str(root))}"
         )
     for part, other in (("train", "val"), ("val", "train")):
         if alone := sorted(set(synsets[part]) - set(synsets[other])):
