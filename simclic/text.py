@@ -3,7 +3,9 @@
 import codecs
 import io
 import math
+import shlex
 import sys
+from pathlib import Path
 
 # What stands for our own signs where an encoding lacks them. The blocks of a curve become levels from 1 to 8.
 ASCII_SIGNS = dict(zip("·–…│▁▂▃▄▅▆▇█", ".-~|12345678", strict=True)) | {"±": "+-", "∞": "inf"}
@@ -42,6 +44,11 @@ def terminal_safe(text: object, keep: str = "") -> str:
 def count_noun(count: int, noun: str) -> str:
     """Return a count with its noun, in the plural but for 1: "1 cell", "1,234 cells"."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def format_data_command(verb: str, name: str, root: Path) -> str:
+    """Return the command that checks or prepares a data set in the folder of the data sets, `root`, to be pasted into a shell."""
+    return shlex.join(["simclic", "data", verb, name, "--data", str(root)])
 
 
 def quote_text(text: object, limit: int = 120) -> str:

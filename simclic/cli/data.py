@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from simclic.cli import add_data_arguments, print_line
 from simclic.errors import InputError
-from simclic.text import count_noun
+from simclic.text import count_noun, format_bytes, format_data_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -134,7 +133,6 @@ def _describe_size(known: "Facts", arguments: argparse.Namespace) -> str:
     from simclic.data import manifest
     from simclic.data.dataset import estimate_decoded_bytes
     from simclic.experiment import whole_side
-    from simclic.text import format_bytes
 
     count, side, whole = sum(known.sizes), known.stored or arguments.size, whole_side(arguments.size)
     square = f"decoded at {side} pixels {{}}take {format_bytes(estimate_decoded_bytes(count, side))}"
@@ -164,11 +162,8 @@ def _print_checked(console: "Console", checked: "Checked", root: Path) -> None:
     from simclic.data import FACTS
 
     sizes = ", ".join(f"{part} {n:,}" for part, n in checked.sizes.items() if part != "fit")
-    print_line(
-        console,
-        f"{checked.title}: " + (f"{count_noun(checked.images, 'image')}; {sizes}" if checked.images else "not read"),
-        "bold",
-    )
+    content = f"{count_noun(checked.images, 'image')}; {sizes}" if checked.images else "not read"
+    print_line(console, f"{checked.title}: {content}", "bold")
     for part in ("train", "val", "test") if checked.classes else ():
         counts = {kind: parts.get(part, 0) for kind, parts in checked.classes.items()}
         few, many = min(counts, key=lambda k: counts[k]), max(counts, key=lambda k: counts[k])
@@ -181,6 +176,6 @@ def _print_checked(console: "Console", checked: "Checked", root: Path) -> None:
         print_line(console, "  whole", "green")
         return
     home = root / Path(FACTS[checked.name].home).parts[0] if checked.name in FACTS and FACTS[checked.name].home else None
-    prepare = f"simclic data prepare {checked.name} --data {shlex.quote(str(root))}"
+    prepare = format_data_command("prepare", checked.name, root)
     again = f"; to get it afresh, move {home} away and run: {prepare}" if home and home.exists() else ""
     print_line(console, f"  not whole, {count_noun(len(checked.problems), 'problem')}{again}", "red")

@@ -1,6 +1,5 @@
 """The data sets: a file of facts and a reader each, one loader, one check. Reading facts needs neither torch nor the data."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from simclic.data.listing import Listing
 from simclic.data.splits import UNLABELLED, Splits, divide
 from simclic.errors import InputError
 from simclic.progress import Tell
+from simclic.text import format_data_command
 
 __all__ = [
     "FACTS",
@@ -52,7 +52,7 @@ def explain_missing(name: str, root: Path) -> str:
         if (above / known.home / known.files[0]).exists():
             return f"{home}: {known.title} is not there, but it is in {above}; say --data {above}"
     what = f"{known.title} is not there" if len(gone) == len(known.files) else f"{', '.join(gone)} missing"
-    prepare = f"simclic data prepare {name} --data {shlex.quote(str(root))}"
+    prepare = format_data_command("prepare", name, root)
     if nowhere := [a for a in known.archives if not a.url and not (root / a.gives).exists()]:
         archives = ", ".join(a.file for a in nowhere)
         return f"{home}: {what}; {nowhere[0].where}, put {archives} into {root}, then run: {prepare}"

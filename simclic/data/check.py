@@ -1,7 +1,6 @@
 """Is a data set whole? Every file read, every image decoded, every count compared with what its makers published. Offline."""
 
 import hashlib
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from simclic.data.listing import Listing
 from simclic.data.splits import Splits, divide
 from simclic.errors import InputError
 from simclic.progress import Tell
+from simclic.text import format_data_command
 
 if TYPE_CHECKING:
     import numpy as np
@@ -146,7 +146,7 @@ def _altered_decoded_files(name: str, root: Path) -> list[str]:
         with open(path, "rb") as f:
             actual = hashlib.file_digest(f, "sha256").hexdigest()
         if not noted.is_file() or noted.read_text().strip() != actual:
-            prepare = f"simclic data prepare {shlex.quote(name)} --data {shlex.quote(str(root))}"
+            prepare = format_data_command("prepare", name, root)
             problems.append(f"{path}: is not what was decoded (SHA-256 differs); delete it, then {prepare}")
     return problems
 

@@ -1,6 +1,5 @@
 """The digest of a data set as it is now, as far as it is known without torch and without decoding images."""
 
-import shlex
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from simclic.errors import InputError
 from simclic.experiment import Job
 from simclic.files import read_json
 from simclic.store.run_folder import RunFolder
+from simclic.text import format_data_command
 
 MAX_READ_BYTES = 64_000_000  # of new or changed images
 
@@ -22,7 +22,7 @@ def current_digest(name: str, split: str, root: Path) -> tuple[str, str]:
     Of a folder of images, new and changed images are read, up to MAX_READ_BYTES. The published data sets need torchvision to be
     listed, and with it torch: `simclic data check` does that.
     """
-    check = f"not checked: run: simclic data check {shlex.quote(name)} --data {shlex.quote(str(root))}"
+    check = f"not checked: run: {format_data_command('check', name, root)}"
     try:
         if problem := data.explain_missing(name, root):
             return "", problem

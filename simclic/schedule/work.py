@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from simclic.schedule.load_images import SeenImages, load_data, read_interpolati
 from simclic.schedule.one_result import Waits, compute_result, record_failures
 from simclic.store.claim import Busy
 from simclic.store.run_folder import RunFolder
-from simclic.text import terminal_safe
+from simclic.text import format_data_command, terminal_safe
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,7 @@ def decode_data(
                 remarks.update(dict.fromkeys(dataset.remarks))
             except InputError as e:
                 first, *more = str(e).splitlines()
-                check = f"simclic data check {shlex.quote(name)} --data {shlex.quote(str(options.data))}"
+                check = format_data_command("check", name, options.data)
                 problems[key] = first + (f" (and {len(more):,} more: {check})" if more else "")
         return problems[key]
 

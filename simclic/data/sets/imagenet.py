@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import shlex
 import tarfile
 from pathlib import Path
 from typing import IO, cast
@@ -12,7 +11,7 @@ from simclic.data.dataset import Archive, Facts
 from simclic.data.listing import Listing
 from simclic.data.splits import MAKERS_VAL
 from simclic.errors import InputError
-from simclic.text import count_noun
+from simclic.text import count_noun, format_data_command
 
 IMAGE = re.compile(r"[^.].*\.(jpe?g|png)", re.IGNORECASE)
 SYNSET = re.compile(r"n\d{8}")
@@ -43,7 +42,7 @@ def read_listing(root: Path) -> Listing:
     if loose := sum(bool(IMAGE.fullmatch(name)) for name in os.listdir(home / "val")):
         raise InputError(
             f"{home / 'val'}: holds {count_noun(loose, 'image')} in no synset's folder; "
-            f"run: simclic data prepare imagenet --data {shlex.quote(str(root))}"
+            f"run: {format_data_command('prepare', 'imagenet', root)}"
         )
     for part, other in (("train", "val"), ("val", "train")):
         if alone := sorted(set(synsets[part]) - set(synsets[other])):
