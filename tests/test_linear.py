@@ -327,7 +327,7 @@ def test_images_are_computed_in_parts_where_all_would_not_fit_into_memory(kind, 
     x, y, n = problem("tall")
     x, y, classes = torch.from_numpy(x[:n]), y[:n] if kind == "tall" else shown(y[:n]), 4 if kind == "tall" else 3
     whole = list(newton.solve_path(x, y, classes, VALUES, Linear()))
-    monkeypatch.setattr("simclic.evaluate.linear.space.PART_NUMBERS", 1000)
+    monkeypatch.setattr("simclic.evaluate.linear.space.MAX_PART_SIZE", 1000)
     assert len(split_rows(n, classes)) > 2
     for apart, fit in zip(newton.solve_path(x, y, classes, VALUES, Linear(), whole[-1]), whole, strict=True):
         assert apart.converged

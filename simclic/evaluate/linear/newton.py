@@ -17,6 +17,7 @@ starts on the line through the last two solutions, as the solution is nearly lin
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -48,16 +49,16 @@ def solve_path(
     space, losses = rotate_features(x), loss_for_labels(torch.from_numpy(y).to(x.device))
     preconditioner, columns = Preconditioner(space, classes), torch.arange(classes, device=x.device)
     logits = space.mean.new_empty(len(x), classes)
-    zero = space.mean.new_zeros(len(space.energy), classes)
-    solutions = [_Solution(math.inf, zero, _sum_losses(space, losses, zero))]  # zero and the last two
+    theta = space.mean.new_zeros(len(space.energy), classes)
+    zero, last_two = _Solution(math.inf, theta, _sum_losses(space, losses, theta)), deque[_Solution](maxlen=2)
     if start is not None:
         theta = space.from_original(start.weights.to(x.device), start.intercept.to(x.device))
-        solutions.append(_Solution(math.log(start.l2), theta, _sum_losses(space, losses, theta)))
+        last_two.append(_Solution(math.log(start.l2), theta, _sum_losses(space, losses, theta)))
     del x  # ImageNet's take 10 GB
     for l2 in values:
-        theta = _choose_start(space, losses, l2 * losses.scale, solutions, math.log(l2))
+        theta = _choose_start(space, losses, l2 * losses.scale, [zero, *last_two], math.log(l2))
         solved = _NewtonSolver(space, losses, l2 * losses.scale, protocol, preconditioner, columns, logits).solve(theta)
-        solutions = [solutions[0], *solutions[1:][-1:], _Solution(math.log(l2), solved.theta, solved.loss)]
+        last_two.append(_Solution(math.log(l2), solved.theta, solved.loss))
         gap, value = float((solved.gap / solved.value).max()), float(solved.value.sum())
         known_gap = gap if math.isfinite(gap) else None
         yield Fit(l2, *space.to_original(solved.theta), solved.count, value, gap <= protocol.tolerance, known_gap)
@@ -186,10 +187,9 @@ class _NewtonSolver:
         """
         t = torch.ones_like(loss)
         for _ in range(40):
-            reached = (losses.evaluate_at(self.logits[rows] + t * along[rows].double()) for rows, losses in self.parts)
-            enough = (
-                sum_tensors(point.loss for point in reached) + penalty(t) <= loss + 1e-4 * t * slope + 1e-13 * loss
-            )  # the last bits are rounding
+            points = (losses.evaluate_at(self.logits[rows] + t * along[rows].double()) for rows, losses in self.parts)
+            objective = sum_tensors(point.loss for point in points) + penalty(t)
+            enough = objective <= loss + 1e-4 * t * slope + 1e-13 * loss  # the last bits are rounding
             if enough.all():
                 return t
             t = torch.where(enough, t, t / 2)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 FREE_PRODUCTS = 20  # Hessian products that a step may take before they count as excess
-PART_NUMBERS = 2**28  # numbers of a matrix that are at work at a time; only ImageNet's have more, so other sums have one part
+MAX_PART_SIZE = 2**28  # numbers of a matrix that are computed at a time; only ImageNet's have more, so other sums have one part
 BLOCK_SHARE = 1 / 8  # of a machine's or GPU's memory, for blocks; a share of free memory would make the last bits vary
 
 
@@ -37,8 +37,8 @@ class FeatureSpace:
 
 
 def split_rows(n: int, width: int) -> list[slice]:
-    """Return the parts of a matrix (n, width) that are at work one after the other."""
-    rows = max(1, PART_NUMBERS // width)
+    """Return the rows of each part in which a matrix (n, width) is computed."""
+    rows = max(1, MAX_PART_SIZE // width)
     return [slice(start, start + rows) for start in range(0, n, rows)]
 
 
