@@ -44,7 +44,7 @@ VERBS = {
     "record": (record.add, "keep results as a folder that is small enough to commit"),
     "watch": (watch.add, "the curves of a pre-training"),
 }
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -61,13 +61,12 @@ def main(words: list[str] | None = None) -> int:
         return 2
     except OSError as e:
         if e.errno == errno.ENAMETOOLONG:
-            print_errors([f"{quote_text(e.filename)}: the file system takes no such name ({e.strerror}); choose a shorter one"])
-        elif e.errno in FULL:
-            print_errors(
-                [f"{e.filename or 'the output'}: cannot be written ({e.strerror}); free some space, or choose another place"]
-            )
+            problem = f"{quote_text(e.filename)}: the file system takes no such name ({e.strerror}); choose a shorter one"
+        elif e.errno in DISK_FULL:
+            problem = f"{e.filename or 'the output'}: cannot be written ({e.strerror}); free some space, or choose another place"
         else:
             raise
+        print_errors([problem])
         return 2
     except KeyboardInterrupt:
         return report_stopped(signal.SIGINT)

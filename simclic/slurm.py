@@ -121,7 +121,7 @@ def cancel_jobs_named(name: str) -> None:
     _run_command("scancel", "--quiet", f"--user={os.getuid()}", f"--name={name}")
 
 
-def ended_tasks(log: str) -> list[tuple[int, str, str]]:
+def list_ended_tasks(log: str) -> list[tuple[int, str, str]]:
     """Return number, node and end of each task that ended before its time, as srun wrote to a log. Those that it stops then do
     not count."""
     ends = list[tuple[int, str, str]]()

@@ -11,8 +11,8 @@ from stored import measure, publish
 from simclic import Figure, InputError, Linear, Run, Table, grid, load
 from simclic.data import PAPER, title
 from simclic.experiment.baselines import METHODS
-from simclic.experiment.exhibit import PAPER_EXHIBITS
-from simclic.report.cell_keys import BEYOND, Key, job_key, measure_cells, read_printed_cells
+from simclic.experiment.exhibit import BEYOND, PAPER_EXHIBITS
+from simclic.report.cell_keys import Key, job_key, measure_cells, read_printed_cells
 from simclic.report.claims import CLAIMS, judge_claims
 from simclic.report.noise import Measured
 from simclic.report.results import Results

@@ -23,6 +23,7 @@ PAPER_EXHIBITS: dict[str, Any] = {
     "figure7": ("batch_size", "epochs"),
 }  # fmt: skip
 NOT_SEARCHED = ("dataset", "split", "difficult", "seed")  # of which errors on val do not compare, or are averaged
+BEYOND = "beyond-figure7"  # as claims know figures of one's own, one a data set, with what the paper predicts beyond Figure 7
 PAGES = ("index", "claims", "choices", "encoders", "tables", "runs")  # what a report has besides
 
 
@@ -130,7 +131,7 @@ class Exhibit:
         return self.name or self.paper
 
     @property
-    def claimed(self) -> str:
+    def claimed_name(self) -> str:
         """The name by which the paper's claims know the exhibit; "" if they read nothing of it."""
         return self.paper
 
@@ -241,9 +242,9 @@ class Figure(Exhibit):
             raise InputError(f"{self.title}: beyond={self.beyond!r}: {rule}")
 
     @property
-    def claimed(self) -> str:
+    def claimed_name(self) -> str:
         """The paper's name, or that of what it predicts beyond it."""
-        return f"beyond-{self.beyond}" if self.beyond else self.paper
+        return BEYOND if self.beyond else self.paper
 
     @property
     def layout(self) -> Any:

@@ -67,7 +67,7 @@ def list_parts(suites: Iterable[Suite]) -> list[Part]:
                     f"{suite.name} {exhibit.name}".strip(),
                     title(job.dataset),
                     protocol,
-                    exhibit.claimed or exhibit.name,
+                    exhibit.claimed_name or exhibit.name,
                 )
                 jobs.setdefault(place, set()).update((job.name, job.encoder.name))
     return [Part(*place[:3], frozenset(names), place[3]) for place, names in jobs.items()]
@@ -114,7 +114,7 @@ class _Judge:
 
     def __init__(self, suites: Iterable[Suite], claims: Sequence[Claim]):
         self.claims, self.printed, self.places = claims, read_printed_cells(SOURCE / "baselines").keys(), dict[str, list[Key]]()
-        for exhibit in (exhibit for suite in suites for exhibit in suite.exhibits if exhibit.claimed):
+        for exhibit in (exhibit for suite in suites for exhibit in suite.exhibits if exhibit.claimed_name):
             for job in exhibit.judged:
                 self.places.setdefault(job.name, []).append(job_key(exhibit, job))
 

@@ -14,7 +14,6 @@ from simclic.report.search import select_shown
 
 SOURCE = Path(__file__).parents[2]  # where baselines/ and reports/ lie beside the package
 ASSUMED_SIZES = "the paper does not give the number of images; assumed: the official val set if there is one, else a fifth of all"
-BEYOND = "beyond-figure7"  # as claims know figures of one's own, one a data set, with what the paper predicts beyond Figure 7
 PRINTED_ROWS = {stored: METHODS[name.removesuffix("-as-stored")] for name, stored in AS_STORED.items()}  # our row -> printed row
 
 
@@ -59,7 +58,7 @@ def read_provenance(baselines: Path) -> list[dict[str, str]]:
 def measure_cells(exhibits: Iterable[Exhibit], results: Results) -> Cells:
     """Return our cells of the exhibits that claims read; of several linear evaluations the first that an exhibit names."""
     cells = {}
-    for exhibit in (exhibit for exhibit in exhibits if exhibit.claimed):
+    for exhibit in (exhibit for exhibit in exhibits if exhibit.claimed_name):
         for place, jobs in group_by_key(exhibit, select_shown(exhibit, results, exhibit.judged)).items():
             if measured := results.measure_jobs(jobs):
                 cells[place] = measured
@@ -84,4 +83,4 @@ def job_key(exhibit: Exhibit, job: Job) -> Key:
     elif isinstance(exhibit, Table) and isinstance(exhibit.columns, str) and exhibit.columns != "dataset":
         value = getattr(run, exhibit.columns)
         at = exhibit.labels.get(value, str(value))
-    return Key(exhibit.claimed or exhibit.name, job.stage, distinct_title(run.dataset), at)
+    return Key(exhibit.claimed_name or exhibit.name, job.stage, distinct_title(run.dataset), at)

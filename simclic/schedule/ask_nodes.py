@@ -133,7 +133,7 @@ def _late_answer(job: slurm.Job, seconds: float) -> Answer:
 def _explain_end(folder: Path, job: str) -> str:
     """Return which tasks of a job failed, with their nodes and the last lines of their logs; else the last line of the job."""
     log, tasks = _read_log(folder, job, 0), dict[str, list[int]]()
-    for task, node, end in slurm.ended_tasks("\n".join(log)):
+    for task, node, end in slurm.list_ended_tasks("\n".join(log)):
         own = [line for line in _read_log(folder, job, task) if not line.startswith(("srun: ", "slurmstepd"))]
         tasks.setdefault(f"on {node}: {': '.join((end, *own[-1:]))}", []).append(task)
     ends = [f"task {', '.join(map(str, numbers))} {end}" for end, numbers in tasks.items()]

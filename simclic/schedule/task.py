@@ -134,7 +134,7 @@ def _list_unfinished(jobs: list[Job], runs: Path) -> list[Job]:
 def explain_lost_task(task: Task) -> str:
     """Return which other task of this Slurm job ended before its time, so that srun stopped this one; else ""."""
     with suppress(OSError):
-        for number, node, end in slurm.ended_tasks(task.messages(slurm.current_job()).read_text(errors="replace")):
+        for number, node, end in slurm.list_ended_tasks(task.messages(slurm.current_job()).read_text(errors="replace")):
             if number:
                 return f"task {number} of this job on {node} ended: {end}; the work of the others is saved: submit again"
     return ""

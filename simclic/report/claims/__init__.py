@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from simclic.report.cell_keys import BEYOND, Cells
+from simclic.experiment.exhibit import BEYOND
+from simclic.report.cell_keys import Cells
 from simclic.report.claims import ablations, strengths, table2
 from simclic.report.claims.verdicts import Claim, Judgement, Verdict, name_exhibits
 

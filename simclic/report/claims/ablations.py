@@ -3,7 +3,8 @@
 from collections.abc import Callable, Set
 from dataclasses import replace
 
-from simclic.report.cell_keys import BEYOND, Cells
+from simclic.experiment.exhibit import BEYOND
+from simclic.report.cell_keys import Cells
 from simclic.report.claims.needs import Need, need_columns, need_one
 from simclic.report.claims.verdicts import (
     Claim,

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from simclic.report.cell_keys import BEYOND, Cells, Key
+from simclic.experiment.exhibit import BEYOND
+from simclic.report.cell_keys import Cells, Key
 from simclic.report.claims.needs import CLASSES, STAGES, Need
 from simclic.report.noise import LEVEL, Difference, Measured, compute_contrast, compute_difference, format_p
 
