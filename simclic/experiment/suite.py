@@ -56,11 +56,9 @@ def load(path: str | Path) -> Suite:
     exhibits += several if isinstance(several, list | tuple) else [several]
     if not exhibits or not all(isinstance(e, Exhibit) for e in exhibits):
         raise InputError(f"{path}: declares no exhibit; it needs TABLE, FIGURE or a list EXHIBITS of them")
-    if empty := [e for e in exhibits if not e.jobs and not (isinstance(e, Table) and isinstance(e.columns, tuple))]:
-        missing = (
-            "runs" if not empty[0].runs else "protocols" if not empty[0].protocols else "results: pixels cannot be fine-tuned"
-        )
-        raise InputError(f"{path}: {empty[0].title} has no {missing}, so nothing is to be shown")
+    for exhibit in (e for e in exhibits if not e.jobs and not (isinstance(e, Table) and isinstance(e.columns, tuple))):
+        missing = "runs" if not exhibit.runs else "protocols" if not exhibit.protocols else "results: pixels cannot be fine-tuned"
+        raise InputError(f"{path}: {exhibit.title} has no {missing}, so nothing is to be shown")
     if twice := {e.title for e in exhibits if [other.name for other in exhibits].count(e.name) > 1}:
         raise InputError(f"{path}: declares {' and '.join(sorted(twice))} twice; give each a name of its own")
     title = ((names.get("__doc__") or "").strip() or path.stem).splitlines()[0]

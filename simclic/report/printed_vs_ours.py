@@ -235,7 +235,8 @@ def _departures_from_cited(run: Run, protocol: Protocol, method: str, dataset: s
     if run.epochs and run.dataset != "imagenet":
         yield f"other training ({run.epochs} epochs on {distinct_title(run.dataset)}; theirs on ImageNet)"
     elif run.epochs:  # the recipes here are those for small images
-        (epochs, batch), ours = _read_recipes()[method], f"{run.epochs} epochs in batches of {run.batch_size}"
+        epochs, batch = _read_recipes()[method]
+        ours = f"{run.epochs} epochs in batches of {run.batch_size}"
         yield f"other training (by the recipe here, {ours}; theirs by its authors', {epochs} in {batch})"
     if run.split != "ericsson":
         yield f"other split ({run.split})"

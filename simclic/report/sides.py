@@ -203,9 +203,9 @@ def _read_results(paths: Iterable[Path]) -> tuple[tuple[Result, ...], tuple[str,
             folder = RunFolder(path.parents[1], path.parent.name)
             run, protocol, values = folder.read_any_result(path)
             known = {name: values[name] for name in FIELDS}
-            others = is_superseded(protocol, values), trained_data(folder.run_record(), run, protocol)
-            ranks = (folder.encoder_record() or {}).get("ranks") or [1]
-            results.append(Result(path, run, protocol, known, *others, ", then ".join(str(n) for n, _ in groupby(ranks))))
+            trained = trained_data(folder.run_record(), run, protocol)
+            ranks = ", then ".join(str(n) for n, _ in groupby((folder.encoder_record() or {}).get("ranks") or [1]))
+            results.append(Result(path, run, protocol, known, is_superseded(protocol, values), trained, ranks))
         except InputError as e:
             broken.append(str(e))
     return tuple(results), tuple(broken)

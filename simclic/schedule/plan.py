@@ -93,16 +93,18 @@ def plan(suites: Iterable[Suite], runs: Path, root: Path, verify: bool = True) -
 
 def _explain_spellings(job_plan: Plan, runs: Path) -> dict[str, str]:
     """Return problems by data set: folders of images that the store, or an earlier job, writes otherwise and would do twice."""
-    problems, asked = dict[str, str](), set[str]()
+    problems, earlier = dict[str, str](), set[str]()
     for name, state in job_plan.jobs.items():
-        asked.add(name)
+        earlier.add(name)
         run, protocol = state.run, state.protocol
-        folder = protocol.on if protocol else run.dataset
-        for text in list_other_spellings(folder) if is_path(folder) and state.state == JobState.MISSING else ():
-            job = Job(run, replace(protocol, on=text)) if protocol else Job(replace(run, dataset=text))
-            there = RunFolder(runs, job.run)
-            if job.name in asked or (there.has_result(job.protocol) if job.protocol else there.path.exists()):
-                problems[folder] = f"{folder}: the folder of {job.name}, which writes it {text!r}; write it so, too"
+        images = protocol.on if protocol else run.dataset
+        if state.state != JobState.MISSING or not is_path(images):
+            continue
+        for other in list_other_spellings(images):
+            job = Job(run, replace(protocol, on=other)) if protocol else Job(replace(run, dataset=other))
+            folder = RunFolder(runs, job.run)
+            if job.name in earlier or (folder.has_result(job.protocol) if job.protocol else folder.path.exists()):
+                problems[images] = f"{images}: the folder of {job.name}, which writes it {other!r}; write it so, too"
     return problems
 
 

@@ -120,16 +120,16 @@ def _parse_gpus(word: str, where: str) -> tuple[str, int]:
 
 def price_target(profile: Profile) -> cost.Target:
     """Return the kind of device of a profile, and how many jobs run at a time, for the prices."""
+    ranks = profile.compute.ranks
     options: dict[str, Any] = {
-        "ranks": profile.compute.ranks,
-        "grid_devices": profile.compute.ranks,
+        "ranks": ranks,
+        "grid_devices": ranks if profile.cluster == "local" else min(ranks, profile.task_width("finetune")),
         "decode": profile.compute.decode,
         "watch_on": profile.compute.watch_on,
     }
     if profile.cluster == "local":
         machine = cost.this_machine(profile.compute.per_gpu)
-        return replace(machine, name=profile.name, jobs_at_once=max(1, machine.jobs_at_once // profile.compute.ranks), **options)
-    options["grid_devices"] = min(profile.compute.ranks, profile.task_width("finetune"))
+        return replace(machine, name=profile.name, jobs_at_once=max(1, machine.jobs_at_once // ranks), **options)
     stage = profile.stages["pretrain"]
     constraint = stage.get("slurm_additional_parameters", {}).get("constraint", stage.get("slurm_constraint", ""))
     atonce = int(stage.get("slurm_array_parallelism", 256)) * profile.task_width("pretrain")

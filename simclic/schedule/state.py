@@ -82,8 +82,8 @@ def job_state(job: Job, runs: Path, queue: "Queue | None" = None, needed: bool =
     """Return the state of a job in `runs`. Raise InputError if run.json belongs to another experiment.
 
     queue: asked about claims, tasks and Slurm; without it a job is done, failed, broken or missing. A failed job whose task
-    Slurm has requeued, as after the failure of a node, is queued. needed: whether an open
-    result needs this encoder; otherwise it counts as done. verify: compare the SHA-256 of results.
+    Slurm has requeued, as after the failure of a node, is queued. needed: whether an open result needs this encoder; otherwise
+    it counts as done. verify: compare the SHA-256 of results.
     """
     folder = RunFolder(runs, job.run)
     try:
@@ -203,7 +203,8 @@ class Queue:
 
     def is_requeued(self, job: Job) -> bool:
         """Return whether the task of a job that has failed waits to start again, which tries all its jobs again."""
-        slurm_job = self.find_slurm_job(task) if (task := self.tasks.get(job.name)) else None
+        task = self.tasks.get(job.name)
+        slurm_job = self.find_slurm_job(task) if task else None
         return slurm_job is not None and slurm_job.is_waiting
 
     def find_state(self, job: Job) -> State:

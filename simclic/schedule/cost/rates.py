@@ -37,7 +37,8 @@ PAIR = {"cpu": (4e-11, 5e-9), "gpu": (1e-13, 1e-10)}  # guesses of the order of 
 class Target:
     """Where jobs are to run. name: of its profile, or "here". kind: what a device is called, "cpu" or a key of PRIORS.
 
-    guessed_speed: images per second as the profile guesses them; 0 for PRIORS. one_process_per_run: does all that is left of it.
+    guessed_speed: images per second as the profile guesses them; 0 for PRIORS. one_process_per_run: whether one process does all
+    that is left of a Run.
     ranks: devices that compute one pre-training together. grid_devices: that train parts of one fine-tuning grid side by side.
     decode, watch_on: as in ComputeOptions.
     """
