@@ -122,6 +122,14 @@ def test_why_a_run_failed_is_printed_as_it_is(tmp_path):
     assert file.getvalue().endswith(": failed: needs lightly: pip install 'simclic[methods]'; [/red] \\x1b[31m\n")
 
 
+def test_the_time_left_is_never_negative():
+    progress = RunProgress(Console(file=(file := io.StringIO())), 0.1 + 0.7, 2)
+    progress.started -= 9
+    for price in (0.7, 0.1 + 1e-12):
+        progress.print_ended("a", price, "done")
+    assert "[100%, 9 s, about 0 s left] a: done" in file.getvalue()
+
+
 def test_a_process_that_is_killed_is_a_failure_with_its_exit_code(tmp_path):
     told = ended(tmp_path, None, -9)
     assert told.failures == {tiny().name: "its process was killed (exit code -9); out of memory?"}

@@ -35,7 +35,7 @@ class RunProgress:
         """Print a line about a Run that has ended. kind: of a failure, in red."""
         self.ended += price
         elapsed = time.monotonic() - self.started
-        seconds_left = elapsed * (self.total - self.ended) / self.ended
+        seconds_left = elapsed * max(0.0, self.total - self.ended) / self.ended  # sums of prices differ by rounding
         left = f"[{self.ended / self.total:4.0%}, {elapsed:.0f} s, about {seconds_left:.0f} s left] "
         line = Text(f"{'' if self.console.is_terminal else left}{name}: ").append(kind, "red").append(terminal_safe(text))
         self.console.print(line, soft_wrap=True)
