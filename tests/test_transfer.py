@@ -273,6 +273,10 @@ def test_images_without_labels_are_trained_on_and_evaluated_on_others(tmp_path, 
     assert "knn" in RunFolder(watched, run).log_rows()[-1]
     (first, second) = (RunFolder(place, run).encoder_record()["backbone_sha256"] for place in (runs, watched))
     assert first == second  # nothing learns from what is watched
+    fill(tmp_path / "no test/train")
+    fill(tmp_path / "no test/val")
+    with pytest.raises(InputError, match=r"^watch_on='.*/no test': .*there is no test"):
+        compute_results(run, [], tmp_path / "other", tmp_path, compute=ComputeOptions(watch_on=str(tmp_path / "no test")))
 
 
 def test_a_finished_encoder_is_evaluated_and_exported_without_its_images(tmp_path, photos, birds, monkeypatch):

@@ -99,7 +99,10 @@ def run_jobs(jobs: Sequence[Job], options: WorkerOptions, tell: Tell, prices: Ma
                 raise Waits(f"{run.name}: waits for its pre-training ({why}); run: simclic status --retry-failed EXHIBIT")
             share, watched = _share_of_job(tell, jobs[0].encoder, prices), None
             if options.compute.watch_on and run.epochs and folder.encoder_record() is None:
-                watched = load_data(Job(run, Knn(on=options.compute.watch_on)), options)
+                try:
+                    watched = load_data(Job(run, Knn(on=options.compute.watch_on)), options)
+                except InputError as e:
+                    raise InputError(f"watch_on={options.compute.watch_on!r}: {e}") from e
             others = OtherRanks(options.tasks == 1, options.start_ranks) if options.start_ranks else None
             f = pretrain(run, dataset, options.runs, device, share, options.compute, watched, others)
             del dataset, watched
