@@ -21,6 +21,11 @@ class Broken(InputError):
     """A file exists but is damaged or wrong."""
 
 
+def name_store(runs: Path) -> list[str]:
+    """Return the words by which a command finds this folder of results; none for the default."""
+    return [] if runs == RUNS else ["--runs", str(runs)]
+
+
 @contextmanager
 def open_temporary(folder: Path, name: str) -> Iterator[BinaryIO]:
     """Open a new file in `folder` under a unique temporary name. It is deleted at the end unless `publish_file` renamed it.

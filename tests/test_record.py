@@ -182,6 +182,7 @@ def test_a_record_is_only_read_and_what_was_altered_in_it_is_broken(golden, caps
 def test_every_mistake_is_one_line(capsys):
     exhibits, store = GOLDEN / "exhibits.py", GOLDEN / "store"
     shutil.copytree(store, "broken")
+    Path("none yet").mkdir()
     path = sorted(Path("broken").glob("*/linear-*.npz"))[0]
     path.write_bytes(b"")
     for words, expected in (
@@ -189,6 +190,7 @@ def test_every_mistake_is_one_line(capsys):
         (("golden", "golden"), "golden: no such exhibit file"),
         (("../up", exhibits), "NAME='../up': use small letters, digits, - and _, such as digits"),
         (("golden", exhibits), f"runs: holds no result of {exhibits}; run: simclic run {exhibits}"),
+        (("golden", exhibits, "--runs", "none yet"), f"run: simclic run {exhibits} --runs 'none yet'"),
         (("golden", exhibits, "--runs", "broken"), f"its predictions {path.name} are missing or altered"),
     ):
         code, out, err = told(capsys, *record(*words))

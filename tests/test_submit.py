@@ -76,6 +76,14 @@ def test_in_the_background_of_this_machine_killed_and_gone_on_with(here):
     assert "│ all, each job once │" in simclic("status", "table2.py")
 
 
+def test_the_line_after_a_submission_names_the_store(here, monkeypatch):
+    array = SimpleNamespace(stage="all", job_count=2, tasks=[None], minutes=0)
+    monkeypatch.setattr("simclic.schedule.submit.submit_jobs", lambda *_: Submitted([(array, "process 1")]))
+    words = ("submit", "table2.py", "--on", "local.toml")
+    assert simclic(*words).endswith("to see the progress: simclic status table2.py\n")
+    assert simclic(*words, "--runs", "my runs").endswith("to see the progress: simclic status table2.py --runs 'my runs'\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
 def test_run_saves_at_a_step_boundary_when_it_is_asked_to_stop(here, number):
     """Each process of the tree gets the signal, more than once, as Slurm and terminals send it."""
