@@ -1,6 +1,7 @@
 """The command line, in this process and in one of its own, and waiting for what it does."""
 
 import io
+import os
 import subprocess
 import sys
 import time
@@ -38,3 +39,11 @@ def wait(happened, seconds=120):
         assert time.monotonic() < ends
         time.sleep(0.1)
     return found
+
+
+def put_command(patch, path, script):
+    """Write a shell script that stands for the command of its name, before those that PATH has."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    patch.setenv("PATH", str(path.parent.absolute()), prepend=os.pathsep)

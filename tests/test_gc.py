@@ -11,7 +11,7 @@ from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from commands import simclic
+from commands import put_command, simclic
 from conftest import EXHIBIT, tiny
 from safetensors.torch import load_file
 from stored import publish
@@ -467,10 +467,7 @@ def launched(here, cluster, jobs="open"):
 
 def squeue(here, monkeypatch, text, code=0):
     """A squeue that answers so."""
-    (here / "bin").mkdir(exist_ok=True)
-    (here / "bin/squeue").write_text(f"#!/bin/sh\nprintf '%s' '{text}'\nexit {code}\n")
-    (here / "bin/squeue").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{here / 'bin'}:/usr/bin:/bin")
+    put_command(monkeypatch, here / "bin/squeue", f"printf '%s' '{text}'\nexit {code}")
 
 
 def test_jobs_in_slurms_queue_protect_their_runs_and_launches(here, monkeypatch):

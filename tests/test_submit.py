@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from commands import alone, simclic, wait
+from commands import alone, put_command, simclic, wait
 from conftest import EXHIBIT, tiny
 from rich.console import Console
 
@@ -113,20 +113,19 @@ def test_run_saves_at_a_step_boundary_when_it_is_asked_to_stop(here, number):
     assert not list(here.glob("runs/*/failed-*"))
 
 
-def begun(runs, jobs, **values):
-    """The only task of a launch, and what it tells."""
-    profile = parse_profile("p", {"timeout_min": 60, **values})
-    made = records.write_launch(
-        [Array("pretrain", [jobs])], profile, snapshot.copy_code(records.launches_folder(runs)), runs, runs
-    )
-    return made.find_task("pretrain-0", 0)
+def begin_task(*jobs, **values):
+    """Return the only task of a launch of these jobs in runs/. values: of its profile."""
+    profile, runs = parse_profile("p", {"timeout_min": 60, **values}), Path("runs")
+    code = snapshot.copy_code(records.launches_folder(runs))
+    return records.write_launch([Array("pretrain", [[*jobs]])], profile, code, runs, runs).find_task("pretrain-0", 0)
 
 
-def stopped(one, minutes):
-    """What becomes of a task that USR2 reaches after so many minutes."""
-    state = task.TaskReport(one)
-    state.began -= 60 * minutes
-    return task._stop_or_requeue(signal.SIGUSR2, state, Path("runs"), one.parse_jobs())
+def stop_task(begun, minutes=0, number=signal.SIGUSR2, work=lambda: None):
+    """Return the exit code of a task that does this work and gets a signal after so many minutes."""
+    report = task.TaskReport(begun)
+    report.began -= 60 * minutes
+    work()
+    return task._stop_or_requeue(number, report, Path("runs"), begun.parse_jobs())
 
 
 @pytest.fixture
@@ -144,74 +143,63 @@ def progress(n):
 
 
 def test_too_many_time_limits_are_a_failure_that_says_how_to_go_on(here, requeued):
-    one = begun(Path("runs"), [Job(tiny())], slurm_max_num_timeout=1)
-    assert stopped(one, minutes=20) == task.UNFINISHED  # a preemption, which counts for nothing
-    for n in range(2):
-        state = task.TaskReport(one)
-        state.began -= 60 * 59
-        progress(n)
-        assert task._stop_or_requeue(signal.SIGUSR2, state, Path("runs"), one.parse_jobs()) == (task.UNFINISHED, 1)[n]
+    begun = begin_task(Job(tiny()), slurm_max_num_timeout=1)
+    assert stop_task(begun, minutes=20) == task.UNFINISHED  # a preemption, which counts for nothing
+    assert [stop_task(begun, 59, work=lambda n=n: progress(n)) for n in range(2)] == [task.UNFINISHED, 1]
     assert len(requeued) == 2
     told = "pretrain: reached its time limit 2 times, and slurm_max_num_timeout is 1; raise it in the profile"
     assert RunFolder(Path("runs"), tiny()).failure_text("pretrain") == told
 
 
 def test_two_time_limits_that_bring_nothing_further_are_no_loop(here, requeued):
-    one = begun(Path("runs"), [Job(tiny())])
-    assert [stopped(one, minutes=m) for m in (59, 31, 20)] == [task.UNFINISHED] * 3  # once, and two preemptions
+    begun = begin_task(Job(tiny()))
+    assert [stop_task(begun, minutes=m) for m in (59, 31, 20)] == [task.UNFINISHED] * 3  # once, and two preemptions
     assert not RunFolder(Path("runs"), tiny()).failure_text("pretrain")
-    assert stopped(one, minutes=59) == 1
+    assert stop_task(begun, minutes=59) == 1
     assert len(requeued) == 3
     told = "pretrain: made no progress in two time limits of 60 minutes; raise timeout_min in the profile"
     assert RunFolder(Path("runs"), tiny()).failure_text("pretrain") == told
 
 
 def test_a_time_limit_after_progress_is_none_too_many(here, requeued):
-    one = begun(Path("runs"), [Job(tiny())])
+    begun = begin_task(Job(tiny()))
     for n in range(5):
-        state = task.TaskReport(one)
-        state.began -= 60 * 59
-        if n % 2:
-            progress(n)
-        assert task._stop_or_requeue(signal.SIGUSR2, state, Path("runs"), one.parse_jobs()) == task.UNFINISHED
+        assert stop_task(begun, 59, work=lambda n=n: n % 2 and progress(n)) == task.UNFINISHED
     assert len(requeued) == 5
 
 
 def test_a_time_limit_in_a_bundle_brought_it_further(here, requeued):
     """What a fine-tuning grid has done shows in its checkpoint, before any of its settings is finished."""
     grid = Finetune(steps=3)
-    one = begun(Path("runs"), [Job(tiny(), grid)])
+    begun = begin_task(Job(tiny(), grid))
     RunFolder(Path("runs"), tiny()).create_folder("data")
+    grid_progress = GridProgress(Path("runs"), tiny(), grid)
     for step in (1, 2, 3):
-        state = task.TaskReport(one)
-        state.began -= 60 * 59
-        GridProgress(Path("runs"), tiny(), grid).save_bundle({"part": "grid", "settings": [], "step": step, "members": []})
-        assert task._stop_or_requeue(signal.SIGUSR2, state, Path("runs"), one.parse_jobs()) == task.UNFINISHED
+        bundle = {"part": "grid", "settings": [], "step": step, "members": []}
+        assert stop_task(begun, 59, work=lambda bundle=bundle: grid_progress.save_bundle(bundle)) == task.UNFINISHED
     assert len(requeued) == 3
 
 
 @pytest.mark.parametrize("number", stop.SIGNALS)
 def test_what_was_done_when_the_signal_came_is_not_requeued(here, requeued, number):
-    one = begun(Path("runs"), [Job(tiny())])
+    begun = begin_task(Job(tiny()))
     RunFolder(Path("runs"), tiny()).create_folder("data").write_encoder(b"", {})
-    assert task._stop_or_requeue(number, task.TaskReport(one), Path("runs"), one.parse_jobs()) == 0
+    assert stop_task(begun, number=number) == 0
     assert not requeued
-    assert one.read_state()["word"] == "ended"
+    assert begun.read_state()["word"] == "ended"
 
 
 def test_a_signal_makes_no_failure_of_a_task_that_has_just_begun_or_ended(here, monkeypatch):
     """Before Python can handle it, and after Python has restored the default; the command is in the words of a shell."""
-    (here / "srun").write_text("#!/bin/sh\n")
-    (here / "srun").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{here}:{os.environ['PATH']}")
+    put_command(monkeypatch, here / "srun", "")
     for words in ({}, {"slurm_python": f"env -u HOME {sys.executable}"}):
         python = executor_for(parse_profile("p", words), "linear", here, "name", here)._executor.python
         command = f"{python} -c 'import signal; print(signal.getsignal(signal.SIGUSR2).name)'"
         assert subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout == "SIG_IGN\n"
-    one, before = begun(Path("runs"), [Job(tiny())]), {number: signal.getsignal(number) for number in stop.SIGNALS}
+    begun, before = begin_task(Job(tiny())), {number: signal.getsignal(number) for number in stop.SIGNALS}
     monkeypatch.setattr(task, "_run_jobs", lambda task, stopped: 0)
     try:
-        task.run_task(str(one.launch.folder), one.array, 0)
+        task.run_task(str(begun.launch.folder), begun.array, 0)
         assert signal.getsignal(signal.SIGUSR2) == signal.SIG_IGN
     finally:
         for number, handler in before.items():
@@ -220,10 +208,7 @@ def test_a_signal_makes_no_failure_of_a_task_that_has_just_begun_or_ended(here, 
 
 def test_a_requeue_survives_what_slurm_sends_to_all_processes_of_a_job(here, monkeypatch):
     """As when another task of the job ends meanwhile."""
-    scontrol = here / "scontrol"
-    scontrol.write_text(f'#!/bin/sh\nkill -TERM $$; kill -USR2 $$; echo "$@" > {here}/asked\n')
-    scontrol.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{here}:{os.environ['PATH']}")
+    put_command(monkeypatch, here / "scontrol", f'kill -TERM $$; kill -USR2 $$; echo "$@" > {here}/asked')
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     handlers = [signal.getsignal(number) for number in stop.SIGNALS]
     slurm.requeue_this_job()
@@ -253,24 +238,24 @@ def test_a_requeue_is_asked_for_until_slurm_answers(monkeypatch):
 
 
 def test_a_requeue_that_slurm_refuses_is_told(here, monkeypatch, capsys):
-    one = begun(Path("runs"), [Job(tiny())])
+    begun = begin_task(Job(tiny()))
 
     def refuse():
         raise slurm.NoAnswer("scontrol: Requested operation is presently disabled")
 
     monkeypatch.setattr(slurm, "requeue_this_job", refuse)
-    assert task._stop_or_requeue(signal.SIGUSR2, task.TaskReport(one), Path("runs"), one.parse_jobs()) == task.UNFINISHED
+    assert stop_task(begun) == task.UNFINISHED
     assert "could not be requeued (scontrol: Requested operation" in capsys.readouterr().err
-    assert one.read_state()["word"] == "stopped"
+    assert begun.read_state()["word"] == "stopped"
 
 
 def test_what_is_half_written_by_submitit_is_swept(here, monkeypatch):
-    one = begun(Path("runs"), [Job(tiny())])
+    begun = begin_task(Job(tiny()))
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    left, other = (one.launch.folder / one.array / f"{n}_0_result.pkl.save_tmp" for n in (7, 71))
+    left, other = (begun.launch.folder / begun.array / f"{n}_0_result.pkl.save_tmp" for n in (7, 71))
     left.touch()
     other.touch()
-    task._remove_half_written(one)
+    task._remove_half_written(begun)
     assert (left.exists(), other.exists()) == (False, True)
 
 
@@ -361,14 +346,14 @@ def test_what_slurm_requeues_after_the_failure_of_a_node_waits_again_and_is_not_
     """The first task recorded that it had lost the others, before Slurm knew of the node."""
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     job, waits = load(here / "table2.py").jobs[0].encoder, "Nodes required for job are DOWN"
-    one = begun(Path("runs"), [job])
-    one.launch.write_slurm_number("pretrain-0", "7")
+    begun = begin_task(job)
+    begun.launch.write_slurm_number("pretrain-0", "7")
     lost = "rank 1 of 2 (cpu of b) ended; run it again, and it goes on from the last checkpoint"
     RunFolder(Path("runs"), job.run).record_failure("pretrain", lost)
-    task.TaskReport(one).write_state("ended", launch.Outcome(failures={job.run.name: lost}))
+    task.TaskReport(begun).write_state("ended", launch.Outcome(failures={job.run.name: lost}))
 
     def state_if(word):
-        monkeypatch.setattr(slurm, "read_queue", lambda: {"7": slurm.Job("7", word, waits, name=one.title)})
+        monkeypatch.setattr(slurm, "read_queue", lambda: {"7": slurm.Job("7", word, waits, name=begun.title)})
         queue = Queue(Path("runs"), [job])
         return job_state(job, Path("runs"), queue), queue.task_number(job)
 
@@ -380,14 +365,14 @@ def test_what_slurm_requeues_after_the_failure_of_a_node_waits_again_and_is_not_
     assert (state.state, number) == ("failed", "")
     monkeypatch.setattr(snapshot, "check_running_copy", lambda code: None)
     monkeypatch.setattr(task, "run_locally", lambda *words: launch.Outcome(finished=state_if("RUNNING")[1] == "7"))
-    begins = task._run_jobs(one, [])  # it starts again
+    begins = task._run_jobs(begun, [])  # it starts again
     assert (begins, state_if("RUNNING")[0].state) == (0, "queued")
     assert not RunFolder(Path("runs"), job.run).failure_text()
 
 
 def test_a_damaged_record_is_named_and_nothing_is_submitted(here):
-    one = begun(Path("runs"), [Job(tiny())])
-    path = one.launch.folder / "launch.json"
+    begun = begin_task(Job(tiny()))
+    path = begun.launch.folder / "launch.json"
     path.write_text(path.read_text()[:-30])
     told = simclic("submit", "table2.py", "--on", "local.toml", code=2)
     assert "launch.json: is not a whole JSON file; cancel (scancel) the jobs that squeue lists as simclic-" in told
@@ -409,7 +394,7 @@ def test_two_processes_never_compute_one_result(tmp_path):
 
 
 def test_a_claim_says_running_whatever_is_known_of_slurm(here, monkeypatch):
-    begun(Path("runs"), [Job(tiny())])  # for Slurm, which is not here
+    begin_task(Job(tiny()))  # for Slurm, which is not here
     monkeypatch.setenv("PATH", str(here))
     for job, name in ((Job(tiny()), "owner"), (Job(tiny(), LINEAR), f"owner-{LINEAR.name}")):
         (Path("runs") / tiny().name).mkdir(exist_ok=True)
