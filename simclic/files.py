@@ -17,13 +17,14 @@ DATA = Path("data")  # and that of the data sets
 CACHE = "SIMCLIC_CACHE"  # the environment variable by which --cache reaches every process
 
 
+def place_options(runs: Path = RUNS, data: Path = DATA) -> list[str]:
+    """Return the words of a command that name these folders, as far as they are not the default ones."""
+    places = (("--runs", runs, RUNS), ("--data", data, DATA))
+    return [word for option, path, default in places if path != default for word in (option, str(path))]
+
+
 class Broken(InputError):
     """A file exists but is damaged or wrong."""
-
-
-def name_store(runs: Path) -> list[str]:
-    """Return the words by which a command finds this folder of results; none for the default."""
-    return [] if runs == RUNS else ["--runs", str(runs)]
 
 
 @contextmanager

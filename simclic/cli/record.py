@@ -8,7 +8,7 @@ import shlex
 from simclic.cli import add_exhibits_argument, add_runs_argument, expand_path
 from simclic.errors import InputError
 from simclic.experiment import load
-from simclic.files import name_store
+from simclic.files import place_options
 from simclic.store.record import RECORDS, write_record
 from simclic.text import count_noun, format_bytes, quote_text
 
@@ -43,7 +43,7 @@ def record(arguments: argparse.Namespace) -> int:
         raise InputError("\n".join(problems))
     if frame.empty:
         exhibits = shlex.join(map(str, arguments.exhibits))
-        run = shlex.join(["simclic", "run", *map(str, arguments.exhibits), *name_store(arguments.runs)])
+        run = shlex.join(["simclic", "run", *map(str, arguments.exhibits), *place_options(arguments.runs)])
         raise InputError(f"{arguments.runs}: holds no result of {exhibits}; run: {run}")
     folder = arguments.records / arguments.name
     about = {"exhibits": [os.path.relpath(path) for path in arguments.exhibits], **summarise_provenance(frame)}

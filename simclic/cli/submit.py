@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from simclic.cli import add_exhibits_argument, add_place_arguments, expand_path, print_errors, print_line
 from simclic.errors import InputError
 from simclic.experiment import load
-from simclic.files import name_store
+from simclic.files import place_options
 from simclic.text import count_noun
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def submit_exhibits(arguments: argparse.Namespace, retry: bool = False) -> int:
     if result.cut:
         lines.append(f"Slurm took no larger arrays: cut to {count_noun(result.cut, 'task')} each")
     if result.arrays:
-        status = shlex.join(["simclic", "status", *map(str, arguments.exhibits), *name_store(arguments.runs)])
+        status = shlex.join(["simclic", "status", *map(str, arguments.exhibits), *place_options(arguments.runs)])
         lines.append(f"submitted; to see the progress: {status}")
     elif not result.refused:
         done = not (result.queued or result.failed or result.later or problems or retry)

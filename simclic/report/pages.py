@@ -11,7 +11,7 @@ import pandas as pd
 from simclic.data import PAPER
 from simclic.data import title as data_title
 from simclic.experiment import Exhibit, Figure, Suite, Table
-from simclic.files import name_store
+from simclic.files import place_options
 from simclic.report import claims
 from simclic.report.cell_keys import ASSUMED_SIZES, measure_cells, read_printed_cells
 from simclic.report.choices import list_choices
@@ -122,7 +122,7 @@ def _describe_record(runs: Path) -> str:
 
 def _fill_command(suite: Suite, runs: Path) -> str:
     """Return the command that computes what is missing, into the same store; a record is not computed into."""
-    return shlex.join(["simclic", "run", suite.path, *([] if read_record(runs) else name_store(runs))])
+    return shlex.join(["simclic", "run", suite.path, *([] if read_record(runs) else place_options(runs))])
 
 
 def describe_departures(exhibits: Sequence[Exhibit]) -> str:

@@ -14,7 +14,7 @@ from simclic.errors import InputError
 from simclic.experiment import Job, JobState, Linear, Protocol, Run, Suite
 from simclic.experiment.baselines import not_imported
 from simclic.experiment.names import is_file, split_part
-from simclic.files import DATA, RUNS, Broken, read_json
+from simclic.files import Broken, place_options, read_json
 from simclic.schedule.cell_lookup import Cell, find_cells
 from simclic.schedule.data_digest import current_digest
 from simclic.schedule.state import Queue, State, job_state
@@ -108,7 +108,7 @@ class Explanation:
     """The requested cells, with an answer for each of their jobs."""
 
     cells: list[tuple[Cell, list[Answer]]]
-    places: str = ""  # the options that name the folders, where they are not the default ones
+    places: list[str] = field(default_factory=list)  # see place_options
 
     def as_json(self) -> dict[str, Any]:
         """Return everything for programs."""
@@ -130,7 +130,8 @@ class Explanation:
                 lines.append(Text.assemble(f"  {answer.job}: ", state, terminal_safe(_format_summary(answer))))
                 lines += [Text(terminal_safe(f"    {detail}")) for detail in _format_details(answer)]
             if any(answer.state in ("failed", "waiting", "missing") for answer in answers):
-                lines.append(Text(terminal_safe(f"  to fill it: simclic run {shlex.quote(cell.paths[0])}{self.places}")))
+                command = shlex.join(["simclic", "run", cell.paths[0], *self.places])
+                lines.append(Text(terminal_safe(f"  to fill it: {command}")))
         return lines
 
 
@@ -141,9 +142,8 @@ def explain_cells(suites: Iterable[Suite], runs: Path, root: Path, cell: str) ->
     """
     cells = find_cells(suites, cell)
     store = _StoredRuns(runs, root, [job for cell in cells for job in cell.jobs])
-    options = (("--runs", runs, RUNS), ("--data", root, DATA))
-    places = "".join(f" {flag} {shlex.quote(str(path))}" for flag, path, default in options if path != default)
-    return Explanation([(cell, [store.answer_job(job) for job in cell.jobs]) for cell in cells], places)
+    answers = [(cell, [store.answer_job(job) for job in cell.jobs]) for cell in cells]
+    return Explanation(answers, place_options(runs, root))
 
 
 class _StoredRuns:
