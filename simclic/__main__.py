@@ -24,6 +24,7 @@ from simclic.cli import (  # fmt: skip
     weights,
 )
 from simclic.errors import InputError
+from simclic.files import DISK_FULL
 from simclic.text import make_output_encodable, quote_text
 
 VERBS = {
@@ -44,7 +45,6 @@ VERBS = {
     "record": (record.add, "keep results as a folder that is small enough to commit"),
     "watch": (watch.add, "the curves of a pre-training"),
 }
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(words: list[str] | None = None) -> int:

@@ -1,5 +1,6 @@
 """Atomic files: written under a temporary name in the same folder, fsynced, renamed. JSON contains its own SHA-256."""
 
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from simclic.errors import InputError
 
 RUNS = Path("runs")  # the default folder of runs and results
 DATA = Path("data")  # and that of the data sets
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CACHE = "SIMCLIC_CACHE"  # the environment variable by which --cache reaches every process
 
 

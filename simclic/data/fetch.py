@@ -23,8 +23,9 @@ from simclic.data.dataset import Archive
 from simclic.data.facts import declaration, facts
 from simclic.data.published import has_digest
 from simclic.errors import InputError
+from simclic.files import DISK_FULL
 
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EIO}  # not the network
+DISK = {*DISK_FULL, errno.EACCES, errno.EROFS, errno.EIO}  # not the network
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, EOFError, zlib.error)
 SILENCE = 60.0  # seconds without a byte, after which an address counts as gone
 Say = Callable[[str], None]

@@ -1,7 +1,6 @@
 """The child process that does the work of one Run and reports the outcome."""
 
 import contextlib
-import errno
 import multiprocessing
 import os
 import sys
@@ -15,6 +14,7 @@ from multiprocessing.connection import Connection
 from simclic import stop
 from simclic.errors import Diverged, InputError, RankLost
 from simclic.experiment import Job, Run
+from simclic.files import DISK_FULL
 from simclic.schedule.one_result import Waits, help_finetune
 from simclic.schedule.work import WorkerOptions, open_stage, run_jobs, train_rank
 from simclic.store.claim import Busy
@@ -53,7 +53,7 @@ def run_child(pipe: Connection, jobs: Sequence[Job], options: WorkerOptions, pri
     except BrokenPipeError:
         sys.exit(1)  # the parent is gone
     except OSError as e:
-        way = "; free some, or choose another place with --runs DIR" if e.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        way = "; free some, or choose another place with --runs DIR" if e.errno in DISK_FULL else ""
         pipe.send(("stopped", f"{e.filename or options.runs}: {e.strerror}{way}"))
     except Exception as e:
         if is_out_of_memory(e):

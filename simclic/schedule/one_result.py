@@ -31,24 +31,23 @@ def compute_result(job: Job, options: "WorkerOptions", f: Any, seen: SeenImages,
     run, protocol = job.run, job.protocol
     assert protocol
     folder = RunFolder(options.runs, run)
-    with record_failures(folder, job.failure_name), _explain_memory(options, job), folder.claim_work(protocol) as still_ours:
-        record = folder.read_result(protocol)  # another process may have been faster
-        if record is None:
-            dataset, images = seen.load_dataset(job), seen.prepare_images(job)
-            if isinstance(protocol, Finetune):
-                task, source = _prepare_finetuning(job, protocol, f, seen)
-                unfinished = GridProgress(options.runs, run, protocol, source, still_ours)
-                scored = finetune(task, unfinished, tell, _offer_helpers(job, options))
-            else:
-                unfinished, scored = None, _evaluate_features(protocol, run, f, dataset, images, options.runs, tell)
-            still_ours()
-            collapsed = (folder.encoder_record() or {}).get("collapsed", "")
-            measured = {"data": dataset.digest, "seed": run.seed, "collapsed": collapsed, **describe_device(seen.device)}
-            folder.write_result(protocol, scored, **measured)
-            if unfinished:
-                unfinished.delete_bundle()  # after a kill before this line, `simclic gc` deletes it
-            record = scored[0]
-    return record
+    with record_failures(folder, job.failure_name), _explain_memory(options, job), folder.claim_work(protocol) as check_claim:
+        if record := folder.read_result(protocol):  # another process may have been faster
+            return record
+        dataset, images = seen.load_dataset(job), seen.prepare_images(job)
+        if isinstance(protocol, Finetune):
+            task, source = _prepare_finetuning(job, protocol, f, seen)
+            unfinished = GridProgress(options.runs, run, protocol, source, check_claim)
+            scored = finetune(task, unfinished, tell, _offer_helpers(job, options))
+        else:
+            unfinished, scored = None, _evaluate_features(protocol, run, f, dataset, images, options.runs, tell)
+        check_claim()
+        collapsed = (folder.encoder_record() or {}).get("collapsed", "")
+        measured = {"data": dataset.digest, "seed": run.seed, "collapsed": collapsed, **describe_device(seen.device)}
+        folder.write_result(protocol, scored, **measured)
+        if unfinished:
+            unfinished.delete_bundle()  # after a kill before this line, `simclic gc` deletes it
+        return scored[0]
 
 
 def _prepare_finetuning(job: Job, protocol: Finetune, f: Any, seen: SeenImages) -> tuple[Any, str]:

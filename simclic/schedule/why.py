@@ -173,12 +173,11 @@ class _StoredRuns:
         elif answer.state != "changed":
             answer.needs = self._list_needs(job, answer)
         if folder.recorded_fields and answer.state != "changed":
-            recorded = "" if protocol.on else str((folder.run_record() or {}).get("data"))
-            answer.digests = Digests(recorded, str(record.get("data", "")), *self.current_digest(job.dataset, run.split))
+            trained = str((folder.run_record() or {}).get("data"))
+            measured = str(record.get("data", ""))
+            answer.digests = Digests("" if protocol.on else trained, measured, *self.current_digest(job.dataset, run.split))
             if protocol.on and run.epochs:
-                answer.trained = Digests(
-                    str((folder.run_record() or {}).get("data")), "", *self.current_digest(run.dataset, run.split)
-                )
+                answer.trained = Digests(trained, "", *self.current_digest(run.dataset, run.split))
         if (answer.digests.disagree or answer.trained.disagree) and answer.state in ("done", "missing", "waiting"):
             answer.state = "stale" if answer.state == "done" else "changed"
         if answer.error is None:
