@@ -2,7 +2,7 @@
 
 import re
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from types import UnionType
@@ -88,6 +88,13 @@ class Exhibit:
         """Return the cell of a job's error, and the protocol of the block or panel that this cell is in."""
         assert job.protocol  # an exhibit shows results
         return self.cell(job.evaluated), job.protocol.plain
+
+    def group_by_place(self, jobs: Iterable[Job]) -> dict[tuple[Any, Protocol], list[Job]]:
+        """Return jobs of the exhibit by their place: the seeds and the searched values of a cell together."""
+        jobs_by_place: dict[tuple[Any, Protocol], list[Job]] = {}
+        for job in jobs:
+            jobs_by_place.setdefault(self.place(job), []).append(job)
+        return jobs_by_place
 
     @property
     def plain_protocols(self) -> tuple[Protocol, ...]:

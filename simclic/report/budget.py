@@ -63,12 +63,8 @@ def list_parts(suites: Iterable[Suite]) -> list[Part]:
         for exhibit in suite.exhibits:
             for job in exhibit.jobs:
                 protocol = job.protocol.title if job.protocol else ""
-                place = (
-                    f"{suite.name} {exhibit.name}".strip(),
-                    title(job.dataset),
-                    protocol,
-                    exhibit.claimed_name or exhibit.name,
-                )
+                name = f"{suite.name} {exhibit.name}".strip()
+                place = (name, title(job.dataset), protocol, exhibit.claimed_name or exhibit.name)
                 jobs.setdefault(place, set()).update((job.name, job.encoder.name))
     return [Part(*place[:3], frozenset(names), place[3]) for place, names in jobs.items()]
 

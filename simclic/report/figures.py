@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from simclic import data
-from simclic.experiment import Figure, Job
+from simclic.experiment import Figure, Job, Protocol
 from simclic.report.escape import escape_csv
 from simclic.report.pictures import METADATA, write_pictures
 from simclic.report.results import Results, keep_comparable
@@ -27,21 +27,20 @@ def compute_points(figure: Figure, results: Results) -> pd.DataFrame:
 
     bar: standard deviation over seeds; with one seed, the standard error over the test images, sqrt(e (100 - e) / n).
     """
-    cells: dict[tuple[int, Any], list[Job]] = {}
-    for job in select_shown(figure, results):
-        assert job.protocol is not None  # an exhibit shows results
-        cells.setdefault((figure.plain_protocols.index(job.protocol.plain), figure.cell(job.evaluated)), []).append(job)
     points: list[tuple[Any, ...]] = []
     labels = list(dict.fromkeys(run.label for run in figure.runs))  # as declared; values of a field are sorted
-    places = {(panel, labels.index(line) if figure.lines == "label" else line, x): (panel, line, x) for panel, (line, x) in cells}
-    for panel, line, x in (place for _, place in sorted(places.items())):
-        jobs = cells[panel, (line, x)]
+
+    def order(cell: tuple[tuple[Any, Protocol], list[Job]]) -> tuple[Any, ...]:
+        ((line, x), protocol), _ = cell
+        return figure.plain_protocols.index(protocol), labels.index(line) if figure.lines == "label" else line, x
+
+    for ((line, x), protocol), jobs in sorted(figure.group_by_place(select_shown(figure, results)).items(), key=order):
         if rows := keep_comparable(results.rows_of(jobs)):
             errors, tests = [row["error"] for row in rows], rows[0]["sizes"]["test"]
             error = fmean(errors)
             bar = stdev(errors) if len(errors) > 1 else (error * (100 - error) / tests) ** 0.5
             names = " ".join(row["name"] for row in rows)
-            points.append((figure.plain_protocols[panel].title, line, x, error, bar, len(errors), names))
+            points.append((protocol.title, line, x, error, bar, len(errors), names))
     return pd.DataFrame(points, columns=POINT_COLUMNS)
 
 

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from simclic.data import title
-from simclic.experiment import METHODS, Exhibit, Job, Linear, Run
+from simclic.experiment import METHODS, Exhibit, Linear, Run
 from simclic.files import Broken
 from simclic.report.results import Results, keep_comparable
 from simclic.report.search import select_shown
@@ -48,11 +47,8 @@ def list_method_notes(exhibit: Exhibit, results: Results) -> list[str]:
 def list_further_errors(exhibit: Exhibit, results: Results) -> list[str]:
     """Return the top-5 errors of ImageNet, each the mean over the seeds of a cell, as far as their cells have a number."""
     axes = (exhibit.layout,) if isinstance(exhibit.layout, str) else exhibit.layout
-    cells: dict[Any, list[Job]] = {}
-    for job in select_shown(exhibit, results):
-        cells.setdefault(exhibit.place(job), []).append(job)
     lines = []
-    for jobs in cells.values():
+    for jobs in exhibit.group_by_place(select_shown(exhibit, results)).values():
         if rows := [row for row in keep_comparable(results.rows_of(jobs)) if row["top-5"] != ""]:
             run = jobs[0].evaluated
             values = [f"{name} {getattr(run, name)}" for name in axes if name not in ("dataset", "label")]

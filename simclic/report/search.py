@@ -78,9 +78,7 @@ def has_diverged(results: Results, job: Job) -> bool:
 
 def choose_values(exhibit: Exhibit, results: Results) -> dict[tuple[Any, Protocol], Choice]:
     """Return the choice in each cell under each protocol of an exhibit that searches."""
-    cells: dict[tuple[Any, Protocol], list[Job]] = {}
-    for job in exhibit.jobs:
-        cells.setdefault(exhibit.place(job), []).append(job)
+    cells = exhibit.group_by_place(exhibit.jobs)
     return {place: choose_value(results, jobs, exhibit.search) for place, jobs in cells.items()}
 
 

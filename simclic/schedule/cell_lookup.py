@@ -55,10 +55,7 @@ def _list_cells(suites: Iterable[Suite]) -> Iterator[Cell]:
     """Yield every cell of every exhibit, in their order."""
     for suite in suites:
         for exhibit in suite.exhibits:
-            places: dict[object, list[Job]] = {}
-            for job in exhibit.jobs:
-                places.setdefault(exhibit.place(job), []).append(job)
-            for jobs in places.values():
+            for jobs in exhibit.group_by_place(exhibit.jobs).values():
                 yield _make_cell(suite, exhibit, tuple(jobs))
 
 
