@@ -15,7 +15,7 @@ from simclic.data.listing import Listing
 from simclic.data.splits import Splits, divide
 from simclic.errors import InputError
 from simclic.progress import Tell
-from simclic.text import format_data_command
+from simclic.text import count_noun, format_data_command
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,10 +113,10 @@ def _read_files(
     manifest.store_sums(name, root, entries)
     checked.modes = {mode: count for mode, count in modes.items() if mode not in ("", "RGB")}
     for mode, count in sorted(checked.modes.items()):
-        checked.remarks.append(f"{count:,} image{'s' * (count > 1)} of mode {mode}, turned into RGB")
+        checked.remarks.append(f"{count_noun(count, 'image')} of mode {mode}, turned into RGB")
     if turned:
         what = "turned upright" if listing.upright else "not turned upright, as in the cited baselines"
-        checked.remarks.append(f"{turned:,} image{'s' * (turned > 1)} with an EXIF orientation, {what}")
+        checked.remarks.append(f"{count_noun(turned, 'image')} with an EXIF orientation, {what}")
     if len(sums) == len(paths):
         for rule in rules:
             splits = divide(listing, rule, known.rule, known.per_class)

@@ -8,6 +8,7 @@ from simclic.experiment import Linear, Run, Table
 from simclic.report.noise import Measured, compute_difference
 from simclic.report.results import Results
 from simclic.report.search import select_shown
+from simclic.text import count_noun
 
 UNTRAINED, IDENTITY, PIXELS = CONTROLS = ("Untrained backbone", "SimCLIC (no perturbation)", "Raw pixels")
 
@@ -88,7 +89,7 @@ def _describe_dataset(title: str, ours: list[str], rivals: list[str], errors: Ce
         less = [str(compute_difference(errors[m], errors[c]) or "–") if m != c else "" for c in controls]
         rows.append((m, f"{errors[m].value:.1f}", less))
     seeds = max(len(m.seeds) for m in errors.values())
-    over = f"{seeds} seed{'s' * (seeds > 1)} and {first.images:,} images"
+    over = f"{count_noun(seeds, 'seed')} and {first.images:,} images"
     basis = f"{title}, linear evaluation: mean error in percent over {over}. {RULE}{apart}"
     sentences = [*_describe_learning(title, ours, errors), *_describe_rivals(rivals, errors)]
     return Finding(" ".join(sentences), basis, controls, rows)

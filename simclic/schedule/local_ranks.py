@@ -95,9 +95,8 @@ def run_ranks(
     Raise InputError if rank 0 ends, or does not answer within `seconds`.
     """
     (mine, theirs), count = context.Pipe(duplex=False), count or len(devices)
-    processes = [
-        context.Process(target=_lead, args=(theirs, count == len(devices), compute, count, devices[0], given), daemon=True)
-    ]
+    words = (theirs, count == len(devices), compute, count, devices[0], given)
+    processes = [context.Process(target=_lead, args=words, daemon=True)]
     processes[0].start()
     theirs.close()
     try:

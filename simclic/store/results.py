@@ -51,7 +51,8 @@ def _result_row(folder: RunFolder, path: Path) -> dict[str, Any]:
     row = dict(
         zip(NAMES, (run.name, run.label, protocol.stage, protocol.name, protocol.title, protocol.on or run.dataset), strict=True)
     )
-    more = {k: result.get(k, "") for k in OPTIONAL} | {"how": protocol.values, "unconverged": result.get("unconverged", 0)}
-    more["superseded"] = is_superseded(protocol, result)
-    more["trained_data"] = trained_data(folder.run_record(), run, protocol)
-    return {**row, **run.values, **{k: result[k] for k in RECORDED}, **more, "problem": "", "path": str(path)}
+    return {
+        **row, **run.values, **{k: result[k] for k in RECORDED}, **{k: result.get(k, "") for k in OPTIONAL},
+        "how": protocol.values, "unconverged": result.get("unconverged", 0), "superseded": is_superseded(protocol, result),
+        "trained_data": trained_data(folder.run_record(), run, protocol), "problem": "", "path": str(path),
+    }  # fmt: skip

@@ -71,15 +71,13 @@ class Row(dict[Any, Measured]):
 
     @property
     def classes(self) -> int:
-        """Return the number of classes of the data set. A folder's is that of its results; raise Missing if they do not agree,
-        or do not say it, as in records of earlier versions."""
+        """The number of classes of the data set; a folder's is that of its results. Raise Missing if they disagree or lack it."""
         if self.dataset in CLASSES:
             return CLASSES[self.dataset]
         counts = {measured.classes for measured in self.values()}
         if len(counts) != 1 or 0 in counts:
-            raise Missing(
-                f"needs the number of classes; its results say {' and '.join(map(str, sorted(counts - {0}))) or 'none'}"
-            )
+            known = " and ".join(map(str, sorted(counts - {0}))) or "none"
+            raise Missing(f"needs the number of classes; its results say {known}")
         return counts.pop()
 
     @property
