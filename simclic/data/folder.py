@@ -160,7 +160,7 @@ def _walk(base: Path) -> tuple[list[Names], list[Names]]:
     """Return all folders and all files below a folder, sorted, links followed.
 
     A hidden folder or a by-product of a disk counts as a file: nobody looks into it. Raise OSError for a folder that cannot be
-    read, and InputError for one that is reached twice and for a name that is not UTF-8.
+    read, and InputError for one that is reached twice, a link to nothing that may be a folder's, and a name that is not UTF-8.
     """
     seen: dict[str, str] = {}
     below: list[Names] = []
@@ -178,6 +178,8 @@ def _walk(base: Path) -> tuple[list[Names], list[Names]]:
         for name in (*folders, *names):
             if re.search("[\ud800-\udfff]", name):  # how Python holds bytes that are no UTF-8
                 raise InputError(f"{os.path.join(above, name)!a}: a name that is not UTF-8; rename it")
+            if not IMAGES.fullmatch(name) and not name.startswith(".") and not os.path.exists(link := os.path.join(above, name)):
+                raise InputError(f"{link}: a link to what is not there, perhaps a folder of images; mend or remove it")
         inside = Path(above).relative_to(base).parts
         skipped = {name for name in folders if name.startswith(".") or name.lower() in BYPRODUCTS}
         folders[:] = sorted(set(folders) - skipped)
