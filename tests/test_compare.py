@@ -242,7 +242,7 @@ def test_what_is_another_on_the_other_side_stands_at_the_top(tmp_path, capsys, m
     write(tmp_path / "b", device="NVIDIA H100")
     RunFolder(tmp_path / "b", tiny()).write_encoder(b"weights", {"ranks": [2, 2, 1]})
     out = told(capsys, "a", "b")[1]
-    differs = "commit aaaaaaaaaaaa → bbbbbbbbbbbb; device cpu → NVIDIA H100; ranks 1 → 2, then 1; torch 2.11.0 → 2.12.0\n"
+    differs = "commit aaaaaaaaaaaa → bbbbbbbbbbbb; device cpu → NVIDIA H100; ranks 1 → 2 then 1; torch 2.11.0 → 2.12.0\n"
     assert f"differs between A and B: {differs}" in out
     assert out.index("differs between A and B") < out.index("compared")
 

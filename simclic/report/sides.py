@@ -28,7 +28,7 @@ Seed = int | None  # raw pixels have none
 class Result:
     """What a result file says, without its curve. values: its fields of FIELDS. superseded: see is_superseded.
 
-    ranks: on how many the encoder was trained, such as "1", or "2, then 1" if it was resumed on another number.
+    ranks: on how many the encoder was trained, such as "1", or "2 then 1" if it was resumed on another number.
     """
 
     path: Path
@@ -204,7 +204,7 @@ def _read_results(paths: Iterable[Path]) -> tuple[tuple[Result, ...], tuple[str,
             run, protocol, values = folder.read_any_result(path)
             known = {name: values[name] for name in FIELDS}
             trained = trained_data(folder.run_record(), run, protocol)
-            ranks = ", then ".join(str(n) for n, _ in groupby((folder.encoder_record() or {}).get("ranks") or [1]))
+            ranks = " then ".join(str(n) for n, _ in groupby((folder.encoder_record() or {}).get("ranks") or [1]))
             results.append(Result(path, run, protocol, known, is_superseded(protocol, values), trained, ranks))
         except InputError as e:
             broken.append(str(e))
