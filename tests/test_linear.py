@@ -322,17 +322,19 @@ def test_several_classes_an_image_are_scikit_learns_binary_problems_at_twice_c()
         assert fit.objective <= objective * (1 + 1e-6)
 
 
-@pytest.mark.parametrize("kind", ["tall", "several classes an image"])
-def test_images_are_computed_in_parts_where_all_would_not_fit_into_memory(kind, monkeypatch):
+@pytest.mark.parametrize("several", [False, True])
+def test_images_are_computed_in_parts_where_all_would_not_fit_into_memory(several, monkeypatch):
+    """several: whether an image shows several classes."""
     x, y, n = problem("tall")
-    x, y, classes = torch.from_numpy(x[:n]), y[:n] if kind == "tall" else shown(y[:n]), 4 if kind == "tall" else 3
+    x, (y, classes) = torch.from_numpy(x[:n]), (shown(y[:n]), 3) if several else (y[:n], 4)
     whole = list(newton.solve_path(x, y, classes, VALUES, Linear()))
     monkeypatch.setattr("simclic.evaluate.linear.space.MAX_PART_SIZE", 1000)
     assert len(split_rows(n, classes)) > 2
-    for apart, fit in zip(newton.solve_path(x, y, classes, VALUES, Linear(), whole[-1]), whole, strict=True):
-        assert apart.converged
-        assert apart.objective == pytest.approx(fit.objective, rel=1e-6)
-        assert np.allclose(apart.decision_values(x), fit.decision_values(x), atol=0.05)
+    in_parts = newton.solve_path(x, y, classes, VALUES, Linear(), whole[-1])
+    for fit, expected in zip(in_parts, whole, strict=True):
+        assert fit.converged
+        assert fit.objective == pytest.approx(expected.objective, rel=1e-6)
+        assert np.allclose(fit.decision_values(x), expected.decision_values(x), atol=0.05)
 
 
 def test_an_image_that_is_not_to_be_judged_is_not_learned_from():

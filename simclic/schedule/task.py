@@ -107,7 +107,8 @@ def _run_jobs(task: Task, stopped: list[int]) -> int:
 def _stop_or_requeue(number: int, report: "TaskReport", runs: Path, jobs: list[Job]) -> int:
     """Requeue the job if Slurm stops it for a time limit or a preemption; a cancelled job stays stopped. All is saved by now.
 
-    Return the exit code: 0 if all was done when the signal came, UNFINISHED, or 1 if it gives up."""
+    Return the exit code: 0 if all was done when the signal came, UNFINISHED, or 1 if it gives up.
+    """
     if not _list_unfinished(jobs, runs):
         report.write_state("ended")
         return 0
